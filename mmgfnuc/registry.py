@@ -1,0 +1,30 @@
+"""Child registries of the MMEngine roots, scope `mmgfnuc`.
+
+With these, a config may say `type='mmgfnuc.GatedFusionNeck'` under any default scope, with no `custom_imports`.
+"""
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='mmgfnuc', locations=[location])
+
+
+MODELS = _child('model', MMENGINE_MODELS, 'mmgfnuc.models')
+DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmgfnuc.datasets')
+DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'mmgfnuc.datasets')
+TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmgfnuc.datasets')
+METRICS = _child('metric', MMENGINE_METRICS, 'mmgfnuc.evaluation')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'mmgfnuc.engine')
+LOOPS = _child('loop', MMENGINE_LOOPS, 'mmgfnuc.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'mmgfnuc.engine'
+)
