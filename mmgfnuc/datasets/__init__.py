@@ -1,0 +1,21 @@
+from .nuclei import NucleiDataset
+from .samplers import SeededSampler
+from .transforms import (
+    PackNucleiInputs,
+    RandomCLAHE,
+    RandomGamma,
+    RandomIntensity,
+    RandomOrientation,
+    RandomWarpCrop,
+)
+
+__all__ = [
+    'NucleiDataset',
+    'PackNucleiInputs',
+    'RandomCLAHE',
+    'RandomGamma',
+    'RandomIntensity',
+    'RandomOrientation',
+    'RandomWarpCrop',
+    'SeededSampler',
+]

@@ -1,0 +1,315 @@
+"""The canonical on-disk form of a dataset; every reader and writer of it goes through this module.
+
+::
+
+    <root>/images/<id>.png     tissue image, RGB uint8
+    <root>/labels/<id>.png     instance label map, uint16, 0 = background; <id>.tif (int32) above id 65,535
+    <root>/ignore/<id>.png     optional: ambiguous area, non-zero = out of loss and metrics
+    <root>/meta.json           name, classes, licence, citation, source; group and mpp of each image
+    <root>/splits/<name>.json  {"train": [ids], "val": [ids], ...}
+
+Source: code: own.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from mmgfnuc.errors import UserError
+
+CLASSES = ['background', 'nucleus']
+META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
+LARGEST_PNG_ID = np.iinfo(np.uint16).max
+PREPARE_HINT = 'prepare it first: python tools/datasets/prepare.py nuinsseg --source DIR --out {root}'
+
+RGBImage = NDArray[np.uint8]
+LabelMap = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+
+
+class BadFileError(UserError):
+    """A file that cannot be used: which one, what is wrong with it, how to mend it."""
+
+    def __init__(self, path: Path, what: str, fix: str) -> None:
+        super().__init__(path, what, fix)
+        self.path = path
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f'{self.path}: {self.what}; {self.fix}'
+
+
+@dataclass(frozen=True)
+class SamplePaths:
+    """The files of one sample; `ignore` is None where no ambiguous area is marked."""
+
+    image: Path
+    label: Path
+    ignore: Path | None
+
+
+def read_image(path: str | Path) -> RGBImage:
+    """Read a tissue image as RGB; an alpha channel is dropped, grey is repeated over the three channels.
+
+    Shape:
+        - returns: (H, W, 3), uint8.
+
+    Raises:
+        BadFileError: the file is missing, unreadable, truncated, or has more than 8 bits per channel.
+    """
+    path = Path(path)
+    with _open(path) as picture:
+        # Pillow would clip deeper grey to 255 without a word.
+        if picture.mode.startswith(('I', 'F')):
+            raise BadFileError(path, f'pixel type {picture.mode!r} is not 8-bit', 'save it as 8-bit RGB')
+        return np.array(_decoded(path, picture).convert('RGB'))
+
+
+def read_label_map(path: str | Path) -> LabelMap:
+    """Read an instance label map from PNG (8 or 16 bit) or TIFF (any integer type); 0 is background.
+
+    Shape:
+        - returns: (H, W), int32.
+
+    Raises:
+        BadFileError: the file is missing or unreadable, has channels, or holds values that are no ids
+            (fractions, negatives, above 2**31 - 1).
+    """
+    path = Path(path)
+    labels = _read_tiff(path) if path.suffix.lower() in ('.tif', '.tiff') else _read_raw(path)
+    if labels.ndim != 2:
+        raise BadFileError(path, f'shape {labels.shape} is not (H, W)', 'give one integer per pixel, no colours')
+    if labels.dtype != bool and not np.issubdtype(labels.dtype, np.integer):
+        raise BadFileError(path, f'labels of type {labels.dtype} are not integers', 'save the ids as uint16')
+    if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
+        raise BadFileError(
+            path, f'ids {labels.min()} to {labels.max()} leave 0 to 2**31 - 1', 'renumber the nuclei from 1'
+        )
+    return labels.astype(np.int32)
+
+
+def read_ignore(path: str | Path) -> Mask:
+    """Read an ambiguous-area mask: True where the file is not zero.
+
+    Shape:
+        - returns: (H, W), bool.
+
+    Raises:
+        BadFileError: the file is missing or unreadable.
+    """
+    path = Path(path)
+    with _open(path) as picture:
+        return np.array(_decoded(path, picture).convert('L')) > 0
+
+
+def count_nuclei(instances: LabelMap) -> int:
+    """Number of distinct ids above 0.
+
+    Shape:
+        - instances: (H, W).
+    """
+    return int(np.count_nonzero(np.unique(instances)))
+
+
+def write_sample(
+    root: str | Path, sample_id: str, image: RGBImage, instances: NDArray[np.integer], ignore: Mask | None = None
+) -> None:
+    """Write one sample, replacing an earlier one of the same id.
+
+    Each file appears whole or not at all, and the image last: an id listed by `list_ids` is complete.
+
+    Shape:
+        - image: (H, W, 3), uint8.
+        - instances: (H, W), integers >= 0; ids are kept as they are.
+        - ignore: (H, W), bool.
+
+    Raises:
+        UserError: a shape or type differs from the above, or the id is no plain file name.
+    """
+    _check_sample(sample_id, image, instances, ignore)
+    root = Path(root)
+    label_png = root / 'labels' / f'{sample_id}.png'
+    label_tiff = root / 'labels' / f'{sample_id}.tif'
+    ignore_png = root / 'ignore' / f'{sample_id}.png'
+    if instances.max(initial=0) > LARGEST_PNG_ID:
+        wide = instances.astype(np.int32)
+        _write_whole(label_tiff, lambda file: tifffile.imwrite(file, wide, compression='zlib'))
+        label_png.unlink(missing_ok=True)
+    else:
+        _write_png(label_png, instances.astype(np.uint16))
+        label_tiff.unlink(missing_ok=True)
+    if ignore is None:
+        ignore_png.unlink(missing_ok=True)
+    else:
+        _write_png(ignore_png, ignore.astype(np.uint8) * 255)
+    _write_png(root / 'images' / f'{sample_id}.png', image)
+
+
+def sample_paths(root: str | Path, sample_id: str) -> SamplePaths:
+    """Files of one sample; whether image and label exist is left to the reader and the validator."""
+    root = Path(root)
+    label_tiff = root / 'labels' / f'{sample_id}.tif'
+    ignore = root / 'ignore' / f'{sample_id}.png'
+    return SamplePaths(
+        image=root / 'images' / f'{sample_id}.png',
+        label=label_tiff if label_tiff.exists() else root / 'labels' / f'{sample_id}.png',
+        ignore=ignore if ignore.exists() else None,
+    )
+
+
+def list_ids(root: str | Path) -> list[str]:
+    """Sorted ids of all images.
+
+    Raises:
+        UserError: `root` holds no dataset; the text gives the command that prepares one.
+    """
+    folder = Path(root) / 'images'
+    if not folder.is_dir():
+        raise UserError(f'{root} holds no dataset (no folder images/); {PREPARE_HINT.format(root=root)}')
+    return sorted(path.stem for path in folder.glob('*.png') if not path.name.startswith('.'))
+
+
+def write_meta(root: str | Path, meta: dict[str, Any]) -> None:
+    """Write meta.json: name, classes, licence, citation, source, and `images`: {id: {"group", "mpp"}}.
+
+    `mpp` is micrometres per pixel, None where unknown.
+
+    Raises:
+        UserError: a key is missing.
+    """
+    _require_keys(meta, Path(root) / 'meta.json')
+    _write_json(Path(root) / 'meta.json', meta)
+
+
+def read_meta(root: str | Path) -> dict[str, Any]:
+    """Read meta.json.
+
+    Raises:
+        BadFileError: the file is missing, is no JSON, or lacks a key.
+    """
+    path = Path(root) / 'meta.json'
+    if not path.is_file():
+        raise BadFileError(path, 'missing', PREPARE_HINT.format(root=root))
+    meta = _read_json(path)
+    _require_keys(meta, path)
+    return meta
+
+
+def write_split(root: str | Path, name: str, parts: dict[str, list[str]]) -> Path:
+    """Write splits/<name>.json, the ids of each part, and give its path."""
+    path = Path(root) / 'splits' / f'{name}.json'
+    _write_json(path, parts)
+    return path
+
+
+def read_split(root: str | Path, name: str) -> dict[str, list[str]]:
+    """Read splits/<name>.json: {part: ids}.
+
+    Raises:
+        BadFileError: there is no such split (the text lists those there), or it is no {part: [ids]}.
+    """
+    path = Path(root) / 'splits' / f'{name}.json'
+    if not path.is_file():
+        there = ', '.join(list_splits(root)) or 'none'
+        raise BadFileError(path, f'no split {name!r}', f'splits there: {there}')
+    parts = _read_json(path)
+    if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in parts.values()):
+        raise BadFileError(path, 'a part is no list of ids', 'write it as {"train": ["id", ...], "val": ["id", ...]}')
+    return parts
+
+
+def list_splits(root: str | Path) -> list[str]:
+    """Sorted names of the splits that are there."""
+    return sorted(path.stem for path in (Path(root) / 'splits').glob('*.json'))
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise BadFileError(path, 'missing', 'put the file there') from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _decoded(path: Path, picture: Image.Image) -> Image.Image:
+    """Force the decoding that Pillow puts off, so that a truncated file is found here."""
+    try:
+        picture.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(path, error) from error
+    return picture
+
+
+def _read_raw(path: Path) -> NDArray:
+    with _open(path) as picture:
+        return np.array(_decoded(path, picture))
+
+
+def _read_tiff(path: Path) -> NDArray:
+    try:
+        return tifffile.imread(path)
+    except FileNotFoundError:
+        raise BadFileError(path, 'missing', 'put the file there') from None
+    # A damaged TIFF fails anywhere in its tags or strips: struct, zlib, index and value errors alike.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> BadFileError:
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    return BadFileError(path, f'unreadable ({reason})', 'copy or export the file again')
+
+
+def _check_sample(sample_id: str, image: RGBImage, instances: NDArray[np.integer], ignore: Mask | None) -> None:
+    if not sample_id or sample_id != Path(sample_id).name:
+        raise UserError(f'id {sample_id!r} is no plain file name; use letters, digits, "_" and "-"')
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(f'{sample_id}: image is {image.dtype} {image.shape}; give uint8 (H, W, 3)')
+    if not np.issubdtype(instances.dtype, np.integer) or instances.min(initial=0) < 0:
+        raise UserError(f'{sample_id}: instances are {instances.dtype} or negative; give integer ids from 0')
+    for name, array in (('instances', instances), ('ignore', ignore)):
+        if array is not None and array.shape != image.shape[:2]:
+            raise UserError(f'{sample_id}: {name} {array.shape} and image {image.shape[:2]} differ; give equal (H, W)')
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a hidden neighbour, then rename it: readers see the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'.{path.name}.tmp')
+    write(unfinished)
+    os.replace(unfinished, path)
+
+
+def _write_png(path: Path, array: NDArray) -> None:
+    _write_whole(path, lambda file: Image.fromarray(array).save(file, format='PNG'))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False) + '\n'
+    _write_whole(path, lambda file: file.write_text(text, encoding='utf-8'))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(content, dict):
+        raise BadFileError(path, f'holds a {type(content).__name__}', 'write a JSON object')
+    return content
+
+
+def _require_keys(meta: dict[str, Any], path: Path) -> None:
+    missing = [key for key in META_KEYS if key not in meta]
+    if missing:
+        raise BadFileError(path, f'lacks {", ".join(missing)}', f'give all of {", ".join(META_KEYS)}')

@@ -1,0 +1,156 @@
+"""The one reader of the canonical dataset form."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.registry import DATASETS, TRANSFORMS
+
+from .canonical import list_ids, read_ignore, read_image, read_label_map, read_meta, read_split, sample_paths
+
+PREPARE = 'python tools/datasets/prepare.py NAME --source DIR --out'
+
+
+@DATASETS.register_module()
+class NucleiDataset(Dataset):
+    """Tissue images with the instance and ignore maps of their nuclei, read from the canonical form on disk.
+
+    Opening reads `meta.json` and one split file; an image is read when it is asked for.
+
+    A sample is asked for by an index, or by (epoch, index) as `SeededSampler` yields them. The pipeline starts from a
+    dict with
+
+    - `img`: RGB uint8; `instance_map`: int32, 0 = background; `ignore_map`: bool, True where the truth is unknown;
+    - `img_id`, `group` (organ, slide or patient), `mpp` (micrometres per pixel or None), `img_path`, `ori_shape`;
+    - `rng`: a NumPy generator seeded by (seed, epoch, index).
+
+    Every random transform draws from `rng` and from nothing else. A sample is thereby a function of (seed, epoch,
+    index): the number of workers, of processes and of samples read before it do not matter, and a resumed run sees
+    the samples that the uninterrupted one would have seen.
+
+    Shape:
+        - `img`: (H, W, 3)
+        - `instance_map`, `ignore_map`: (H, W)
+        - `ori_shape`: (H, W) of the file
+
+    Args:
+        data_root: Folder in the canonical form.
+        split: Name of a file in `splits/`, without `.json`; None takes every image of the folder, in the order of ids.
+        part: Part of the split, such as 'train' or 'val'; not looked at when `split` is None.
+        pipeline: Transforms, or their configs, applied in order.
+        seed: First of the three numbers that seed `rng`.
+
+    Raises:
+        UserError: The folder, the split or the part does not exist or is empty, the split names an unknown image, or
+            an image and its label map differ in size.
+    """
+
+    METAINFO = {'classes': ('background', 'nucleus'), 'palette': [[0, 0, 0], [0, 158, 115]]}
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str | None = None,
+        part: str = 'train',
+        pipeline: Sequence[dict | Callable[[dict], dict]] = (),
+        seed: int = 0,
+    ) -> None:
+        if seed < 0:
+            raise UserError(f'seed={seed}: a seed is 0 or larger')
+        self.data_root = Path(data_root)
+        self.seed = seed
+        self.pipeline = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
+        meta = self._read_meta()
+        self.ids = self._read_ids(split, part)
+        self._images = self._select(meta['images'])
+        self._name = meta['name']
+
+    def _read_meta(self) -> dict:
+        if not (self.data_root / 'meta.json').is_file():
+            raise UserError(
+                f"data_root='{self.data_root}': no meta.json there, so it is no prepared dataset; "
+                f'make it with: {PREPARE} {self.data_root}'
+            )
+        meta = read_meta(self.data_root)
+        if tuple(meta['classes']) != self.METAINFO['classes']:
+            raise UserError(
+                f'{self.data_root / "meta.json"}: classes {meta["classes"]}, but the labels are read as '
+                f'{list(self.METAINFO["classes"])}; prepare the dataset again: {PREPARE} {self.data_root}'
+            )
+        return meta
+
+    def _read_ids(self, split: str | None, part: str) -> list[str]:
+        if split is None:
+            ids = list_ids(self.data_root)
+            if not ids:
+                raise UserError(f'{self.data_root / "images"}: no image; prepare again: {PREPARE} {self.data_root}')
+            return ids
+        folder = self.data_root / 'splits'
+        if not (folder / f'{split}.json').is_file():
+            names = sorted(path.stem for path in folder.glob('*.json'))
+            raise UserError(
+                f"split='{split}': no such file in {folder}, which has {names}; "
+                f'make one with: {PREPARE} {self.data_root} --val-groups GROUP ... (or --folds K --grouped)'
+            )
+        parts = read_split(self.data_root, split)
+        if not parts.get(part):
+            fault = 'is empty' if part in parts else 'does not exist'
+            raise UserError(
+                f"part='{part}' of split '{split}' {fault}; it has { ({name: len(ids) for name, ids in parts.items()}) } "
+                f'images; make the split again with: {PREPARE} {self.data_root} --val-groups GROUP ...'
+            )
+        return parts[part]
+
+    def _select(self, images: dict[str, dict]) -> dict[str, dict]:
+        unknown = [sample_id for sample_id in self.ids if sample_id not in images]
+        if unknown:
+            raise UserError(
+                f"{self.data_root / 'meta.json'}: lacks {len(unknown)} of the images asked for, first '{unknown[0]}'; "
+                f'prepare the dataset again: {PREPARE} {self.data_root}'
+            )
+        return {sample_id: images[sample_id] for sample_id in self.ids}
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Classes, palette (RGB), `dataset_name`, and the `mpp` that all images share, else None."""
+        scales = {image['mpp'] for image in self._images.values()}
+        mpp = scales.pop() if len(scales) == 1 else None
+        return copy.deepcopy(self.METAINFO) | {'dataset_name': self._name, 'mpp': mpp}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        """Read the sample `index` or (epoch, index), a bare index being epoch 0, and run the pipeline over it."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index = range(len(self))[index]
+        results = self._read(self.ids[index])
+        results['rng'] = np.random.default_rng([self.seed, epoch, index])
+        for step in self.pipeline:
+            results = step(results)
+        return results
+
+    def _read(self, sample_id: str) -> dict[str, Any]:
+        paths = sample_paths(self.data_root, sample_id)
+        image, instances = read_image(paths.image), read_label_map(paths.label)
+        ignore = np.zeros(instances.shape, bool) if paths.ignore is None else read_ignore(paths.ignore)
+        if not image.shape[:2] == instances.shape == ignore.shape:
+            raise UserError(
+                f'{paths.image}: image {image.shape[:2]}, label map {instances.shape} and ignore map {ignore.shape} '
+                'must have one size; replace the file that is wrong'
+            )
+        return {
+            'img': image,
+            'instance_map': instances,
+            'ignore_map': ignore,
+            'img_id': sample_id,
+            'group': self._images[sample_id]['group'],
+            'mpp': self._images[sample_id]['mpp'],
+            'img_path': str(paths.image),
+            'ori_shape': image.shape[:2],
+        }

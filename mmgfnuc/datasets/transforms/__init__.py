@@ -1,0 +1,13 @@
+from .formatting import PackNucleiInputs, semantic_map
+from .geometric import RandomOrientation, RandomWarpCrop
+from .intensity import RandomCLAHE, RandomGamma, RandomIntensity
+
+__all__ = [
+    'PackNucleiInputs',
+    'RandomCLAHE',
+    'RandomGamma',
+    'RandomIntensity',
+    'RandomOrientation',
+    'RandomWarpCrop',
+    'semantic_map',
+]

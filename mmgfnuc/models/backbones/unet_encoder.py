@@ -1,0 +1,73 @@
+"""The U-Net encoder family."""
+
+from collections.abc import Callable, Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers import DoubleConv, MaxBlurPool, Normalize
+from mmgfnuc.registry import MODELS
+
+DOWNSAMPLINGS: dict[str, Callable[[], nn.Module]] = {
+    # ceil_mode: any image size works without padding, level i has ceil(H / 2**i) rows.
+    'max_pool': lambda: nn.MaxPool2d(2, ceil_mode=True),
+    'max_blur_pool': MaxBlurPool,
+}
+
+
+@MODELS.register_module()
+class UNetEncoder(BaseModule):
+    """Image -> local pyramid: one stage of convolutions per entry of `widths`, halved in size in between.
+
+    The defaults are the original U-Net's. `widths=(32, 64, 128, 256, 512), activation='glu',
+    downsampling='max_blur_pool'` is the encoder of eU-Net3+.
+
+    Args:
+        in_channels: channels of the image.
+        widths: channels of each level, shallow first; its length is the depth.
+        activation: `relu`, `leaky_relu`, `silu` or `glu`.
+        downsampling: `max_pool` or `max_blur_pool`.
+        convs_per_stage: convolutions in a stage.
+        mean: subtracted from the image in [0, 1], one number or one per channel.
+        std: divides the image after `mean` is subtracted.
+
+    Shape:
+        (B, in_channels, H, W) -> level i: (B, widths[i], ceil(H / 2**i), ceil(W / 2**i))
+
+    Source: Ronneberger et al. 2015, "U-Net"; for eU-Net3+ method.md section 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        activation: str = 'relu',
+        downsampling: str = 'max_pool',
+        convs_per_stage: int = 2,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if downsampling not in DOWNSAMPLINGS:
+            raise UserError(f"downsampling='{downsampling}' is unknown; choose one of {', '.join(DOWNSAMPLINGS)}")
+        if len(widths) < 2:
+            raise UserError(f'widths={tuple(widths)} has {len(widths)} level(s); a pyramid needs at least 2')
+        self.out_channels = tuple(widths)
+        self.out_strides = tuple(2**level for level in range(len(widths)))
+        self.normalize = Normalize(mean, std)
+        channels = [in_channels, *widths]
+        self.stages = nn.ModuleList(
+            DoubleConv(channels[i], channels[i + 1], activation, convs_per_stage) for i in range(len(widths))
+        )
+        self.downsample = DOWNSAMPLINGS[downsampling]()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Encode images in [0, 1]."""
+        x = self.normalize(images)
+        pyramid = []
+        for level, stage in enumerate(self.stages):
+            x = stage(self.downsample(x) if level else x)
+            pyramid.append(x)
+        return tuple(pyramid)

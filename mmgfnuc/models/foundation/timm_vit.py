@@ -1,0 +1,88 @@
+"""Any vision transformer of timm as a foundation encoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import timm
+from torch import Tensor
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers import pad_to_multiple
+from mmgfnuc.registry import MODELS
+
+from .base import FoundationEncoder
+from .weights import load_exactly, read_state_dict
+
+
+@MODELS.register_module()
+class TimmViTEncoder(FoundationEncoder):
+    """A timm ViT by name; mean, std and patch size are those of timm's entry.
+
+    Images are padded on the right and below to a multiple of the patch, and the position embedding is resampled to
+    the grid (timm's `dynamic_img_size`).
+
+    Args:
+        model_name: timm's name, such as `vit_tiny_patch16_224`.
+        weights: a path, a name in `$MMGFNUC_WEIGHTS` (timm's key names), or `random`.
+        out_layers: indices of the blocks whose output is used, negative from the last. The final norm is applied.
+        tune: `frozen` or `full`.
+        input_size: None takes images as given; a number scales their longer side to it first (pixels).
+
+    Shape:
+        (B, 3, H, W) -> one (B, D, ceil(H / patch), ceil(W / patch)) for each layer
+
+    Source: Wightman, "PyTorch Image Models" (timm), `forward_intermediates`.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        weights: str,
+        out_layers: Sequence[int] = (-1,),
+        tune: str = 'frozen',
+        input_size: int | None = None,
+    ) -> None:
+        vit = _create(model_name)
+        entry = vit.pretrained_cfg
+        super().__init__(weights, tune, input_size, vit.patch_embed.patch_size[0], entry['mean'], entry['std'])
+        depth = len(vit.blocks)
+        outside = [layer for layer in out_layers if not -depth <= layer < depth]
+        if outside or not out_layers:
+            raise UserError(f'out_layers={list(out_layers)}: {model_name} has layers 0 to {depth - 1}')
+        self.vit = vit
+        self.model_name = model_name
+        self.out_layers = sorted({layer % depth for layer in out_layers})
+        self.out_channels = (vit.embed_dim,) * len(self.out_layers)
+        self._finish_init()
+
+    @property
+    def official_weights(self) -> str:
+        """Hugging Face page of timm's entry."""
+        repository = self.vit.pretrained_cfg.get('hf_hub_id') or f'timm/{self.model_name}'
+        return f'https://huggingface.co/{repository.rstrip("/")}'
+
+    def load_file(self, path: Path) -> None:
+        """Load a state dict with timm's key names; the classifier is left out."""
+        state = {key: value for key, value in read_state_dict(path).items() if not key.startswith('head.')}
+        load_exactly(self.vit, state, path)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run the transformer up to the last chosen layer."""
+        return tuple(
+            self.vit.forward_intermediates(
+                pad_to_multiple(images, self.patch_size), indices=self.out_layers, norm=True, intermediates_only=True
+            )
+        )
+
+
+def _create(model_name: str) -> timm.models.VisionTransformer:
+    if not timm.is_model(model_name):
+        near = timm.list_models(f'*{model_name.split(".")[0].split("_patch")[0]}*')[:3]
+        hint = f'; near: {", ".join(near)}' if near else ''
+        raise UserError(f"timm has no model '{model_name}' (model.foundation.model_name){hint}")
+    try:
+        return timm.create_model(model_name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    except TypeError as error:
+        raise UserError(
+            f"timm's '{model_name}' is not a ViT with a variable image size; for SAM use SAMEncoder"
+        ) from error

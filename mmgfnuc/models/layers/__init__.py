@@ -1,0 +1,15 @@
+from .blur_pool import BlurPool, MaxBlurPool
+from .conv import ACTIVATIONS, ConvNormAct, DoubleConv
+from .images import Normalize, longest_side_size, pad_to_multiple, resize_longest_side
+
+__all__ = [
+    'ACTIVATIONS',
+    'BlurPool',
+    'ConvNormAct',
+    'DoubleConv',
+    'MaxBlurPool',
+    'Normalize',
+    'longest_side_size',
+    'pad_to_multiple',
+    'resize_longest_side',
+]

@@ -1,0 +1,61 @@
+"""What a branch does to the image before its first layer: normalise, pad, resize."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """(images - mean) / std, per channel, on images in [0, 1].
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W); `mean` and `std` are one number for all channels or one per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        super().__init__()
+        # Not persistent: the numbers belong to the config or the catalogue, not to the trained weights.
+        self.register_buffer('mean', torch.as_tensor(mean).float().reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer('std', torch.as_tensor(std).float().reshape(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise."""
+        return (images - self.mean) / self.std
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Replicate the lower and right border until both sides are multiples of `multiple` (pixels).
+
+    Shape:
+        (B, C, H, W) -> (B, C, ceil(H / multiple) * multiple, ceil(W / multiple) * multiple)
+    """
+    height, width = images.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return images
+    return F.pad(images, (0, right, 0, bottom), mode='replicate')
+
+
+def longest_side_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width after the longer side is scaled to `longest` pixels, rounded half up."""
+    scale = longest / max(height, width)
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def resize_longest_side(images: Tensor, longest: int) -> Tensor:
+    """Resize bilinearly with antialiasing so that the longer side has `longest` pixels, keeping the aspect.
+
+    Source: segment-anything, `ResizeLongestSide.apply_image_torch`.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H', W'), max(H', W') = longest
+    """
+    size = longest_side_size(*images.shape[-2:], longest)
+    if size == tuple(images.shape[-2:]):
+        return images
+    return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)

@@ -1,0 +1,3 @@
+from .dice_focal import DiceFocalLoss
+
+__all__ = ['DiceFocalLoss']

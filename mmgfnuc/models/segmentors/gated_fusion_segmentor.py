@@ -1,0 +1,92 @@
+"""Wires a backbone, a foundation encoder, a fusion neck and a decode head."""
+
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.registry import MODELS
+
+from .tiling import tiled_forward
+
+
+@MODELS.register_module()
+class GatedFusionSegmentor(BaseSegmentor):
+    """Local pyramid of the backbone, fused with the context of the foundation encoder, decoded to logits.
+
+    The channel counts are wired here: neck and head are built with the `out_channels` of the parts before them, so a
+    config does not repeat them.
+
+    Args:
+        backbone: registry config, images -> local pyramid.
+        decode_head: registry config, pyramid -> logits.
+        foundation: registry config of the foundation encoder; None for the arm without fusion.
+        neck: registry config of the fusion neck; given if and only if `foundation` is.
+        data_preprocessor: registry config.
+        test_cfg: `dict(tile=256, overlap=64)` (pixels) predicts larger images tile by tile, at the size that the
+            model was trained on; None takes images whole.
+
+    Shape:
+        images (B, 3, H, W) in [0, 1] -> logits (B, num_classes, H, W)
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        foundation: dict | None = None,
+        neck: dict | None = None,
+        data_preprocessor: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor or dict(type='mmgfnuc.NucleiDataPreprocessor'), init_cfg)
+        if (foundation is None) != (neck is None):
+            given, missing = ('neck', 'foundation') if foundation is None else ('foundation', 'neck')
+            raise UserError(f'model has a {given} but no {missing}; give both for fusion, or neither')
+        self.backbone = MODELS.build(backbone)
+        local = self.backbone.out_channels
+        self.foundation = self.neck = None
+        if foundation is not None:
+            self.foundation = MODELS.build(foundation)
+            widths = dict(in_channels=local, context_channels=self.foundation.out_channels)
+            self.neck = MODELS.build(neck, default_args=widths)
+        self.decode_head = MODELS.build(decode_head, default_args=dict(in_channels=local))
+        self.test_cfg = test_cfg
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the fused pyramid of images in [0, 1]."""
+        local = self.backbone(inputs)
+        if self.neck is None or self.foundation is None:
+            return local
+        return self.neck(local, self.foundation(inputs))
+
+    def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
+        """Return logits at image size."""
+        logits = self.decode_head(self.extract_feat(inputs))
+        return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
+
+    def predict_logits(self, inputs: Tensor) -> Tensor:
+        """Return logits at image size, tile by tile where `test_cfg` says so."""
+        if not self.test_cfg:
+            return self.encode_decode(inputs)
+        return tiled_forward(self.encode_decode, inputs, self.test_cfg['tile'], self.test_cfg['overlap'])
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Losses of a training batch."""
+        return self.decode_head.loss(self.extract_feat(inputs), data_samples, None)
+
+    def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Data samples with `seg_logits` (K, H, W) and `pred_sem_seg` (1, H, W) set."""
+        logits = self.predict_logits(inputs)
+        samples = data_samples or [SegDataSample() for _ in logits]
+        for sample, image_logits in zip(samples, logits, strict=True):
+            sample.seg_logits = PixelData(data=image_logits)
+            sample.pred_sem_seg = PixelData(data=image_logits.argmax(0, keepdim=True))
+        return samples
+
+    def _forward(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> Tensor:
+        """Return logits at image size (`mode='tensor'`)."""
+        return self.encode_decode(inputs)
