@@ -10,6 +10,7 @@ from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -25,6 +26,7 @@ TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmgfnuc.datasets')
 METRICS = _child('metric', MMENGINE_METRICS, 'mmgfnuc.evaluation')
 HOOKS = _child('hook', MMENGINE_HOOKS, 'mmgfnuc.engine')
 LOOPS = _child('loop', MMENGINE_LOOPS, 'mmgfnuc.engine')
+OPTIM_WRAPPERS = _child('optimizer wrapper', MMENGINE_OPTIM_WRAPPERS, 'mmgfnuc.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optimizer wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'mmgfnuc.engine'
 )

@@ -11,9 +11,20 @@ from torch.utils.data import Dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import DATASETS, TRANSFORMS
 
-from .canonical import list_ids, read_ignore, read_image, read_label_map, read_meta, read_split, sample_paths
+from .canonical import (
+    CLASSES,
+    PREPARE_HINT,
+    list_ids,
+    list_splits,
+    read_ignore,
+    read_image,
+    read_label_map,
+    read_meta,
+    read_split,
+    sample_paths,
+)
 
-PREPARE = 'python tools/datasets/prepare.py NAME --source DIR --out'
+SPLIT_HINT = 'split again: python tools/datasets/prepare.py nuinsseg --source DIR --val-groups ORGAN ... --out '
 
 
 @DATASETS.register_module()
@@ -50,7 +61,7 @@ class NucleiDataset(Dataset):
             an image and its label map differ in size.
     """
 
-    METAINFO = {'classes': ('background', 'nucleus'), 'palette': [[0, 0, 0], [0, 158, 115]]}
+    METAINFO = {'classes': tuple(CLASSES), 'palette': [[0, 0, 0], [0, 158, 115]]}
 
     def __init__(
         self,
@@ -70,17 +81,12 @@ class NucleiDataset(Dataset):
         self._images = self._select(meta['images'])
         self._name = meta['name']
 
-    def _read_meta(self) -> dict:
-        if not (self.data_root / 'meta.json').is_file():
-            raise UserError(
-                f"data_root='{self.data_root}': no meta.json there, so it is no prepared dataset; "
-                f'make it with: {PREPARE} {self.data_root}'
-            )
+    def _read_meta(self) -> dict[str, Any]:
         meta = read_meta(self.data_root)
-        if tuple(meta['classes']) != self.METAINFO['classes']:
+        if meta['classes'] != CLASSES:
             raise UserError(
-                f'{self.data_root / "meta.json"}: classes {meta["classes"]}, but the labels are read as '
-                f'{list(self.METAINFO["classes"])}; prepare the dataset again: {PREPARE} {self.data_root}'
+                f'{self.data_root / "meta.json"}: classes {meta["classes"]}, but the labels are read as {CLASSES}; '
+                + PREPARE_HINT.format(root=self.data_root)
             )
         return meta
 
@@ -88,30 +94,26 @@ class NucleiDataset(Dataset):
         if split is None:
             ids = list_ids(self.data_root)
             if not ids:
-                raise UserError(f'{self.data_root / "images"}: no image; prepare again: {PREPARE} {self.data_root}')
+                raise UserError(f'{self.data_root / "images"}: no image; {PREPARE_HINT.format(root=self.data_root)}')
             return ids
-        folder = self.data_root / 'splits'
-        if not (folder / f'{split}.json').is_file():
-            names = sorted(path.stem for path in folder.glob('*.json'))
-            raise UserError(
-                f"split='{split}': no such file in {folder}, which has {names}; "
-                f'make one with: {PREPARE} {self.data_root} --val-groups GROUP ... (or --folds K --grouped)'
-            )
+        splits = list_splits(self.data_root)
+        if split not in splits:
+            raise UserError(f"split='{split}': {self._choose(splits)}")
         parts = read_split(self.data_root, split)
         if not parts.get(part):
-            fault = 'is empty' if part in parts else 'does not exist'
-            raise UserError(
-                f"part='{part}' of split '{split}' {fault}; it has { ({name: len(ids) for name, ids in parts.items()}) } "
-                f'images; make the split again with: {PREPARE} {self.data_root} --val-groups GROUP ...'
-            )
+            filled = [name for name, ids in parts.items() if ids]
+            raise UserError(f"part='{part}' of split '{split}' is empty or missing: {self._choose(filled)}")
         return parts[part]
+
+    def _choose(self, names: list[str]) -> str:
+        return f'{self.data_root} has {", ".join(names) or "none"}; take one of these or {SPLIT_HINT}{self.data_root}'
 
     def _select(self, images: dict[str, dict]) -> dict[str, dict]:
         unknown = [sample_id for sample_id in self.ids if sample_id not in images]
         if unknown:
             raise UserError(
                 f"{self.data_root / 'meta.json'}: lacks {len(unknown)} of the images asked for, first '{unknown[0]}'; "
-                f'prepare the dataset again: {PREPARE} {self.data_root}'
+                + PREPARE_HINT.format(root=self.data_root)
             )
         return {sample_id: images[sample_id] for sample_id in self.ids}
 

@@ -20,7 +20,7 @@ class SeededSampler(Sampler):
 
     With `infinite=True` the orders of epochs 0, 1, 2, ... follow each other in one endless stream, which the
     processes share out across the seams: w processes with batch b see what one process with batch w b sees. This is
-    the form for MMEngine's `IterBasedTrainLoop`; a run resumed there continues the stream where it stopped (`skip`).
+    the form for loops that count iterations; a run resumed there continues the stream where it stopped (`skip`).
 
     Args:
         dataset: What is sampled; only its length is used.
@@ -66,8 +66,8 @@ class SeededSampler(Sampler):
             yield self.epoch, int(index)
 
     def _endless(self) -> Iterator[tuple[int, int]]:
-        epoch, position = divmod(self.rank + self._start * self.world_size, self.size)
-        for epoch in itertools.count(epoch):
+        first, position = divmod(self.rank + self._start * self.world_size, self.size)
+        for epoch in itertools.count(first):
             order = self._order(epoch)
             while position < self.size:
                 yield epoch, int(order[position])
@@ -96,6 +96,6 @@ class SeededSampler(Sampler):
         if not self.infinite:
             raise UserError(
                 'infinite=False: a run counted in iterations can only be resumed on an endless sampler; '
-                'set train_dataloader.sampler.infinite=True'
+                'set train_dataloader.sampler.infinite=True or train_cfg.type=StepBasedTrainLoop'
             )
         self._start = num_samples

@@ -20,11 +20,12 @@ def group_holdout(groups: Mapping[str, str], val_groups: Iterable[str]) -> Split
     """Hold whole groups out: ids of `val_groups` form `val`, all others `train`; both sorted.
 
     Args:
-        groups: group of each id.
-        val_groups: names of the groups held out.
+        groups: Group of each id.
+        val_groups: Names of the groups held out.
 
     Raises:
-        UserError: a name is no group of the dataset (the nearest names are proposed), or a part would be empty.
+        UserError: A name is no group of the dataset (the nearest names are proposed), or a part would be empty.
+
     """
     held_out = set(val_groups)
     known = set(groups.values())
@@ -45,11 +46,12 @@ def grouped_folds(groups: Mapping[str, str], k: int) -> list[Split]:
     Fold i is `val` of split i, the rest its `train`. Nothing is drawn at random: equal input, equal folds.
 
     Args:
-        groups: group of each id.
-        k: number of folds.
+        groups: Group of each id.
+        k: Number of folds.
 
     Raises:
         UserError: `k` is not within 2 and the number of groups.
+
     """
     count = len(set(groups.values()))
     if not 2 <= k <= count:
@@ -62,17 +64,20 @@ def official_nuinsseg_folds(groups: Mapping[str, str]) -> list[Split]:
     """The five folds of the NuInsSeg paper: `KFold(n_splits=5, shuffle=True, random_state=19)` over all 665 images.
 
     File order: the paper fixes the splitter but not the order of the files it cuts. Here they are sorted by
-    (organ folder, file name) in code-point order, which is that of a sorted glob `*/tissue images/*.png` and, as
-    best known, of the authors' code. The folds are not grouped: images of one organ (one slide) stand in `train`
-    and `val`, so scores on them compare with the published ones but are optimistic for unseen slides.
+    (organ folder, file name) in code-point order, the order of a sorted glob `*/tissue images/*.png`. That the
+    authors' own runs took the same order is likely but not verified.
+
+    The folds are not grouped: images of one organ (one slide) stand in `train` and in `val`, so scores on them
+    compare with the published ones but are optimistic for unseen slides.
 
     Args:
-        groups: organ folder of each id; the id is the file name without its suffix.
+        groups: Organ folder of each id; the id is the file name without its suffix.
 
     Raises:
-        UserError: there are not exactly 665 images.
+        UserError: There are not exactly 665 images.
 
     Source: Mahbod et al., Scientific Data 11, 295 (2024), technical validation.
+
     """
     if len(groups) != NUINSSEG_IMAGES:
         raise UserError(f'{len(groups)} images; the official folds need all {NUINSSEG_IMAGES}, get the full NuInsSeg')

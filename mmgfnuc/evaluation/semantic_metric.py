@@ -53,6 +53,7 @@ class NucleiSemanticMetric(BaseMetric):
         UserError: fewer than two classes; a sample without `img_id` or `group`; two images with the same id.
 
     Source: code: own.
+
     """
 
     # An empty prefix, unlike None, does not make MMEngine warn about a missing one.

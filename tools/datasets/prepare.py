@@ -4,11 +4,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmgfnuc.datasets.canonical import count_nuclei, list_ids, list_splits, read_label_map, read_meta, sample_paths
-from mmgfnuc.datasets.canonical import write_split
+from mmgfnuc.datasets.canonical import (
+    count_nuclei,
+    list_ids,
+    list_splits,
+    read_label_map,
+    read_meta,
+    sample_paths,
+    write_split,
+)
 from mmgfnuc.datasets.converters import staged_dataset
-from mmgfnuc.datasets.converters.nuinsseg import convert_nuinsseg, read_groups
+from mmgfnuc.datasets.converters.nuinsseg import NAME, convert_nuinsseg, read_groups
 from mmgfnuc.datasets.splits import NUINSSEG_IMAGES, Split, group_holdout, grouped_folds, official_nuinsseg_folds
+from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 
@@ -30,9 +38,10 @@ NUINSSEG_EXAMPLES = """\
 examples:
   python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg
   python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg --folds 5 --grouped
-  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg --val-groups "human lung" "mouse spleen"
+  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg --val-groups "human lung"
 
-Bad source files are all reported at once and nothing is written. An earlier dataset at OUT is replaced whole.
+Bad source files are all reported at once and nothing is written. An earlier NuInsSeg at OUT is replaced whole;
+any other content there is left alone and reported.
 """
 SYNTHETIC_HELP = 'Draw synthetic H&E images with exact instance maps: no download, for demos and tests.'
 SYNTHETIC_EXAMPLES = """\
@@ -71,17 +80,14 @@ def build_parser() -> argparse.ArgumentParser:
 def prepare_nuinsseg(args: argparse.Namespace) -> None:
     groups = read_groups(args.source)
     splits = plan_splits(groups, args.val_groups, args.folds, args.grouped)
-    with staged_dataset(args.out) as root:
+    with staged_dataset(args.out, NAME) as root:
         convert_nuinsseg(args.source, root)
         for name, parts in splits.items():
             write_split(root, name, parts)
 
 
 def prepare_synthetic(args: argparse.Namespace) -> None:
-    from mmgfnuc.datasets.synthetic import write_dataset
-
-    with staged_dataset(args.out) as root:
-        write_dataset(root, num_train=args.train, num_val=args.val, size=args.size, seed=args.seed)
+    write_dataset(args.out, num_train=args.train, num_val=args.val, size=args.size, seed=args.seed)
 
 
 def plan_splits(
@@ -94,9 +100,8 @@ def plan_splits(
             'give --folds K --grouped'
         )
     splits: dict[str, Split] = {}
-    missing = sorted(set(DEFAULT_VAL_ORGANS) - set(groups.values()))
-    if val_groups is None and missing:
-        print(f'notice: no split "organs": {", ".join(missing)} not in the source; choose with --val-groups')
+    if val_groups is None and not set(DEFAULT_VAL_ORGANS) < set(groups.values()):
+        print(f'notice: no split "organs": it needs {", ".join(DEFAULT_VAL_ORGANS)} and more; choose with --val-groups')
     else:
         splits['organs'] = group_holdout(groups, val_groups or DEFAULT_VAL_ORGANS)
     if folds is not None:

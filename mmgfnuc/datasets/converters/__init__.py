@@ -5,20 +5,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmgfnuc.datasets.canonical import read_meta
 from mmgfnuc.errors import UserError
 
 
 @contextmanager
-def staged_dataset(out: str | Path) -> Iterator[Path]:
+def staged_dataset(out: str | Path, name: str) -> Iterator[Path]:
     """Give an empty folder beside `out` to write a dataset into; it becomes `out` only if the block succeeds.
 
-    A dataset that stood at `out` is replaced whole, and kept as it was if the block fails.
+    An earlier preparation of the same dataset is replaced whole, or kept as it was if the block fails.
+
+    Args:
+        out: Folder of the dataset.
+        name: Name of the dataset, as in its meta.json.
 
     Raises:
-        UserError: `out` is a file, or a folder that holds something else than a dataset.
+        UserError: `out` holds anything but an earlier preparation of `name`.
+
     """
-    out = Path(out).absolute()
-    _refuse_foreign(out)
+    out = Path(out).resolve()
+    _refuse_foreign(out, name)
     staging = out.with_name(f'.{out.name}.partial')
     former = out.with_name(f'.{out.name}.former')
     for leftover in (staging, former):
@@ -35,11 +41,8 @@ def staged_dataset(out: str | Path) -> Iterator[Path]:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _refuse_foreign(out: Path) -> None:
-    if not out.exists():
+def _refuse_foreign(out: Path, name: str) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir():
-        raise UserError(f'{out} is a file; give a folder that is new or holds an earlier dataset')
-    is_dataset = (out / 'meta.json').is_file() and (out / 'images').is_dir() and (out / 'labels').is_dir()
-    if not is_dataset and any(out.iterdir()):
-        raise UserError(f'{out} holds files that are no prepared dataset; give a new folder, they are not overwritten')
+    if not ((out / 'meta.json').is_file() and read_meta(out)['name'] == name):
+        raise UserError(f'{out} holds something else than a prepared {name}; choose a new folder or empty this one')

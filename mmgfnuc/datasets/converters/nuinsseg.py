@@ -17,6 +17,8 @@ from tqdm import tqdm
 from mmgfnuc.datasets.canonical import CLASSES, read_ignore, read_image, read_label_map, write_meta, write_sample
 from mmgfnuc.errors import UserError
 
+NAME = 'nuinsseg'
+
 IMAGES = 'tissue images'
 LABELS = 'label masks modify'
 VAGUE = ('vague areas/mask binary', 'vague areas/mask binary_vague', 'mask binary_vague')
@@ -41,7 +43,8 @@ def read_groups(source: str | Path) -> dict[str, str]:
     """Organ folder of each image id (its file name without suffix), from the file names alone.
 
     Raises:
-        UserError: there are no images, or two organs hold images of one name.
+        UserError: There are no images, or two organs hold images of one name.
+
     """
     groups: dict[str, str] = {}
     doubled = []
@@ -60,11 +63,13 @@ def read_groups(source: str | Path) -> dict[str, str]:
 def convert_nuinsseg(source: str | Path, root: str | Path) -> None:
     """Write every sample of `source` and the meta.json to `root`; instance ids are kept as they are.
 
-    The pixel size is left unknown (mpp null): the authors state a 40x objective but no micrometres per pixel.
+    The pixel size is left unknown (mpp null): the images carry none and no statement of the authors is known to us;
+    a 40x objective alone does not fix it.
 
     Raises:
-        UserError: one line per bad source file (missing mask, unreadable, sizes differ), all at once; `root` is
+        UserError: One line per bad source file (missing mask, unreadable, sizes differ), all at once; `root` is
             then incomplete (see `staged_dataset`).
+
     """
     groups = read_groups(source)
     samples, problems = _pair_files(Path(source))
@@ -76,7 +81,7 @@ def convert_nuinsseg(source: str | Path, root: str | Path) -> None:
     if problems:
         raise UserError('\n'.join([f'{len(problems)} bad source files, nothing was written:', *problems]))
     images = {sample_id: {'group': group, 'mpp': None} for sample_id, group in groups.items()}
-    meta = {'name': 'nuinsseg', 'classes': CLASSES, 'licence': LICENCE, 'citation': CITATION, 'source': SOURCE}
+    meta = {'name': NAME, 'classes': CLASSES, 'licence': LICENCE, 'citation': CITATION, 'source': SOURCE}
     write_meta(root, {**meta, 'images': images})
 
 
@@ -107,7 +112,9 @@ def _pair_files(source: Path) -> tuple[dict[str, _SourceSample], list[str]]:
             else:
                 problems.append(f'{image}: no label map; add {organ / LABELS / stem}.tif')
         orphans = [path for masks in (labels, vague) for stem, path in masks.items() if stem not in images]
-        problems += [f'{path}: no image of that name in "{IMAGES}"; add the image or remove the mask' for path in orphans]
+        problems += [
+            f'{path}: no image of that name in "{IMAGES}"; add the image or remove the mask' for path in orphans
+        ]
     return samples, problems
 
 

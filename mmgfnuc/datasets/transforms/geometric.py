@@ -162,7 +162,8 @@ class RandomWarpCrop(BaseTransform):
 def _draw_centre(rng: np.random.Generator, length: int, footprint: float) -> float:
     """Centre of a crop that spans `footprint` of an axis of `length` pixels."""
     # Whole steps from the edge: without rotation and scaling, pixels of the crop fall on pixels of the source.
-    room = math.floor(length - footprint)
+    # The tolerance absorbs the rounding of sine and cosine: a half turn spans no more than the crop.
+    room = math.floor(length - footprint + 1e-6)
     offset = int(rng.integers(room + 1)) if room > 0 else room // 2
     return footprint / 2 - 0.5 + offset
 

@@ -37,6 +37,7 @@ def confusion_matrix(
         >>> confusion_matrix(prediction, target, num_classes=2)
         array([[1, 1],
                [1, 2]])
+
     """
     prediction, target = np.asarray(prediction), np.asarray(target)
     if prediction.shape != target.shape:
@@ -60,6 +61,7 @@ def foreground_counts(matrix: npt.NDArray[np.int64]) -> tuple[int, int, int]:
     Examples:
         >>> foreground_counts(np.array([[5, 1, 0], [2, 3, 4], [0, 0, 6]]))
         (13, 1, 2)
+
     """
     return int(matrix[1:, 1:].sum()), int(matrix[0, 1:].sum()), int(matrix[1:, 0].sum())
 
@@ -103,6 +105,7 @@ def semantic_scores(matrix: npt.NDArray[np.int64]) -> dict[str, float]:
         1.0
         >>> semantic_scores(np.array([[5, 1], [0, 0]]))['dice']
         0.0
+
     """
     matrix = np.asarray(matrix)
     if not matrix.any():
@@ -149,6 +152,7 @@ def summarise(matrices: Sequence[npt.NDArray[np.int64]]) -> dict[str, float]:
         >>> result = summarise([np.array([[1, 0], [0, 1]]), np.array([[4, 2], [2, 2]])])
         >>> result['dice'], result['dice_std'], result['dice_pooled'], result['num_images']
         (0.75, 0.25, 0.6, 2)
+
     """
     if len(matrices) == 0:
         raise UserError('0 images were given to score, at least 1 is needed; check the split and the data root')

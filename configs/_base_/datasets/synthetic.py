@@ -1,0 +1,9 @@
+# Generated H&E tiles of 256x256 pixels: tools/datasets/prepare.py synthetic --out data/synthetic
+from mmengine.config import read_base
+
+with read_base():
+    from .nuinsseg import *
+
+train_dataloader.dataset.update(data_root='data/synthetic', split='default')
+val_dataloader.dataset.update(data_root='data/synthetic', split='default')
+test_dataloader.dataset.update(data_root='data/synthetic', split='default')

@@ -1,0 +1,8 @@
+# eU-Net3+, the paper's host network: a GLU encoder under the full-scale decoder of U-Net3+.
+from mmgfnuc.models.backbones import UNetEncoder
+from mmgfnuc.models.decode_heads import UNet3PlusHead
+
+backbone = dict(
+    type=UNetEncoder, widths=(32, 64, 128, 256, 512), activation='glu', downsampling='max_blur_pool'
+)
+decode_head = dict(type=UNet3PlusHead, skip_channels=32)

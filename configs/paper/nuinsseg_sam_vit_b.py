@@ -1,0 +1,20 @@
+# The paper's model and settings on NuInsSeg: eU-Net3+ with SAM ViT-B through a Gated Fusion Block.
+from mmengine.config import read_base
+
+from mmgfnuc.models.segmentors import GatedFusionSegmentor
+
+with read_base():
+    from .._base_.datasets.nuinsseg import *
+    from .._base_.foundation.sam_vit_b import foundation
+    from .._base_.fusion.gfb_paper import neck
+    from .._base_.schedules.adam_50e import *
+    from .._base_.unets.eunet3plus import backbone, decode_head
+
+model = dict(
+    type=GatedFusionSegmentor,
+    backbone=backbone,
+    foundation=foundation,
+    neck=neck,
+    decode_head=decode_head,
+    test_cfg=tiles,
+)

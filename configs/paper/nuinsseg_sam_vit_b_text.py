@@ -1,0 +1,8 @@
+# The fusion of the authors' release ('text') instead of that of the paper's text and figures.
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.fusion.gfb_text import neck
+    from .nuinsseg_sam_vit_b import *
+
+model.update(neck=neck)

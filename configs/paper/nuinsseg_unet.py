@@ -1,0 +1,11 @@
+# The paper's first baseline: a plain U-Net, everything else as in the paper's config.
+from mmengine.config import read_base
+
+from mmgfnuc.models.segmentors import GatedFusionSegmentor
+
+with read_base():
+    from .._base_.datasets.nuinsseg import *
+    from .._base_.schedules.adam_50e import *
+    from .._base_.unets.unet import backbone, decode_head
+
+model = dict(type=GatedFusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=tiles)

@@ -1,0 +1,12 @@
+from .hooks import CheckpointGuardHook, PredictionHook, StepSeedHook
+from .loops import StepBasedTrainLoop
+from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
+
+__all__ = [
+    'BFloat16OptimWrapper',
+    'CheckpointGuardHook',
+    'PredictionHook',
+    'StepBasedTrainLoop',
+    'StepSeedHook',
+    'TrainableParamsConstructor',
+]

@@ -1,0 +1,33 @@
+"""Distributed set-up on hosts with and without GPUs."""
+
+import os
+
+import torch
+from mmengine.config import Config
+from torch import distributed
+
+
+def prepare_distributed(cfg: Config) -> None:
+    """Make a config ready for several processes, as started by torchrun (`pytorch`) or by srun (`slurm`).
+
+    MMEngine's own launchers select a CUDA device; on a host without one the gloo group is made first, and the model
+    wrapper is told to use no device. Every parameter gets a gradient here, so `find_unused_parameters` stays off.
+    """
+    cpu_only = not torch.cuda.is_available()
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
+    if cpu_only:
+        wrapper['device_ids'] = None
+        if cfg.launcher == 'slurm':
+            _slurm_environment()
+        distributed.init_process_group('gloo')
+    cfg.setdefault('model_wrapper_cfg', wrapper)
+
+
+def _slurm_environment() -> None:
+    """Set what torch.distributed reads, from what srun sets."""
+    os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
+    os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
+    os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
+    # One node: srun starts all tasks on this host. On several nodes the script exports MASTER_ADDR.
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')

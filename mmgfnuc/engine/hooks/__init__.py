@@ -1,0 +1,5 @@
+from .checkpoint_guard import CheckpointGuardHook
+from .prediction import PredictionHook
+from .step_seed import StepSeedHook
+
+__all__ = ['CheckpointGuardHook', 'PredictionHook', 'StepSeedHook']

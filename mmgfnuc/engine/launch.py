@@ -1,0 +1,108 @@
+"""From a config file to a training or test run: what tools/train.py and tools/test.py do."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmgfnuc.datasets import NucleiDataset
+from mmgfnuc.datasets.validate import check_dataset
+from mmgfnuc.errors import UserError
+
+from .distributed import prepare_distributed
+from .hooks import PredictionHook
+from .optim import BFloat16OptimWrapper
+
+LAUNCHERS = ('none', 'pytorch', 'slurm')
+
+
+def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
+    """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
+
+    Raises:
+        UserError: the file does not exist or is no valid config, or an option does not fit it.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"config '{path}' is not there; give the path of a .py file, such as one of configs/")
+    try:
+        cfg = Config.fromfile(path)
+        cfg.merge_from_dict(options or {})
+    except Exception as error:  # a config is Python: it fails in any way that Python does
+        raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    return cfg
+
+
+def set_seed(cfg: Config, seed: int | None) -> None:
+    """Use one seed for the weights, the order of the samples and their augmentation; None keeps the config's."""
+    if seed is not None:
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+    cfg.train_dataloader.dataset.seed = cfg.get('randomness', {}).get('seed') or 0
+
+
+def set_launcher(cfg: Config, launcher: str) -> None:
+    """Choose how the processes were started: `none`, `pytorch` (torchrun) or `slurm` (srun)."""
+    cfg.launcher = launcher
+    if launcher != 'none':
+        prepare_distributed(cfg)
+
+
+def check_data(cfg: Config, *parts: str) -> None:
+    """Check every data set that the named dataloaders read, once; all faults are reported together.
+
+    Raises:
+        UserError: one line for each bad file.
+    """
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
+        return
+    datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
+    ours = [dataset for dataset in datasets if dataset.type in (NucleiDataset, 'NucleiDataset', 'mmgfnuc.NucleiDataset')]
+    for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
+        check_dataset(root, split)
+
+
+def find_resume(cfg: Config, resume: str | None) -> None:
+    """Set a config to continue a run: `auto` takes the last checkpoint of the working folder, else a path."""
+    if resume is None:
+        return
+    if resume != 'auto' and not Path(resume).is_file():
+        raise UserError(f"checkpoint '{resume}' to resume from is not there; give a .pth file, or none for the last one")
+    cfg.resume = True
+    cfg.load_from = None if resume == 'auto' else resume
+
+
+def add_tensorboard(cfg: Config) -> None:
+    """Also log to TensorBoard, under the working folder."""
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+
+
+def use_bfloat16(cfg: Config) -> None:
+    """Train under bfloat16 autocast."""
+    cfg.optim_wrapper.type = BFloat16OptimWrapper
+
+
+def train(cfg: Config) -> Runner:
+    """Check the data, then train."""
+    check_data(cfg, 'train', 'val')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | None = None) -> dict[str, float]:
+    """Score a checkpoint on the test part; scores also go to `<work_dir>/test/`.
+
+    Raises:
+        UserError: the checkpoint is missing or does not fit the config's model.
+    """
+    if not Path(checkpoint).is_file():
+        raise UserError(f"checkpoint '{checkpoint}' is not there; give the .pth file that tools/train.py wrote")
+    check_data(cfg, 'test')
+    cfg.load_from = checkpoint
+    cfg.test_evaluator.setdefault('out_dir', str(Path(cfg.work_dir) / 'test'))
+    if out or show_dir:
+        hook = dict(type=PredictionHook, out_dir=out, show_dir=show_dir)
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+    return Runner.from_cfg(cfg).test()

@@ -1,0 +1,4 @@
+from .inferencer import NucleiInferencer
+from .overlay import draw_overlay
+
+__all__ = ['NucleiInferencer', 'draw_overlay']

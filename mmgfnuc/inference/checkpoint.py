@@ -1,0 +1,45 @@
+"""Reading trained checkpoints, and checking that they fit the model they are loaded into."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from mmgfnuc.errors import UserError
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of `tools/train.py` on the CPU.
+
+    The file is a pickle: open only checkpoints whose origin you trust.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it is something else.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"checkpoint '{path}' is not there; give the .pth file that tools/train.py wrote")
+    try:
+        checkpoint = _load_checkpoint(str(path), map_location='cpu')
+    except Exception as error:  # a damaged file fails in zipfile, pickle or torch, each with its own types
+        raise UserError(f"checkpoint '{path}' cannot be read ({type(error).__name__}); copy it again") from error
+    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint or 'cfg' not in checkpoint.get('meta', {}):
+        raise UserError(f"'{path}' is no checkpoint of tools/train.py: it lacks the state dict or the config")
+    return checkpoint
+
+
+def check_fit(own: dict, saved: dict) -> None:
+    """Compare keys and shapes of a model's own state dict with those of a saved one.
+
+    Raises:
+        UserError: names the first keys that differ.
+    """
+    problems = [f'lacks {key}' for key in own if key not in saved]
+    problems += [f'has {key}, which the model lacks' for key in saved if key not in own]
+    problems += [
+        f'{key} is {tuple(saved[key].shape)}, the model has {tuple(own[key].shape)}'
+        for key in own
+        if key in saved and saved[key].shape != own[key].shape
+    ]
+    if problems:
+        shown = '; '.join(problems[:4]) + (f'; and {len(problems) - 4} more' if len(problems) > 4 else '')
+        raise UserError(f'the checkpoint does not fit the model: it {shown}. Give the config it was trained with')

@@ -1,0 +1,52 @@
+"""From a trained checkpoint and an image to a nucleus map."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from numpy.typing import NDArray
+
+from mmgfnuc.registry import MODELS
+
+from .checkpoint import check_fit, read_checkpoint
+
+
+class NucleiInferencer:
+    """Segments images with a checkpoint of `tools/train.py`, which carries its own config.
+
+    Images larger than the training tile are predicted tile by tile with overlap.
+
+    Args:
+        checkpoint: a .pth file.
+        config: overrides the checkpoint's own config, such as when the weight files moved.
+        device: a torch device; a GPU where there is one by default.
+
+    Raises:
+        UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit.
+    """
+
+    def __init__(self, checkpoint: str | Path, config: Config | None = None, device: str | None = None) -> None:
+        saved = read_checkpoint(checkpoint)
+        self.config = config or Config.fromstring(saved['meta']['cfg'], file_format='.py')
+        self.mpp: float | None = saved['meta'].get('dataset_meta', {}).get('mpp')
+        self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        model = MODELS.build(self.config.model)
+        check_fit(model.state_dict(), saved['state_dict'])
+        model.load_state_dict(saved['state_dict'])
+        self.model = model.to(self.device).eval()
+
+    @property
+    def num_classes(self) -> int:
+        """Softmax channels, the background counted in."""
+        return self.model.decode_head.num_classes
+
+    @torch.inference_mode()
+    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Segment one image.
+
+        Shape:
+            (H, W, 3) RGB uint8 -> (H, W) uint8: 0 background, 1 nucleus (or nucleus type)
+        """
+        inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
+        return self.model.predict_logits(inputs.float() / 255).argmax(1)[0].to('cpu', torch.uint8).numpy()

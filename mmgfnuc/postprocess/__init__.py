@@ -1,0 +1,3 @@
+from .components import connected_components
+
+__all__ = ['connected_components']

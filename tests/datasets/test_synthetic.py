@@ -1,0 +1,166 @@
+"""The synthetic H&E generator: repeatable, exactly labelled, and no prey for a global threshold."""
+
+import json
+
+import numpy as np
+import pytest
+from skimage.color import rgb2hed
+from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
+from skimage.segmentation import expand_labels
+
+from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.synthetic import dataset_tile, render_tile, write_dataset
+from mmgfnuc.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def tiles():
+    return [dataset_tile(seed=0, part='train', index=index)[:2] for index in range(24)]
+
+
+def test_same_generator_state_gives_the_same_tile():
+    first = render_tile(np.random.default_rng(7), size=96)
+    again = render_tile(np.random.default_rng(7), size=96)
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+
+
+def test_seed_part_and_index_each_change_the_tile():
+    images = [
+        dataset_tile(*key, size=96)[0] for key in [(0, 'train', 0), (1, 'train', 0), (0, 'val', 0), (0, 'train', 1)]
+    ]
+    assert len({image.tobytes() for image in images}) == 4
+
+
+def test_image_and_instances_have_the_contract_types(tiles):
+    for image, instances in tiles:
+        assert (image.shape, image.dtype) == ((256, 256, 3), np.uint8)
+        assert (instances.shape, instances.dtype) == ((256, 256), np.int32)
+
+
+def test_ids_are_consecutive_and_each_is_one_piece(tiles):
+    for _, instances in tiles:
+        ids = np.unique(instances)
+        np.testing.assert_array_equal(ids, np.arange(instances.max() + 1))
+        pieces = [label(instances == i, connectivity=1).max() for i in ids[1:]]
+        assert pieces == [1] * (len(ids) - 1)
+
+
+def test_nuclei_have_plausible_sizes_and_cover_a_plausible_share(tiles):
+    diameters = np.concatenate([[r.equivalent_diameter_area for r in regionprops(lab)] for _, lab in tiles])
+    # 0.5 micrometres per pixel: nuclei of 2.5 micrometres (cut by the border) to 13 micrometres.
+    assert diameters.min() >= 5.0
+    assert diameters.max() <= 26.0
+    assert 11.0 <= np.median(diameters) <= 18.0
+    # A wide spread is what makes the task: lymphocytes beside vesicular nuclei.
+    assert np.percentile(diameters, 90) > 1.8 * np.percentile(diameters, 10)
+    shares = [(lab > 0).mean() for _, lab in tiles]
+    assert min(shares) > 0.03
+    assert max(shares) < 0.40
+    assert 0.10 < np.mean(shares) < 0.22
+
+
+def test_nuclei_touch(tiles):
+    def touching(instances):
+        right = (instances[:, 1:] != instances[:, :-1]) & (instances[:, 1:] > 0) & (instances[:, :-1] > 0)
+        pairs = np.stack([instances[:, 1:][right], instances[:, :-1][right]])
+        return np.unique(pairs).size
+
+    share = sum(touching(lab) for _, lab in tiles) / sum(lab.max() for _, lab in tiles)
+    assert 0.15 < share < 0.8
+
+
+def test_nuclei_hold_more_hematoxylin_than_their_surroundings(tiles):
+    higher = []
+    for image, instances in tiles:
+        hematoxylin = rgb2hed(image)[..., 0]
+        ring = (expand_labels(instances, 5) > 0) & (instances == 0)
+        higher += [hematoxylin[instances == i].mean() > hematoxylin[ring].mean() for i in range(1, instances.max() + 1)]
+        assert hematoxylin[instances > 0].mean() > 1.3 * hematoxylin[instances == 0].mean()
+    # The pale ones that stay below are meant to be there.
+    assert 0.75 < np.mean(higher) < 1.0
+
+
+def test_tissue_is_pink_and_nuclei_are_bluer(tiles):
+    for image, instances in tiles:
+        background = image[instances == 0].mean(axis=0)
+        nuclei = image[instances > 0].mean(axis=0)
+        # Eosin takes out green, so the tissue is pink to violet.
+        assert background[1] < 0.9 * min(background[0], background[2])
+        assert nuclei[2] / nuclei[0] > background[2] / background[0]
+
+
+def test_global_threshold_fails(tiles):
+    scores = []
+    for image, instances in tiles:
+        red, truth = image[..., 0], instances > 0
+        guess = red < threshold_otsu(red)
+        scores.append(2 * (guess & truth).sum() / (guess.sum() + truth.sum()))
+    assert 0.35 < np.mean(scores) < 0.70
+
+
+@pytest.mark.parametrize('size', [64, 200, 320])
+def test_any_size(size):
+    image, instances = render_tile(np.random.default_rng(0), size=size)
+    assert image.shape == (size, size, 3)
+    assert instances.shape == (size, size)
+    assert instances.max() > 0
+
+
+def test_too_small_a_tile_is_an_error():
+    with pytest.raises(UserError, match='size=32'):
+        render_tile(np.random.default_rng(0), size=32)
+
+
+def test_write_dataset_round_trip(tmp_path):
+    root = tmp_path / 'data' / 'synthetic'
+    write_dataset(root, num_train=3, num_val=2, size=96, seed=5)
+    split = canonical.read_split(root, 'default')
+    assert {part: len(ids) for part, ids in split.items()} == {'train': 3, 'val': 2}
+    assert canonical.list_ids(root) == sorted(split['train'] + split['val'])
+    meta = canonical.read_meta(root)
+    assert meta['name'] == 'synthetic'
+    assert meta['classes'] == ['background', 'nucleus']
+    groups = {part: {meta['images'][i]['group'] for i in ids} for part, ids in split.items()}
+    assert groups['train'].isdisjoint(groups['val'])
+    assert {entry['mpp'] for entry in meta['images'].values()} == {0.5}
+    for part, ids in split.items():
+        for index, sample_id in enumerate(ids):
+            paths = canonical.sample_paths(root, sample_id)
+            image, instances, _ = dataset_tile(5, part, index, 96)
+            np.testing.assert_array_equal(canonical.read_image(paths.image), image)
+            np.testing.assert_array_equal(canonical.read_label_map(paths.label), instances)
+    assert [path.name for path in root.parent.iterdir()] == ['synthetic']
+
+
+def test_a_larger_dataset_starts_with_the_same_tiles(tmp_path):
+    for name, count in (('small', 1), ('large', 3)):
+        write_dataset(tmp_path / name, num_train=count, num_val=count, size=64, seed=0)
+    for sample_id in canonical.list_ids(tmp_path / 'small'):
+        files = [canonical.sample_paths(tmp_path / name, sample_id) for name in ('small', 'large')]
+        assert files[0].image.read_bytes() == files[1].image.read_bytes()
+        assert files[0].label.read_bytes() == files[1].label.read_bytes()
+
+
+def test_synthetic_data_is_replaced_and_other_data_is_not(tmp_path):
+    root = tmp_path / 'set'
+    write_dataset(root, num_train=2, num_val=1, size=64, seed=0)
+    # What an interrupted run leaves behind must not end up in the next data set.
+    (tmp_path / 'set.partial' / 'images').mkdir(parents=True)
+    (tmp_path / 'set.partial' / 'images' / 'stale.png').write_bytes(b'')
+    write_dataset(root, num_train=1, num_val=1, size=64, seed=1)
+    assert canonical.list_ids(root) == ['train_0000', 'val_0000']
+
+    meta = canonical.read_meta(root) | {'name': 'mine'}
+    (root / 'meta.json').write_text(json.dumps(meta))
+    with pytest.raises(UserError, match='delete it or choose another folder'):
+        write_dataset(root, num_train=1, num_val=1, size=64, seed=1)
+    assert canonical.list_ids(root) == ['train_0000', 'val_0000']
+
+
+@pytest.mark.parametrize(('num_train', 'num_val', 'seed'), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
+def test_bad_requests_write_nothing(tmp_path, num_train, num_val, seed):
+    with pytest.raises(UserError):
+        write_dataset(tmp_path / 'set', num_train=num_train, num_val=num_val, size=64, seed=seed)
+    assert not any(tmp_path.iterdir())

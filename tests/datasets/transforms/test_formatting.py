@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+from mmseg.structures import SegDataSample
+
+from mmgfnuc.datasets.transforms import PackNucleiInputs, semantic_map
+
+
+@pytest.fixture
+def results():
+    return {
+        'img': np.arange(18, dtype=np.uint8).reshape(2, 3, 3),
+        'instance_map': np.array([[0, 7, 7], [70000, 0, 0]], np.int32),
+        'ignore_map': np.array([[False, False, True], [False, False, True]]),
+        'img_id': 'liver_1',
+        'group': 'liver',
+        'mpp': 0.25,
+        'img_path': 'images/liver_1.png',
+        'ori_shape': (20, 30),
+        'rng': np.random.default_rng(0),
+    }
+
+
+def test_semantic_map(results):
+    labels = semantic_map(results['instance_map'], results['ignore_map'])
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[0, 1, 255], [1, 0, 255]]
+
+
+def test_tensors(results):
+    packed = PackNucleiInputs()(results)
+    assert set(packed) == {'inputs', 'data_samples'}
+    inputs, sample = packed['inputs'], packed['data_samples']
+    assert (inputs.dtype, tuple(inputs.shape)) == (torch.uint8, (3, 2, 3))
+    assert inputs.is_contiguous()
+    assert inputs[0].tolist() == [[0, 3, 6], [9, 12, 15]]
+    assert isinstance(sample, SegDataSample)
+    assert sample.gt_sem_seg.data.dtype == torch.int64
+    assert sample.gt_sem_seg.data.tolist() == [[[0, 1, 255], [1, 0, 255]]]
+    assert sample.gt_instance_map.data.dtype == torch.int32
+    assert sample.gt_instance_map.data.tolist() == [[[0, 7, 7], [70000, 0, 0]]]
+
+
+def test_origin(results):
+    sample = PackNucleiInputs()(results)['data_samples']
+    assert sample.metainfo == {
+        'img_id': 'liver_1',
+        'group': 'liver',
+        'mpp': 0.25,
+        'img_path': 'images/liver_1.png',
+        'ori_shape': (20, 30),
+        'img_shape': (2, 3),
+    }
+
+
+def test_views_are_packed_as_they_look(results):
+    for key in ('img', 'instance_map', 'ignore_map'):
+        results[key] = results[key][::-1, ::-1]
+    packed = PackNucleiInputs()(results)
+    assert packed['inputs'][2].tolist() == [[17, 14, 11], [8, 5, 2]]
+    assert packed['data_samples'].gt_instance_map.data.tolist() == [[[0, 0, 70000], [7, 7, 0]]]

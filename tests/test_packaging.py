@@ -1,0 +1,121 @@
+"""The wheel is complete: it works without the repository, configs and tools included."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ('mmgfnuc', 'configs', 'tools', 'requirements')
+FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'CHANGELOG.md', 'LICENSE')
+CACHES = shutil.ignore_patterns('__pycache__', '*.py[cod]')
+PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
+
+BUILD_FROM_STRINGS = """
+import sys
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+init_default_scope('mmseg')
+assert 'mmgfnuc' not in sys.modules, 'the point is that nobody imports it'
+model = MODELS.build(Config.fromfile('model.py').model)
+print(type(model).__name__, type(model.backbone).__name__, type(model.decode_head).__name__)
+print(sys.modules['mmgfnuc'].__file__)
+"""
+
+CONFIG = """
+model = dict(
+    type='mmgfnuc.GatedFusionSegmentor',
+    backbone=dict(type='mmgfnuc.UNetEncoder', widths=(8, 16)),
+    decode_head=dict(type='mmgfnuc.UNetHead'),
+)
+"""
+
+
+def run(*command: str | Path, cwd: Path, **env: str) -> str:
+    """Run a command and return its output; a failure shows both streams."""
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True)
+    assert done.returncode == 0, f'{command}\n{done.stdout}\n{done.stderr}'
+    return done.stdout
+
+
+def shipped(folder: str) -> set[str]:
+    """Files below a folder of the repository, as they must appear in the wheel."""
+    paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob('*') if path.is_file())
+    return {path.as_posix() for path in paths if '__pycache__' not in path.parts and path.suffix != '.pyc'}
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from the source archive, so that a file missing from either shows."""
+    source = tmp_path_factory.mktemp('source')
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, source / folder, ignore=CACHES)
+    for file in FILES:
+        shutil.copy(ROOT / file, source)
+    out = tmp_path_factory.mktemp('dist')
+    run(sys.executable, 'setup.py', '--quiet', 'sdist', '--dist-dir', out, cwd=source)
+    (archive,) = out.glob('*.tar.gz')
+    run(*PIP, 'wheel', '--no-deps', '--no-build-isolation', '--no-index', '-w', out, archive, cwd=out)
+    (built,) = out.glob('*.whl')
+    return built
+
+
+@pytest.fixture(scope='module')
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel installed and nothing else."""
+    target = tmp_path_factory.mktemp('site')
+    run(*PIP, 'install', '--no-deps', '--no-index', '--target', target, wheel, cwd=target)
+    return target
+
+
+def test_wheel_holds_the_package_the_configs_and_the_tools(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = {name for name in names if '.dist-info/' not in name}
+    mim = {f'mmgfnuc/.mim/{name}' for folder in ('configs', 'tools') for name in shipped(folder)}
+    assert 'mmgfnuc/.mim/tools/train.py' in mim
+    assert files == mim | shipped('mmgfnuc')
+
+
+def test_wheel_metadata(wheel: Path) -> None:
+    version = run(sys.executable, '-c', 'import mmgfnuc; print(mmgfnuc.__version__)', cwd=ROOT).strip()
+    assert wheel.name == f'mmgfnuc-{version}-py3-none-any.whl'
+    with zipfile.ZipFile(wheel) as archive:
+        info = f'mmgfnuc-{version}.dist-info'
+        metadata = archive.read(f'{info}/METADATA').decode()
+        assert any(name.startswith(info) and name.endswith('LICENSE') for name in archive.namelist())
+    lines = metadata.splitlines()
+    assert 'Requires-Python: >=3.10' in lines
+    assert 'Requires-Dist: torch>=2.6' in lines
+    assert {f'Provides-Extra: {extra}' for extra in ('tests', 'optional', 'docs', 'all')} <= set(lines)
+
+
+def test_config_with_string_types_builds_outside_the_repository(site: Path, tmp_path: Path) -> None:
+    (tmp_path / 'model.py').write_text(CONFIG)
+    (tmp_path / 'build.py').write_text(BUILD_FROM_STRINGS)
+    # PYTHONPATH comes before the environment's own packages, hence before an editable install of the repository.
+    classes, location = run(sys.executable, 'build.py', cwd=tmp_path, PYTHONPATH=str(site)).splitlines()[-2:]
+    assert classes == 'GatedFusionSegmentor UNetEncoder UNetHead'
+    assert Path(location).is_relative_to(site)
+
+
+def test_shipped_training_tool_starts_outside_the_repository(site: Path, tmp_path: Path) -> None:
+    tool = site / 'mmgfnuc' / '.mim' / 'tools' / 'train.py'
+    assert 'usage: train.py' in run(sys.executable, tool, '--help', cwd=tmp_path, PYTHONPATH=str(site))
+
+
+def test_every_requirement_is_pinned() -> None:
+    def names(file: str) -> set[str]:
+        lines = (ROOT / 'requirements' / f'{file}.txt').read_text().splitlines()
+        return {line.split('=')[0].split('>')[0] for line in lines if line and not line.startswith('#')}
+
+    asked = names('runtime') | names('tests') | names('optional') | names('docs')
+    assert asked <= names('constraints')
+    pins = (ROOT / 'requirements' / 'constraints.txt').read_text().splitlines()
+    assert all('==' in pin for pin in pins if not pin.startswith('#'))

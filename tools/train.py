@@ -1,0 +1,50 @@
+"""Train a model from a config."""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mmgfnuc.engine import launch
+from mmgfnuc.engine.cli import run_cli
+
+EPILOG = """examples:
+  python tools/train.py configs/cpu/nuinsseg_vit-tiny.py
+  python tools/train.py CONFIG --work-dir work_dirs/seed1 --seed 1
+  python tools/train.py CONFIG --resume                     continue the last checkpoint of the working folder
+  python tools/train.py CONFIG --cfg-options train_dataloader.batch_size=4 optim_wrapper.optimizer.lr=3e-4
+  bash tools/dist_train.sh CONFIG 4                         the same on 4 GPUs (or 4 CPU processes)
+
+The working folder gets the checkpoints, the log with losses and remaining time, and the full config."""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for checkpoints and logs (default: work_dirs/<config name>)')
+    parser.add_argument('--seed', type=int, help='for weights, sample order and augmentation (default: the config\'s)')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='continue a run')
+    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast, on a GPU as on a CPU')
+    parser.add_argument('--tensorboard', action='store_true', help='also log to TensorBoard')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
+    parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='set by the dist scripts')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = launch.load_config(args.config, args.cfg_options, args.work_dir)
+    launch.set_seed(cfg, args.seed)
+    launch.find_resume(cfg, args.resume)
+    if args.amp:
+        launch.use_bfloat16(cfg)
+    if args.tensorboard:
+        launch.add_tensorboard(cfg)
+    launch.set_launcher(cfg, args.launcher)
+    launch.train(cfg)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))
