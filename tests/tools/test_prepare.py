@@ -1,0 +1,144 @@
+"""tools/datasets/prepare.py as a user runs it: from a source tree to a dataset with splits, or to one clear line."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.engine.cli import run_cli
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / 'tools' / 'datasets' / 'prepare.py'
+ORGANS = ('human rectum', 'human kidney', 'mouse heart', 'human lung', 'mouse spleen')
+
+
+@pytest.fixture(scope='module')
+def prepare():
+    spec = importlib.util.spec_from_file_location('prepare', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *args: run_cli(lambda: module.main([str(arg) for arg in args]))
+
+
+def write_source(root, organs, per_organ=2):
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    labels = np.zeros((8, 8), np.uint16)
+    labels[1:3, 1:3] = 2
+    labels[1:3, 3:5] = 9
+    for organ in organs:
+        for folder in ('tissue images', 'label masks modify'):
+            (root / organ / folder).mkdir(parents=True)
+        for number in range(per_organ):
+            name = f'{organ.replace(" ", "_")}_{number:02d}'
+            Image.fromarray(image).save(root / organ / 'tissue images' / f'{name}.png')
+            tifffile.imwrite(root / organ / 'label masks modify' / f'{name}.tif', labels)
+    return root
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_source(tmp_path / 'NuInsSeg', ORGANS)
+
+
+def test_default_run_writes_the_organ_split_and_sums_up(prepare, source, tmp_path, capsys):
+    out = tmp_path / 'out'
+    assert prepare('nuinsseg', '--source', source, '--out', out) == 0
+    split = canonical.read_split(out, 'organs')
+    assert split['val'] == [f'{o}_{n:02d}' for o in ('human_kidney', 'human_rectum', 'mouse_heart') for n in (0, 1)]
+    assert split['train'] == [f'{o}_{n:02d}' for o in ('human_lung', 'mouse_spleen') for n in (0, 1)]
+    assert canonical.list_splits(out) == ['organs']
+    assert validate_dataset(out, 'organs') == []
+    printed = capsys.readouterr().out
+    assert '10 images, 20 nuclei, 5 groups' in printed
+    assert 'no official folds: they are defined on all 665 images, here are 10' in printed
+
+
+def test_named_groups_and_grouped_folds(prepare, source, tmp_path):
+    out = tmp_path / 'out'
+    args = ('--val-groups', 'human lung', 'mouse heart', '--folds', 5, '--grouped')
+    assert prepare('nuinsseg', '--source', source, '--out', out, *args) == 0
+    assert canonical.list_splits(out) == [*(f'grouped-5-fold-{i}' for i in range(5)), 'organs']
+    organs = canonical.read_split(out, 'organs')
+    assert {i[:-3] for i in organs['val']} == {'human_lung', 'mouse_heart'}
+    for i in range(5):
+        fold = canonical.read_split(out, f'grouped-5-fold-{i}')
+        assert len({sample_id[:-3] for sample_id in fold['val']}) == 1
+        assert validate_dataset(out, f'grouped-5-fold-{i}') == []
+
+
+def test_without_the_default_organs_a_notice_replaces_the_split(prepare, tmp_path, capsys):
+    source = write_source(tmp_path / 'NuInsSeg', ['human lung', 'human rectum'])
+    assert prepare('nuinsseg', '--source', source, '--out', tmp_path / 'out') == 0
+    printed = capsys.readouterr().out
+    assert 'notice: no split "organs"' in printed
+    assert 'splits: none' in printed
+
+
+def test_official_folds_are_written_only_for_the_full_set(prepare, tmp_path):
+    source = write_source(tmp_path / 'NuInsSeg', [f'human o{i}' for i in range(7)], per_organ=95)
+    assert prepare('nuinsseg', '--source', source, '--out', tmp_path / 'out') == 0
+    assert canonical.list_splits(tmp_path / 'out') == [f'official-{i}' for i in range(5)]
+    folds = [canonical.read_split(tmp_path / 'out', f'official-{i}')['val'] for i in range(5)]
+    assert sorted(i for fold in folds for i in fold) == canonical.list_ids(tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['--folds', '5'], 'leak parts of one slide from train to val; give --folds K --grouped'),
+        (['--folds', '9', '--grouped'], '9 folds of 5 groups; choose 2 to 5'),
+        (['--val-groups', 'human_lung'], "no group 'human_lung', did you mean 'human lung'?"),
+        (['--source', 'nowhere'], 'nowhere is no folder'),
+    ],
+)
+def test_bad_request_is_one_line_exit_code_2_and_no_dataset(prepare, source, tmp_path, capsys, args, message):
+    out = tmp_path / 'out'
+    assert prepare('nuinsseg', '--source', source, '--out', out, *args) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ')
+    assert error.count('\n') == 1
+    assert message in error
+    assert not out.exists()
+
+
+def test_synthetic_dataset_is_sound(prepare, tmp_path, capsys):
+    out = tmp_path / 'out'
+    assert prepare('synthetic', '--out', out, '--train', 2, '--val', 1, '--size', 128, '--seed', 3) == 0
+    assert '3 images' in capsys.readouterr().out
+    (split,) = canonical.list_splits(out)
+    assert {part: len(ids) for part, ids in canonical.read_split(out, split).items()} == {'train': 2, 'val': 1}
+    assert validate_dataset(out, split) == []
+
+
+def test_process_prints_the_error_and_ends_with_code_2(tmp_path):
+    command = [sys.executable, str(SCRIPT), 'nuinsseg', '--source', str(tmp_path), '--out', str(tmp_path / 'out')]
+    paths = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': paths}, check=False)
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].startswith('error: ')
+    assert 'Traceback' not in run.stderr
+
+
+def test_help_teaches_by_example(prepare, capsys):
+    with pytest.raises(SystemExit) as stop:
+        prepare('nuinsseg', '--help')
+    assert stop.value.code == 0
+    assert '--folds 5 --grouped' in capsys.readouterr().out
+
+
+def test_only_user_errors_are_shortened():
+    def bug():
+        raise KeyError('a bug')
+
+    with pytest.raises(KeyError):
+        run_cli(bug)
+    assert run_cli(lambda: None) == 0
+    assert run_cli(lambda: 3) == 3
