@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('input', help='an image, a folder, or a quoted glob pattern')
     parser.add_argument('--checkpoint', required=True, help='.pth file written by tools/train.py')
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
-    parser.add_argument('--config', help='use this config instead of the checkpoint\'s own')
+    parser.add_argument('--config', help="use this config instead of the checkpoint's own")
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument('--mpp', type=float, help='micrometres per pixel of the images')
     return parser.parse_args()

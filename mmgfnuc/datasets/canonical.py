@@ -12,7 +12,6 @@ Source: code: own.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import whole_file
 
 CLASSES = ['background', 'nucleus']
 META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
@@ -166,7 +166,8 @@ def write_sample(
     ignore_png = root / 'ignore' / f'{sample_id}.png'
     if instances.max(initial=0) > LARGEST_PNG_ID:
         wide = instances.astype(np.int32)
-        _write_whole(label_tiff, lambda file: tifffile.imwrite(file, wide, compression='zlib'))
+        with whole_file(label_tiff) as file:
+            tifffile.imwrite(file, wide, compression='zlib')
         label_png.unlink(missing_ok=True)
     else:
         _write_png(label_png, instances.astype(np.uint16))
@@ -316,21 +317,15 @@ def _check_sample(sample_id: str, image: RGBImage, instances: NDArray[np.integer
             raise UserError(f'{sample_id}: {name} {array.shape} and image {image.shape[:2]} differ; give equal (H, W)')
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a hidden neighbour, then rename it: readers see the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.tmp')
-    write(unfinished)
-    unfinished.replace(path)
-
-
 def _write_png(path: Path, array: NDArray) -> None:
-    _write_whole(path, lambda file: Image.fromarray(array).save(file, format='PNG'))
+    with whole_file(path) as file:
+        Image.fromarray(array).save(file, format='PNG')
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + '\n'
-    _write_whole(path, lambda file: file.write_text(text, encoding='utf-8'))
+    with whole_file(path) as file:
+        file.write_text(text, encoding='utf-8')
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -124,6 +124,11 @@ class NucleiDataset(Dataset):
         mpp = scales.pop() if len(scales) == 1 else None
         return copy.deepcopy(self.METAINFO) | {'dataset_name': self._name, 'mpp': mpp}
 
+    @property
+    def groups(self) -> set[str]:
+        """Organs, slides or patients that the images come from."""
+        return {image['group'] for image in self._images.values()}
+
     def __len__(self) -> int:
         return len(self.ids)
 

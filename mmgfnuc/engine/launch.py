@@ -58,7 +58,9 @@ def check_data(cfg: Config, *parts: str) -> None:
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
         return
     datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
-    ours = [dataset for dataset in datasets if dataset.type in (NucleiDataset, 'NucleiDataset', 'mmgfnuc.NucleiDataset')]
+    ours = [
+        dataset for dataset in datasets if dataset.type in (NucleiDataset, 'NucleiDataset', 'mmgfnuc.NucleiDataset')
+    ]
     for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
         check_dataset(root, split)
 
@@ -68,14 +70,18 @@ def find_resume(cfg: Config, resume: str | None) -> None:
     if resume is None:
         return
     if resume != 'auto' and not Path(resume).is_file():
-        raise UserError(f"checkpoint '{resume}' to resume from is not there; give a .pth file, or none for the last one")
+        raise UserError(
+            f"checkpoint '{resume}' to resume from is not there; give a .pth file, or none for the last one"
+        )
     cfg.resume = True
     cfg.load_from = None if resume == 'auto' else resume
 
 
 def add_tensorboard(cfg: Config) -> None:
     """Also log to TensorBoard, under the working folder."""
-    cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+    cfg.visualizer = dict(
+        type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+    )
 
 
 def use_bfloat16(cfg: Config) -> None:

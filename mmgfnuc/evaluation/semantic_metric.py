@@ -15,6 +15,7 @@ from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import whole_file
 from mmgfnuc.registry import METRICS
 
 from .functional import SCORE_NAMES, confusion_matrix, foreground_counts, semantic_scores, summarise
@@ -102,9 +103,8 @@ class NucleiSemanticMetric(BaseMetric):
         images = _unique_sorted(results)
         metrics = summarise([image.matrix for image in images])
         if self.out_dir is not None:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            _write_atomically(self.out_dir / 'per_image.csv', _per_image_csv(images))
-            _write_atomically(self.out_dir / 'metrics.json', _metrics_json(metrics, images))
+            _write(self.out_dir / 'per_image.csv', _per_image_csv(images))
+            _write(self.out_dir / 'metrics.json', _metrics_json(metrics, images))
         return metrics
 
 
@@ -148,7 +148,6 @@ def _without_nan(metrics: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f'{path.name}.tmp')
-    temporary.write_text(text, encoding='utf-8')
-    temporary.replace(path)
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write_text(text, encoding='utf-8')

@@ -32,7 +32,7 @@ def find_images(source: str) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
     else:
-        found = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(source, recursive=True))
+        found = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - any path
     if not found:
         raise UserError(f"'{source}' names no image; give a file, a folder or a quoted glob of {', '.join(SUFFIXES)}")
     twice = [stem for stem, count in Counter(file.stem for file in found).items() if count > 1]

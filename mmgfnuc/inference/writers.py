@@ -1,7 +1,6 @@
 """Output files, each written whole or not at all."""
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmgfnuc.files import whole_file
+
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write a grey (H, W) or RGB (H, W, 3) picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.tmp')
-    Image.fromarray(pixels).save(unfinished, format='PNG')
-    os.replace(unfinished, path)
+    with whole_file(path) as file:
+        Image.fromarray(pixels).save(file, format='PNG')
 
 
 def write_mask(path: Path, semantic: NDArray[np.uint8], num_classes: int = 2) -> None:
@@ -29,8 +28,5 @@ def write_mask(path: Path, semantic: NDArray[np.uint8], num_classes: int = 2) ->
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.tmp')
-    with unfinished.open('w', newline='') as file:
-        csv.writer(file).writerows([header, *rows])
-    os.replace(unfinished, path)
+    with whole_file(path) as file, file.open('w', newline='') as table:
+        csv.writer(table).writerows([header, *rows])

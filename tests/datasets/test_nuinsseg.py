@@ -176,6 +176,7 @@ def test_one_name_in_two_organs_is_refused(source):
         read_groups(source.root)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif('MMGFNUC_DATA' not in os.environ, reason='needs real images: set MMGFNUC_DATA')
 def test_real_images_give_the_documented_counts(tmp_path):

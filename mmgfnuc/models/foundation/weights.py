@@ -53,7 +53,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f'{path} is not a readable weight file ({reason}); download it again') from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f'{path} is not a plain state dict of tensors; give the publisher\'s original file')
+        raise UserError(f"{path} is not a plain state dict of tensors; give the publisher's original file")
     return state
 
 

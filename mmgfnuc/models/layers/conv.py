@@ -64,4 +64,3 @@ class DoubleConv(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, activation: str = 'relu', num_convs: int = 2) -> None:
         channels = [in_channels] + [out_channels] * num_convs
         super().__init__(*(ConvNormAct(channels[i], channels[i + 1], activation) for i in range(num_convs)))
-

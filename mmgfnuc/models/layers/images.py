@@ -55,7 +55,8 @@ def resize_longest_side(images: Tensor, longest: int) -> Tensor:
     Shape:
         (B, C, H, W) -> (B, C, H', W'), max(H', W') = longest
     """
-    size = longest_side_size(*images.shape[-2:], longest)
-    if size == tuple(images.shape[-2:]):
+    height, width = images.shape[-2:]
+    size = longest_side_size(height, width, longest)
+    if size == (height, width):
         return images
     return F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)

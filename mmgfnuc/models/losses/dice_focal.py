@@ -72,9 +72,7 @@ class DiceFocalLoss(nn.Module):
         self.dice_per_image = dice_per_image
         self.loss_name = loss_name
 
-    def forward(
-        self, logits: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = 255
-    ) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
         """Compute the loss; `weight` (B, H, W) scales pixels, as MMSegmentation's pixel samplers ask for."""
         # Sums over 65,536 pixels overflow half precision.
         logits = logits.float()

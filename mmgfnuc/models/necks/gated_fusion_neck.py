@@ -15,7 +15,9 @@ def resolve_levels(levels: Sequence[int] | str, depth: int, name: str) -> list[i
     """Turn `all` or indices that may be negative into sorted indices from 0 to depth - 1."""
     if isinstance(levels, str):
         if levels != 'all':
-            raise UserError(f"{name}='{levels}' is unknown; give 'all' or a list of levels from {-depth} to {depth - 1}")
+            raise UserError(
+                f"{name}='{levels}' is unknown; give 'all' or a list of levels from {-depth} to {depth - 1}"
+            )
         return list(range(depth))
     outside = [level for level in levels if not -depth <= level < depth]
     if outside:

@@ -1,0 +1,59 @@
+"""Markdown tables made from records."""
+
+from statistics import mean
+from typing import Any
+
+from mmgfnuc.errors import UserError
+
+# Key of the metric -> heading. The last is what the paper's release computes, and close to pixel accuracy.
+COLUMNS = {
+    'dice': 'Dice',
+    'iou': 'IoU',
+    'miou': 'mIoU',
+    'dice_pooled': 'pooled Dice',
+    'weighted_f1': "weighted F1 (as in the paper's release)",
+}
+
+
+def _cell(values: list[float]) -> str:
+    """Mean over the runs, and their range where there are several."""
+    text = f'{mean(values):.3f}'
+    return text if len(values) == 1 else f'{text} ({min(values):.3f} to {max(values):.3f})'
+
+
+def markdown_table(name: str, record: dict[str, Any]) -> str:
+    """Render a record: title, scores of the model and of Otsu's threshold, and how they were obtained."""
+    runs = record['runs']
+    scores = [run['scores'] for run in runs]
+    seeds = ', '.join(str(run['seed']) for run in runs)
+    minutes = ', '.join(f'{run["train_minutes"]:.0f}' for run in runs)
+    spread = ', '.join(f'{run["dice_std"]:.3f}' for run in scores)
+    rows = [
+        f'**{record["title"]}**',
+        '',
+        '| | ' + ' | '.join(COLUMNS.values()) + ' |',
+        '|---' * (len(COLUMNS) + 1) + '|',
+        f'| {name} | ' + ' | '.join(_cell([run[key] for run in scores]) for key in COLUMNS) + ' |',
+        '| Otsu threshold | ' + ' | '.join(_cell([record['otsu'][key]]) for key in COLUMNS) + ' |',
+        '',
+        f'{record["data"]["images"]} images of {", ".join(record["data"]["groups"])}. Seed {seeds}, {record["steps"]} '
+        f'steps, {minutes} minutes of training on {record["hardware"]}. Means over images, the deviation of the Dice '
+        f'over images is {spread}. Foreground is the nuclei; pooled counts every pixel alike.',
+        '',
+        '```',
+        *record['commands'],
+        '```',
+    ]
+    return '\n'.join(rows)
+
+
+def replace_between(text: str, content: str, start: str = '<!-- results -->', end: str = '<!-- /results -->') -> str:
+    """Put content between two marker lines.
+
+    Raises:
+        UserError: a marker is missing.
+    """
+    if start not in text or end not in text:
+        raise UserError(f'the markers {start} and {end} are missing; put each on a line of its own')
+    before, rest = text.split(start, 1)
+    return f'{before}{start}\n{content}\n{end}{rest.split(end, 1)[1]}'

@@ -1,0 +1,32 @@
+"""Rewrite docs/results/README.md and the results of README.md from the records in docs/results/."""
+
+import sys
+from pathlib import Path
+
+from mmgfnuc.analysis import markdown_table, read_records
+from mmgfnuc.analysis.tables import replace_between
+from mmgfnuc.engine.cli import run_cli
+
+HEADING = '# Results\n\nMade from the records of this folder by `make table`.'
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rendered(root: Path) -> dict[Path, str]:
+    """Text of each generated file."""
+    records = read_records(root / 'docs/results')
+    tables = '\n\n'.join(markdown_table(name, record) for name, record in records.items())
+    readme = root / 'README.md'
+    return {
+        readme: replace_between(readme.read_text(), tables),
+        root / 'docs/results/README.md': f'{HEADING}\n\n{tables}\n',
+    }
+
+
+def main() -> None:
+    for path, text in rendered(ROOT).items():
+        path.write_text(text)
+        print(f'{path.relative_to(ROOT)} written')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))

@@ -1,0 +1,92 @@
+"""The whole line at small size, in a few minutes on two CPU cores: data, training, test, pictures."""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mmgfnuc.analysis import otsu_scores
+from mmgfnuc.datasets import NucleiDataset
+from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.errors import UserError
+
+TOOLS = Path(__file__).resolve().parent
+CONFIG = TOOLS.parent / 'configs' / 'demo' / 'demo.py'
+# What of MMEngine's log is progress: step, remaining time, loss.
+PROGRESS = re.compile(r'Epoch\(train\).*?\[ *(\d+)/.*?eta: ([\d:]+).*?loss: ([\d.]+)')
+BANNER = """
+****************************************************************************************************
+*  THE FOUNDATION ENCODER OF THIS DEMO HAS RANDOM WEIGHTS.                                         *
+*  The demo shows that everything runs; it says nothing about what a foundation model brings.      *
+****************************************************************************************************
+"""
+
+
+def run(step: str, command: list[str], log: Path) -> None:
+    """Run a tool, its output into a log, its training progress onto the screen."""
+    print(f'\n== {step}\n   {" ".join(["python", *command])}', flush=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open('w') as file:
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            if found := PROGRESS.search(line):
+                print('   step {:>4}   remaining {}   loss {}'.format(*found.groups()), flush=True)
+    if process.wait():
+        tail = '\n'.join(log.read_text().splitlines()[-15:])
+        raise UserError(f'"{step}" failed, the end of {log}:\n{tail}')
+
+
+def summary(out: Path, data: Path, minutes: float) -> str:
+    """Render the last lines: what was done, the scores, where to look."""
+    scores = json.loads((out / 'test' / 'metrics.json').read_text())
+    otsu = otsu_scores(NucleiDataset(data, split='default', part='val'))
+    return f"""
+{BANNER}
+Done in {minutes:.1f} minutes: synthetic H&E tiles generated, the paper's architecture (eU-Net3+, SAM-shaped encoder,
+Gated Fusion Block) trained at small width, its last checkpoint tested on {scores['num_images']} tiles of unseen slides.
+
+  foreground Dice   {scores['dice']:.3f}   (standard deviation over tiles {scores['dice_std']:.3f})
+  foreground IoU    {scores['iou']:.3f}
+  Otsu threshold    {otsu['dice']:.3f}   (Dice without any learning)
+
+Look at
+  {out / 'overlays'}/            contours: truth green, prediction yellow
+  {out / 'test' / 'metrics.json'}        all scores
+  {out / 'test' / 'per_image.csv'}       scores of each tile
+  {out / 'train.log'}                    the training log"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='output folder (%(default)s)')
+    parser.add_argument('--data', type=Path, default=Path('data/synthetic'), help='for the tiles (%(default)s)')
+    parser.add_argument('--steps', type=int, default=400, help='of training (%(default)s)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    start = time.monotonic()
+    print(BANNER)
+    out, data, config = args.out, str(args.data), str(CONFIG)
+    prepare = [str(TOOLS / 'datasets/prepare.py'), 'synthetic', '--out', data, '--train', '48', '--val', '16']
+    options = [f'{part}_dataloader.dataset.data_root={data}' for part in ('train', 'val', 'test')]
+    steps = [f'train_cfg.max_iters={args.steps}', f'train_cfg.val_interval={args.steps}']
+    train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--cfg-options', *options, *steps]
+    test = [str(TOOLS / 'test.py'), config, str(out / f'iter_{args.steps}.pth'), '--work-dir', str(out)]
+    show = ['--show-dir', str(out / 'overlays'), '--cfg-options', *options]
+    run('1/3 Generate synthetic H&E tiles', prepare, out / 'prepare.log')
+    run('2/3 Train', train, out / 'train.log')
+    run('3/3 Test the last checkpoint', [*test, *show], out / 'test.log')
+    print(summary(out, args.data, (time.monotonic() - start) / 60))
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))
