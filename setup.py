@@ -64,7 +64,7 @@ setup(
         'Topic :: Scientific/Engineering :: Medical Science Apps.',
     ],
     packages=find_packages(include=['mmgfnuc', 'mmgfnuc.*']),
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     install_requires=read_requirements('runtime'),
     extras_require=extras,
     cmdclass={'build_py': BuildPyWithMim},

@@ -6,13 +6,27 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
+from mmgfnuc.errors import UserError
+
+# What the program that starts the processes sets in each of them.
+LAUNCH_VARIABLES = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}
+
 
 def prepare_distributed(cfg: Config) -> None:
     """Make a config ready for several processes, as started by torchrun (`pytorch`) or by srun (`slurm`).
 
     MMEngine's own launchers select a CUDA device; on a host without one the gloo group is made first, and the model
     wrapper is told to use no device. Every parameter gets a gradient here, so `find_unused_parameters` stays off.
+
+    Raises:
+        UserError: this process was not started by the launcher that the config names.
     """
+    variable = LAUNCH_VARIABLES[cfg.launcher]
+    if variable not in os.environ:
+        raise UserError(
+            f"launcher '{cfg.launcher}': {variable} is not set in this process; "
+            'start it by tools/dist_train.sh, dist_test.sh or slurm_train.sh, or leave --launcher out'
+        )
     cpu_only = not torch.cuda.is_available()
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
     if cpu_only:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.checkpoint import read_checkpoint
 
 from .distributed import prepare_distributed
 from .hooks import PredictionHook
@@ -101,10 +102,9 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     """Score a checkpoint on the test part; scores also go to `<work_dir>/test/`.
 
     Raises:
-        UserError: the checkpoint is missing or does not fit the config's model.
+        UserError: the checkpoint is missing, damaged, or does not fit the config's model.
     """
-    if not Path(checkpoint).is_file():
-        raise UserError(f"checkpoint '{checkpoint}' is not there; give the .pth file that tools/train.py wrote")
+    read_checkpoint(checkpoint)
     check_data(cfg, 'test')
     cfg.load_from = checkpoint
     cfg.test_evaluator.setdefault('out_dir', str(Path(cfg.work_dir) / 'test'))

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers import describe_mismatch
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -33,13 +34,6 @@ def check_fit(own: dict, saved: dict) -> None:
     Raises:
         UserError: names the first keys that differ.
     """
-    problems = [f'lacks {key}' for key in own if key not in saved]
-    problems += [f'has {key}, which the model lacks' for key in saved if key not in own]
-    problems += [
-        f'{key} is {tuple(saved[key].shape)}, the model has {tuple(own[key].shape)}'
-        for key in own
-        if key in saved and saved[key].shape != own[key].shape
-    ]
-    if problems:
-        shown = '; '.join(problems[:4]) + (f'; and {len(problems) - 4} more' if len(problems) > 4 else '')
-        raise UserError(f'the checkpoint does not fit the model: it {shown}. Give the config it was trained with')
+    mismatch = describe_mismatch(own, saved)
+    if mismatch:
+        raise UserError(f'the checkpoint does not fit the model: it {mismatch}. Give the config it was trained with')

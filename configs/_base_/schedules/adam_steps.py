@@ -2,7 +2,7 @@
 from mmengine.config import read_base
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import CosineAnnealingLR, OptimWrapper
-from mmengine.runner import TestLoop, ValLoop
+from mmengine.runner import LogProcessor, TestLoop, ValLoop
 from torch.optim import Adam
 
 from mmgfnuc.engine import StepBasedTrainLoop, TrainableParamsConstructor
@@ -18,3 +18,6 @@ train_cfg = dict(type=StepBasedTrainLoop, max_iters=1000, val_interval=1000)
 val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 default_hooks.update(checkpoint=dict(type=CheckpointHook, by_epoch=False, interval=200, max_keep_ckpts=2))
+# Progress and scores are counted in steps.
+default_hooks.logger.update(log_metric_by_epoch=False)
+log_processor = dict(type=LogProcessor, by_epoch=False)

@@ -86,6 +86,13 @@ class SAMEncoder(FoundationEncoder):
         if weights == RANDOM:
             self._fill_positions()
         self._finish_init()
+        self._prune()
+
+    def _prune(self) -> None:
+        """Drop what comes after the last output: it would cost time and, when tuned, get no gradient."""
+        if NECK not in self.out_layers:
+            self.vit.blocks = self.vit.blocks[: int(self.out_layers[-1]) + 1]
+            self.vit.neck = nn.Identity()
 
     def _fill_positions(self) -> None:
         """Draw the position embeddings, which segment-anything leaves at zero: a random encoder should see places."""
@@ -122,8 +129,7 @@ class SAMEncoder(FoundationEncoder):
         x = self.vit.patch_embed(self._pad(images))
         x = x + self._position_embedding((x.shape[1], x.shape[2]))
         features = []
-        last = len(self.vit.blocks) - 1 if NECK in self.out_layers else int(self.out_layers[-1])
-        for index, block in enumerate(self.vit.blocks[: last + 1]):
+        for index, block in enumerate(self.vit.blocks):
             x = block(x)
             if index in self.out_layers:
                 features.append(x.movedim(-1, 1))

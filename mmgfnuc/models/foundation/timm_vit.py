@@ -54,6 +54,8 @@ class TimmViTEncoder(FoundationEncoder):
         self.out_layers = sorted({layer % depth for layer in out_layers})
         self.out_channels = (vit.embed_dim,) * len(self.out_layers)
         self._finish_init()
+        # Blocks after the last chosen one would cost time and, when tuned, get no gradient.
+        self.vit.prune_intermediate_layers(self.out_layers, prune_norm=False, prune_head=True)
 
     @property
     def official_weights(self) -> str:
@@ -70,7 +72,7 @@ class TimmViTEncoder(FoundationEncoder):
         """Run the transformer up to the last chosen layer."""
         return tuple(
             self.vit.forward_intermediates(
-                pad_to_multiple(images, self.patch_size), indices=self.out_layers, norm=True, intermediates_only=True
+                pad_to_multiple(images, self.patch_size), indices=self.out_layers, norm=True, stop_early=True, intermediates_only=True
             )
         )
 

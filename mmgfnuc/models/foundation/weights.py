@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers import describe_mismatch
 
 WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
 CONFIG_KEY = 'model.foundation.weights'
@@ -63,17 +64,9 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> Non
     Raises:
         UserError: names the first keys that are missing, unexpected or of another shape.
     """
-    own = module.state_dict()
-    problems = [f'missing {key}' for key in own if key not in state]
-    problems += [f'unexpected {key}' for key in state if key not in own]
-    problems += [
-        f'{key} is {tuple(state[key].shape)}, the model has {tuple(own[key].shape)}'
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if problems:
-        shown = '; '.join(problems[:5]) + (f'; and {len(problems) - 5} more' if len(problems) > 5 else '')
-        raise UserError(f'{path} does not fit the encoder ({CONFIG_KEY}): {shown}')
+    mismatch = describe_mismatch(module.state_dict(), state)
+    if mismatch:
+        raise UserError(f'{path} does not fit the encoder ({CONFIG_KEY}): it {mismatch}')
     module.load_state_dict(state)
 
 

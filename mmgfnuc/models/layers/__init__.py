@@ -1,6 +1,7 @@
 from .blur_pool import BlurPool, MaxBlurPool
 from .conv import ACTIVATIONS, ConvNormAct, DoubleConv
 from .images import Normalize, longest_side_size, pad_to_multiple, resize_longest_side
+from .state_dict import describe_mismatch
 
 __all__ = [
     'ACTIVATIONS',
@@ -9,6 +10,7 @@ __all__ = [
     'DoubleConv',
     'MaxBlurPool',
     'Normalize',
+    'describe_mismatch',
     'longest_side_size',
     'pad_to_multiple',
     'resize_longest_side',

@@ -1,0 +1,20 @@
+"""Comparing saved parameters with those of a model."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+SHOWN = 5
+
+
+def describe_mismatch(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> str:
+    """Say how a saved state dict differs from a model's own in keys and shapes; empty if it does not."""
+    problems = [f'lacks {key}' for key in own if key not in saved]
+    problems += [f'has {key}, which the model lacks' for key in saved if key not in own]
+    problems += [
+        f'has {key} as {tuple(saved[key].shape)}, the model as {tuple(own[key].shape)}'
+        for key in own
+        if key in saved and saved[key].shape != own[key].shape
+    ]
+    more = f'; and {len(problems) - SHOWN} more' if len(problems) > SHOWN else ''
+    return '; '.join(problems[:SHOWN]) + more

@@ -1,0 +1,78 @@
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.backbones import UNetEncoder
+
+from ..tiny import fill_with_noise
+from .battery import BackboneBattery
+
+
+class TestContract(BackboneBattery):
+    @pytest.fixture(
+        params=product(('relu', 'leaky_relu', 'silu', 'glu'), ('max_pool', 'max_blur_pool')), ids='-'.join
+    )
+    def settings(self, request):
+        return dict(zip(('activation', 'downsampling'), request.param, strict=True))
+
+    def build(self, settings, in_channels=3):
+        return UNetEncoder(in_channels, widths=(4, 6, 8, 10), **settings)
+
+
+def test_original_unet():
+    """The sum by hand: two 3x3 convolutions and two norms for each level."""
+    channels = [3, 64, 128, 256, 512, 1024]
+    expected = sum(9 * (a * b + b * b) + 4 * b for a, b in zip(channels, channels[1:], strict=False))
+    with torch.device('meta'):
+        encoder = UNetEncoder()
+    assert sum(p.numel() for p in encoder.parameters()) == expected
+    assert encoder.out_channels == (64, 128, 256, 512, 1024)
+    assert encoder.out_strides == (1, 2, 4, 8, 16)
+
+
+def test_glu_stage_is_the_product_of_two_convolutions():
+    encoder = UNetEncoder(3, widths=(4, 8), activation='glu')
+    conv, norm, _ = block = fill_with_noise(encoder.stages[0][0], scale=1.0).eval()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    x = torch.rand(2, 3, 9, 11)
+
+    def half(channels):
+        """Convolution, then batch normalisation written out, on one half of the filters."""
+        y = F.conv2d(x, conv.weight[channels], padding=1)
+        mean, var, scale, shift = (
+            t[channels][:, None, None] for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        )
+        return (y - mean) / (var + norm.eps).sqrt() * scale + shift
+
+    linear, gate = half(slice(0, 4)), half(slice(4, 8))
+    torch.testing.assert_close(block(x), linear / (1 + (-gate).exp()))
+
+
+def test_normalises_for_itself():
+    encoder = UNetEncoder(3, widths=(4, 8), mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)).eval()
+    plain = UNetEncoder(3, widths=(4, 8), mean=0.0, std=1.0).eval()
+    plain.load_state_dict(encoder.state_dict())
+    images = torch.rand(1, 3, 16, 16)
+    normalised = (images - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 1, 2])[:, None, None]
+    torch.testing.assert_close(encoder(images), plain(normalised))
+
+
+def test_convs_per_stage():
+    assert [len(stage) for stage in UNetEncoder(3, (4, 8), convs_per_stage=3).stages] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'activation': 'gelu'}, "activation='gelu' is unknown; choose one of relu, leaky_relu, silu, glu"),
+        ({'downsampling': 'stride'}, "downsampling='stride' is unknown; choose one of max_pool, max_blur_pool"),
+        ({'widths': (8,)}, 'a pyramid needs at least 2'),
+    ],
+)
+def test_errors(settings, message):
+    with pytest.raises(UserError, match=message):
+        UNetEncoder(**{'widths': (4, 8)} | settings)

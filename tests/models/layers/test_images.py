@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+import torch
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from mmgfnuc.models.layers import Normalize, longest_side_size, pad_to_multiple, resize_longest_side
+
+
+def test_normalize_per_channel():
+    x = torch.tensor([0.5, 0.5, 1.0])[None, :, None, None]
+    out = Normalize((0.5, 0.25, 0.0), (1.0, 0.5, 4.0))(x)
+    assert out.flatten().tolist() == [0.0, 0.5, 0.25]
+
+
+def test_normalize_by_one_number_takes_any_channels():
+    assert Normalize(0.5, 0.5)(torch.ones(1, 4, 2, 2)).unique().tolist() == [1.0]
+    assert not Normalize(0.5, 0.5).state_dict()
+
+
+@pytest.mark.parametrize('size', [(14, 28), (15, 28), (1, 13)])
+def test_pad_replicates_right_and_below(size):
+    x = torch.rand(1, 2, *size)
+    bottom, right = -size[0] % 14, -size[1] % 14
+    expected = np.pad(x.numpy(), ((0, 0), (0, 0), (0, bottom), (0, right)), mode='edge')
+    padded = pad_to_multiple(x, 14)
+    assert not padded.shape[-2] % 14
+    assert not padded.shape[-1] % 14
+    np.testing.assert_array_equal(padded.numpy(), expected)
+
+
+@pytest.mark.parametrize('size', [(40, 64), (64, 40), (33, 100), (512, 512), (7, 5)])
+def test_longest_side_is_that_of_segment_anything(size):
+    assert longest_side_size(*size, 128) == ResizeLongestSide.get_preprocess_shape(*size, 128)
+    x = torch.rand(1, 3, *size)
+    torch.testing.assert_close(resize_longest_side(x, 128), ResizeLongestSide(128).apply_image_torch(x))
+
+
+def test_resize_to_the_own_size_changes_nothing():
+    x = torch.rand(1, 3, 20, 32)
+    assert resize_longest_side(x, 32) is x

@@ -1,0 +1,154 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.necks import GatedFusionBlock
+
+from ..tiny import assert_gradients, fill_with_noise
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameters_of_the_released_variant():
+    block = GatedFusionBlock(512, 256, preset='released')
+    assert count(block.gate) == 62_000
+    assert count(block.attention) == 1_050_624
+    assert count(block) == 1_112_624
+
+
+# A block small enough for pencil and paper: C = 2, D = 1, two pixels.
+#
+#   local: channel 0 = (1, 3), channel 1 = (2, 0), so that its tokens are p0 = (1, 2) and p1 = (3, 0); context = (4, 0)
+#   z = means = (2, 1, 2);  h = ReLU(0.5 * 2 - 1 * 1 + 0.5 * 2) = 1
+#   sigmoid gate: W_2 h = (0, ln 3)            -> g = (1/2, 3/4)
+#   GLU gate:     W_2 h = (1, 2 | 0, ln 3)     -> g = (1 * 1/2, 2 * 3/4) = (1/2, 3/2)
+#   gated tokens: sigmoid q0 = (1/2, 3/2), q1 = (3/2, 0);  GLU q0 = (1/2, 3), q1 = (3/2, 0)
+#
+# W_q = sqrt(2) ln(b) I and W_k = I undo the division by sqrt(C): the softmax over the two keys weighs b**(q . k).
+# W_v = I with bias (0, 1); W_out swaps the two channels and adds (10, 0).
+#
+#   released, b = 2: q0 . p = (7/2, 3/2), ratio 2**2    -> (4/5, 1/5);     q1 . p = (3/2, 9/2), 2**-3 -> (1/9, 8/9)
+#                    values (1, 3) and (3, 1)           -> (7/5, 13/5) and (25/9, 11/9)
+#   paper, b = 2:    q0 . p = (13/2, 3/2), ratio 2**5   -> (32/33, 1/33);  q1 as above
+#                                                       -> (35/33, 97/33) and (25/9, 11/9)
+#   text, b = 16:    keys are q0, q1: q0 . q = (5/2, 3/4), ratio 16**(7/4) = 128 -> (128/129, 1/129)
+#                                     q1 . q = (3/4, 9/4), ratio 16**(-3/2) = 1/64 -> (1/65, 64/65)
+#                    values (1/2, 5/2) and (3/2, 1)     -> (65.5/129, 321/129) and (96.5/65, 66.5/65)
+LOCAL = [[[[1.0, 3.0]], [[2.0, 0.0]]]]
+CONTEXT = [[[[4.0, 0.0]]]]
+LN3 = math.log(3)
+HAND_COMPUTED = {
+    'released': (2, [[0.0], [LN3]], [(7 / 5, 13 / 5), (25 / 9, 11 / 9)]),
+    'paper': (2, [[1.0], [2.0], [0.0], [LN3]], [(35 / 33, 97 / 33), (25 / 9, 11 / 9)]),
+    'text': (16, [[0.0], [LN3]], [(65.5 / 129, 321 / 129), (96.5 / 65, 66.5 / 65)]),
+}
+
+
+def pencil_block(preset, attention=True):
+    base, excite, attended = HAND_COMPUTED[preset]
+    block = GatedFusionBlock(2, 1, preset, attention=attention).eval()
+    layers = {'gate.squeeze': ([[0.5, -1.0, 0.5]], [0.0]), 'gate.excite': (excite, [0.0] * len(excite))}
+    if attention:
+        identity = torch.eye(2)
+        layers |= {
+            'attention.query': (math.sqrt(2) * math.log(base) * identity, [0.0, 0.0]),
+            'attention.key': (identity, [0.0, 0.0]),
+            'attention.value': (identity, [0.0, 1.0]),
+            'attention.out': (identity.flip(0), [10.0, 0.0]),
+        }
+    block.load_state_dict(
+        {f'{name}.weight': torch.as_tensor(weight) for name, (weight, _) in layers.items()}
+        | {f'{name}.bias': torch.as_tensor(bias) for name, (_, bias) in layers.items()}
+    )
+    return block, attended
+
+
+@pytest.mark.parametrize('preset', sorted(HAND_COMPUTED))
+def test_hand_computed(preset):
+    block, ((a0, a1), (b0, b1)) = pencil_block(preset)
+    fused = block(torch.tensor(LOCAL), torch.tensor(CONTEXT))
+    torch.testing.assert_close(fused, torch.tensor([[[[a1 + 10, b1 + 10]], [[a0, b0]]]]))
+
+
+@pytest.mark.parametrize(
+    ('preset', 'gated'),
+    [('released', [[0.5, 1.5], [1.5, 0.0]]), ('text', [[0.5, 1.5], [1.5, 0.0]]), ('paper', [[0.5, 1.5], [3.0, 0.0]])],
+)
+def test_gate_alone_hand_computed(preset, gated):
+    block, _ = pencil_block(preset, attention=False)
+    assert block.attention is None
+    fused = block(torch.tensor(LOCAL), torch.tensor(CONTEXT))
+    torch.testing.assert_close(fused[0, :, 0], torch.tensor(gated))
+    torch.testing.assert_close(block.train()(torch.tensor(LOCAL), torch.tensor(CONTEXT)), fused, rtol=0, atol=0)
+
+
+def test_negative_excitation_is_clipped():
+    block, _ = pencil_block('released', attention=False)
+    # z = (2, 1, -4): 1 - 1 - 2 < 0, so h = 0 and both gates are sigmoid(0).
+    fused = block(torch.tensor(LOCAL), -2 * torch.tensor(CONTEXT))
+    torch.testing.assert_close(fused, torch.tensor(LOCAL) / 2)
+
+
+@pytest.mark.parametrize('num_heads', [1, 4])
+@pytest.mark.parametrize('preset', ['paper', 'released', 'text'])
+def test_attention_is_that_of_torch(preset, num_heads):
+    block = fill_with_noise(GatedFusionBlock(16, 8, preset, num_heads=num_heads), scale=0.5).eval()
+    local, context = torch.randn(2, 16, 5, 3), torch.randn(2, 8, 5, 3)
+    own = block.attention
+    official = nn.MultiheadAttention(16, num_heads, batch_first=True).eval()
+    official.load_state_dict(
+        {
+            'in_proj_weight': torch.cat([own.query.weight, own.key.weight, own.value.weight]),
+            'in_proj_bias': torch.cat([own.query.bias, own.key.bias, own.value.bias]),
+            'out_proj.weight': own.out.weight,
+            'out_proj.bias': own.out.bias,
+        }
+    )
+    gated = (block.gate(local, context) * local).flatten(2).mT
+    memory = gated if preset == 'text' else local.flatten(2).mT
+    expected = official(gated, memory, memory, need_weights=False)[0].mT.unflatten(2, (5, 3))
+    torch.testing.assert_close(block(local, context), expected)
+
+
+def test_context_counts_only_by_its_means():
+    block = fill_with_noise(GatedFusionBlock(8, 4, reduction=2), scale=1.0).eval()
+    local, context = torch.randn(1, 8, 4, 4), torch.randn(1, 4, 4, 4)
+    fused = block(local, context)
+    torch.testing.assert_close(block(local, context.flip(-1)), fused)
+    assert not torch.allclose(block(local, context + 1), fused)
+
+
+def test_dropout_only_in_training():
+    block = fill_with_noise(GatedFusionBlock(8, 4, dropout=0.5), scale=1.0)
+    local, context = torch.randn(2, 8, 16, 16), torch.randn(2, 4, 16, 16)
+    fused = block.eval()(local, context)
+    torch.testing.assert_close(block(local, context), fused, rtol=0, atol=0)
+    dropped = block.train()(local, context)
+    assert 0.4 < (dropped == 0).float().mean() < 0.6
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], 2 * fused[kept])
+
+
+def test_default_dropout_is_that_of_the_paper():
+    assert GatedFusionBlock(8, 4).dropout.p == 0.3
+
+
+@pytest.mark.parametrize('preset', ['paper', 'released', 'text'])
+def test_gradients(preset):
+    block = fill_with_noise(GatedFusionBlock(16, 16, preset, reduction=4), scale=1.0)
+    block(torch.randn(2, 16, 4, 4), torch.randn(2, 16, 4, 4)).square().sum().backward()
+    # A bias of the keys adds the same to all scores of a query: its gradient is zero but for rounding.
+    block.attention.key.bias.requires_grad_(False)
+    assert_gradients(block)
+
+
+def test_errors():
+    with pytest.raises(UserError, match="preset='swain' is unknown; choose one of paper, released, text"):
+        GatedFusionBlock(8, 4, preset='swain')
+    with pytest.raises(UserError, match='num_heads=3 does not divide the 8 channels'):
+        GatedFusionBlock(8, 4, num_heads=3)

@@ -1,0 +1,108 @@
+"""tools/infer.py: an image, a folder or a glob becomes masks, overlays and a table."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.measure import label
+
+from mmgfnuc.datasets.synthetic import render_tile
+
+pytestmark = pytest.mark.slow
+
+
+def rows_of(out):
+    with (out / 'nuclei.csv').open() as file:
+        return list(csv.DictReader(file))
+
+
+def mask_of(out, name):
+    return np.array(Image.open(out / 'masks' / f'{name}.png'))
+
+
+@pytest.fixture(scope='module')
+def scans(tmp_path_factory):
+    """Three images: RGB, RGBA and grey, of different sizes; and a file that is none."""
+    folder = tmp_path_factory.mktemp('scans')
+    image = Image.fromarray(render_tile(np.random.default_rng(5), 128)[0])
+    image.crop((0, 0, 70, 50)).save(folder / 'small.png')
+    image.convert('RGBA').save(folder / 'alpha.tif')
+    image.convert('L').crop((0, 0, 90, 128)).save(folder / 'grey.png')
+    (folder / 'notes.txt').write_text('no image')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def segmented(process, scans, checkpoint, tmp_path_factory):
+    out = tmp_path_factory.mktemp('segmented')
+    done = process('infer.py', scans, '--checkpoint', checkpoint, '--out', out, '--mpp', 0.5, cwd=out)
+    return out, done.stdout
+
+
+def test_a_folder(segmented):
+    out, printed = segmented
+    sizes = {'alpha': (128, 128), 'grey': (128, 90), 'small': (50, 70)}
+    assert sorted(path.stem for path in (out / 'overlays').iterdir()) == sorted(sizes)
+    rows = rows_of(out)
+    assert f'3 images, {len(rows)} nuclei' in printed
+    for name, size in sizes.items():
+        mask = mask_of(out, name)
+        assert mask.shape == size
+        assert set(np.unique(mask)) <= {0, 255}
+        assert np.array(Image.open(out / 'overlays' / f'{name}.png')).shape == (*size, 3)
+        regions = label(mask > 0, connectivity=2)
+        areas = [int(row['area_px']) for row in rows if row['image'] == name]
+        assert sorted(areas) == sorted(np.bincount(regions.ravel())[1:])
+    assert {row['image'] for row in rows} == set(sizes)
+    assert all(float(row['area_um2']) == int(row['area_px']) * 0.25 for row in rows)
+
+
+def test_an_image_alone_and_a_glob_give_the_same(tool, scans, checkpoint, segmented, tmp_path):
+    for source, names in ((scans / 'small.png', ['small']), (scans / '*.png', ['grey', 'small'])):
+        out = tmp_path / str(len(names))
+        assert tool('infer.py', source, '--checkpoint', checkpoint, '--out', out) == 0
+        assert sorted(path.stem for path in (out / 'masks').iterdir()) == names
+        assert all(np.mean(mask_of(out, name) != mask_of(segmented[0], name)) < 1e-3 for name in names)
+        assert {row['area_um2'] for row in rows_of(out)} == {''}
+
+
+def test_other_magnification_is_pointed_out(tool, scans, checkpoint, tmp_path, capsys):
+    arguments = [scans / 'small.png', '--checkpoint', checkpoint, '--out', tmp_path, '--mpp']
+    assert tool('infer.py', *arguments, 0.25) == 0
+    assert 'warning: the model was trained at 0.5 um per pixel, the images have 0.25' in capsys.readouterr().out
+    assert tool('infer.py', *arguments, 0.5) == 0
+    assert 'warning' not in capsys.readouterr().out
+
+
+def test_an_unreadable_image_does_not_stop_the_others(tool, scans, checkpoint, tmp_path, capsys):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    (folder / 'a.png').write_bytes(b'no picture')
+    (folder / 'b.png').write_bytes((scans / 'small.png').read_bytes())
+    assert tool('infer.py', folder, '--checkpoint', checkpoint, '--out', tmp_path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2].startswith('error: 1 of 2 images failed:')
+    assert lines[-1].startswith(f'{folder / "a.png"}: unreadable')
+    assert [path.name for path in (tmp_path / 'masks').iterdir()] == ['b.png']
+
+
+def test_bad_inputs_give_one_line(tool, config, scans, checkpoint, tmp_path, capsys):
+    wider = tmp_path / 'wider.py'
+    wider.write_text(config.read_text().replace('widths=(\n            4,', 'widths=(\n            6,'))
+    assert wider.read_text() != config.read_text()
+    damaged = tmp_path / 'damaged.pth'
+    damaged.write_bytes(checkpoint.read_bytes()[:5_000])
+    image = scans / 'small.png'
+    for source, weights, options, message in (
+        (tmp_path / 'none', checkpoint, [], 'names no image'),
+        (image, tmp_path / 'none.pth', [], 'is not there'),
+        (image, damaged, [], 'cannot be read'),
+        (image, checkpoint, ['--config', wider], 'the checkpoint does not fit the model: it backbone.'),
+        (image, checkpoint, ['--config', tmp_path / 'none.py'], 'is not there'),
+    ):
+        assert tool('infer.py', source, '--checkpoint', weights, '--out', tmp_path / 'out', *options) == 2
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith('error: ')
+        assert message in last
+    assert not (tmp_path / 'out').exists()

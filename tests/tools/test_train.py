@@ -1,0 +1,245 @@
+"""tools/train.py: what a run leaves behind, what a seed and a resumed run repeat, what a bad input says."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+import mmgfnuc
+from mmgfnuc.engine import StepSeedHook
+
+
+def load(path):
+    return torch.load(path, map_location='cpu', weights_only=False)
+
+
+def differences(first, second, where=''):
+    """Where two trees of dicts, lists, tensors and numbers are not bit-equal."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = first.keys() | second.keys()
+        return [d for key in keys for d in differences(first.get(key), second.get(key), f'{where}/{key}')]
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple) and len(first) == len(second):
+        return [d for i, pair in enumerate(zip(first, second, strict=True)) for d in differences(*pair, f'{where}/{i}')]
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return [] if first.dtype == second.dtype and torch.equal(first, second) else [where]
+    return [] if first == second else [where]
+
+
+def assert_same_state(first, second):
+    first, second = load(first), load(second)
+    assert first['optimizer']['state']
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert differences(first[part], second[part]) == []
+
+
+def weights_differ(first, second):
+    return differences(load(first)['state_dict'], load(second)['state_dict']) != []
+
+
+def losses(work_dir):
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line['loss'] for line in lines if 'loss' in line]
+
+
+@pytest.fixture(scope='module')
+def straight(tool, config, tmp_path_factory):
+    """Ten steps without interruption, a checkpoint at every second one."""
+    work_dir = tmp_path_factory.mktemp('straight')
+    assert tool('train.py', config, '--work-dir', work_dir) == 0
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def seeded(tool, config, tmp_path_factory):
+    """The same with another seed."""
+    work_dir = tmp_path_factory.mktemp('seeded')
+    assert tool('train.py', config, '--work-dir', work_dir, '--seed', 1) == 0
+    return work_dir
+
+
+def test_fixtures_have_dropout_and_partial_epochs(config):
+    cfg = Config.fromfile(config)
+    assert cfg.model.neck.block.get('dropout', 0.3) == 0.3
+    assert (8 // cfg.train_dataloader.batch_size) % cfg.default_hooks.checkpoint.interval == 0
+
+
+@pytest.mark.slow
+def test_a_run_leaves_checkpoints_scores_and_curves(trained):
+    work_dir = trained / 'work_dirs' / 'small'
+    assert sorted(path.name for path in work_dir.glob('*.pth')) == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']
+    (log,) = work_dir.glob('*/*.log')
+    progress = [line for line in log.read_text().splitlines() if 'Iter(train)' in line]
+    assert len(progress) == 6
+    assert all('eta: ' in line for line in progress)
+    assert '[6/6]' in progress[-1]
+    (events,) = work_dir.glob('*/vis_data/events.out.tfevents.*')
+    curves = EventAccumulator(str(events)).Reload()
+    assert [event.step for event in curves.Scalars('loss')] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in curves.Scalars('dice')] == [3, 6]
+
+
+@pytest.mark.slow
+def test_options_of_the_command_line_reach_the_run(trained):
+    cfg = Config.fromstring(load(trained / 'work_dirs' / 'small' / 'iter_6.pth')['meta']['cfg'], '.py')
+    assert cfg.train_cfg.max_iters == 6
+    assert cfg.model.neck.block.dropout == 0.1
+    assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 3
+
+
+def test_a_checkpoint_says_what_made_it(straight):
+    meta = load(straight / 'iter_10.pth')['meta']
+    assert meta['versions']['mmgfnuc'] == mmgfnuc.__version__
+    assert meta['versions']['torch'] == torch.__version__.split('+')[0]
+    assert meta['dataset_meta']['classes'] == ('background', 'nucleus')
+    assert meta['dataset_meta']['mpp'] == 0.5
+    assert meta['seed'] == 0
+    assert tuple(Config.fromstring(meta['cfg'], '.py').model.backbone.widths) == (4, 8, 16)
+
+
+@pytest.mark.parametrize(('step', 'workers'), [(2, 0), (4, 0), (6, 0), (6, 1)])
+def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp_path, step, workers):
+    loader = [f'train_dataloader.num_workers={workers}']
+    resume = ['--resume', straight / f'iter_{step}.pth']
+    assert tool('train.py', config, '--work-dir', tmp_path, *resume, '--cfg-options', *loader) == 0
+    assert not (tmp_path / f'iter_{step}.pth').exists()
+    assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_interrupted_run_continues_from_its_last_checkpoint(tool, config, straight, tmp_path, monkeypatch, workers):
+    reseed = StepSeedHook.before_train_iter
+
+    def interrupt_at_step_7(hook, runner, batch_idx, data_batch=None):
+        if runner.iter == 7:
+            raise KeyboardInterrupt
+        reseed(hook, runner, batch_idx, data_batch)
+
+    loader = ['--cfg-options', f'train_dataloader.num_workers={workers}']
+    with monkeypatch.context() as patch:
+        patch.setattr(StepSeedHook, 'before_train_iter', interrupt_at_step_7)
+        with pytest.raises(KeyboardInterrupt):
+            tool('train.py', config, '--work-dir', tmp_path, *loader)
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_6.pth')
+    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', *loader) == 0
+    assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
+
+
+def test_resume_begins_anew_where_there_is_no_checkpoint(tool, config, straight, tmp_path):
+    short = ['--cfg-options', 'train_cfg.max_iters=2']
+    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', *short) == 0
+    # The learning rates differ, as the schedule is shorter; the first step is the same.
+    assert losses(tmp_path)[0] == losses(straight)[0]
+
+
+def test_a_seed_repeats_a_run_and_another_changes_it(tool, config, straight, seeded, tmp_path):
+    assert tool('train.py', config, '--work-dir', tmp_path, '--seed', 1) == 0
+    assert_same_state(tmp_path / 'iter_10.pth', seeded / 'iter_10.pth')
+    assert weights_differ(seeded / 'iter_10.pth', straight / 'iter_10.pth')
+
+
+def test_a_resumed_run_keeps_the_seed_it_was_started_with(tool, config, seeded, tmp_path):
+    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', seeded / 'iter_4.pth') == 0
+    assert_same_state(tmp_path / 'iter_10.pth', seeded / 'iter_10.pth')
+
+
+@pytest.fixture(scope='module')
+def two_epochs(tool, epoch_config, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('epochs')
+    assert tool('train.py', epoch_config, '--work-dir', work_dir) == 0
+    return work_dir
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_resuming_at_the_end_of_an_epoch_ends_bit_equal(tool, epoch_config, two_epochs, tmp_path, workers):
+    loader = ['--cfg-options', f'train_dataloader.num_workers={workers}']
+    resume = ['--resume', two_epochs / 'epoch_1.pth']
+    assert tool('train.py', epoch_config, '--work-dir', tmp_path, *resume, *loader) == 0
+    assert_same_state(tmp_path / 'epoch_2.pth', two_epochs / 'epoch_2.pth')
+
+
+def test_an_epoch_based_run_refuses_a_checkpoint_from_within_an_epoch(tool, epoch_config, two_epochs, tmp_path, capsys):
+    resume = ['--resume', two_epochs / 'iter_3.pth']
+    assert tool('train.py', epoch_config, '--work-dir', tmp_path, *resume) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith('error: the checkpoint was saved at step 3, within an epoch of 4 steps')
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_bfloat16_training(tool, config, straight, tmp_path, monkeypatch):
+    seen = set()
+    convolve = nn.Conv2d.forward
+
+    def record(module, images):
+        result = convolve(module, images)
+        seen.add(result.dtype)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Conv2d, 'forward', record)
+        short = ['--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=9']
+        assert tool('train.py', config, '--work-dir', tmp_path, '--amp', *short) == 0
+    assert torch.bfloat16 in seen
+    assert len(losses(tmp_path)) == 3
+    assert np.isfinite(losses(tmp_path)).all()
+    assert losses(tmp_path)[0] == pytest.approx(losses(straight)[0], abs=0.02)
+    saved = load(tmp_path / 'iter_3.pth')
+    assert {value.dtype for value in saved['state_dict'].values() if value.is_floating_point()} == {torch.float32}
+    assert all(state['exp_avg'].dtype == torch.float32 for state in saved['optimizer']['state'].values())
+
+
+def test_every_bad_file_is_named_before_anything_starts(tool, config, data_root, tmp_path, capsys):
+    root = tmp_path / 'data'
+    shutil.copytree(data_root, root)
+    (root / 'images' / 'train_0001.png').write_bytes(b'no picture')
+    (root / 'labels' / 'train_0003.png').unlink()
+    Image.fromarray(np.ones((5, 96), np.uint16)).save(root / 'labels' / 'val_0002.png')
+    work_dir = tmp_path / 'run'
+    paths = [f'{part}_dataloader.dataset.data_root={root}' for part in ('train', 'val')]
+    assert tool('train.py', config, '--work-dir', work_dir, '--cfg-options', *paths) == 2
+    lines = capsys.readouterr().err.splitlines()
+    message = lines[next(i for i, line in enumerate(lines) if line.startswith('error: ')) :]
+    assert message[0] == f'error: 3 problems in {root}:'
+    for name in ('images/train_0001.png', 'images/train_0003.png', 'labels/val_0002.png'):
+        assert sum(line.startswith(f'{root / name}: ') for line in message) == 1
+    assert len(message) == 4
+    assert not work_dir.exists()
+
+
+def error_of(tool, capsys, *arguments):
+    assert tool('train.py', *arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith('error: ') for line in lines) == 1
+    assert lines[-1].startswith('error: ')
+    return lines[-1]
+
+
+def test_a_missing_dataset_names_the_command_that_prepares_it(tool, config, tmp_path, capsys):
+    paths = [f'{part}_dataloader.dataset.data_root={tmp_path / "none"}' for part in ('train', 'val')]
+    message = error_of(tool, capsys, config, '--work-dir', tmp_path / 'run', '--cfg-options', *paths)
+    assert str(tmp_path / 'none') in message
+    assert 'python tools/datasets/prepare.py' in message
+
+
+def test_a_missing_or_broken_config(tool, tmp_path, capsys):
+    assert f"config '{tmp_path / 'none.py'}' is not there" in error_of(tool, capsys, tmp_path / 'none.py')
+    (tmp_path / 'broken.py').write_text('model = dict(\n')
+    assert "broken.py' cannot be used: " in error_of(tool, capsys, tmp_path / 'broken.py')
+
+
+def test_a_missing_or_damaged_checkpoint_to_resume_from(tool, config, straight, tmp_path, capsys):
+    missing = tmp_path / 'none.pth'
+    message = error_of(tool, capsys, config, '--work-dir', tmp_path, '--resume', missing)
+    assert f"checkpoint '{missing}' is not there" in message
+    damaged = tmp_path / 'iter_2.pth'
+    damaged.write_bytes((straight / 'iter_2.pth').read_bytes()[:10_000])
+    (tmp_path / 'last_checkpoint').write_text(str(damaged))
+    for resume in (['--resume'], ['--resume', damaged]):
+        message = error_of(tool, capsys, config, '--work-dir', tmp_path, *resume)
+        assert f"checkpoint '{damaged}' cannot be read" in message
