@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from mmgfnuc.datasets import NucleiDataset
-from mmgfnuc.datasets.canonical import sample_paths
+from mmgfnuc.datasets.canonical import read_meta, sample_paths
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
 from mmgfnuc.inference.checkpoint import read_checkpoint
@@ -80,7 +81,14 @@ def read_run(checkpoint_path: Path) -> dict[str, Any]:
 
 
 def make_record(
-    folder: Path, name: str, title: str, commands: Sequence[str], checkpoints: Sequence[Path], dataset: NucleiDataset
+    folder: Path,
+    name: str,
+    title: str,
+    commands: Sequence[str],
+    checkpoints: Sequence[Path],
+    dataset: NucleiDataset,
+    trained_at: str | None = None,
+    picture: Path | None = None,
 ) -> Path:
     """Write `<folder>/<name>.json` and, beside it, the per-image scores of each run.
 
@@ -91,6 +99,8 @@ def make_record(
         commands: that made the result, in order.
         checkpoints: last checkpoint of each run, one for each seed, already tested.
         dataset: the part that was scored, without a pipeline.
+        trained_at: commit that trained the runs; None for the current one.
+        picture: an overlay of `tools/test.py --show-dir`, stored as a JPEG beside the record.
 
     Raises:
         UserError: a run was not tested, or runs differ in steps or versions.
@@ -103,20 +113,26 @@ def make_record(
     for path, run in zip(checkpoints, runs, strict=True):
         run['per_image'] = f'{name}_seed{run["seed"]}.csv'
         shutil.copyfile(path.parent / 'test' / 'per_image.csv', folder / run['per_image'])
+    if picture:
+        Image.open(picture).convert('RGB').save(folder / f'{name}.jpg', quality=90)
+    meta = read_meta(dataset.data_root)
     record = {
         'title': title,
         'commands': list(commands),
-        'commit': commit(),
+        'commit': trained_at or commit(),
         'date': datetime.now().date().isoformat(),
         'hardware': hardware(),
         'versions': runs[0]['versions'],
         'data': {
-            'name': dataset.metainfo['dataset_name'],
+            'name': meta['name'],
+            'licence': meta['licence'],
+            'citation': meta['citation'],
             'images': len(dataset),
             'groups': sorted(dataset.groups),
             'sha256': data_digest(dataset),
         },
         'steps': runs[0]['steps'],
+        'picture': f'{name}.jpg' if picture else None,
         'otsu': otsu_scores(dataset),
         'runs': [{key: value for key, value in run.items() if key not in ('steps', 'versions')} for run in runs],
     }

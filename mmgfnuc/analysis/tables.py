@@ -21,8 +21,14 @@ def _cell(values: list[float]) -> str:
     return text if len(values) == 1 else f'{text} ({min(values):.3f} to {max(values):.3f})'
 
 
-def markdown_table(name: str, record: dict[str, Any]) -> str:
-    """Render a record: title, scores of the model and of Otsu's threshold, and how they were obtained."""
+def markdown_table(name: str, record: dict[str, Any], folder: str = '') -> str:
+    """Render a record: title, scores of the model and of Otsu's threshold, and how they were obtained.
+
+    Args:
+        name: of the record.
+        record: see `make_record`.
+        folder: of the records, as seen from the page; empty or ending with a slash.
+    """
     runs = record['runs']
     scores = [run['scores'] for run in runs]
     seeds = ', '.join(str(run['seed']) for run in runs)
@@ -44,6 +50,14 @@ def markdown_table(name: str, record: dict[str, Any]) -> str:
         *record['commands'],
         '```',
     ]
+    if record['picture']:
+        data = record['data']
+        rows += [
+            '',
+            f'![Contours of truth and prediction]({folder}{record["picture"]})',
+            '',
+            f'Truth green, prediction yellow. Image: {data["citation"]}, {data["licence"]}.',
+        ]
     return '\n'.join(rows)
 
 

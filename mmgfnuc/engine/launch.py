@@ -67,15 +67,20 @@ def check_data(cfg: Config, *parts: str) -> None:
 
 
 def find_resume(cfg: Config, resume: str | None) -> None:
-    """Set a config to continue a run: `auto` takes the last checkpoint of the working folder, else a path."""
+    """Set a config to continue a run with the run's own seed, from a path or, with `auto`, the last checkpoint.
+
+    Where the working folder has no checkpoint yet, `auto` begins a new run.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged.
+    """
     if resume is None:
         return
-    if resume != 'auto' and not Path(resume).is_file():
-        raise UserError(
-            f"checkpoint '{resume}' to resume from is not there; give a .pth file, or none for the last one"
-        )
     cfg.resume = True
-    cfg.load_from = None if resume == 'auto' else resume
+    cfg.load_from = find_latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+    if cfg.load_from:
+        # MMEngine takes the seed over too late for the order of the samples and their augmentation.
+        set_seed(cfg, read_checkpoint(cfg.load_from)['meta']['seed'])
 
 
 def add_tensorboard(cfg: Config) -> None:

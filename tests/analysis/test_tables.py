@@ -15,7 +15,8 @@ def record(*dices):
         'title': 'A title',
         'commands': ['python tools/train.py c.py'],
         'hardware': 'a CPU',
-        'data': {'images': 3, 'groups': ['liver', 'lung']},
+        'data': {'images': 3, 'groups': ['liver', 'lung'], 'citation': 'Who 2024', 'licence': 'CC BY'},
+        'picture': 'name.jpg',
         'steps': 7,
         'otsu': dict.fromkeys(COLUMNS, 0.5),
         'runs': [{'seed': seed, 'train_minutes': 2.0, 'scores': run} for seed, run in enumerate(scores)],
@@ -27,6 +28,12 @@ def test_one_run_shows_its_scores_and_its_command():
     assert '| name | 0.750 |' in text
     assert '| Otsu threshold | 0.500 |' in text
     assert 'python tools/train.py c.py' in text
+
+
+def test_picture_is_linked_from_the_page_with_its_source():
+    text = markdown_table('name', record(0.75), 'docs/results/')
+    assert '(docs/results/name.jpg)' in text
+    assert 'Who 2024, CC BY' in text
 
 
 def test_several_runs_show_mean_and_range():

@@ -16,7 +16,6 @@ from mmengine.visualization import Visualizer
 from mmgfnuc.datasets.synthetic import render_tile, write_dataset
 from mmgfnuc.inference import NucleiInferencer
 
-
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_MODEL = {
     'model.backbone.widths': (4, 8, 16),

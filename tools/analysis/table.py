@@ -14,11 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def rendered(root: Path) -> dict[Path, str]:
     """Text of each generated file."""
     records = read_records(root / 'docs/results')
-    tables = '\n\n'.join(markdown_table(name, record) for name, record in records.items())
+
+    def tables(folder: str) -> str:
+        return '\n\n'.join(markdown_table(name, record, folder) for name, record in records.items())
+
     readme = root / 'README.md'
     return {
-        readme: replace_between(readme.read_text(), tables),
-        root / 'docs/results/README.md': f'{HEADING}\n\n{tables}\n',
+        readme: replace_between(readme.read_text(), tables('docs/results/')),
+        root / 'docs/results/README.md': f'{HEADING}\n\n{tables("")}\n',
     }
 
 

@@ -1,5 +1,6 @@
 """Any vision transformer of timm as a foundation encoder."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,14 +73,18 @@ class TimmViTEncoder(FoundationEncoder):
         """Run the transformer up to the last chosen layer."""
         return tuple(
             self.vit.forward_intermediates(
-                pad_to_multiple(images, self.patch_size), indices=self.out_layers, norm=True, stop_early=True, intermediates_only=True
+                pad_to_multiple(images, self.patch_size),
+                indices=self.out_layers,
+                norm=True,
+                stop_early=True,
+                intermediates_only=True,
             )
         )
 
 
 def _create(model_name: str) -> timm.models.VisionTransformer:
     if not timm.is_model(model_name):
-        near = timm.list_models(f'*{model_name.split(".")[0].split("_patch")[0]}*')[:3]
+        near = difflib.get_close_matches(model_name, timm.list_models())
         hint = f'; near: {", ".join(near)}' if near else ''
         raise UserError(f"timm has no model '{model_name}' (model.foundation.model_name){hint}")
     try:

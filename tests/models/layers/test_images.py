@@ -28,11 +28,15 @@ def test_pad_replicates_right_and_below(size):
     np.testing.assert_array_equal(padded.numpy(), expected)
 
 
-@pytest.mark.parametrize('size', [(40, 64), (64, 40), (33, 100), (512, 512), (7, 5)])
+@pytest.mark.parametrize('size', [(40, 64), (64, 40), (33, 100), (512, 512), (300, 211), (7, 5)])
 def test_longest_side_is_that_of_segment_anything(size):
     assert longest_side_size(*size, 128) == ResizeLongestSide.get_preprocess_shape(*size, 128)
-    x = torch.rand(1, 3, *size)
-    torch.testing.assert_close(resize_longest_side(x, 128), ResizeLongestSide(128).apply_image_torch(x))
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    resized = resize_longest_side(torch.from_numpy(image).movedim(-1, 0)[None].float(), 128)
+    # The official one works on uint8 and rounds after each axis. (Its variant for tensors mistakes batch and
+    # channels for the size of the image.)
+    official = ResizeLongestSide(128).apply_image(image).astype(np.float32)
+    np.testing.assert_allclose(resized[0].movedim(0, -1).numpy(), official, rtol=0, atol=1.01)
 
 
 def test_resize_to_the_own_size_changes_nothing():

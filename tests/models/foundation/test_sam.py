@@ -1,0 +1,181 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import segment_anything
+import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import nn
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import SAMEncoder
+from mmgfnuc.models.foundation.sam import ARCHITECTURES, OFFICIAL_FILES
+
+from ..tiny import TINY_SAM, fill_with_noise
+
+
+@pytest.fixture(scope='module')
+def official():
+    """A whole official model with a small image encoder, every parameter of it noise."""
+    torch.manual_seed(0)
+    encoder = ImageEncoderViT(
+        img_size=1024,
+        patch_size=16,
+        out_chans=256,
+        mlp_ratio=4,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=14,
+        **TINY_SAM,
+    )
+    prompt = PromptEncoder(embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16)
+    transformer = TwoWayTransformer(depth=1, embedding_dim=256, num_heads=2, mlp_dim=8)
+    sam = Sam(fill_with_noise(encoder, 0.3), prompt, MaskDecoder(transformer_dim=256, transformer=transformer))
+    return sam.eval()
+
+
+@pytest.fixture
+def official_file(official, weights_folder):
+    path = weights_folder / 'sam_tiny.pth'
+    torch.save(official.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def build(official_file):
+    return partial(SAMEncoder, 'sam_tiny.pth', TINY_SAM)
+
+
+def image(*size):
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def as_images(array):
+    return torch.from_numpy(array).movedim(-1, 0)[None] / 255
+
+
+@torch.no_grad()
+def official_embedding(sam, array):
+    """What segment-anything's predictor computes: resize on uint8, normalise, pad with zeros to a square, encode."""
+    resized = torch.from_numpy(ResizeLongestSide(1024).apply_image(array)).movedim(-1, 0)[None]
+    return sam.image_encoder(sam.preprocess(resized))
+
+
+def relative_error(actual, expected):
+    return ((actual - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize(('size', 'grid'), [((1024, 1024), (64, 64)), ((1024, 600), (64, 38))])
+def test_equals_segment_anything_at_1024(official, build, size, grid):
+    """The features of the padding are cropped; what is left is the official embedding."""
+    array = image(*size)
+    encoder = build()
+    (embedding,) = encoder(as_images(array))
+    assert embedding.shape == (1, *encoder.out_channels, *grid) == (1, 256, *encoder.grid_size(*size))
+    torch.testing.assert_close(
+        embedding, official_embedding(official, array)[..., : grid[0], : grid[1]], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_resizes_as_segment_anything(official, build):
+    """Equal but for the official resizing's rounding to uint8."""
+    array = image(40, 64)
+    (embedding,) = build()(as_images(array))
+    assert embedding.shape == (1, 256, 40, 64)
+    assert relative_error(embedding, official_embedding(official, array)[..., :40, :]) < 0.02
+
+
+def test_blocks_equal_what_hooks_see(official, build):
+    encoder = build(input_size=None, out_layers=('neck', -1, 0))
+    assert encoder.out_channels == (32, 32, 256)
+    seen = []
+    hooks = [block.register_forward_hook(lambda _, __, output: seen.append(output)) for block in encoder.vit.blocks]
+    hooks.append(encoder.vit.neck.register_forward_hook(lambda _, __, output: seen.append(output)))
+    first, second, neck = encoder(torch.rand(1, 3, 64, 96))
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(first, seen[0].permute(0, 3, 1, 2))
+    torch.testing.assert_close(second, seen[1].permute(0, 3, 1, 2))
+    torch.testing.assert_close(neck, seen[2])
+
+
+def test_stops_after_the_last_block_needed(build):
+    encoder = build(input_size=None, out_layers=(0,))
+    encoder.vit.blocks[1].register_forward_hook(lambda *_: pytest.fail('block 1 ran'))
+    (feature,) = encoder(torch.rand(1, 3, 32, 32))
+    assert feature.shape == (1, 32, 2, 2)
+
+
+@pytest.mark.parametrize(('size', 'grid'), [((64, 64), (4, 4)), ((100, 140), (7, 9)), ((33, 16), (3, 1))])
+def test_images_as_given(build, size, grid):
+    encoder = build(input_size=None)
+    (feature,) = encoder(torch.rand(2, 3, *size))
+    assert encoder.grid_size(*size) == grid
+    assert feature.shape == (2, 256, *grid)
+    assert feature.isfinite().all()
+
+
+def test_images_as_given_have_places(build):
+    """Without position embeddings a constant image would have the same feature everywhere."""
+    (feature,) = build(input_size=None, out_layers=(0,))(torch.full((1, 3, 64, 64), 0.5))
+    assert (feature.std((2, 3)) > 0.01).all()
+
+
+def test_random_weights_have_places():
+    with pytest.warns(UserWarning, match='RANDOM'):
+        encoder = SAMEncoder('random', TINY_SAM)
+    positions = [parameter for name, parameter in encoder.named_parameters() if 'pos' in name]
+    assert len(positions) == 1 + 2 * TINY_SAM['depth']
+    assert all(parameter.std() > 0.01 for parameter in positions)
+
+
+def test_loads_the_official_file_and_its_image_encoder_alone(official, build, weights_folder):
+    expected = official.image_encoder.state_dict()
+    torch.save(expected, weights_folder / 'encoder_only.pth')
+    for encoder in (build(), SAMEncoder('encoder_only', TINY_SAM)):
+        state = encoder.vit.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+def test_wrong_size_of_model(official_file):
+    with pytest.raises(UserError, match='does not fit the encoder') as error:
+        SAMEncoder('sam_tiny.pth', TINY_SAM | {'depth': 3})
+    assert 'blocks.2.' in str(error.value)
+
+
+@pytest.mark.parametrize(('arch', 'parameters'), [('vit_b', 89_670_912), ('vit_l', 308_278_272), ('vit_h', 637_026_048)])
+def test_architectures_are_the_official_ones(arch, parameters):
+    with torch.device('meta'), pytest.warns(UserWarning, match='RANDOM'):
+        own = SAMEncoder('random', arch)
+        official = segment_anything.sam_model_registry[arch]().image_encoder
+    shapes = {name: parameter.shape for name, parameter in own.vit.named_parameters()}
+    assert shapes == {name: parameter.shape for name, parameter in official.named_parameters()}
+    assert sum(shape.numel() for shape in shapes.values()) == parameters
+    heads = [(block.attn.num_heads, block.window_size) for block in own.vit.blocks]
+    assert heads == [(block.attn.num_heads, block.window_size) for block in official.blocks]
+
+
+@pytest.mark.parametrize('arch', sorted(ARCHITECTURES))
+def test_missing_file_names_the_official_one(arch, weights_folder):
+    address = f'https://dl.fbaipublicfiles.com/segment_anything/{OFFICIAL_FILES[arch]}'
+    with torch.device('meta'), pytest.raises(UserError, match=address):
+        SAMEncoder(OFFICIAL_FILES[arch], arch)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'arch': 'vit_x'}, "arch='vit_x' is unknown; choose one of vit_b, vit_l, vit_h"),
+        ({'out_layers': (2,)}, "give block indices 0 to 1 and/or 'neck'"),
+        ({'out_layers': ()}, 'give block indices'),
+        ({'out_layers': ('head',)}, 'give block indices'),
+        ({'input_size': 1000}, 'input_size=1000 is not a multiple of 16; nearest 992, 1008'),
+        ({'tune': 'half'}, "tune='half' is unknown; choose one of frozen, full"),
+    ],
+)
+def test_errors(settings, message):
+    with pytest.raises(UserError, match=message):
+        SAMEncoder(**{'weights': 'random', 'arch': TINY_SAM} | settings)

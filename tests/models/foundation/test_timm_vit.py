@@ -1,0 +1,101 @@
+import os
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import TimmViTEncoder
+
+from ..tiny import fill_with_noise
+
+NAME = 'vit_tiny_patch16_224'
+
+
+@pytest.fixture
+def official(weights_folder):
+    """timm's own model, classifier and all, whose noise lies in the weights folder."""
+    model = fill_with_noise(timm.create_model(NAME)).eval()
+    save_file(model.state_dict(), weights_folder / f'{NAME}.safetensors')
+    return model
+
+
+@torch.no_grad()
+def test_equals_timm(official):
+    images = torch.rand(2, 3, 224, 224)
+    encoder = TimmViTEncoder(NAME, NAME, out_layers=(-1, 2, 7))
+    features = encoder(images)
+    normalised = (images - 0.5) / 0.5
+    expected = official.get_intermediate_layers(normalised, n=[2, 7, 11], reshape=True, norm=True)
+    assert encoder.out_channels == (192,) * 3
+    torch.testing.assert_close(features, tuple(expected))
+    tokens = official.forward_features(normalised)[:, 1:]
+    torch.testing.assert_close(features[-1], tokens.mT.unflatten(2, (14, 14)))
+
+
+@pytest.mark.parametrize(('size', 'grid'), [((64, 64), (4, 4)), ((100, 140), (7, 9)), ((33, 16), (3, 1))])
+def test_other_sizes(size, grid):
+    with pytest.warns(UserWarning, match='RANDOM'):
+        encoder = TimmViTEncoder(NAME, 'random', out_layers=(0, 3))
+    assert encoder.grid_size(*size) == grid
+    assert [tuple(feature.shape) for feature in encoder(torch.rand(1, 3, *size))] == [(1, 192, *grid)] * 2
+
+
+def test_input_size():
+    encoder = TimmViTEncoder(NAME, 'random', out_layers=(0,), input_size=64)
+    assert encoder.grid_size(30, 60) == (2, 4)
+    assert encoder(torch.rand(1, 3, 30, 60))[0].shape == (1, 192, 2, 4)
+
+
+def test_stops_after_the_last_layer():
+    encoder = TimmViTEncoder(NAME, 'random', out_layers=(3,))
+    encoder.vit.blocks[4].register_forward_hook(lambda *_: pytest.fail('block 4 ran'))
+    encoder(torch.rand(1, 3, 32, 32))
+
+
+def test_mean_and_std_are_those_of_the_entry():
+    with torch.device('meta'):
+        entry = timm.create_model('vit_base_patch16_clip_224.openai').pretrained_cfg
+    name = 'vit_tiny_patch16_224'
+    assert TimmViTEncoder(name, 'random').normalize.mean.flatten().tolist() == [0.5] * 3
+    clip = TimmViTEncoder('vit_base_patch16_clip_224.openai', 'random').normalize
+    torch.testing.assert_close(clip.mean.flatten(), torch.tensor(entry['mean']))
+    torch.testing.assert_close(clip.std.flatten(), torch.tensor(entry['std']))
+    assert entry['mean'] == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-4)
+
+
+def test_wrong_architecture_lists_keys(official):
+    with pytest.raises(UserError, match='does not fit the encoder') as error:
+        TimmViTEncoder('vit_small_patch16_224', NAME)
+    assert 'cls_token as (1, 1, 192), the model as (1, 1, 384)' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'model_name': 'vit_tiny_patch17_224'}, "timm has no model 'vit_tiny_patch17_224'.*near: vit_tiny_patch16_224"),
+        ({'model_name': 'resnet18'}, "timm's 'resnet18' is not a ViT"),
+        ({'out_layers': (12,)}, 'vit_tiny_patch16_224 has layers 0 to 11'),
+        ({'out_layers': ()}, 'vit_tiny_patch16_224 has layers 0 to 11'),
+        ({'input_size': 250}, 'input_size=250 is not a multiple of 16; nearest 240, 256'),
+        ({'weights': 'no_such_file'}, 'https://huggingface.co/timm/vit_tiny_patch16_224'),
+    ],
+)
+def test_errors(settings, message, weights_folder):
+    with pytest.raises(UserError, match=message):
+        TimmViTEncoder(**{'model_name': NAME, 'weights': 'random'} | settings)
+
+
+@pytest.mark.data
+@pytest.mark.skipif('MMGFNUC_WEIGHTS' not in os.environ, reason='needs real weights in $MMGFNUC_WEIGHTS')
+@torch.no_grad()
+def test_pretrained_weights():
+    """Loads the real file, and the features know what the image is: unlike with noise they do not depend on its size."""
+    encoder = TimmViTEncoder(NAME, NAME)
+    official = timm.create_model(NAME, num_classes=0)
+    state = timm.models.load_state_dict(os.path.join(os.environ['MMGFNUC_WEIGHTS'], f'{NAME}.safetensors'))
+    official.load_state_dict({key: value for key, value in state.items() if not key.startswith('head.')})
+    images = torch.rand(1, 3, 224, 224)
+    expected = official.eval().forward_features((images - 0.5) / 0.5)[:, 1:].mT.unflatten(2, (14, 14))
+    torch.testing.assert_close(encoder(images)[0], expected, rtol=1e-4, atol=1e-4)
