@@ -4,6 +4,12 @@ import torch
 from mmgfnuc.models.foundation.weights import WEIGHTS_ENV
 
 
+def pytest_configure(config):
+    # The tests use random weights on purpose; two softmax channels are the project's contract.
+    for message in ('.*RANDOM weights', 'For binary segmentation, we suggest using'):
+        config.addinivalue_line('filterwarnings', f'ignore:{message}')
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import read_checkpoint
+from mmgfnuc.registry import DATASETS
 
 from .distributed import prepare_distributed
 from .hooks import PredictionHook
@@ -59,9 +60,9 @@ def check_data(cfg: Config, *parts: str) -> None:
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
         return
     datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
-    ours = [
-        dataset for dataset in datasets if dataset.type in (NucleiDataset, 'NucleiDataset', 'mmgfnuc.NucleiDataset')
-    ]
+    # A type is a class in a config file, a name in a dumped one.
+    classes = [DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type for dataset in datasets]
+    ours = [dataset for dataset, cls in zip(datasets, classes, strict=True) if cls is NucleiDataset]
     for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
         check_dataset(root, split)
 

@@ -30,7 +30,7 @@ def data_samples(batch, height, width):
     """Truth with background, nucleus and ignored pixels in every image."""
     labels = torch.randint(0, 2, (batch, 1, height, width))
     labels[..., :4, :4] = 255
-    samples = [SegDataSample(metainfo={'img_shape': (height, width)}) for _ in range(batch)]
+    samples = [SegDataSample(metainfo=dict.fromkeys(('img_shape', 'ori_shape'), (height, width))) for _ in range(batch)]
     for sample, label in zip(samples, labels, strict=True):
         sample.gt_sem_seg = PixelData(data=label)
     return samples

@@ -80,10 +80,16 @@ def tool():
         # Runs that begin within one second share their name, and with it what MMEngine keeps by name.
         for named in (MMLogger, MessageHub, Visualizer):
             named._instance_dict.clear()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, 'argv', [name, *map(str, arguments)])
-            with pytest.raises(SystemExit) as end:
-                runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        # On images this small more threads only wait for each other.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, 'argv', [name, *map(str, arguments)])
+                with pytest.raises(SystemExit) as end:
+                    runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        finally:
+            torch.set_num_threads(threads)
         return end.value.code
 
     return run

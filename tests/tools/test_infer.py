@@ -98,7 +98,7 @@ def test_bad_inputs_give_one_line(tool, config, scans, checkpoint, tmp_path, cap
         (tmp_path / 'none', checkpoint, [], 'names no image'),
         (image, tmp_path / 'none.pth', [], 'is not there'),
         (image, damaged, [], 'cannot be read'),
-        (image, checkpoint, ['--config', wider], 'the checkpoint does not fit the model: it backbone.'),
+        (image, checkpoint, ['--config', wider], 'the checkpoint does not fit the model: it has backbone.'),
         (image, checkpoint, ['--config', tmp_path / 'none.py'], 'is not there'),
     ):
         assert tool('infer.py', source, '--checkpoint', weights, '--out', tmp_path / 'out', *options) == 2

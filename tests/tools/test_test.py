@@ -67,7 +67,7 @@ def test_a_checkpoint_of_another_model_is_refused(tool, config, checkpoint, tmp_
     wider = ['--cfg-options', 'model.backbone.widths=(6,8,16)']
     message = error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, *wider)
     assert 'the checkpoint does not fit the model' in message
-    assert 'backbone.stages.0.0.0.weight is (8, 3, 3, 3), the model has (12, 3, 3, 3)' in message
+    assert 'has backbone.stages.0.0.0.weight as (8, 3, 3, 3), the model as (12, 3, 3, 3)' in message
     deeper = ['--cfg-options', 'model.backbone.widths=(4,8,16,32)']
     assert 'lacks backbone.stages.3.' in error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, *deeper)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import mmgfnuc
 from mmgfnuc.engine import StepSeedHook
+from mmgfnuc.models.foundation import SAMEncoder
 
 
 def load(path):
@@ -192,6 +193,34 @@ def test_bfloat16_training(tool, config, straight, tmp_path, monkeypatch):
     saved = load(tmp_path / 'iter_3.pth')
     assert {value.dtype for value in saved['state_dict'].values() if value.is_floating_point()} == {torch.float32}
     assert all(state['exp_avg'].dtype == torch.float32 for state in saved['optimizer']['state'].values())
+
+
+@pytest.fixture
+def encoder_files(config, tmp_path):
+    """Two weight files in SAM's official form, of the config's small encoder."""
+    paths = [tmp_path / 'first.pth', tmp_path / 'second.pth']
+    for path in paths:
+        encoder = SAMEncoder(weights='random', arch=Config.fromfile(config).model.foundation.arch)
+        torch.save({f'image_encoder.{key}': value for key, value in encoder.vit.state_dict().items()}, path)
+    return paths
+
+
+def test_a_frozen_encoder_stays_in_its_own_file(tool, config, encoder_files, tmp_path, capsys):
+    def run(name, *arguments, weights):
+        options = ['train_cfg.max_iters=4', f'model.foundation.weights={weights}']
+        return tool(name, config, *arguments, '--cfg-options', *options)
+
+    first, second = encoder_files
+    straight, resumed = tmp_path / 'straight', tmp_path / 'resumed'
+    assert run('train.py', '--work-dir', straight, weights=first) == 0
+    saved = load(straight / 'iter_4.pth')['state_dict']
+    assert [key for key in saved if key.startswith('foundation.')] == ['foundation.weights_sha256']
+    assert run('train.py', '--work-dir', resumed, '--resume', straight / 'iter_2.pth', weights=first) == 0
+    assert_same_state(resumed / 'iter_4.pth', straight / 'iter_4.pth')
+    scored = [straight / 'iter_4.pth', '--work-dir', tmp_path / 'test']
+    assert run('test.py', *scored, weights=first) == 0
+    assert run('test.py', *scored, weights=second) == 2
+    assert 'was trained with other encoder weights' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_every_bad_file_is_named_before_anything_starts(tool, config, data_root, tmp_path, capsys):

@@ -137,8 +137,9 @@ def _restore_weights(module: FoundationEncoder, state: dict, prefix: str, *_: ob
             f"the checkpoint was trained with other encoder weights than '{module.weights}' ({CONFIG_KEY}): SHA-256 "
             f'{_hex(saved)} against {_hex(module.weights_sha256)}; give the file it was trained with'
         )
-    for key, value in [*module.named_parameters(), *module.named_buffers()]:
-        state.setdefault(prefix + key, value)
+    for name, child in module.named_children():
+        for key, value in child.state_dict(prefix=f'{prefix}{name}.').items():
+            state.setdefault(key, value)
 
 
 def _hex(digest: Tensor) -> str:

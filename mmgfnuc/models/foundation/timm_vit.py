@@ -73,11 +73,7 @@ class TimmViTEncoder(FoundationEncoder):
         """Run the transformer up to the last chosen layer."""
         return tuple(
             self.vit.forward_intermediates(
-                pad_to_multiple(images, self.patch_size),
-                indices=self.out_layers,
-                norm=True,
-                stop_early=True,
-                intermediates_only=True,
+                pad_to_multiple(images, self.patch_size), indices=self.out_layers, norm=True, intermediates_only=True
             )
         )
 

@@ -1,4 +1,4 @@
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -12,9 +12,7 @@ from .battery import BackboneBattery
 
 
 class TestContract(BackboneBattery):
-    @pytest.fixture(
-        params=product(('relu', 'leaky_relu', 'silu', 'glu'), ('max_pool', 'max_blur_pool')), ids='-'.join
-    )
+    @pytest.fixture(params=product(('relu', 'leaky_relu', 'silu', 'glu'), ('max_pool', 'max_blur_pool')), ids='-'.join)
     def settings(self, request):
         return dict(zip(('activation', 'downsampling'), request.param, strict=True))
 
@@ -25,7 +23,7 @@ class TestContract(BackboneBattery):
 def test_original_unet():
     """The sum by hand: two 3x3 convolutions and two norms for each level."""
     channels = [3, 64, 128, 256, 512, 1024]
-    expected = sum(9 * (a * b + b * b) + 4 * b for a, b in zip(channels, channels[1:], strict=False))
+    expected = sum(9 * (a * b + b * b) + 4 * b for a, b in pairwise(channels))
     with torch.device('meta'):
         encoder = UNetEncoder()
     assert sum(p.numel() for p in encoder.parameters()) == expected

@@ -12,7 +12,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import SAMEncoder
 from mmgfnuc.models.foundation.sam import ARCHITECTURES, OFFICIAL_FILES
 
-from ..tiny import TINY_SAM, fill_with_noise
+from ..tiny import TINY_SAM, assert_gradients, fill_with_noise
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +30,9 @@ def official():
         window_size=14,
         **TINY_SAM,
     )
-    prompt = PromptEncoder(embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16)
+    prompt = PromptEncoder(
+        embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16
+    )
     transformer = TwoWayTransformer(depth=1, embedding_dim=256, num_heads=2, mlp_dim=8)
     sam = Sam(fill_with_noise(encoder, 0.3), prompt, MaskDecoder(transformer_dim=256, transformer=transformer))
     return sam.eval()
@@ -101,11 +103,12 @@ def test_blocks_equal_what_hooks_see(official, build):
     torch.testing.assert_close(neck, seen[2])
 
 
-def test_stops_after_the_last_block_needed(build):
-    encoder = build(input_size=None, out_layers=(0,))
-    encoder.vit.blocks[1].register_forward_hook(lambda *_: pytest.fail('block 1 ran'))
-    (feature,) = encoder(torch.rand(1, 3, 32, 32))
-    assert feature.shape == (1, 32, 2, 2)
+@pytest.mark.parametrize(('out_layers', 'depth'), [((0,), 1), ((1,), 2), (('neck', 0), 2)])
+def test_tuned_in_full_without_what_comes_after_the_last_layer(build, out_layers, depth):
+    encoder = build(input_size=None, out_layers=out_layers, tune='full')
+    assert len(encoder.vit.blocks) == depth
+    sum(feature.square().sum() for feature in encoder(torch.rand(1, 3, 48, 32))).backward()
+    assert_gradients(encoder)
 
 
 @pytest.mark.parametrize(('size', 'grid'), [((64, 64), (4, 4)), ((100, 140), (7, 9)), ((33, 16), (3, 1))])
@@ -146,9 +149,11 @@ def test_wrong_size_of_model(official_file):
     assert 'blocks.2.' in str(error.value)
 
 
-@pytest.mark.parametrize(('arch', 'parameters'), [('vit_b', 89_670_912), ('vit_l', 308_278_272), ('vit_h', 637_026_048)])
+@pytest.mark.parametrize(
+    ('arch', 'parameters'), [('vit_b', 89_670_912), ('vit_l', 308_278_272), ('vit_h', 637_026_048)]
+)
 def test_architectures_are_the_official_ones(arch, parameters):
-    with torch.device('meta'), pytest.warns(UserWarning, match='RANDOM'):
+    with torch.device('meta'):
         own = SAMEncoder('random', arch)
         official = segment_anything.sam_model_registry[arch]().image_encoder
     shapes = {name: parameter.shape for name, parameter in own.vit.named_parameters()}

@@ -1,14 +1,15 @@
 import os
+from pathlib import Path
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import TimmViTEncoder
 
-from ..tiny import fill_with_noise
+from ..tiny import assert_gradients, fill_with_noise
 
 NAME = 'vit_tiny_patch16_224'
 
@@ -36,8 +37,7 @@ def test_equals_timm(official):
 
 @pytest.mark.parametrize(('size', 'grid'), [((64, 64), (4, 4)), ((100, 140), (7, 9)), ((33, 16), (3, 1))])
 def test_other_sizes(size, grid):
-    with pytest.warns(UserWarning, match='RANDOM'):
-        encoder = TimmViTEncoder(NAME, 'random', out_layers=(0, 3))
+    encoder = TimmViTEncoder(NAME, 'random', out_layers=(0, 3))
     assert encoder.grid_size(*size) == grid
     assert [tuple(feature.shape) for feature in encoder(torch.rand(1, 3, *size))] == [(1, 192, *grid)] * 2
 
@@ -48,21 +48,24 @@ def test_input_size():
     assert encoder(torch.rand(1, 3, 30, 60))[0].shape == (1, 192, 2, 4)
 
 
-def test_stops_after_the_last_layer():
-    encoder = TimmViTEncoder(NAME, 'random', out_layers=(3,))
-    encoder.vit.blocks[4].register_forward_hook(lambda *_: pytest.fail('block 4 ran'))
-    encoder(torch.rand(1, 3, 32, 32))
+def test_tuned_in_full_without_what_comes_after_the_last_layer():
+    encoder = TimmViTEncoder(NAME, 'random', out_layers=(1, 3), tune='full')
+    assert len(encoder.vit.blocks) == 4
+    sum(feature.square().sum() for feature in encoder(torch.rand(1, 3, 32, 32))).backward()
+    assert_gradients(encoder)
 
 
-def test_mean_and_std_are_those_of_the_entry():
-    with torch.device('meta'):
-        entry = timm.create_model('vit_base_patch16_clip_224.openai').pretrained_cfg
-    name = 'vit_tiny_patch16_224'
-    assert TimmViTEncoder(name, 'random').normalize.mean.flatten().tolist() == [0.5] * 3
-    clip = TimmViTEncoder('vit_base_patch16_clip_224.openai', 'random').normalize
-    torch.testing.assert_close(clip.mean.flatten(), torch.tensor(entry['mean']))
-    torch.testing.assert_close(clip.std.flatten(), torch.tensor(entry['std']))
-    assert entry['mean'] == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-4)
+@pytest.mark.parametrize(
+    ('name', 'mean', 'std'),
+    [
+        (NAME, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ('deit_tiny_patch16_224', (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_mean_and_std_are_those_of_the_entry(name, mean, std):
+    normalize = TimmViTEncoder(name, 'random').normalize
+    torch.testing.assert_close(normalize.mean.flatten(), torch.tensor(mean))
+    torch.testing.assert_close(normalize.std.flatten(), torch.tensor(std))
 
 
 def test_wrong_architecture_lists_keys(official):
@@ -74,7 +77,10 @@ def test_wrong_architecture_lists_keys(official):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'model_name': 'vit_tiny_patch17_224'}, "timm has no model 'vit_tiny_patch17_224'.*near: vit_tiny_patch16_224"),
+        (
+            {'model_name': 'vit_tiny_patch17_224'},
+            "timm has no model 'vit_tiny_patch17_224'.*near: vit_tiny_patch16_224",
+        ),
         ({'model_name': 'resnet18'}, "timm's 'resnet18' is not a ViT"),
         ({'out_layers': (12,)}, 'vit_tiny_patch16_224 has layers 0 to 11'),
         ({'out_layers': ()}, 'vit_tiny_patch16_224 has layers 0 to 11'),
@@ -91,10 +97,9 @@ def test_errors(settings, message, weights_folder):
 @pytest.mark.skipif('MMGFNUC_WEIGHTS' not in os.environ, reason='needs real weights in $MMGFNUC_WEIGHTS')
 @torch.no_grad()
 def test_pretrained_weights():
-    """Loads the real file, and the features know what the image is: unlike with noise they do not depend on its size."""
     encoder = TimmViTEncoder(NAME, NAME)
     official = timm.create_model(NAME, num_classes=0)
-    state = timm.models.load_state_dict(os.path.join(os.environ['MMGFNUC_WEIGHTS'], f'{NAME}.safetensors'))
+    state = load_file(Path(os.environ['MMGFNUC_WEIGHTS'], f'{NAME}.safetensors'))
     official.load_state_dict({key: value for key, value in state.items() if not key.startswith('head.')})
     images = torch.rand(1, 3, 224, 224)
     expected = official.eval().forward_features((images - 0.5) / 0.5)[:, 1:].mT.unflatten(2, (14, 14))

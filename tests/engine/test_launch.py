@@ -1,0 +1,103 @@
+"""Settling a config, without running anything; the runs themselves are in tests/tools."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.engine import launch
+from mmgfnuc.errors import UserError
+from mmgfnuc.registry import DATASETS
+
+DEMO = Path(__file__).resolve().parents[2] / 'configs' / 'demo' / 'demo.py'
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'synthetic'
+    write_dataset(root, num_train=1, num_val=1, size=64, seed=0)
+    return root
+
+
+@pytest.fixture
+def cfg(data_root):
+    paths = {f'{part}_dataloader.dataset.data_root': str(data_root) for part in ('train', 'val', 'test')}
+    return launch.load_config(str(DEMO), {**paths, 'train_dataloader.dataset.pipeline.0.size': 32})
+
+
+def test_working_folder(tmp_path):
+    assert launch.load_config(str(DEMO)).work_dir == 'work_dirs/demo'
+    assert launch.load_config(str(DEMO), {'work_dir': 'mine'}).work_dir == 'mine'
+    assert launch.load_config(str(DEMO), {'work_dir': 'mine'}, 'given').work_dir == 'given'
+
+
+def test_options_override_the_config():
+    cfg = launch.load_config(str(DEMO), {'optim_wrapper.optimizer.lr': 0.5, 'model.backbone.widths': (2, 4)})
+    assert cfg.optim_wrapper.optimizer.lr == 0.5
+    assert tuple(cfg.model.backbone.widths) == (2, 4)
+
+
+def test_an_option_that_does_not_fit():
+    with pytest.raises(UserError, match=r"config '.*demo.py' cannot be used: "):
+        launch.load_config(str(DEMO), {'train_dataloader.dataset.pipeline.99.size': 1})
+
+
+def sample(cfg, seed):
+    launch.set_seed(cfg, seed)
+    return DATASETS.build(cfg.train_dataloader.dataset)[0]['inputs']
+
+
+def test_one_seed_for_weights_order_and_augmentation(cfg):
+    first = sample(cfg, 5)
+    assert cfg.randomness.seed == 5
+    assert not torch.equal(sample(cfg, 6), first)
+    assert torch.equal(sample(cfg, 5), first)
+    assert torch.equal(sample(cfg, None), first), "None keeps the config's"
+
+
+@pytest.fixture(params=['config file', 'dumped config'])
+def either_form(request, cfg, tmp_path):
+    if request.param == 'config file':
+        return cfg
+    cfg.dump(tmp_path / 'dumped.py')
+    return Config.fromfile(tmp_path / 'dumped.py')
+
+
+def test_each_data_set_is_checked_once(either_form, data_root, monkeypatch):
+    checked = []
+    monkeypatch.setattr(launch, 'check_dataset', lambda *where: checked.append(where))
+    launch.check_data(either_form, 'train', 'val')
+    assert checked == [(str(data_root), 'default')]
+
+
+@pytest.mark.parametrize('variable', ['RANK', 'SLURM_PROCID'])
+def test_one_process_of_several_checks(cfg, monkeypatch, variable):
+    checked = []
+    monkeypatch.setattr(launch, 'check_dataset', lambda *where: checked.append(where))
+    monkeypatch.setenv(variable, '1')
+    launch.check_data(cfg, 'train')
+    assert checked == []
+    monkeypatch.setenv(variable, '0')
+    launch.check_data(cfg, 'train')
+    assert len(checked) == 1
+
+
+def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):
+    path = tmp_path / 'iter_4.pth'
+    torch.save({'state_dict': {}, 'meta': {'cfg': '', 'seed': 8}}, path)
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    cfg.work_dir = str(tmp_path)
+    for resume in ('auto', str(path)):
+        launch.set_seed(cfg, 1)
+        launch.find_resume(cfg, resume)
+        assert cfg.resume is True
+        assert cfg.load_from == str(path)
+        assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 8
+
+
+def test_without_resume_nothing_is_looked_for(cfg):
+    launch.find_resume(cfg, None)
+    assert cfg.resume is False
+    assert cfg.load_from is None

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from torch import nn
+
+from mmgfnuc.engine import BFloat16OptimWrapper, TrainableParamsConstructor
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    model[0].requires_grad_(False)
+    return model
+
+
+def build(constructor, model, paramwise=None):
+    settings = dict(type=OptimWrapper, optimizer=dict(type='Adam', lr=0.1))
+    return constructor(settings, paramwise).__call__(model)
+
+
+def parameters(wrapper):
+    return {id(p) for group in wrapper.optimizer.param_groups for p in group['params']}
+
+
+def test_frozen_parameters_are_left_out(model):
+    wrapper = build(TrainableParamsConstructor, model)
+    assert parameters(wrapper) == {id(p) for p in [*model[1].parameters(), *model[2].parameters()]}
+    # The reason for the class: MMEngine's own constructor takes them in.
+    assert parameters(build(DefaultOptimWrapperConstructor, model)) == {id(p) for p in model.parameters()}
+
+
+def test_with_a_paramwise_cfg(model):
+    paramwise = dict(custom_keys={'2.bias': dict(lr_mult=0.5)})
+    wrapper = build(TrainableParamsConstructor, model, paramwise)
+    rates = {id(p): group['lr'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    assert rates == {
+        id(model[1].weight): 0.1,
+        id(model[1].bias): 0.1,
+        id(model[2].weight): 0.1,
+        id(model[2].bias): 0.05,
+    }
+
+
+def test_bfloat16_holds_for_the_forward_pass_only(model):
+    wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    images = torch.ones(3, 4)
+    with wrapper.optim_context(model):
+        inside = model(images)
+    assert inside.dtype == torch.bfloat16
+    assert model(images).dtype == torch.float32
+
+
+def test_bfloat16_steps_stay_near_those_in_float32(model):
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    images = torch.randn(16, 4)
+    after = []
+    for wrapper_class in (OptimWrapper, BFloat16OptimWrapper):
+        model.load_state_dict(start)
+        wrapper = wrapper_class(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1))
+        with wrapper.optim_context(model):
+            loss = model(images).float().square().mean()
+        wrapper.update_params(loss)
+        after.append(model[2].weight.detach().clone())
+    exact, rounded = after
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, start['2.weight'])
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, atol=2e-3, rtol=0)

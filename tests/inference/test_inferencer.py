@@ -1,0 +1,151 @@
+"""Segmenting whole images and tiles, by checkpoints that are made here."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmgfnuc.datasets.synthetic import render_tile
+from mmgfnuc.errors import UserError
+from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.registry import MODELS
+
+PLAIN = dict(
+    type='mmgfnuc.GatedFusionSegmentor',
+    backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12)),
+    decode_head=dict(type='mmgfnuc.UNetHead'),
+)
+SMALL_SAM = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
+FUSED = dict(
+    type='mmgfnuc.GatedFusionSegmentor',
+    backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12, 24)),
+    foundation=dict(type='mmgfnuc.SAMEncoder', arch=SMALL_SAM, weights='random', input_size=None),
+    neck=dict(type='mmgfnuc.GatedFusionNeck'),
+    decode_head=dict(type='mmgfnuc.UNetHead'),
+)
+
+
+def to_inputs(image):
+    return torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0
+
+
+@pytest.fixture(scope='module')
+def image():
+    return render_tile(np.random.default_rng(3), 256)[0][:200, :248]
+
+
+@pytest.fixture(scope='module')
+def checkpoint_of(image, tmp_path_factory):
+    """Writes the checkpoint of a random model that finds nuclei in a third of the image."""
+    folder = tmp_path_factory.mktemp('checkpoints')
+
+    def write(name, model_config):
+        torch.manual_seed(0)
+        model = MODELS.build(model_config)
+        with torch.no_grad():
+            # Statistics of batch norm that fit the images, without dropout in the block that attends.
+            for _ in range(30):
+                model.train().backbone(to_inputs(image))
+            model.eval()
+            head = model.decode_head.train()
+            for _ in range(30):
+                head(model.extract_feat(to_inputs(image)))
+            logits = model.eval().encode_decode(to_inputs(image))[0]
+            head.conv_seg.bias[1] -= torch.quantile((logits[1] - logits[0]).flatten(), 2 / 3)
+        meta = {'cfg': Config(dict(model=model_config)).pretty_text, 'dataset_meta': {'mpp': 0.25}}
+        torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / f'{name}.pth')
+        return folder / f'{name}.pth'
+
+    return write
+
+
+@pytest.fixture(scope='module')
+def plain(checkpoint_of):
+    return checkpoint_of('plain', PLAIN)
+
+
+@pytest.fixture(scope='module')
+def fused(checkpoint_of):
+    return checkpoint_of('fused', FUSED)
+
+
+def tiled(checkpoint, tile, overlap):
+    model = {**NucleiInferencer(checkpoint).config.model.to_dict(), 'test_cfg': dict(tile=tile, overlap=overlap)}
+    return NucleiInferencer(checkpoint, Config(dict(model=model)), 'cpu')
+
+
+def whole(checkpoint):
+    return NucleiInferencer(checkpoint, device='cpu')
+
+
+def test_a_checkpoint_suffices(fused, image):
+    inferencer = whole(fused)
+    assert inferencer.mpp == 0.25
+    assert inferencer.num_classes == 2
+    semantic = inferencer.predict(image)
+    assert semantic.shape == image.shape[:2]
+    assert semantic.dtype == np.uint8
+    assert set(np.unique(semantic)) == {0, 1}
+    with torch.no_grad():
+        logits = inferencer.model.encode_decode(to_inputs(image))
+    assert np.array_equal(semantic, (logits[0, 1] > logits[0, 0]).numpy())
+
+
+@pytest.mark.parametrize('size', [(1, 1), (17, 40), (200, 31)])
+def test_any_image_size(fused, image, size):
+    assert whole(fused).predict(np.ascontiguousarray(image[: size[0], : size[1]])).shape == size
+
+
+def receptive_reach(model, size=96):
+    """Pixels around one output pixel in which any input pixel has an effect, by the gradient."""
+    inputs = torch.rand(1, 3, size, size, requires_grad=True)
+    reach = 0
+    for offset in (0, 1):
+        centre = size // 2 + offset
+        (gradient,) = torch.autograd.grad(model.encode_decode(inputs)[0, :, centre, centre].sum(), inputs)
+        distances = (gradient.abs().sum((0, 1)) > 0).nonzero() - centre
+        reach = max(reach, int(distances.abs().max()))
+    return reach
+
+
+def test_tiles_whose_halo_covers_the_receptive_field_give_the_whole_image(plain, image):
+    inferencer = tiled(plain, tile=96, overlap=48)
+    assert receptive_reach(inferencer.model) <= 48 // 4
+    with torch.inference_mode():
+        by_tiles = inferencer.model.predict_logits(to_inputs(image))
+        at_once = inferencer.model.encode_decode(to_inputs(image))
+    torch.testing.assert_close(by_tiles, at_once, atol=2e-5, rtol=1e-5)
+    assert np.mean(inferencer.predict(image) != whole(plain).predict(image)) < 1e-4
+
+
+def seam_distance(length, tile, overlap):
+    """Pixels to the nearest line on which one tile hands over to the next, the middle of their overlap."""
+    starts = [*range(0, length - tile, tile - overlap), length - tile]
+    seams = [(earlier + tile + later) / 2 for earlier, later in itertools.pairwise(starts)]
+    return np.min([np.abs(np.arange(length) + 0.5 - seam) for seam in seams], axis=0)
+
+
+def disagreement(checkpoint, image, tile, overlap):
+    """Share of the pixels that tiles and the whole image label differently: within 8 pixels of a seam, elsewhere."""
+    differs = tiled(checkpoint, tile, overlap).predict(image) != whole(checkpoint).predict(image)
+    near = np.minimum.outer(*(seam_distance(length, tile, overlap) for length in image.shape[:2])) < 8
+    return differs[near].mean(), differs[~near].mean()
+
+
+def test_seams_are_no_worse_than_elsewhere(fused):
+    image = render_tile(np.random.default_rng(12), 384)[0]
+    # The fused model sees the whole tile, so that its answers vary a little from tile to tile, anywhere.
+    for overlap in (32, 64):
+        at_seams, elsewhere = disagreement(fused, image, tile=128, overlap=overlap)
+        assert 0 < at_seams <= elsewhere < 0.01
+    # The measure does find seams: without overlap they stand out.
+    at_seams, elsewhere = disagreement(fused, image, tile=128, overlap=0)
+    assert at_seams > 10 * elsewhere
+
+
+def test_config_overrides_that_of_the_checkpoint(plain):
+    wider = {**PLAIN, 'backbone': dict(type='mmgfnuc.UNetEncoder', widths=(8, 12))}
+    with pytest.raises(UserError, match='the checkpoint does not fit the model'):
+        NucleiInferencer(plain, Config(dict(model=wider)))

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgfnuc.inference.writers import write_csv, write_mask, write_png
+
+
+def test_masks_are_visible_grey_levels(tmp_path):
+    write_mask(tmp_path / 'deep' / 'two.png', np.array([[0, 1]], np.uint8))
+    assert np.array(Image.open(tmp_path / 'deep' / 'two.png')).tolist() == [[0, 255]]
+    write_mask(tmp_path / 'four.png', np.array([[0, 1, 2, 3]], np.uint8), num_classes=4)
+    assert np.array(Image.open(tmp_path / 'four.png')).tolist() == [[0, 85, 170, 255]]
+
+
+def test_pictures_keep_their_colours(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    write_png(tmp_path / 'a.png', picture)
+    assert np.array_equal(np.array(Image.open(tmp_path / 'a.png')), picture)
+
+
+def test_tables_quote_what_needs_it(tmp_path):
+    write_csv(tmp_path / 'a.csv', ('name', 'area'), [('a,b', 3), ('c', '')])
+    assert (tmp_path / 'a.csv').read_bytes() == b'name,area\r\n"a,b",3\r\nc,\r\n'
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'a.csv'
+    write_csv(path, ('name',), [('old',)])
+
+    def rows():
+        yield ('new',)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_csv(path, ('name',), rows())
+    assert 'old' in path.read_text()

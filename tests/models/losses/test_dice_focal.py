@@ -1,0 +1,137 @@
+import math
+
+import pytest
+import torch
+
+from mmgfnuc.models.losses import DiceFocalLoss
+
+# One image of two pixels with truth 0 and 1; the softmax gives the first (3/4, 1/4) and the second (1/2, 1/2).
+LOGITS = torch.tensor([[[[math.log(3), 0.0]], [[0.0, 0.0]]]])
+TARGET = torch.tensor([[[0, 1]]])
+# Class 0: p t = 3/4, p + t = 3/4 + 1/2 + 1 -> (3/2 + 1) / (9/4 + 1) = 10/13
+# Class 1: p t = 1/2, p + t = 1/4 + 1/2 + 1 -> (1 + 1) / (7/4 + 1) = 8/11
+DICE = 1 - (10 / 13 + 8 / 11) / 2
+# (1 - 3/4)**2 ln(4/3) and (1 - 1/2)**2 ln 2, averaged.
+FOCAL = (math.log(4 / 3) / 16 + math.log(2) / 4) / 2
+
+
+@pytest.fixture
+def batch():
+    """Three images of different content, with pixels to ignore."""
+    logits = 2 * torch.randn(3, 2, 8, 9)
+    target = (torch.rand(3, 8, 9) < torch.tensor([0.1, 0.5, 0.9])[:, None, None]).long()
+    target[:, :2] = 255
+    return logits, target
+
+
+@pytest.mark.parametrize(('dice', 'focal'), [(0.5, 0.5), (1.0, 0.0), (0.0, 1.0), (0.2, 3.0)])
+@pytest.mark.parametrize('dice_per_image', [False, True])
+def test_hand_computed(dice, focal, dice_per_image):
+    loss = DiceFocalLoss(dice, focal, dice_per_image=dice_per_image)(LOGITS, TARGET)
+    assert loss.item() == pytest.approx(dice * DICE + focal * FOCAL)
+
+
+def test_defaults_are_those_of_the_paper():
+    assert DiceFocalLoss()(LOGITS, TARGET).item() == pytest.approx(0.5 * DICE + 0.5 * FOCAL)
+
+
+def test_gamma_zero_is_cross_entropy(batch):
+    loss = DiceFocalLoss(0.0, 1.0, gamma=0.0)(*batch)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(*batch, ignore_index=255))
+
+
+@pytest.mark.parametrize('dice_per_image', [False, True])
+def test_ignored_pixels_do_not_count(batch, dice_per_image):
+    logits, target = batch
+    loss = DiceFocalLoss(dice_per_image=dice_per_image)
+    changed = logits.clone()
+    changed[:, :, :2] = 100 * torch.randn(3, 2, 2, 9)
+    changed.requires_grad_()
+    value = loss(changed, target)
+    torch.testing.assert_close(value, loss(logits, target))
+    torch.testing.assert_close(value, loss(logits[:, :, 2:], target[:, 2:]))
+    value.backward()
+    assert not changed.grad[:, :, :2].any()
+    assert changed.grad[:, :, 2:].any()
+
+
+@pytest.mark.parametrize('dice_per_image', [False, True])
+def test_all_ignored(dice_per_image):
+    logits = torch.randn(2, 2, 4, 4, requires_grad=True)
+    value = DiceFocalLoss(dice_per_image=dice_per_image)(logits, torch.full((2, 4, 4), 255))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_per_image_dice_is_the_mean_of_the_images(batch):
+    logits, target = batch
+    loss = DiceFocalLoss(1.0, 0.0, dice_per_image=True)
+    single = [loss(logits[i : i + 1], target[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(loss(logits, target), torch.stack(single).mean())
+
+
+def test_batch_dice_is_that_of_all_images_side_by_side(batch):
+    logits, target = batch
+    loss = DiceFocalLoss(1.0, 0.0)
+    side_by_side = torch.cat(list(logits), -1)[None], torch.cat(list(target), -1)[None]
+    torch.testing.assert_close(loss(logits, target), loss(*side_by_side))
+    assert not torch.isclose(loss(logits, target), DiceFocalLoss(1.0, 0.0, dice_per_image=True)(logits, target))
+
+
+def test_pixel_weights(batch):
+    """Weight 0 is to ignore, and one weight for all pixels changes nothing in the focal mean."""
+    logits, target = batch
+    loss = DiceFocalLoss()
+    weight = torch.ones(3, 8, 9)
+    torch.testing.assert_close(loss(logits, target, weight=weight), loss(logits, target))
+    weight[..., 5:] = 0
+    torch.testing.assert_close(loss(logits, target, weight=weight), loss(logits[..., :5], target[..., :5]))
+
+
+def test_other_ignore_index(batch):
+    logits, target = batch
+    loss = DiceFocalLoss()
+    torch.testing.assert_close(loss(logits, target.where(target != 255, 7), ignore_index=7), loss(logits, target))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_logits(dtype):
+    """The sums over 512x512 pixels exceed what half precision can hold."""
+    logits, target = torch.randn(1, 2, 512, 512).to(dtype), torch.randint(0, 2, (1, 512, 512))
+    logits.requires_grad_()
+    value = DiceFocalLoss()(logits, target)
+    value.backward()
+    torch.testing.assert_close(value, DiceFocalLoss()(logits.detach().float(), target))
+    assert value.dtype == torch.float32
+    assert logits.grad.isfinite().all()
+
+
+def test_more_classes():
+    """A certain, right answer costs nothing, also for classes that are absent."""
+    target = torch.randint(0, 3, (2, 6, 6))
+    logits = 50.0 * torch.nn.functional.one_hot(target, 5).movedim(-1, 1)
+    assert DiceFocalLoss()(logits, target).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_gradient_is_that_of_finite_differences():
+    logits = torch.randn(1, 2, 2, 3, requires_grad=True)
+    target = torch.tensor([[[0, 1, 255], [1, 1, 0]]])
+    DiceFocalLoss()(logits, target).backward()
+    step = 1e-2
+    for index in range(logits.numel()):
+        offset = torch.zeros(logits.numel())
+        offset[index] = step
+        offset = offset.view_as(logits)
+        with torch.no_grad():
+            slope = (DiceFocalLoss()(logits + offset, target) - DiceFocalLoss()(logits - offset, target)) / (2 * step)
+        assert logits.grad.flatten()[index].item() == pytest.approx(slope.item(), abs=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('dice_per_image', [False, True])
+def test_same_on_the_gpu(batch, dice_per_image):
+    logits, target = batch
+    loss = DiceFocalLoss(dice_per_image=dice_per_image)
+    torch.testing.assert_close(loss(logits.cuda(), target.cuda()).cpu(), loss(logits, target))

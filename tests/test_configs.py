@@ -1,0 +1,151 @@
+"""Every config that is shipped: loads, stays short, survives a dump, builds; every part takes a step."""
+
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from mmgfnuc.registry import MODELS
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+BASE = CONFIGS / '_base_'
+LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if BASE not in path.parents)
+PAPER = CONFIGS / 'paper'
+STUDY = PAPER / 'nuinsseg_sam_vit_b.py'
+
+
+def name(path):
+    return str(path.relative_to(CONFIGS).with_suffix(''))
+
+
+each_leaf = pytest.mark.parametrize('path', LEAVES, ids=name)
+
+
+def random_weights(config):
+    if config.model.get('foundation'):
+        config.model.foundation.update(weights='random')
+    return config
+
+
+@each_leaf
+def test_leaf_has_at_most_20_lines_of_code(path):
+    ignored = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.INDENT, tokenize.DEDENT)
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    lines = {token.start[0] for token in tokens if token.type not in ignored}
+    assert 0 < len(lines) <= 20
+
+
+@each_leaf
+def test_leaf_says_what_it_is(path):
+    assert path.read_text().startswith('# ')
+
+
+@each_leaf
+def test_dump_and_reload(path, tmp_path):
+    config = Config.fromfile(path)
+    reloaded = Config.fromstring(config.pretty_text, '.py')
+    assert reloaded.to_dict() == config.to_dict()
+    config.dump(tmp_path / 'dumped.py')
+    assert Config.fromfile(tmp_path / 'dumped.py').to_dict() == config.to_dict()
+
+
+@each_leaf
+def test_model_builds_and_maps_an_image_to_logits(path):
+    """On the meta device: the real sizes, without memory or time."""
+    config = random_weights(Config.fromfile(path))
+    with torch.device('meta'):
+        model = MODELS.build(config.model).eval()
+        logits = model(torch.zeros(1, 3, 256, 256), mode='tensor')
+    assert logits.shape == (1, 2, 256, 256)
+    assert any(parameter.requires_grad for parameter in model.parameters())
+
+
+@each_leaf
+def test_leaf_has_what_the_runner_needs(path):
+    config = Config.fromfile(path)
+    for part in ('train', 'val', 'test'):
+        assert config[f'{part}_dataloader'].dataset.type
+        assert config[f'{part}_cfg'].type
+    assert config.train_dataloader.dataset.part == 'train'
+    assert config.val_dataloader.dataset.part != 'train'
+    assert config.optim_wrapper.optimizer.lr > 0
+    assert config.randomness.seed is not None
+
+
+# What each study changes against the paper's config, and nothing else.
+CHANGES = {
+    'nuinsseg_sam_vit_b_leaky_relu': {('backbone', 'activation'): 'leaky_relu'},
+    'nuinsseg_sam_vit_b_relu': {('backbone', 'activation'): 'relu'},
+    'nuinsseg_sam_vit_b_silu': {('backbone', 'activation'): 'silu'},
+    'nuinsseg_sam_vit_b_released': {('neck', 'block', 'preset'): 'released'},
+    'nuinsseg_sam_vit_b_text': {('neck', 'block', 'preset'): 'text', ('neck', 'levels'): 'all'},
+    'nuinsseg_sam_vit_l': {('foundation', 'arch'): 'vit_l', ('foundation', 'weights'): 'sam_vit_l_0b3195.pth'},
+    'nuinsseg_sam_vit_h': {('foundation', 'arch'): 'vit_h', ('foundation', 'weights'): 'sam_vit_h_4b8939.pth'},
+}
+
+
+def flatten(node, prefix=()):
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {key: value for name, child in node.items() for key, value in flatten(child, (*prefix, name)).items()}
+
+
+@pytest.mark.parametrize('study', sorted(CHANGES))
+def test_a_study_changes_what_its_name_says(study):
+    base = flatten(Config.fromfile(STUDY).model.to_dict())
+    changed = flatten(Config.fromfile(PAPER / f'{study}.py').model.to_dict())
+    assert {key: value for key, value in changed.items() if base.get(key) != value} == CHANGES[study]
+    assert base.keys() <= changed.keys()
+
+
+@pytest.mark.parametrize('path', [path for path in LEAVES if path.parent == PAPER], ids=name)
+def test_the_arms_of_the_paper_differ_in_the_model_only(path):
+    def rest(config):
+        return {key: value for key, value in config.to_dict().items() if key in shared}
+
+    shared = {'train_dataloader', 'val_dataloader', 'test_dataloader', 'optim_wrapper', 'train_cfg', 'randomness'}
+    assert rest(Config.fromfile(path)) == rest(Config.fromfile(STUDY))
+
+
+def test_the_papers_settings():
+    config = Config.fromfile(STUDY)
+    assert config.train_dataloader.batch_size == 16
+    assert config.train_cfg.max_epochs == 50
+    assert config.optim_wrapper.optimizer.lr == 1e-4
+    assert tuple(config.model.backbone.widths) == (32, 64, 128, 256, 512)
+    assert config.model.test_cfg.tile == 256
+
+
+SMALL_SAM = {'embed_dim': 32, 'depth': 2, 'num_heads': 2, 'global_attn_indexes': (1,)}
+
+
+@pytest.mark.parametrize('fusion', sorted((BASE / 'fusion').glob('*.py')), ids=name)
+@pytest.mark.parametrize('unet', sorted((BASE / 'unets').glob('*.py')), ids=name)
+def test_one_step_of_every_part(unet, fusion):
+    model = (
+        Config.fromfile(unet).to_dict() | Config.fromfile(fusion).to_dict() | {'type': 'mmgfnuc.GatedFusionSegmentor'}
+    )
+    model['foundation'] = {
+        'type': 'mmgfnuc.SAMEncoder',
+        'weights': 'random',
+        'arch': SMALL_SAM,
+        'input_size': None,
+    }
+    model['backbone']['widths'] = (4, 8, 16)
+    if 'skip_channels' in model['decode_head']:
+        model['decode_head']['skip_channels'] = 4
+    model = MODELS.build(model).train()
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 2, (1, 32, 32)))) for _ in range(2)]
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    loss, _ = model.parse_losses(model(torch.rand(2, 3, 32, 32), samples, mode='loss'))
+    loss.backward()
+    optimizer.step()
+    for key, value in model.named_parameters():
+        assert value.isfinite().all()
+        assert torch.equal(value, before[key]) == key.startswith('foundation.'), key
