@@ -67,7 +67,6 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='output folder (%(default)s)')
     parser.add_argument('--data', type=Path, default=Path('data/synthetic'), help='for the tiles (%(default)s)')
-    parser.add_argument('--steps', type=int, default=400, help='of training (%(default)s)')
     return parser.parse_args()
 
 
@@ -78,12 +77,12 @@ def main() -> None:
     out, data, config = args.out, str(args.data), str(CONFIG)
     prepare = [str(TOOLS / 'datasets/prepare.py'), 'synthetic', '--out', data, '--train', '48', '--val', '16']
     options = [f'{part}_dataloader.dataset.data_root={data}' for part in ('train', 'val', 'test')]
-    steps = [f'train_cfg.max_iters={args.steps}', f'train_cfg.val_interval={args.steps}']
-    train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--cfg-options', *options, *steps]
-    test = [str(TOOLS / 'test.py'), config, str(out / f'iter_{args.steps}.pth'), '--work-dir', str(out)]
+    train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--cfg-options', *options]
     show = ['--show-dir', str(out / 'overlays'), '--cfg-options', *options]
     run('1/3 Generate synthetic H&E tiles', prepare, out / 'prepare.log')
     run('2/3 Train', train, out / 'train.log')
+    checkpoint = (out / 'last_checkpoint').read_text()
+    test = [str(TOOLS / 'test.py'), config, checkpoint, '--work-dir', str(out)]
     run('3/3 Test the last checkpoint', [*test, *show], out / 'test.log')
     print(summary(out, args.data, (time.monotonic() - start) / 60))
 

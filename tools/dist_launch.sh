@@ -1,7 +1,14 @@
 # Sourced by dist_train.sh and dist_test.sh.
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# launch SCRIPT NUM_PROCESSES ARGUMENTS...: run a tool under torchrun, with the cores shared out among the processes.
+# help_or_go ARGUMENT: print the comment at the head of the calling script, if that is asked for.
+help_or_go() {
+    case ${1:-} in
+        -h | --help) sed -n '2,/^set /{/^#/s/^# //p}' "$0"; exit 0 ;;
+    esac
+}
+
+# launch SCRIPT NUM_PROCESSES ARGUMENTS...: run a tool in several processes, with the cores shared out among them.
 launch() {
     local script=$1 processes=$2 python=${PYTHON:-python} cores
     cores=$(nproc)
@@ -11,6 +18,6 @@ launch() {
         meet=(--nnodes "$NNODES" --node-rank "${NODE_RANK:?}" --master-addr "${MASTER_ADDR:?}" --master-port "${PORT:-29500}")
     fi
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / processes > 0 ? cores / processes : 1))}
-    exec "$python" -m torch.distributed.run "${meet[@]}" --nproc-per-node "$processes" \
+    exec "$python" "$tools/dist_run.py" "${meet[@]}" --nproc-per-node "$processes" \
         "$tools/$script" "${@:3}" --launcher pytorch
 }

@@ -3,7 +3,8 @@
 # Usage: bash tools/dist_train.sh CONFIG NUM_PROCESSES [options of train.py ...]
 # Several machines: set NNODES, NODE_RANK, MASTER_ADDR (and PORT) on each.
 set -euo pipefail
+source "$(dirname "$0")/dist_launch.sh"
+help_or_go "$@"
 config=${1:?usage: dist_train.sh CONFIG NUM_PROCESSES [options of train.py ...]}
 processes=${2:?usage: dist_train.sh CONFIG NUM_PROCESSES [options of train.py ...]}
-source "$(dirname "$0")/dist_launch.sh"
 launch train.py "$processes" "$config" "${@:3}"

@@ -2,6 +2,9 @@
 # Train on a SLURM cluster.
 # Usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS="..."] bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py ...]
 set -euo pipefail
+case ${1:-} in
+    -h | --help) sed -n '2,/^set /{/^#/s/^# //p}' "$0"; exit 0 ;;
+esac
 usage='usage: slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py ...]'
 partition=${1:?$usage}
 job=${2:?$usage}

@@ -6,7 +6,7 @@ import sys
 from mmengine.config import DictAction
 
 from mmgfnuc.engine import launch
-from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.cli import run_cli, seed
 
 EPILOG = """examples:
   python tools/train.py configs/cpu/nuinsseg_vit-tiny.py
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for checkpoints and logs (default: work_dirs/<config name>)')
-    parser.add_argument('--seed', type=int, help="for weights, sample order and augmentation (default: the config's)")
+    parser.add_argument('--seed', type=seed, help="for weights, sample order and augmentation (default: the config's)")
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='continue a run')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast, on a GPU as on a CPU')
     parser.add_argument('--tensorboard', action='store_true', help='also log to TensorBoard')

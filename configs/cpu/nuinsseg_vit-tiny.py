@@ -11,6 +11,12 @@ with read_base():
     from .._base_.unets.unet import backbone, decode_head
 
 backbone.update(widths=(16, 32, 64, 128, 256))
-model = dict(type=GatedFusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head,
-             test_cfg=tiles)
+model = dict(
+    type=GatedFusionSegmentor,
+    backbone=backbone,
+    foundation=foundation,
+    neck=neck,
+    decode_head=decode_head,
+    test_cfg=inference,
+)
 train_dataloader.update(batch_size=8, num_workers=1)

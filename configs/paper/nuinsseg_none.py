@@ -1,4 +1,5 @@
-# The no-fusion arm: eU-Net3+ alone, everything else as in the paper's config.
+# The no-fusion arm: eU-Net3+ alone, everything else as in the paper's config. The dropout of 0.3 is part of the fusion
+# block, so it is missing here too.
 from mmengine.config import read_base
 
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
@@ -8,4 +9,4 @@ with read_base():
     from .._base_.schedules.adam_50e import *
     from .._base_.unets.eunet3plus import backbone, decode_head
 
-model = dict(type=GatedFusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=tiles)
+model = dict(type=GatedFusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=inference)

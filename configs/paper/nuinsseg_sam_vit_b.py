@@ -16,5 +16,5 @@ model = dict(
     foundation=foundation,
     neck=neck,
     decode_head=decode_head,
-    test_cfg=tiles,
+    test_cfg=inference,
 )

@@ -2,7 +2,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .._base_.fusion.gfb_released import neck
     from .nuinsseg_sam_vit_b import *
+    from .._base_.fusion.gfb_released import neck
 
 model.update(neck=neck)

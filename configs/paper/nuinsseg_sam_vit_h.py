@@ -2,7 +2,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .._base_.foundation.sam_vit_h import foundation
     from .nuinsseg_sam_vit_b import *
+    from .._base_.foundation.sam_vit_h import foundation
 
 model.update(foundation=foundation)

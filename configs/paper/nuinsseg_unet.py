@@ -8,4 +8,4 @@ with read_base():
     from .._base_.schedules.adam_50e import *
     from .._base_.unets.unet import backbone, decode_head
 
-model = dict(type=GatedFusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=tiles)
+model = dict(type=GatedFusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=inference)

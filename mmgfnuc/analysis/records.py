@@ -1,17 +1,14 @@
 """Measured results as JSON records: the only source of the figures in README and docs."""
 
+import csv
 import hashlib
 import json
-import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from mmgfnuc.datasets import NucleiDataset
@@ -22,7 +19,8 @@ from mmgfnuc.inference.checkpoint import read_checkpoint
 
 from .baselines import otsu_scores
 
-TIME_FORMAT = '%Y%m%d_%H%M%S'
+# Of the provenance that a checkpoint carries, what the runs of a record have in common.
+SHARED = ('versions', 'hardware', 'commit')
 
 
 def data_digest(dataset: NucleiDataset) -> str:
@@ -36,47 +34,31 @@ def data_digest(dataset: NucleiDataset) -> str:
     return digest.hexdigest()
 
 
-def hardware() -> str:
-    """Processor, cores and GPUs of this machine."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.is_file():
-        names = [line.split(':', 1)[1].strip() for line in cpuinfo.read_text().splitlines() if 'model name' in line]
-        model = names[0] if names else model
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return ', '.join([f'{model}, {os.cpu_count()} cores', *gpus])
-
-
-def commit() -> str:
-    """Git commit of the working folder, with `+changes` where tracked files differ from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(['git', *arguments], capture_output=True, text=True, check=False).stdout.strip()
-
-    return (git('rev-parse', 'HEAD') or 'unknown') + ('+changes' if git('status', '--porcelain', '-uno') else '')
-
-
-def read_run(checkpoint_path: Path) -> dict[str, Any]:
-    """Return what one trained and tested run contributes: seed, length, versions and scores.
+def read_run(checkpoint: Path, dataset: NucleiDataset) -> dict[str, Any]:
+    """Return what one trained and tested run contributes: seed, length, provenance and scores.
 
     Raises:
-        UserError: the checkpoint was not tested; the text gives the command.
+        UserError: the scores beside the checkpoint are missing, or are those of another checkpoint or of other data.
     """
-    scores = checkpoint_path.parent / 'test' / 'metrics.json'
-    if not scores.is_file():
-        raise UserError(
-            f'{scores} is not there; score the checkpoint first: python tools/test.py CONFIG {checkpoint_path}'
-        )
-    meta = read_checkpoint(checkpoint_path)['meta']
-    # The experiment's name ends with the time of its start; a checkpoint has the time it was saved.
-    start = '_'.join(meta['experiment_name'].rsplit('_', 2)[-2:])
-    seconds = (datetime.strptime(meta['time'], TIME_FORMAT) - datetime.strptime(start, TIME_FORMAT)).total_seconds()
+    folder = checkpoint.parent / 'test'
+    if not (folder / 'tested.json').is_file():
+        raise UserError(f'{folder} holds no scores; make them first: python tools/test.py CONFIG {checkpoint}')
+    tested = json.loads((folder / 'tested.json').read_text())
+    with checkpoint.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    if tested['sha256'] != digest:
+        raise UserError(f'{folder} holds the scores of another {tested["checkpoint"]}; test {checkpoint} again')
+    scores = json.loads((folder / 'metrics.json').read_text())
+    with (folder / 'per_image.csv').open() as file:
+        if sorted(row['id'] for row in csv.DictReader(file)) != sorted(dataset.ids):
+            raise UserError(f'{folder} holds the scores of split {tested["split"]}, part {tested["part"]}; give these')
+    meta = read_checkpoint(checkpoint)['meta']
     return {
         'seed': meta['seed'],
         'steps': meta['iter'],
-        'train_minutes': round(seconds / 60, 1),
-        'versions': meta['versions'],
-        'scores': json.loads(scores.read_text()),
+        'train_minutes': round(meta['train_seconds'] / 60, 1),
+        **{key: meta[key] for key in SHARED},
+        'scores': scores,
     }
 
 
@@ -87,7 +69,6 @@ def make_record(
     commands: Sequence[str],
     checkpoints: Sequence[Path],
     dataset: NucleiDataset,
-    trained_at: str | None = None,
     picture: Path | None = None,
 ) -> Path:
     """Write `<folder>/<name>.json` and, beside it, the per-image scores of each run.
@@ -99,14 +80,13 @@ def make_record(
         commands: that made the result, in order.
         checkpoints: last checkpoint of each run, one for each seed, already tested.
         dataset: the part that was scored, without a pipeline.
-        trained_at: commit that trained the runs; None for the current one.
         picture: an overlay of `tools/test.py --show-dir`, stored as a JPEG beside the record.
 
     Raises:
-        UserError: a run was not tested, or runs differ in steps or versions.
+        UserError: a run was not tested on this part, or runs differ in steps, versions, hardware or commit.
     """
-    runs = [read_run(path) for path in checkpoints]
-    for key in ('steps', 'versions'):
+    runs = [read_run(path, dataset) for path in checkpoints]
+    for key in ('steps', *SHARED):
         if any(run[key] != runs[0][key] for run in runs):
             raise UserError(f'the runs differ in {key}: {[run[key] for run in runs]}; a record holds equal runs')
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,10 +99,8 @@ def make_record(
     record = {
         'title': title,
         'commands': list(commands),
-        'commit': trained_at or commit(),
         'date': datetime.now().date().isoformat(),
-        'hardware': hardware(),
-        'versions': runs[0]['versions'],
+        **{key: runs[0][key] for key in SHARED},
         'data': {
             'name': meta['name'],
             'licence': meta['licence'],
@@ -134,7 +112,7 @@ def make_record(
         'steps': runs[0]['steps'],
         'picture': f'{name}.jpg' if picture else None,
         'otsu': otsu_scores(dataset),
-        'runs': [{key: value for key, value in run.items() if key not in ('steps', 'versions')} for run in runs],
+        'runs': [{key: value for key, value in run.items() if key not in ('steps', *SHARED)} for run in runs],
     }
     target = folder / f'{name}.json'
     with whole_file(target) as file:

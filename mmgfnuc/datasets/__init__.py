@@ -7,6 +7,7 @@ from .transforms import (
     RandomIntensity,
     RandomOrientation,
     RandomWarpCrop,
+    Rescale,
 )
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     'RandomIntensity',
     'RandomOrientation',
     'RandomWarpCrop',
+    'Rescale',
     'SeededSampler',
 ]

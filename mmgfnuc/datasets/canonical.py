@@ -271,9 +271,11 @@ def _open(path: Path) -> Image.Image:
 
 
 def _require_8_bit(path: Path, picture: Image.Image) -> None:
-    # Pillow would clip deeper grey to 255 without a word.
-    if picture.mode.startswith(('I', 'F')):
-        raise BadFileError(path, f'pixel type {picture.mode!r} is not 8-bit', 'save it as 8-bit RGB')
+    # Pillow would clip deeper grey to 255, and keep only the high byte of deeper colours, without a word: those it
+    # reads with a decoder for 16 bits, under a mode of 8.
+    decoders = [str(entry[3]) for entry in getattr(picture, 'tile', ())]
+    if picture.mode.startswith(('I', 'F')) or any(';16' in decoder for decoder in decoders):
+        raise BadFileError(path, f'pixels of type {picture.mode!r} with more than 8 bits', 'save it as 8-bit RGB')
 
 
 def _decoded(path: Path, picture: Image.Image) -> Image.Image:

@@ -7,7 +7,6 @@ distractors (erythrocytes, pigment, basophilic haze), darkness alone does not: n
 """
 
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -19,6 +18,7 @@ from skimage.measure import label as label_regions
 from tqdm import tqdm
 
 from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.staging import staged_dataset
 from mmgfnuc.errors import UserError
 
 Tile = tuple[np.ndarray, np.ndarray]
@@ -166,35 +166,24 @@ def write_dataset(root: str | Path, *, num_train: int, num_val: int, size: int, 
     earlier synthetic data set at `root` is replaced. UserError when a part would be empty, the seed is negative, the
     size too small, or `root` holds anything else.
     """
-    root = Path(root).resolve()
-    _check_request(root, num_train, num_val, seed)
-    staging = root.with_name(f'{root.name}.partial')
-    shutil.rmtree(staging, ignore_errors=True)
-    parts: dict[str, list[str]] = {}
-    images: dict[str, dict[str, str | float]] = {}
-    for part, count in (('train', num_train), ('val', num_val)):
-        parts[part] = [f'{part}_{index:04d}' for index in range(count)]
-        for index, sample_id in enumerate(tqdm(parts[part], desc=f'synthetic H&E, {part}', unit='tile')):
-            image, instances, slide = dataset_tile(seed, part, index, size)
-            canonical.write_sample(staging, sample_id, image, instances)
-            images[sample_id] = {'group': slide, 'mpp': MPP}
-    meta = {'name': NAME, 'classes': canonical.CLASSES, 'licence': 'Apache-2.0 (generated)', 'images': images}
-    meta['citation'] = 'none: no tissue was imaged'
-    meta['source'] = f'synthetic: mmgfnuc.datasets.synthetic, seed {seed}, tiles of {size} pixels'
-    canonical.write_meta(staging, meta)
-    canonical.write_split(staging, 'default', parts)
-    shutil.rmtree(root, ignore_errors=True)
-    staging.rename(root)
-
-
-def _check_request(root: Path, num_train: int, num_val: int, seed: int) -> None:
     if min(num_train, num_val) < 1:
         raise UserError(f'num_train={num_train}, num_val={num_val}: each part needs at least one tile')
     if seed < 0:
         raise UserError(f'seed={seed} is negative; use a seed of 0 or more')
-    taken = root.exists() and (not root.is_dir() or any(root.iterdir()))
-    if taken and not ((root / 'meta.json').is_file() and canonical.read_meta(root)['name'] == NAME):
-        raise UserError(f'{root} holds something other than a synthetic data set; delete it or choose another folder')
+    with staged_dataset(root, NAME) as staging:
+        parts: dict[str, list[str]] = {}
+        images: dict[str, dict[str, str | float]] = {}
+        for part, count in (('train', num_train), ('val', num_val)):
+            parts[part] = [f'{part}_{index:04d}' for index in range(count)]
+            for index, sample_id in enumerate(tqdm(parts[part], desc=f'synthetic H&E, {part}', unit='tile')):
+                image, instances, slide = dataset_tile(seed, part, index, size)
+                canonical.write_sample(staging, sample_id, image, instances)
+                images[sample_id] = {'group': slide, 'mpp': MPP}
+        meta = {'name': NAME, 'classes': canonical.CLASSES, 'licence': 'Apache-2.0 (generated)', 'images': images}
+        meta['citation'] = 'none: no tissue was imaged'
+        meta['source'] = f'synthetic: mmgfnuc.datasets.synthetic, seed {seed}, tiles of {size} pixels'
+        canonical.write_meta(staging, meta)
+        canonical.write_split(staging, 'default', parts)
 
 
 def _noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:

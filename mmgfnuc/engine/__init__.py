@@ -1,9 +1,10 @@
-from .hooks import CheckpointGuardHook, PredictionHook, StepSeedHook
+from .hooks import BroadcastBuffersHook, CheckpointGuardHook, PredictionHook, StepSeedHook
 from .loops import StepBasedTrainLoop
 from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'BroadcastBuffersHook',
     'CheckpointGuardHook',
     'PredictionHook',
     'StepBasedTrainLoop',

@@ -1,5 +1,7 @@
 """The shell every command-line tool runs in: a user's mistake ends in one clear line, a bug in its traceback."""
 
+import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -7,12 +9,39 @@ from mmgfnuc.errors import UserError
 
 
 def run_cli(main: Callable[[], int | None]) -> int:
-    """Run `main` and give the exit code: 0 on success, 2 with `error: <text>` on stderr after a `UserError`.
+    """Run `main` and give the exit code: 0 on success, 2 with `error: <text>` on stderr for a user's mistake.
 
-    Every other exception passes through, because it is a bug and its traceback is needed.
+    That is a `UserError`, or an `OSError` about a named file, such as an output folder that cannot be made. Of several
+    processes only the first prints. Every other exception passes through, because it is a bug and its traceback is
+    needed.
     """
     try:
         return main() or 0
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return _report(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _report(f'{error.filename}: {error.strerror}')
+
+
+def _report(text: str) -> int:
+    if int(os.environ.get('RANK', 0)) == 0:
+        print(f'error: {text}', file=sys.stderr)
+    return 2
+
+
+def positive_float(text: str) -> float:
+    """Type of an option that is a number above 0."""
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f'{text} is not above 0')
+    return value
+
+
+def seed(text: str) -> int:
+    """Type of an option that seeds random numbers: 0 to 2**32 - 1."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f'{text} is not in 0 to 2**32 - 1')
+    return value

@@ -19,7 +19,7 @@ def prepare_distributed(cfg: Config) -> None:
     wrapper is told to use no device. Every parameter gets a gradient here, so `find_unused_parameters` stays off.
 
     Raises:
-        UserError: this process was not started by the launcher that the config names.
+        UserError: this process was not started by the launcher that the config names, or cannot find the others.
     """
     variable = LAUNCH_VARIABLES[cfg.launcher]
     if variable not in os.environ:
@@ -42,6 +42,9 @@ def _slurm_environment() -> None:
     os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
     os.environ.setdefault('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0'))
     os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
-    # One node: srun starts all tasks on this host. On several nodes the script exports MASTER_ADDR.
+    if int(os.environ.get('SLURM_NNODES', 1)) > 1 and 'MASTER_ADDR' not in os.environ:
+        raise UserError(
+            'CPU processes on several nodes: MASTER_ADDR is not set; export the host name of the first node'
+        )
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')

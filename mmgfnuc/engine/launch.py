@@ -1,15 +1,19 @@
 """From a config file to a training or test run: what tools/train.py and tools/test.py do."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import whole_file
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.registry import DATASETS
 
@@ -96,16 +100,30 @@ def use_bfloat16(cfg: Config) -> None:
     cfg.optim_wrapper.type = BFloat16OptimWrapper
 
 
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner.
+
+    Raises:
+        UserError: a part is given a setting that it does not have.
+    """
+    try:
+        return Runner.from_cfg(cfg)
+    except TypeError as error:
+        if 'unexpected keyword argument' not in str(error):
+            raise
+        raise UserError(f'the config has a setting that does not exist: {error}; correct its name') from error
+
+
 def train(cfg: Config) -> Runner:
     """Check the data, then train."""
     check_data(cfg, 'train', 'val')
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.train()
     return runner
 
 
 def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | None = None) -> dict[str, float]:
-    """Score a checkpoint on the test part; scores also go to `<work_dir>/test/`.
+    """Score a checkpoint on the test part; they also go to `<work_dir>/test/`, `tested.json` says what they are of.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or does not fit the config's model.
@@ -113,8 +131,22 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     read_checkpoint(checkpoint)
     check_data(cfg, 'test')
     cfg.load_from = checkpoint
-    cfg.test_evaluator.setdefault('out_dir', str(Path(cfg.work_dir) / 'test'))
+    out_dir = Path(cfg.test_evaluator.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
     if out or show_dir:
         hook = dict(type=PredictionHook, out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
-    return Runner.from_cfg(cfg).test()
+    scores = build_runner(cfg).test()
+    if is_main_process():
+        _write_tested(out_dir / 'tested.json', checkpoint, cfg.test_dataloader.dataset)
+    return scores
+
+
+def _write_tested(path: Path, checkpoint: str, dataset: dict) -> None:
+    """Say which checkpoint and which data the scores beside this file are of."""
+    with Path(checkpoint).open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    data = {'data_root': str(dataset['data_root']), 'split': dataset.get('split'), 'part': dataset.get('part')}
+    with whole_file(path) as unfinished:
+        unfinished.write_text(
+            json.dumps({'checkpoint': Path(checkpoint).name, 'sha256': digest, **data}, indent=1) + '\n'
+        )

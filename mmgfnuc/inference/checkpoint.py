@@ -8,6 +8,8 @@ from mmengine.runner.checkpoint import _load_checkpoint
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import describe_mismatch
 
+META_KEYS = ('cfg', 'seed', 'iter', 'dataset_meta', 'versions')
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of `tools/train.py` on the CPU.
@@ -20,11 +22,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"checkpoint '{path}' is not there; give the .pth file that tools/train.py wrote")
     try:
-        checkpoint = _load_checkpoint(str(path), map_location='cpu')
+        checkpoint = _load_checkpoint(str(path), map_location='cpu', logger='silent')
     except Exception as error:  # a damaged file fails in zipfile, pickle or torch, each with its own types
         raise UserError(f"checkpoint '{path}' cannot be read ({type(error).__name__}); copy it again") from error
-    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint or 'cfg' not in checkpoint.get('meta', {}):
-        raise UserError(f"'{path}' is no checkpoint of tools/train.py: it lacks the state dict or the config")
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"'{path}' is no checkpoint of tools/train.py: it holds a {type(checkpoint).__name__}")
+    missing = [key for key in ('state_dict', 'meta') if key not in checkpoint]
+    missing += [f'meta.{key}' for key in META_KEYS if key not in checkpoint.get('meta', {})]
+    if missing:
+        raise UserError(f"'{path}' is no whole checkpoint of tools/train.py: it lacks {', '.join(missing)}")
     return checkpoint
 
 

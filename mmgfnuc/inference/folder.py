@@ -2,6 +2,7 @@
 
 import glob
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,22 +23,27 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 MPP_TOLERANCE = 0.25
 
 
-def find_images(source: str) -> list[Path]:
-    """Return the files that a path, a folder or a glob pattern names, sorted.
+def find_images(sources: Sequence[str]) -> list[Path]:
+    """Return the files that paths, folders and glob patterns name, sorted.
 
     Raises:
-        UserError: there is none, or two would write the same output.
+        UserError: one of them names no image, or two images would write the same output.
     """
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    else:
-        found = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - any path
-    if not found:
-        raise UserError(f"'{source}' names no image; give a file, a folder or a quoted glob of {', '.join(SUFFIXES)}")
+    found = sorted({file for source in sources for file in _files_of(source)})
     twice = [stem for stem, count in Counter(file.stem for file in found).items() if count > 1]
     if twice:
         raise UserError(f"{len(twice)} file names differ only in folder or suffix, such as '{twice[0]}'; rename them")
+    return found
+
+
+def _files_of(source: str) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES]
+    else:
+        found = [path] if path.is_file() else [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207
+    if not found:
+        raise UserError(f"'{source}' names no image; give a file, a folder or a glob of {', '.join(SUFFIXES)}")
     return found
 
 

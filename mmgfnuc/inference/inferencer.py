@@ -1,12 +1,14 @@
 """From a trained checkpoint and an image to a nucleus map."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
 from .checkpoint import check_fit, read_checkpoint
@@ -15,22 +17,30 @@ from .checkpoint import check_fit, read_checkpoint
 class NucleiInferencer:
     """Segments images with a checkpoint of `tools/train.py`, which carries its own config.
 
-    Images larger than the training tile are predicted tile by tile with overlap.
+    Resolution and tiles are those of the config's `model.test_cfg`.
 
     Args:
         checkpoint: a .pth file.
-        config: overrides the checkpoint's own config, such as when the weight files moved.
+        config: to use instead of the checkpoint's own.
+        options: settings to change in the config, such as `model.foundation.weights` where the weight file moved.
         device: a torch device; a GPU where there is one by default.
 
     Raises:
         UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit.
     """
 
-    def __init__(self, checkpoint: str | Path, config: Config | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        config: Config | None = None,
+        options: dict[str, Any] | None = None,
+        device: str | None = None,
+    ) -> None:
+        self.device = _find_device(device)
         saved = read_checkpoint(checkpoint)
         self.config = config or Config.fromstring(saved['meta']['cfg'], file_format='.py')
-        self.mpp: float | None = saved['meta'].get('dataset_meta', {}).get('mpp')
-        self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        self.config.merge_from_dict(options or {})
+        self.mpp: float | None = saved['meta']['dataset_meta']['mpp']
         model = MODELS.build(self.config.model)
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
@@ -50,3 +60,14 @@ class NucleiInferencer:
         """
         inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         return self.model.predict_logits(inputs.float() / 255).argmax(1)[0].to('cpu', torch.uint8).numpy()
+
+
+def _find_device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return device

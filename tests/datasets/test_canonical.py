@@ -100,9 +100,16 @@ def test_rgba_loses_alpha_only_and_grey_gets_three_channels(tmp_path, image):
 
 
 @pytest.mark.parametrize('read', [canonical.read_image, canonical.check_image])
+def test_deep_colours_are_refused_instead_of_cut_to_their_high_byte(tmp_path, read):
+    cv2.imwrite(str(tmp_path / 'deep.png'), np.full((6, 9, 3), 200, np.uint16))
+    with pytest.raises(UserError, match='more than 8 bits'):
+        read(tmp_path / 'deep.png')
+
+
+@pytest.mark.parametrize('read', [canonical.read_image, canonical.check_image])
 def test_deep_grey_image_is_refused_instead_of_clipped(tmp_path, read):
     Image.fromarray(np.full((6, 9), 4000, np.uint16)).save(tmp_path / 'deep.png')
-    with pytest.raises(UserError, match='not 8-bit'):
+    with pytest.raises(UserError, match='more than 8 bits'):
         read(tmp_path / 'deep.png')
 
 

@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 
 from mmgfnuc.datasets import canonical
-from mmgfnuc.datasets.converters import staged_dataset
 from mmgfnuc.datasets.converters.nuinsseg import NAME, convert_nuinsseg, read_groups
+from mmgfnuc.datasets.staging import staged_dataset
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
 

@@ -45,7 +45,6 @@ def main() -> None:
         args.command,
         args.checkpoint,
         dataset,
-        trained_at=args.trained_at,
         picture=args.picture,
     )
     print(f'{path} written; now run: make table')

@@ -1,5 +1,6 @@
 """Rewrite docs/results/README.md and the results of README.md from the records in docs/results/."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -25,10 +26,17 @@ def rendered(root: Path) -> dict[Path, str]:
     }
 
 
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--root', type=Path, default=ROOT, help='the repository (%(default)s)')
+    return parser.parse_args()
+
+
 def main() -> None:
-    for path, text in rendered(ROOT).items():
+    root = parse_args().root
+    for path, text in rendered(root).items():
         path.write_text(text)
-        print(f'{path.relative_to(ROOT)} written')
+        print(f'{path.relative_to(root)} written')
 
 
 if __name__ == '__main__':

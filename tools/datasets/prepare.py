@@ -13,9 +13,9 @@ from mmgfnuc.datasets.canonical import (
     sample_paths,
     write_split,
 )
-from mmgfnuc.datasets.converters import staged_dataset
 from mmgfnuc.datasets.converters.nuinsseg import NAME, convert_nuinsseg, read_groups
 from mmgfnuc.datasets.splits import NUINSSEG_IMAGES, Split, group_holdout, grouped_folds, official_nuinsseg_folds
+from mmgfnuc.datasets.staging import staged_dataset
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError

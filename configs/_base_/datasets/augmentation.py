@@ -1,4 +1,5 @@
-# The paper's augmentation (flips, rotation, scaling, elastic, gamma, CLAHE), on crops of 256x256 pixels.
+# The paper's augmentation (flips, rotation, scaling, elastic, gamma, CLAHE) and input of 256x256 pixels: images of
+# 512x512 are seen whole, at half their resolution. RandomIntensity is this project's, until stain normalisation is there.
 from mmgfnuc.datasets.transforms import (
     PackNucleiInputs,
     RandomCLAHE,
@@ -6,17 +7,20 @@ from mmgfnuc.datasets.transforms import (
     RandomIntensity,
     RandomOrientation,
     RandomWarpCrop,
+    Rescale,
 )
 
-crop = dict(type=RandomWarpCrop, size=256, prob=0.5, elastic=dict(alpha=3.0, sigma=16.0, prob=0.3))
+scale = 0.5
+size = 256
 train_pipeline = [
-    crop,
+    dict(type=Rescale, factor=scale),
+    dict(type=RandomWarpCrop, size=size, prob=0.5, elastic=dict(alpha=3.0, sigma=16.0, prob=0.3)),
     dict(type=RandomOrientation),
     dict(type=RandomGamma),
     dict(type=RandomCLAHE),
     dict(type=RandomIntensity),
     dict(type=PackNucleiInputs),
 ]
+# Predictions are made at the same resolution, in tiles of the same size, and scored at that of the images.
 test_pipeline = [dict(type=PackNucleiInputs)]
-# Larger images are predicted in tiles of the size of the crops (pixels).
-tiles = dict(tile=256, overlap=64)
+inference = dict(scale=scale, tile=size)

@@ -10,9 +10,7 @@ from mmgfnuc.engine import TrainableParamsConstructor
 with read_base():
     from ..runtime.default import *
 
-optim_wrapper = dict(
-    type=OptimWrapper, constructor=TrainableParamsConstructor, optimizer=dict(type=Adam, lr=1e-4)
-)
+optim_wrapper = dict(type=OptimWrapper, constructor=TrainableParamsConstructor, optimizer=dict(type=Adam, lr=1e-4))
 train_cfg = dict(type=EpochBasedTrainLoop, max_epochs=50, val_interval=10)
 val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)

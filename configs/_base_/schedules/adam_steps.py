@@ -10,9 +10,7 @@ from mmgfnuc.engine import StepBasedTrainLoop, TrainableParamsConstructor
 with read_base():
     from ..runtime.default import *
 
-optim_wrapper = dict(
-    type=OptimWrapper, constructor=TrainableParamsConstructor, optimizer=dict(type=Adam, lr=1e-3)
-)
+optim_wrapper = dict(type=OptimWrapper, constructor=TrainableParamsConstructor, optimizer=dict(type=Adam, lr=1e-3))
 param_scheduler = dict(type=CosineAnnealingLR, by_epoch=False, eta_min=0.0)
 train_cfg = dict(type=StepBasedTrainLoop, max_iters=1000, val_interval=1000)
 val_cfg = dict(type=ValLoop)

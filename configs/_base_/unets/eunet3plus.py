@@ -2,7 +2,5 @@
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNet3PlusHead
 
-backbone = dict(
-    type=UNetEncoder, widths=(32, 64, 128, 256, 512), activation='glu', downsampling='max_blur_pool'
-)
+backbone = dict(type=UNetEncoder, widths=(32, 64, 128, 256, 512), activation='glu', downsampling='max_blur_pool')
 decode_head = dict(type=UNet3PlusHead, skip_channels=32)

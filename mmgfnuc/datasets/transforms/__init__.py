@@ -1,5 +1,5 @@
 from .formatting import PackNucleiInputs, semantic_map
-from .geometric import RandomOrientation, RandomWarpCrop
+from .geometric import RandomOrientation, RandomWarpCrop, Rescale
 from .intensity import RandomCLAHE, RandomGamma, RandomIntensity
 
 __all__ = [
@@ -9,5 +9,6 @@ __all__ = [
     'RandomIntensity',
     'RandomOrientation',
     'RandomWarpCrop',
+    'Rescale',
     'semantic_map',
 ]

@@ -29,6 +29,42 @@ class RandomOrientation(BaseTransform):
         return results
 
 
+@TRANSFORMS.register_module()
+class Rescale(BaseTransform):
+    """Bring a sample to the resolution that a model works at: the image by area, the maps by the nearest pixel.
+
+    `mpp`, where known, is divided by the factor.
+
+    Shape:
+        - img, instance_map, ignore_map: (H, W) to (round(factor H), round(factor W))
+
+    Args:
+        factor: New size over old; at most 1, since area averaging is for making things smaller.
+
+    Raises:
+        UserError: A factor outside (0, 1].
+    """
+
+    def __init__(self, factor: float) -> None:
+        if not 0 < factor <= 1:
+            raise UserError(f'factor={factor}: give a factor above 0 and at most 1')
+        self.factor = factor
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resize `img`, `instance_map` and `ignore_map`; correct `mpp`."""
+        height, width = (max(round(self.factor * side), 1) for side in results['instance_map'].shape)
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+            for new, old in zip((height, width), results['instance_map'].shape, strict=True)
+        )
+        results['img'] = cv2.resize(results['img'], (width, height), interpolation=cv2.INTER_AREA)
+        for key in ('instance_map', 'ignore_map'):
+            results[key] = results[key][np.ix_(rows, columns)]
+        if results['mpp'] is not None:
+            results['mpp'] /= self.factor
+        return results
+
+
 @dataclass(frozen=True)
 class ElasticField:
     """Smooth random displacements: white noise under a Gaussian of `sigma` pixels, scaled to a deviation of `alpha`.

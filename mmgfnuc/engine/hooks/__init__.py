@@ -1,5 +1,6 @@
+from .broadcast_buffers import BroadcastBuffersHook
 from .checkpoint_guard import CheckpointGuardHook
 from .prediction import PredictionHook
 from .step_seed import StepSeedHook
 
-__all__ = ['CheckpointGuardHook', 'PredictionHook', 'StepSeedHook']
+__all__ = ['BroadcastBuffersHook', 'CheckpointGuardHook', 'PredictionHook', 'StepSeedHook']

@@ -18,9 +18,14 @@ class StepSeedHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a checkpoint from within an epoch: an epoch-based loop would start the epoch anew."""
+        """Refuse an epoch without a step, and a checkpoint from within an epoch, which the loop would start anew."""
         loop = runner.train_loop
         steps = len(loop.dataloader)
+        if steps == 0:
+            raise UserError(
+                f'{len(loop.dataloader.sampler)} training images for each process are fewer than a batch of '
+                f'{loop.dataloader.batch_size}: nothing would be learnt; set train_dataloader.batch_size lower'
+            )
         if isinstance(loop, EpochBasedTrainLoop) and loop.iter != loop.epoch * steps:
             raise UserError(
                 f'the checkpoint was saved at step {loop.iter}, within an epoch of {steps} steps; '

@@ -57,10 +57,9 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         if tune not in TUNE_MODES:
             raise UserError(f"tune='{tune}' is unknown; choose one of {', '.join(TUNE_MODES)}")
         if input_size is not None and input_size % patch_size:
-            nearest = [input_size // patch_size * patch_size, math.ceil(input_size / patch_size) * patch_size]
-            raise UserError(
-                f'input_size={input_size} is not a multiple of {patch_size}; nearest {nearest[0]}, {nearest[1]}'
-            )
+            below = input_size // patch_size * patch_size
+            nearest = ', '.join(str(size) for size in (below, below + patch_size) if size > 0)
+            raise UserError(f'input_size={input_size} is not a multiple of {patch_size}; nearest {nearest}')
         self.weights = weights
         self.tune = tune
         self.input_size = input_size

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
 
@@ -66,6 +67,8 @@ class DiceFocalLoss(nn.Module):
         loss_name: str = 'loss_dice_focal',
     ) -> None:
         super().__init__()
+        if gamma < 1 and gamma != 0:
+            raise UserError(f'gamma={gamma}: give 0 or at least 1, the gradient of a certain pixel is infinite between')
         self.dice_weight = dice_weight
         self.focal_weight = focal_weight
         self.gamma = gamma

@@ -20,8 +20,8 @@ class Preset(NamedTuple):
 PRESETS = {
     'paper': Preset(gate='glu', wiring='figure'),
     'released': Preset(gate='sigmoid', wiring='figure'),
-    'text': Preset(gate='sigmoid', wiring='text'),
 }
+WIRINGS = ('figure', 'text')
 
 
 class ChannelGate(nn.Module):
@@ -98,8 +98,8 @@ class GatedFusionBlock(nn.Module):
        wiring `text`: all three from `gated`.
     4. The result replaces `local`, after dropout.
 
-    Presets: `paper` (GLU gate, wiring `figure`: the paper's text and figures), `released` (sigmoid gate, wiring
-    `figure`), `text` (sigmoid gate, wiring `text`: the second released configuration).
+    Presets: `paper` (GLU gate, wiring `figure`) and `released` (sigmoid gate, wiring `figure`). The second released
+    configuration is `released` with wiring `text`.
     `GatedFusionBlock(512, 256, preset='released')` has 1,112,624 parameters.
 
     Note that the context reaches the output only through channel gates made from spatial means.
@@ -107,7 +107,8 @@ class GatedFusionBlock(nn.Module):
     Args:
         in_channels: C, channels of the local map.
         context_channels: D, channels of the context map.
-        preset: `paper`, `released` or `text`.
+        preset: `paper` or `released`.
+        wiring: `figure` or `text` instead of the preset's.
         attention: False stops after step 2, for shallow levels with too many tokens.
         reduction: of the gate's hidden layer.
         num_heads: attention heads.
@@ -124,6 +125,7 @@ class GatedFusionBlock(nn.Module):
         in_channels: int,
         context_channels: int,
         preset: str = 'paper',
+        wiring: str | None = None,
         attention: bool = True,
         reduction: int = 16,
         num_heads: int = 1,
@@ -132,7 +134,10 @@ class GatedFusionBlock(nn.Module):
         super().__init__()
         if preset not in PRESETS:
             raise UserError(f"preset='{preset}' is unknown; choose one of {', '.join(PRESETS)}")
-        gate, self.wiring = PRESETS[preset]
+        if wiring not in (None, *WIRINGS):
+            raise UserError(f"wiring='{wiring}' is unknown; choose one of {', '.join(WIRINGS)}")
+        gate, preset_wiring = PRESETS[preset]
+        self.wiring = wiring or preset_wiring
         self.gate = ChannelGate(in_channels, context_channels, gate, reduction)
         self.attention = TokenAttention(in_channels, num_heads) if attention else None
         self.dropout = nn.Dropout(dropout)

@@ -33,8 +33,8 @@ class GatedFusionNeck(BaseModule):
         in_channels: channels of each local level, shallow first; the segmentor gives them.
         context_channels: channels of each foundation feature; the segmentor gives them.
         levels: which levels are fused: indices (negative from the bottleneck) or `all`.
-        attention_levels: of those, the levels whose block attends; the others are only gated, since attention is
-            quadratic in the pixels of a level.
+        attention_levels: of those, the levels whose block attends, by default the deepest; the others are only gated,
+            since attention is quadratic in the pixels of a level.
         block: registry config of the fusion block.
 
     Shape:
@@ -49,25 +49,29 @@ class GatedFusionNeck(BaseModule):
         in_channels: Sequence[int],
         context_channels: Sequence[int],
         levels: Sequence[int] | str = (-1,),
-        attention_levels: Sequence[int] | str = (-1,),
+        attention_levels: Sequence[int] | str | None = None,
         block: dict = dict(type='mmgfnuc.GatedFusionBlock'),  # noqa: B006 - never mutated
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         depth = len(in_channels)
-        attending = resolve_levels(attention_levels, depth, 'attention_levels')
+        fused = resolve_levels(levels, depth, 'levels')
+        attending = fused[-1:]
+        if attention_levels is not None:
+            attending = resolve_levels(attention_levels, depth, 'attention_levels')
+        if not set(attending) <= set(fused):
+            raise UserError(f'attention_levels={attending} must be among the fused levels={fused}')
         self.adapter = ContextAdapter()
+        context = sum(context_channels)
         self.blocks = nn.ModuleDict(
             {
                 str(level): MODELS.build(
-                    dict(
-                        in_channels=in_channels[level],
-                        context_channels=sum(context_channels),
-                        attention=level in attending,
-                        **block,
-                    )
+                    block,
+                    default_args=dict(
+                        in_channels=in_channels[level], context_channels=context, attention=level in attending
+                    ),
                 )
-                for level in resolve_levels(levels, depth, 'levels')
+                for level in fused
             }
         )
 

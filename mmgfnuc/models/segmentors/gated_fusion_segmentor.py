@@ -1,5 +1,6 @@
 """Wires a backbone, a foundation encoder, a fusion neck and a decode head."""
 
+import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -25,8 +26,10 @@ class GatedFusionSegmentor(BaseSegmentor):
         foundation: registry config of the foundation encoder; None for the arm without fusion.
         neck: registry config of the fusion neck; given if and only if `foundation` is.
         data_preprocessor: registry config.
-        test_cfg: `dict(tile=256, overlap=64)` (pixels) predicts larger images tile by tile, at the size that the
-            model was trained on; None takes images whole.
+        test_cfg: how images are predicted. `scale`: the resolution that the model was trained at, over that of the
+            images (default 1; see the transform Rescale). `tile`: larger images (after scaling) are predicted in tiles
+            of this side, the size that the model was trained on; without it they are taken whole. `overlap` of the
+            tiles, by default a quarter of their side. Sizes in pixels.
 
     Shape:
         images (B, 3, H, W) in [0, 1] -> logits (B, num_classes, H, W)
@@ -54,7 +57,7 @@ class GatedFusionSegmentor(BaseSegmentor):
             widths = dict(in_channels=local, context_channels=self.foundation.out_channels)
             self.neck = MODELS.build(neck, default_args=widths)
         self.decode_head = MODELS.build(decode_head, default_args=dict(in_channels=local))
-        self.test_cfg = test_cfg
+        self.test_cfg = test_cfg or {}
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the fused pyramid of images in [0, 1]."""
@@ -69,10 +72,18 @@ class GatedFusionSegmentor(BaseSegmentor):
         return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
 
     def predict_logits(self, inputs: Tensor) -> Tensor:
-        """Return logits at image size, tile by tile where `test_cfg` says so."""
-        if not self.test_cfg:
-            return self.encode_decode(inputs)
-        return tiled_forward(self.encode_decode, inputs, self.test_cfg['tile'], self.test_cfg['overlap'])
+        """Return logits at image size, at the resolution and in tiles as `test_cfg` says."""
+        scale, tile = self.test_cfg.get('scale', 1.0), self.test_cfg.get('tile')
+        images = inputs if scale == 1 else F.interpolate(inputs, scale_factor=scale, mode='area')
+        logits = self._predict_tiled(images, tile) if tile else self.encode_decode(images)
+        return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
+
+    def _predict_tiled(self, images: Tensor, tile: int) -> Tensor:
+        """Blend the probabilities of the tiles; their logarithm serves as logits."""
+        probabilities = tiled_forward(
+            lambda crops: self.encode_decode(crops).softmax(1), images, tile, self.test_cfg.get('overlap', tile // 4)
+        )
+        return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of a training batch."""

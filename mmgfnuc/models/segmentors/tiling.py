@@ -45,7 +45,8 @@ def edge_weights(start: int, length: int, total: int, overlap: int) -> Tensor:
 def tiled_forward(forward: Callable[[Tensor], Tensor], images: Tensor, tile: int, overlap: int) -> Tensor:
     """Apply a model to overlapping square tiles and blend its outputs.
 
-    A model whose receptive field reaches at most `overlap // 4` pixels gives the same result as on the whole image.
+    Where the model's output at a pixel depends only on what lies within `overlap // 4` pixels, and not on the offset of
+    the tile (as pooling does), the result is that on the whole image.
 
     Args:
         forward: (b, C, h, w) -> (b, K, h, w).

@@ -1,0 +1,44 @@
+"""Where a result comes from: versions, hardware, commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import mmgfnuc
+
+PACKAGES = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'timm', 'segment-anything')
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of those that shape a result."""
+    return {'mmgfnuc': mmgfnuc.__version__, **{name: version(name) for name in PACKAGES}}
+
+
+def hardware() -> str:
+    """Name the processor, its cores and the GPUs of this machine."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.is_file():
+        names = [line.split(':', 1)[1].strip() for line in cpuinfo.read_text().splitlines() if 'model name' in line]
+        model = names[0] if names else model
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ', '.join([f'{model}, {os.cpu_count()} cores', *gpus])
+
+
+def commit() -> str:
+    """Return the git commit that this package runs from, `+changes` where files differ from it; empty if installed."""
+
+    def git(*arguments: str) -> str:
+        folder = str(Path(mmgfnuc.__file__).parent)
+        try:
+            done = subprocess.run(['git', '-C', folder, *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:  # no git on this machine
+            return ''
+        return done.stdout.strip()
+
+    head = git('rev-parse', 'HEAD')
+    return head + '+changes' if head and git('status', '--porcelain', '-uno') else head
