@@ -4,13 +4,15 @@ import io
 import tokenize
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmgfnuc.registry import MODELS
+from mmgfnuc.datasets import canonical
+from mmgfnuc.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 BASE = CONFIGS / '_base_'
@@ -77,13 +79,47 @@ def test_leaf_has_what_the_runner_needs(path):
     assert config.randomness.seed is not None
 
 
+def first_sample(settings, root, side):
+    """The first sample that a config's dataset reads from a folder of square images with pixels of 1 micrometre."""
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    canonical.write_sample(root, 'tile', image, np.ones((side, side), np.int32))
+    meta = {'name': 'tiles', 'classes': canonical.CLASSES, 'licence': '', 'citation': '', 'source': ''}
+    canonical.write_meta(root, meta | {'images': {'tile': {'group': 'slide', 'mpp': 1.0}}})
+    canonical.write_split(root, settings.split, {settings.part: ['tile']})
+    return DATASETS.build(settings | {'data_root': root})[0]
+
+
+@each_leaf
+def test_predicts_at_the_resolution_it_is_trained_at(path, tmp_path):
+    config = Config.fromfile(path)
+    side = 256 if 'synthetic' in config.train_dataloader.dataset.data_root else 512
+    test_cfg = config.model.test_cfg
+    scale = test_cfg.get('scale', 1)
+    assert scale * side <= test_cfg.tile
+
+    train = first_sample(config.train_dataloader.dataset, tmp_path / 'train', side)
+    # The demo trains on smaller crops, to be quick.
+    size = 128 if path.stem == 'demo' else test_cfg.tile
+    assert train['inputs'].shape == (3, size, size)
+    # The augmentation magnifies by a factor from 0.8 to 1.25.
+    assert 0.8 <= train['data_samples'].mpp * scale <= 1.25
+
+    test = first_sample(config.test_dataloader.dataset, tmp_path / 'test', side)
+    assert test['inputs'].shape == (3, side, side)
+    assert test['data_samples'].mpp == 1
+
+
 # What each study changes against the paper's config, and nothing else.
 CHANGES = {
     'nuinsseg_sam_vit_b_leaky_relu': {('backbone', 'activation'): 'leaky_relu'},
     'nuinsseg_sam_vit_b_relu': {('backbone', 'activation'): 'relu'},
     'nuinsseg_sam_vit_b_silu': {('backbone', 'activation'): 'silu'},
     'nuinsseg_sam_vit_b_released': {('neck', 'block', 'preset'): 'released'},
-    'nuinsseg_sam_vit_b_text': {('neck', 'block', 'preset'): 'text', ('neck', 'levels'): 'all'},
+    'nuinsseg_sam_vit_b_text': {
+        ('neck', 'block', 'preset'): 'released',
+        ('neck', 'block', 'wiring'): 'text',
+        ('neck', 'levels'): 'all',
+    },
     'nuinsseg_sam_vit_l': {('foundation', 'arch'): 'vit_l', ('foundation', 'weights'): 'sam_vit_l_0b3195.pth'},
     'nuinsseg_sam_vit_h': {('foundation', 'arch'): 'vit_h', ('foundation', 'weights'): 'sam_vit_h_4b8939.pth'},
 }
@@ -118,7 +154,7 @@ def test_the_papers_settings():
     assert config.train_cfg.max_epochs == 50
     assert config.optim_wrapper.optimizer.lr == 1e-4
     assert tuple(config.model.backbone.widths) == (32, 64, 128, 256, 512)
-    assert config.model.test_cfg.tile == 256
+    assert config.model.test_cfg == {'scale': 0.5, 'tile': 256}
 
 
 SMALL_SAM = {'embed_dim': 32, 'depth': 2, 'num_heads': 2, 'global_attn_indexes': (1,)}

@@ -91,7 +91,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         metadata = archive.read(f'{info}/METADATA').decode()
         assert any(name.startswith(info) and name.endswith('LICENSE') for name in archive.namelist())
     lines = metadata.splitlines()
-    assert 'Requires-Python: >=3.10' in lines
+    assert 'Requires-Python: >=3.11' in lines
     assert 'Requires-Dist: torch>=2.6' in lines
     assert {f'Provides-Extra: {extra}' for extra in ('tests', 'optional', 'docs', 'all')} <= set(lines)
 

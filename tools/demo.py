@@ -16,7 +16,7 @@ from mmgfnuc.errors import UserError
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'demo.py'
 # What of MMEngine's log is progress: step, remaining time, loss.
-PROGRESS = re.compile(r'Epoch\(train\).*?\[ *(\d+)/.*?eta: ([\d:]+).*?loss: ([\d.]+)')
+PROGRESS = re.compile(r'Iter\(train\).*?\[ *(\d+)/.*?eta: ([\d:]+).*?loss: ([\d.]+)')
 BANNER = """
 ****************************************************************************************************
 *  THE FOUNDATION ENCODER OF THIS DEMO HAS RANDOM WEIGHTS.                                         *

@@ -28,6 +28,8 @@ def staged_dataset(out: str | Path, name: str) -> Iterator[Path]:
     _refuse_foreign(out, name)
     staging = out.with_name(f'.{out.name}.partial')
     former = out.with_name(f'.{out.name}.former')
+    if former.exists() and not out.exists():
+        former.rename(out)  # a run was killed between its last two steps
     for leftover in (staging, former):
         shutil.rmtree(leftover, ignore_errors=True)
     staging.mkdir(parents=True)

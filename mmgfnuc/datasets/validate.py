@@ -52,7 +52,7 @@ def validate_dataset(root: str | Path, split: str | None = None) -> list[Problem
 
     Reported are: no images; an image that is unreadable or not PNG; image without label map, label or ignore map
     without image; sizes of image, label and ignore map that differ; labels that are no integers; a binary map given
-    as instances (the only id is 255, or the only id is 1 and lies in more than three pieces); no nucleus in the
+    as instances (the only id is 255 and lies in several pieces, or is 1 and lies in more than three); no nucleus in the
     whole set; a missing or incomplete meta.json. Of `split`: it does not exist, an empty part, an id in two parts or
     twice in one, an id without image.
 

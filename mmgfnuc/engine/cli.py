@@ -1,6 +1,7 @@
 """The shell every command-line tool runs in: a user's mistake ends in one clear line, a bug in its traceback."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
 
 def _report(text: str) -> int:
-    if int(os.environ.get('RANK', 0)) == 0:
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
         print(f'error: {text}', file=sys.stderr)
     return 2
 
@@ -34,8 +35,8 @@ def _report(text: str) -> int:
 def positive_float(text: str) -> float:
     """Type of an option that is a number above 0."""
     value = float(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f'{text} is not above 0')
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
     return value
 
 

@@ -1,5 +1,6 @@
 """Distributed set-up on hosts with and without GPUs."""
 
+import atexit
 import os
 
 import torch
@@ -34,7 +35,14 @@ def prepare_distributed(cfg: Config) -> None:
         if cfg.launcher == 'slurm':
             _slurm_environment()
         distributed.init_process_group('gloo')
+        # A group whose threads still run when the interpreter ends may abort the process.
+        atexit.register(_leave_group)
     cfg.setdefault('model_wrapper_cfg', wrapper)
+
+
+def _leave_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _slurm_environment() -> None:

@@ -100,14 +100,20 @@ def use_bfloat16(cfg: Config) -> None:
     cfg.optim_wrapper.type = BFloat16OptimWrapper
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner.
+def build_runner(cfg: Config, *parts: str) -> Runner:
+    """Build the runner and all that it needs for the named parts: `train`, `val`, `test`.
 
     Raises:
         UserError: a part is given a setting that it does not have.
     """
     try:
-        return Runner.from_cfg(cfg)
+        runner = Runner.from_cfg(cfg)
+        # Left alone, the runner builds these when it starts, where a wrong setting looks like any other error.
+        for part in parts:
+            getattr(runner, f'{part}_loop')
+        if 'train' in parts:
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        return runner
     except TypeError as error:
         if 'unexpected keyword argument' not in str(error):
             raise
@@ -117,7 +123,7 @@ def build_runner(cfg: Config) -> Runner:
 def train(cfg: Config) -> Runner:
     """Check the data, then train."""
     check_data(cfg, 'train', 'val')
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'train', 'val')
     runner.train()
     return runner
 
@@ -135,7 +141,7 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     if out or show_dir:
         hook = dict(type=PredictionHook, out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
-    scores = build_runner(cfg).test()
+    scores = build_runner(cfg, 'test').test()
     if is_main_process():
         _write_tested(out_dir / 'tested.json', checkpoint, cfg.test_dataloader.dataset)
     return scores

@@ -40,5 +40,6 @@ def commit() -> str:
             return ''
         return done.stdout.strip()
 
-    head = git('rev-parse', 'HEAD')
+    # An installed copy may lie in the working tree of some other project, which does not track it.
+    head = git('rev-parse', 'HEAD') if git('ls-files', '__init__.py') else ''
     return head + '+changes' if head and git('status', '--porcelain', '-uno') else head

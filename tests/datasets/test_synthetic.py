@@ -147,16 +147,37 @@ def test_synthetic_data_is_replaced_and_other_data_is_not(tmp_path):
     root = tmp_path / 'set'
     write_dataset(root, num_train=2, num_val=1, size=64, seed=0)
     # What an interrupted run leaves behind must not end up in the next data set.
-    (tmp_path / 'set.partial' / 'images').mkdir(parents=True)
-    (tmp_path / 'set.partial' / 'images' / 'stale.png').write_bytes(b'')
+    for leftover in ('.set.partial', '.set.former'):
+        (tmp_path / leftover / 'images').mkdir(parents=True)
+        (tmp_path / leftover / 'images' / 'stale.png').write_bytes(b'')
     write_dataset(root, num_train=1, num_val=1, size=64, seed=1)
     assert canonical.list_ids(root) == ['train_0000', 'val_0000']
+    assert [path.name for path in tmp_path.iterdir()] == ['set']
 
     meta = canonical.read_meta(root) | {'name': 'mine'}
     (root / 'meta.json').write_text(json.dumps(meta))
-    with pytest.raises(UserError, match='delete it or choose another folder'):
+    with pytest.raises(UserError, match='something else than a prepared synthetic; choose a new folder'):
         write_dataset(root, num_train=1, num_val=1, size=64, seed=1)
     assert canonical.list_ids(root) == ['train_0000', 'val_0000']
+
+
+@pytest.mark.parametrize('stop', [KeyboardInterrupt, OSError])
+def test_an_interruption_keeps_the_former_set(tmp_path, monkeypatch, stop):
+    def write_one_then_stop(root, *sample):
+        if (root / 'images').exists():
+            raise stop
+        write_sample(root, *sample)
+
+    root = tmp_path / 'set'
+    write_dataset(root, num_train=2, num_val=1, size=64, seed=0)
+    before = {path: path.read_bytes() for path in root.rglob('*') if path.is_file()}
+    write_sample = canonical.write_sample
+    monkeypatch.setattr(canonical, 'write_sample', write_one_then_stop)
+    for target in (root, tmp_path / 'first'):
+        with pytest.raises(stop):
+            write_dataset(target, num_train=2, num_val=1, size=64, seed=1)
+    assert {path: path.read_bytes() for path in root.rglob('*') if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ['set']
 
 
 @pytest.mark.parametrize(('num_train', 'num_val', 'seed'), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])

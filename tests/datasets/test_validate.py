@@ -119,7 +119,18 @@ def test_instance_maps_that_resemble_binary_ones_pass(root):
     many[20:25, 20:25] = 254
     save_png(root / 'labels' / 'b.png', many)
     save_png(root / 'labels' / 'c.png', np.zeros((40, 50), np.uint8))
+    lone_255 = np.zeros((40, 50), np.uint8)
+    lone_255[3:9, 3:9] = 255
+    lone_255[9, 9] = 255
+    save_png(root / 'labels' / 'd.png', lone_255)
     assert validate_dataset(root) == []
+
+
+def test_two_pieces_of_255_are_a_binary_map(root):
+    labels = five_squares(255)
+    labels[:, 14:] = 0
+    save_png(root / 'labels' / 'd.png', labels)
+    assert the_only_problem(root).what == 'a 0/255 binary map given as instances'
 
 
 def test_empty_set(root):
@@ -145,6 +156,45 @@ def test_meta_missing_or_without_an_image(root):
     assert the_only_problem(root).what == "no entry for image 'b'"
     (root / 'meta.json').unlink()
     assert the_only_problem(root).what == 'missing'
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        {'mpp': 0.5},
+        {'group': 'slide'},
+        {'group': 7, 'mpp': None},
+        {'group': None, 'mpp': None},
+        {'group': 'slide', 'mpp': '0.5'},
+        {'group': 'slide', 'mpp': 0},
+        {'group': 'slide', 'mpp': -0.5},
+        {'group': 'slide', 'mpp': [0.5, 0.5]},
+        'slide',
+        ['slide', 0.5],
+    ],
+)
+def test_meta_entry_that_describes_nothing(root, entry):
+    meta = canonical.read_meta(root)
+    meta['images']['b'] = entry
+    canonical.write_meta(root, meta)
+    problem = the_only_problem(root)
+    assert problem.where == str(root / 'meta.json')
+    assert problem.what == f"entry {entry!r} of image 'b'"
+    assert '"group"' in problem.fix
+    assert '"mpp"' in problem.fix
+
+
+@pytest.mark.parametrize('mpp', [None, 1, 0.25])
+def test_meta_entry_that_is_sound(root, mpp):
+    meta = canonical.read_meta(root)
+    meta['images']['b'] = {'group': 'slide', 'mpp': mpp, 'stain': 'H&E'}
+    canonical.write_meta(root, meta)
+    assert validate_dataset(root) == []
+
+
+def test_meta_images_that_are_no_object(root):
+    canonical.write_meta(root, canonical.read_meta(root) | {'images': list(IDS)})
+    assert [problem.what for problem in validate_dataset(root)] == [f'no entry for image {i!r}' for i in IDS]
 
 
 @pytest.mark.parametrize(

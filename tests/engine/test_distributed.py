@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmgfnuc.engine import distributed
 from mmgfnuc.errors import UserError
 
-VARIABLES = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'SLURM_PROCID', 'SLURM_LOCALID')
+PYTORCH_VARIABLES = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+VARIABLES = (*PYTORCH_VARIABLES, 'SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS', 'SLURM_NNODES')
 TASK_3_OF_4 = {'SLURM_PROCID': '3', 'SLURM_LOCALID': '1', 'SLURM_NTASKS': '4'}
 
 
@@ -54,6 +55,17 @@ def test_slurm_on_one_node_meets_there(groups, monkeypatch):
     os.environ.update(TASK_3_OF_4)
     distributed.prepare_distributed(Config(dict(launcher='slurm')))
     assert os.environ['MASTER_ADDR'] == '127.0.0.1'
+
+
+def test_slurm_on_several_nodes_needs_a_meeting_place(groups, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    os.environ.update(TASK_3_OF_4, SLURM_NNODES='2')
+    with pytest.raises(UserError, match='MASTER_ADDR is not set; export the host name of the first node'):
+        distributed.prepare_distributed(Config(dict(launcher='slurm')))
+    assert groups == []
+    os.environ['MASTER_ADDR'] = 'node7'
+    distributed.prepare_distributed(Config(dict(launcher='slurm')))
+    assert groups == ['gloo']
 
 
 def test_a_wrapper_of_the_config_is_kept(groups, has_gpu):

@@ -1,3 +1,4 @@
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -5,8 +6,10 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
+from torch.utils.data import DataLoader
 
-from mmgfnuc.engine import CheckpointGuardHook, StepBasedTrainLoop, StepSeedHook
+from mmgfnuc.engine import BroadcastBuffersHook, CheckpointGuardHook, StepBasedTrainLoop, StepSeedHook
+from mmgfnuc.engine.hooks import checkpoint_guard
 from mmgfnuc.errors import UserError
 
 
@@ -24,9 +27,11 @@ def test_random_numbers_depend_on_seed_process_and_step_alone():
     assert not torch.equal(draw(rank=1), draw(step=1))
 
 
-def loop(cls, step, epoch, steps_in_epoch=4):
+def loop(cls, step, epoch, images=9):
+    """A loop over batches of two images, by default four in an epoch."""
     made = cls.__new__(cls)
-    made._iter, made._epoch, made.dataloader = step, epoch, [None] * steps_in_epoch
+    made._iter, made._epoch = step, epoch
+    made.dataloader = DataLoader(range(images), batch_size=2, drop_last=True)
     return SimpleNamespace(train_loop=made)
 
 
@@ -45,6 +50,21 @@ def test_a_checkpoint_from_within_an_epoch_is_refused(step, epoch):
         StepSeedHook().before_train(loop(EpochBasedTrainLoop, step, epoch))
 
 
+@pytest.mark.parametrize('cls', [EpochBasedTrainLoop, StepBasedTrainLoop])
+def test_an_epoch_without_a_step_is_refused(cls):
+    with pytest.raises(UserError, match=r'1 training images for each process are fewer than a batch of 2: .*lower'):
+        StepSeedHook().before_train(loop(cls, 0, 0, images=1))
+    StepSeedHook().before_train(loop(cls, 0, 0, images=2))
+
+
+def test_one_process_keeps_its_buffers():
+    model = nn.BatchNorm1d(3)
+    model(torch.randn(5, 3))
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    BroadcastBuffersHook().before_val(SimpleNamespace(model=model))
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
 def wrapped(model):
     """As in a distributed run, without starting one."""
     wrapper = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
@@ -57,6 +77,51 @@ def wrapped(model):
 def test_guard_compares_a_checkpoint_with_the_model(wrap):
     model = nn.Linear(2, 3)
     runner = SimpleNamespace(model=wrap(model))
-    CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': model.state_dict()})
+    CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': model.state_dict(), 'meta': {}})
     with pytest.raises(UserError, match='has weight as'):
-        CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': nn.Linear(5, 3).state_dict()})
+        CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': nn.Linear(5, 3).state_dict(), 'meta': {}})
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets."""
+    now = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(time, 'monotonic', lambda: now.seconds)
+    return now
+
+
+def saved_meta(hook):
+    checkpoint = {'meta': {'seed': 3}}
+    hook.before_save_checkpoint(None, checkpoint)
+    return checkpoint['meta']
+
+
+def test_seconds_of_training_add_up_over_resuming(clock):
+    model = nn.Linear(2, 3)
+    runner = SimpleNamespace(model=model)
+    hook = CheckpointGuardHook()
+    hook.before_train(runner)
+    clock.seconds += 60
+    assert saved_meta(hook)['train_seconds'] == 60
+    clock.seconds += 20
+    meta = saved_meta(hook)
+    assert meta['train_seconds'] == 80
+    # Some time later, in a new process:
+    clock.seconds = 5.0
+    resumed = CheckpointGuardHook()
+    resumed.after_load_checkpoint(runner, {'state_dict': model.state_dict(), 'meta': meta})
+    resumed.before_train(runner)
+    clock.seconds += 7
+    assert saved_meta(resumed)['train_seconds'] == 87
+
+
+def test_a_checkpoint_says_what_ran_not_what_the_files_have_become(monkeypatch):
+    monkeypatch.setattr(checkpoint_guard, 'commit', lambda: 'first')
+    hook = CheckpointGuardHook()
+    hook.before_train(None)
+    monkeypatch.setattr(checkpoint_guard, 'commit', lambda: 'second')
+    meta = saved_meta(hook)
+    assert meta['commit'] == 'first'
+    assert meta['seed'] == 3
+    assert meta['hardware'] == checkpoint_guard.hardware()
+    assert meta['versions'] == checkpoint_guard.versions()

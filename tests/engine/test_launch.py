@@ -86,7 +86,8 @@ def test_one_process_of_several_checks(cfg, monkeypatch, variable):
 
 def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):
     path = tmp_path / 'iter_4.pth'
-    torch.save({'state_dict': {}, 'meta': {'cfg': '', 'seed': 8}}, path)
+    meta = {'cfg': '', 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
+    torch.save({'state_dict': {}, 'meta': meta}, path)
     (tmp_path / 'last_checkpoint').write_text(str(path))
     cfg.work_dir = str(tmp_path)
     for resume in ('auto', str(path)):

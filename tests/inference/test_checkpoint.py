@@ -5,6 +5,8 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_fit, read_checkpoint
 
+META = {'cfg': 'a = 1', 'seed': 3, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'versions': {'torch': '2'}}
+
 
 def message(own, saved):
     with pytest.raises(UserError) as caught:
@@ -34,20 +36,39 @@ def test_many_differences_are_counted():
     assert f'and {20 - text.count("lacks")} more' in text
 
 
-def test_a_whole_checkpoint_is_read(tmp_path):
-    content = {'state_dict': {'weight': torch.arange(3.0)}, 'meta': {'cfg': 'a = 1'}}
-    torch.save(content, tmp_path / 'a.pth')
+def test_a_whole_checkpoint_is_read_without_a_word(tmp_path, capfd, caplog):
+    torch.save({'state_dict': {'weight': torch.arange(3.0)}, 'meta': META}, tmp_path / 'a.pth')
     read = read_checkpoint(tmp_path / 'a.pth')
-    assert read['meta'] == content['meta']
+    assert read['meta'] == META
     assert torch.equal(read['state_dict']['weight'], torch.arange(3.0))
+    assert capfd.readouterr() == ('', '')
+    assert caplog.records == []
+
+
+def without(key):
+    return {name: value for name, value in META.items() if name != key}
 
 
 @pytest.mark.parametrize(
-    'content', [{'weight': 1}, {'state_dict': {}}, {'state_dict': {}, 'meta': {}}, {'meta': {'cfg': ''}}, [1, 2]]
+    ('content', 'missing'),
+    [
+        ({'meta': META}, ['state_dict']),
+        ({'state_dict': {}}, ['meta', *(f'meta.{key}' for key in META)]),
+        ({'weight': 1}, ['state_dict', 'meta', *(f'meta.{key}' for key in META)]),
+        ({'meta': without('iter')}, ['state_dict', 'meta.iter']),
+        *(({'state_dict': {}, 'meta': without(key)}, [f'meta.{key}']) for key in META),
+    ],
 )
-def test_something_else_is_refused(tmp_path, content):
+def test_every_missing_part_is_named(tmp_path, content, missing):
     torch.save(content, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=r"a\.pth' is no checkpoint of tools/train.py"):
+    with pytest.raises(UserError) as caught:
+        read_checkpoint(tmp_path / 'a.pth')
+    assert str(caught.value).endswith(f"a.pth' is no whole checkpoint of tools/train.py: it lacks {', '.join(missing)}")
+
+
+def test_something_else_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r"a\.pth' is no checkpoint of tools/train.py: it holds a list"):
         read_checkpoint(tmp_path / 'a.pth')
 
 

@@ -19,23 +19,31 @@ def names(found):
 
 
 def test_a_file_a_folder_or_a_pattern(folder):
-    assert names(find_images(str(folder / 'b.png'))) == ['b.png']
-    assert names(find_images(str(folder))) == ['a.TIF', 'b.png', 'c.jpeg']
-    assert names(find_images(str(folder / '*.png'))) == ['b.png']
-    assert names(find_images(str(folder / '**' / '*.png'))) == ['b.png', 'd.png']
+    assert names(find_images([str(folder / 'b.png')])) == ['b.png']
+    assert names(find_images([str(folder)])) == ['a.TIF', 'b.png', 'c.jpeg']
+    assert names(find_images([str(folder / '*.png')])) == ['b.png']
+    assert names(find_images([str(folder / '**' / '*.png')])) == ['b.png', 'd.png']
+
+
+def test_several_sources_give_each_image_once_and_sorted(folder):
+    sources = [str(folder / 'deep'), str(folder / 'c.jpeg'), str(folder / '*.png'), str(folder / 'b.png')]
+    assert names(find_images(sources)) == ['b.png', 'c.jpeg', 'd.png']
 
 
 def test_nothing_found(folder):
     for source in ('none.png', '*.bmp', 'empty'):
         (folder / 'empty').mkdir(exist_ok=True)
         with pytest.raises(UserError, match='names no image'):
-            find_images(str(folder / source))
+            find_images([str(folder / 'b.png'), str(folder / source)])
 
 
 def test_two_images_that_would_write_one_mask(folder):
     (folder / 'b.jpg').touch()
-    with pytest.raises(UserError, match="such as 'b'; rename them"):
-        find_images(str(folder))
+    with pytest.raises(UserError, match="1 file names differ only in folder or suffix, such as 'b'; rename them"):
+        find_images([str(folder)])
+    (folder / 'deep' / 'c.png').touch()
+    with pytest.raises(UserError, match="such as 'c'"):
+        find_images([str(folder / 'c.jpeg'), str(folder / 'deep')])
 
 
 def test_rows_of_a_small_map():

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 
 from mmgfnuc.datasets.synthetic import render_tile
@@ -55,6 +56,7 @@ def checkpoint_of(image, tmp_path_factory):
             logits = model.eval().encode_decode(to_inputs(image))[0]
             head.conv_seg.bias[1] -= torch.quantile((logits[1] - logits[0]).flatten(), 2 / 3)
         meta = {'cfg': Config(dict(model=model_config)).pretty_text, 'dataset_meta': {'mpp': 0.25}}
+        meta |= {'seed': 0, 'iter': 30, 'versions': {}}
         torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / f'{name}.pth')
         return folder / f'{name}.pth'
 
@@ -72,8 +74,7 @@ def fused(checkpoint_of):
 
 
 def tiled(checkpoint, tile, overlap):
-    model = {**NucleiInferencer(checkpoint).config.model.to_dict(), 'test_cfg': dict(tile=tile, overlap=overlap)}
-    return NucleiInferencer(checkpoint, Config(dict(model=model)), 'cpu')
+    return NucleiInferencer(checkpoint, options={'model.test_cfg': dict(tile=tile, overlap=overlap)}, device='cpu')
 
 
 def whole(checkpoint):
@@ -100,11 +101,12 @@ def test_any_image_size(fused, image, size):
 
 def receptive_reach(model, size=96):
     """Pixels around one output pixel in which any input pixel has an effect, by the gradient."""
-    inputs = torch.rand(1, 3, size, size, requires_grad=True)
+    # Of several images, as units without activation in one of them would hide what they see.
+    inputs = torch.rand(8, 3, size, size, requires_grad=True)
     reach = 0
     for offset in (0, 1):
         centre = size // 2 + offset
-        (gradient,) = torch.autograd.grad(model.encode_decode(inputs)[0, :, centre, centre].sum(), inputs)
+        (gradient,) = torch.autograd.grad(model.encode_decode(inputs)[:, :, centre, centre].sum(), inputs)
         distances = (gradient.abs().sum((0, 1)) > 0).nonzero() - centre
         reach = max(reach, int(distances.abs().max()))
     return reach
@@ -116,7 +118,7 @@ def test_tiles_whose_halo_covers_the_receptive_field_give_the_whole_image(plain,
     with torch.inference_mode():
         by_tiles = inferencer.model.predict_logits(to_inputs(image))
         at_once = inferencer.model.encode_decode(to_inputs(image))
-    torch.testing.assert_close(by_tiles, at_once, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(by_tiles.softmax(1), at_once.softmax(1), atol=2e-5, rtol=1e-5)
     assert np.mean(inferencer.predict(image) != whole(plain).predict(image)) < 1e-4
 
 
@@ -149,3 +151,23 @@ def test_config_overrides_that_of_the_checkpoint(plain):
     wider = {**PLAIN, 'backbone': dict(type='mmgfnuc.UNetEncoder', widths=(8, 12))}
     with pytest.raises(UserError, match='the checkpoint does not fit the model'):
         NucleiInferencer(plain, Config(dict(model=wider)))
+    tiles = {**PLAIN, 'test_cfg': dict(tile=64)}
+    assert NucleiInferencer(plain, Config(dict(model=tiles))).model.test_cfg == dict(tile=64)
+
+
+def test_options_override_the_config(plain, image):
+    tiles = Config(dict(model={**PLAIN, 'test_cfg': dict(tile=64)}))
+    inferencer = NucleiInferencer(plain, tiles, {'model.test_cfg.tile': None, 'model.test_cfg.scale': 0.5}, 'cpu')
+    with torch.no_grad():
+        halved = to_inputs(image).reshape(1, 3, 100, 2, 124, 2).mean((3, 5))
+        logits = F.interpolate(whole(plain).model.encode_decode(halved), (200, 248), mode='bilinear')
+    expected = (logits[0, 1] > logits[0, 0]).numpy()
+    assert 0.05 < expected.mean() < 0.95
+    assert np.mean(inferencer.predict(image) != expected) < 1e-3
+
+
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'cpu:x', 'mps'])
+def test_a_device_that_is_not_there(plain, device):
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used here: ") as caught:
+        NucleiInferencer(plain, device=device)
+    assert '\n' not in str(caught.value)

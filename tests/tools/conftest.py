@@ -39,6 +39,14 @@ def dump(cfg, path):
     return path
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _package_importable():
+    """By every process that a tool or a test starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', str(ROOT), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope='session')
 def data_root(tmp_path_factory):
     """Eight training tiles and five validation tiles, an odd number, of 96 pixels."""
@@ -97,11 +105,10 @@ def tool():
 
 @pytest.fixture(scope='session')
 def process():
-    """Runs a tool, Python or shell, in its own process, from any folder, with the package importable."""
+    """Runs a tool, Python or shell, in its own process, from any folder, and checks its exit code."""
 
-    def run(name, *arguments, cwd, **environment):
-        path = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-        settings = {'PYTHONPATH': os.pathsep.join(path), 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
+    def run(name, *arguments, cwd, code=0, **environment):
+        settings = {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
         program = 'bash' if name.endswith('.sh') else sys.executable
         done = subprocess.run(
             [program, str(ROOT / 'tools' / name), *map(str, arguments)],
@@ -111,7 +118,7 @@ def process():
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done
 
     return run

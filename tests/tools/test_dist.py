@@ -1,5 +1,7 @@
 """dist_train.sh, dist_test.sh and slurm_train.sh: several real processes on the CPU, and the srun command line."""
 
+import json
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -7,20 +9,42 @@ from mmengine.config import Config
 from mmgfnuc.inference import NucleiInferencer
 
 
+@pytest.fixture(scope='module')
+def trained_by_two(process, config, checkpoint, tmp_path_factory):
+    """Three steps of two processes, from weights that find nuclei, so that scores show any difference in the model."""
+    folder = tmp_path_factory.mktemp('trained_by_two')
+    steps = ['train_cfg.max_iters=3', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
+    weights = [f'load_from={checkpoint}', 'optim_wrapper.optimizer.lr=1e-6']
+    options = [*steps, *weights, 'train_dataloader.batch_size=1']
+    process('dist_train.sh', config, 2, '--work-dir', folder, '--cfg-options', *options, cwd=folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_two_processes_train(process, config, tmp_path):
-    short = ['train_cfg.max_iters=3', 'train_cfg.val_interval=3', 'train_dataloader.batch_size=1']
-    process('dist_train.sh', config, 2, '--work-dir', 'run', '--cfg-options', *short, cwd=tmp_path)
-    log = next((tmp_path / 'run').glob('*/*.log')).read_text()
+def test_two_processes_train(trained_by_two, config):
+    log = next(trained_by_two.glob('*/*.log')).read_text()
     assert 'Iter(train) [3/3]' in log
     assert 'num_images: 5' in log
-    used = Config.fromfile(tmp_path / 'run' / config.name)
+    used = Config.fromfile(trained_by_two / config.name)
     # A parameter without gradient would have stopped the run at its second step.
     assert not used.model_wrapper_cfg.get('find_unused_parameters', False)
-    saved = torch.load(tmp_path / 'run' / 'iter_3.pth', weights_only=False)
+    saved = torch.load(trained_by_two / 'iter_3.pth', weights_only=False)
     assert not any(key.startswith('module.') for key in saved['state_dict'])
-    weights = NucleiInferencer(tmp_path / 'run' / 'iter_3.pth', device='cpu').model.state_dict()
+    weights = NucleiInferencer(trained_by_two / 'iter_3.pth', device='cpu').model.state_dict()
     assert all(torch.equal(weights[key], value) for key, value in saved['state_dict'].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('step', [1, 2])
+def test_validation_by_two_processes_scores_the_checkpoint_that_is_saved(tool, config, trained_by_two, tmp_path, step):
+    (log,) = trained_by_two.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    (logged,) = [line for line in lines if 'dice' in line and line['step'] == step]
+    assert tool('test.py', config, trained_by_two / f'iter_{step}.pth', '--work-dir', tmp_path) == 0
+    tested = json.loads((tmp_path / 'test' / 'metrics.json').read_text())
+    assert 0.05 < tested['dice'] < 0.95
+    scores = {key: value for key, value in tested.items() if isinstance(value, float)}
+    assert {key: logged[key] for key in scores} == pytest.approx(scores, abs=1e-12)
 
 
 @pytest.mark.slow
@@ -31,6 +55,32 @@ def test_two_processes_give_exactly_the_scores_of_one(process, config, checkpoin
     masks = sorted((tmp_path / 'masks').iterdir())
     assert len(masks) == 5
     assert all(mask.read_bytes() == (scored / 'masks' / mask.name).read_bytes() for mask in masks)
+
+
+@pytest.mark.slow
+def test_a_mistake_in_several_processes_is_told_once(process, tmp_path):
+    missing = tmp_path / 'none.py'
+    done = process('dist_train.sh', missing, 2, cwd=tmp_path, code=2)
+    printed = (done.stdout + done.stderr).splitlines()
+    assert [line for line in printed if 'error:' in line.lower()] == [
+        f"error: config '{missing}' is not there; give the path of a .py file, such as one of configs/"
+    ]
+    assert not any('Traceback' in line for line in printed)
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+@pytest.mark.parametrize('option', ['-h', '--help'])
+def test_every_script_explains_itself(process, tmp_path, name, option):
+    done = process(name, option, cwd=tmp_path)
+    assert 'Usage: ' in done.stdout
+    assert f'bash tools/{name} ' in done.stdout
+    assert '#' not in done.stdout
+    assert done.stderr == ''
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_a_script_without_its_arguments_says_what_it_needs(process, tmp_path, name):
+    assert f'usage: {name} ' in process(name, cwd=tmp_path, code=1).stderr
 
 
 def test_slurm_train_asks_srun_for_what_was_asked_of_it(process, tmp_path):

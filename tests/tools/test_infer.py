@@ -58,13 +58,32 @@ def test_a_folder(segmented):
     assert all(float(row['area_um2']) == int(row['area_px']) * 0.25 for row in rows)
 
 
-def test_an_image_alone_and_a_glob_give_the_same(tool, scans, checkpoint, segmented, tmp_path):
-    for source, names in ((scans / 'small.png', ['small']), (scans / '*.png', ['grey', 'small'])):
+def test_an_image_alone_a_glob_and_several_give_the_same(tool, scans, checkpoint, segmented, tmp_path):
+    for sources, names in (
+        ([scans / 'small.png'], ['small']),
+        ([scans / '*.png'], ['grey', 'small']),
+        ([scans / 's*.png', scans / 'alpha.tif', scans / 'grey.png'], ['alpha', 'grey', 'small']),
+    ):
         out = tmp_path / str(len(names))
-        assert tool('infer.py', source, '--checkpoint', checkpoint, '--out', out) == 0
+        assert tool('infer.py', *sources, '--checkpoint', checkpoint, '--out', out) == 0
         assert sorted(path.stem for path in (out / 'masks').iterdir()) == names
         assert all(np.mean(mask_of(out, name) != mask_of(segmented[0], name)) < 1e-3 for name in names)
         assert {row['area_um2'] for row in rows_of(out)} == {''}
+
+
+def test_options_override_the_config(tool, scans, checkpoint, segmented, tmp_path):
+    coarse = ['--cfg-options', 'model.test_cfg.scale=0.25']
+    assert tool('infer.py', scans / 'alpha.tif', '--checkpoint', checkpoint, '--out', tmp_path, *coarse) == 0
+    mask, usual = mask_of(tmp_path, 'alpha'), mask_of(segmented[0], 'alpha')
+    assert mask.shape == usual.shape
+    assert np.mean(mask != usual) > 0.01
+
+
+@pytest.mark.parametrize('mpp', ['0', '-0.5', 'nan'])
+def test_mpp_is_above_0(tool, scans, checkpoint, tmp_path, capsys, mpp):
+    assert tool('infer.py', scans, '--checkpoint', checkpoint, '--out', tmp_path, '--mpp', mpp) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f'error: argument --mpp: {mpp} is not a number above 0')
 
 
 def test_other_magnification_is_pointed_out(tool, scans, checkpoint, tmp_path, capsys):
@@ -100,6 +119,8 @@ def test_bad_inputs_give_one_line(tool, config, scans, checkpoint, tmp_path, cap
         (image, damaged, [], 'cannot be read'),
         (image, checkpoint, ['--config', wider], 'the checkpoint does not fit the model: it has backbone.'),
         (image, checkpoint, ['--config', tmp_path / 'none.py'], 'is not there'),
+        (image, checkpoint, ['--cfg-options', 'model.backbone.widths=(6,8,16)'], 'the checkpoint does not fit'),
+        (image, checkpoint, ['--device', 'cuda:99'], "device 'cuda:99' cannot be used here: "),
     ):
         assert tool('infer.py', source, '--checkpoint', weights, '--out', tmp_path / 'out', *options) == 2
         last = capsys.readouterr().err.splitlines()[-1]

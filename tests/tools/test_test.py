@@ -1,6 +1,7 @@
 """tools/test.py: scores, masks and pictures of a checkpoint, and its errors; `--help` of every tool."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def test_masks_and_scores_agree(scored, data_root):
 
 
 @pytest.mark.slow
+def test_scores_say_what_they_are_of(scored, checkpoint, data_root):
+    assert json.loads((scored / 'run' / 'test' / 'tested.json').read_text()) == {
+        'checkpoint': 'shifted.pth',
+        'sha256': hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        'data_root': str(data_root),
+        'split': 'default',
+        'part': 'val',
+    }
+
+
+@pytest.mark.slow
 def test_pictures_show_both_contours_on_the_image(scored, data_root):
     assert sorted(path.stem for path in (scored / 'pictures').iterdir()) == VAL
     for name in VAL:
@@ -76,10 +88,18 @@ def test_a_missing_damaged_or_foreign_checkpoint(tool, config, tmp_path, capsys)
     missing, damaged, foreign = (tmp_path / f'{name}.pth' for name in ('missing', 'damaged', 'foreign'))
     damaged.write_bytes(b'PK\x03\x04 cut off')
     torch.save({'weight': torch.zeros(2)}, foreign)
-    for path, text in ((missing, 'is not there'), (damaged, 'cannot be read'), (foreign, 'is no checkpoint of')):
+    for path, text in ((missing, 'is not there'), (damaged, 'cannot be read'), (foreign, 'is no whole checkpoint of')):
         message = error_of(tool, capsys, config, path, '--work-dir', tmp_path / 'run')
         assert f"'{path}' {text}" in message
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('setting', ['model.decode_head.bogus=1', 'test_cfg.bogus=1', 'test_evaluator.bogus=1'])
+def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting):
+    message = error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting)
+    assert message.startswith('error: the config has a setting that does not exist: ')
+    assert "'bogus'" in message
 
 
 @pytest.mark.parametrize(

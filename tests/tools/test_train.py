@@ -1,6 +1,7 @@
 """tools/train.py: what a run leaves behind, what a seed and a resumed run repeat, what a bad input says."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 import mmgfnuc
 from mmgfnuc.engine import StepSeedHook
+from mmgfnuc.engine.provenance import hardware
 from mmgfnuc.models.foundation import SAMEncoder
 
 
@@ -102,6 +104,24 @@ def test_a_checkpoint_says_what_made_it(straight):
     assert meta['dataset_meta']['mpp'] == 0.5
     assert meta['seed'] == 0
     assert tuple(Config.fromstring(meta['cfg'], '.py').model.backbone.widths) == (4, 8, 16)
+    assert meta['hardware'] == hardware()
+    assert re.fullmatch(r'([0-9a-f]{40}(\+changes)?)?', meta['commit'])
+
+
+def seconds(checkpoint):
+    return load(checkpoint)['meta']['train_seconds']
+
+
+def test_seconds_of_training_add_up_over_resuming(tool, config, straight, tmp_path):
+    passed = [seconds(straight / f'iter_{step}.pth') for step in (2, 4, 6, 8, 10)]
+    assert passed[0] > 0
+    assert passed == sorted(passed)
+    # As if the first steps had taken a day.
+    saved = load(straight / 'iter_8.pth')
+    saved['meta']['train_seconds'] = 86400.0
+    torch.save(saved, tmp_path / 'slow.pth')
+    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', tmp_path / 'slow.pth') == 0
+    assert 0 < seconds(tmp_path / 'iter_10.pth') - 86400 < 3600
 
 
 @pytest.mark.parametrize(('step', 'workers'), [(2, 0), (4, 0), (6, 0), (6, 1)])
@@ -247,6 +267,53 @@ def error_of(tool, capsys, *arguments):
     assert sum(line.startswith('error: ') for line in lines) == 1
     assert lines[-1].startswith('error: ')
     return lines[-1]
+
+
+@pytest.mark.parametrize(
+    'setting',
+    [
+        'model.decode_head.bogus=1',
+        'train_cfg.bogus=5',
+        'val_cfg.bogus=5',
+        'optim_wrapper.optimizer.bogus=1',
+        'train_dataloader.dataset.pipeline.0.bogus=1',
+    ],
+)
+def test_a_misspelt_setting(tool, config, tmp_path, capsys, setting):
+    message = error_of(tool, capsys, config, '--work-dir', tmp_path, '--cfg-options', setting)
+    assert message.startswith('error: the config has a setting that does not exist: ')
+    assert "'bogus'" in message
+
+
+def test_a_bug_in_a_part_keeps_its_traceback(tool, config, tmp_path, monkeypatch):
+    def broken(*arguments, **settings):
+        raise TypeError('a bug')
+
+    monkeypatch.setattr(StepSeedHook, '__init__', broken)
+    with pytest.raises(TypeError, match='a bug'):
+        tool('train.py', config, '--work-dir', tmp_path)
+
+
+def test_fewer_images_than_a_batch(tool, config, epoch_config, tmp_path, capsys):
+    # Without its schedule, which has no length in an epoch without a step.
+    for either in (config, epoch_config):
+        options = ['--cfg-options', 'train_dataloader.batch_size=9', 'param_scheduler=None']
+        message = error_of(tool, capsys, either, '--work-dir', tmp_path, *options)
+        assert '8 training images for each process are fewer than a batch of 9' in message
+        assert 'set train_dataloader.batch_size lower' in message
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('number', ['-1', str(2**32), 'x'])
+def test_a_seed_out_of_range(tool, config, capsys, number):
+    assert tool('train.py', config, '--seed', number) == 2
+    assert 'error: argument --seed: ' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_working_folder_that_cannot_be_made(tool, config, tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    message = error_of(tool, capsys, config, '--work-dir', tmp_path / 'file' / 'run')
+    assert message == f'error: {tmp_path / "file" / "run"}: Not a directory'
 
 
 def test_a_missing_dataset_names_the_command_that_prepares_it(tool, config, tmp_path, capsys):

@@ -27,9 +27,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', required=True)
     parser.add_argument('--part', default='val')
     parser.add_argument('--command', required=True, action='append', help='that made the result; in order')
-    parser.add_argument(
-        '--trained-at', metavar='COMMIT', help='commit that trained the runs (default: the current one)'
-    )
     parser.add_argument('--picture', type=Path, help='an overlay of tools/test.py --show-dir')
     parser.add_argument('--folder', type=Path, default=Path('docs/results'))
     return parser.parse_args()

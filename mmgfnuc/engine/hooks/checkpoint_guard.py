@@ -23,15 +23,17 @@ class CheckpointGuardHook(Hook):
     def __init__(self) -> None:
         self.seconds_before = 0.0
         self.start = 0.0
+        self.provenance: dict = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Start the clock."""
+        """Start the clock; note what runs now, as the files may be changed before a checkpoint is saved."""
         self.start = time.monotonic()
+        self.provenance = dict(versions=versions(), hardware=hardware(), commit=commit())
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add where it comes from."""
         seconds = self.seconds_before + time.monotonic() - self.start
-        checkpoint['meta'].update(versions=versions(), hardware=hardware(), commit=commit(), train_seconds=seconds)
+        checkpoint['meta'].update(self.provenance, train_seconds=seconds)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare keys and shapes before anything is loaded."""

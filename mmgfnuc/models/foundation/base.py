@@ -56,7 +56,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         super().__init__()
         if tune not in TUNE_MODES:
             raise UserError(f"tune='{tune}' is unknown; choose one of {', '.join(TUNE_MODES)}")
-        if input_size is not None and input_size % patch_size:
+        if input_size is not None and (input_size < 1 or input_size % patch_size):
             below = input_size // patch_size * patch_size
             nearest = ', '.join(str(size) for size in (below, below + patch_size) if size > 0)
             raise UserError(f'input_size={input_size} is not a multiple of {patch_size}; nearest {nearest}')

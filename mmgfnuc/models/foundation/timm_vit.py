@@ -45,7 +45,7 @@ class TimmViTEncoder(FoundationEncoder):
     ) -> None:
         vit = _create(model_name)
         entry = vit.pretrained_cfg
-        super().__init__(weights, tune, input_size, vit.patch_embed.patch_size[0], entry['mean'], entry['std'])
+        super().__init__(weights, tune, input_size, vit.patch_embed.feat_ratio(), entry['mean'], entry['std'])
         depth = len(vit.blocks)
         outside = [layer for layer in out_layers if not -depth <= layer < depth]
         if outside or not out_layers:
@@ -78,14 +78,16 @@ class TimmViTEncoder(FoundationEncoder):
         )
 
 
-def _create(model_name: str) -> timm.models.VisionTransformer:
+def _create(model_name: str) -> timm.models.VisionTransformer | timm.models.Eva:
     if not timm.is_model(model_name):
         near = difflib.get_close_matches(model_name, timm.list_models())
         hint = f'; near: {", ".join(near)}' if near else ''
         raise UserError(f"timm has no model '{model_name}' (model.foundation.model_name){hint}")
     try:
-        return timm.create_model(model_name, pretrained=False, num_classes=0, dynamic_img_size=True)
-    except TypeError as error:
-        raise UserError(
-            f"timm's '{model_name}' is not a ViT with a variable image size; for SAM use SAMEncoder"
-        ) from error
+        vit = timm.create_model(model_name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    except TypeError:
+        vit = None
+    # Most other architectures refuse `dynamic_img_size`, but Swin takes it.
+    if not isinstance(vit, timm.models.VisionTransformer | timm.models.Eva):
+        raise UserError(f"timm's '{model_name}' is not a ViT with a variable image size; for SAM use SAMEncoder")
+    return vit

@@ -67,7 +67,7 @@ class DiceFocalLoss(nn.Module):
         loss_name: str = 'loss_dice_focal',
     ) -> None:
         super().__init__()
-        if gamma < 1 and gamma != 0:
+        if not (gamma == 0 or gamma >= 1):
             raise UserError(f'gamma={gamma}: give 0 or at least 1, the gradient of a certain pixel is infinite between')
         self.dice_weight = dice_weight
         self.focal_weight = focal_weight

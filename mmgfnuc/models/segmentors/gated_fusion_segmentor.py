@@ -12,6 +12,8 @@ from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
 
+TEST_SETTINGS = {'scale', 'tile', 'overlap'}
+
 
 @MODELS.register_module()
 class GatedFusionSegmentor(BaseSegmentor):
@@ -58,6 +60,9 @@ class GatedFusionSegmentor(BaseSegmentor):
             self.neck = MODELS.build(neck, default_args=widths)
         self.decode_head = MODELS.build(decode_head, default_args=dict(in_channels=local))
         self.test_cfg = test_cfg or {}
+        unknown = sorted(set(self.test_cfg) - TEST_SETTINGS)
+        if unknown:
+            raise UserError(f"model.test_cfg has no '{unknown[0]}'; it takes {', '.join(sorted(TEST_SETTINGS))}")
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the fused pyramid of images in [0, 1]."""
@@ -74,7 +79,9 @@ class GatedFusionSegmentor(BaseSegmentor):
     def predict_logits(self, inputs: Tensor) -> Tensor:
         """Return logits at image size, at the resolution and in tiles as `test_cfg` says."""
         scale, tile = self.test_cfg.get('scale', 1.0), self.test_cfg.get('tile')
-        images = inputs if scale == 1 else F.interpolate(inputs, scale_factor=scale, mode='area')
+        # Rounded as the transform Rescale does, so that training and prediction see one size.
+        size = [max(round(scale * side), 1) for side in inputs.shape[-2:]]
+        images = inputs if scale == 1 else F.interpolate(inputs, size, mode='area')
         logits = self._predict_tiled(images, tile) if tile else self.encode_decode(images)
         return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
 

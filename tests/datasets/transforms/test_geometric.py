@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mmgfnuc.datasets.transforms import RandomOrientation, RandomWarpCrop
+from mmgfnuc.datasets.transforms import RandomOrientation, RandomWarpCrop, Rescale
 from mmgfnuc.datasets.transforms.geometric import ElasticField
 from mmgfnuc.errors import UserError
 
@@ -76,6 +76,63 @@ def test_orientations_are_the_eight_of_the_square_equally_often():
 
 def turns(array):
     return [np.rot90(array, number).copy() for number in range(4)]
+
+
+@pytest.mark.parametrize('side', [2, 4])
+def test_a_pixel_becomes_the_mean_of_its_area_and_one_of_its_labels(side):
+    height, width = 80 // side, 120 // side
+    source, results = sample(80, 120), Rescale(1 / side)(sample(80, 120))
+    means = source['img'].reshape(height, side, width, side, 3).mean((1, 3))
+    assert results['img'].dtype == np.uint8
+    assert abs(results['img'] - means).max() <= 0.5
+    for key in ('instance_map', 'ignore_map'):
+        blocks = source[key].reshape(height, side, width, side).swapaxes(1, 2).reshape(height, width, -1)
+        assert results[key].dtype == source[key].dtype
+        assert (results[key][..., None] == blocks).any(-1).all()
+    ids = set(np.unique(results['instance_map']))
+    assert ids <= set(np.unique(source['instance_map']))
+    assert max(ids) > 2**24
+
+
+@pytest.mark.parametrize('factor', [0.5, 0.4, 0.3, 0.77, 1.0])
+@pytest.mark.parametrize(('height', 'width'), [(90, 120), (91, 121), (47, 35)])
+def test_image_and_maps_show_the_same_place(factor, height, width):
+    """Of a ramp, the mean over a pixel's area is the ramp at its centre, and the maps take what lies nearest."""
+    source = ramp(height, width)
+    source['ignore_map'] = source['instance_map'] % 3 == 0
+    results = Rescale(factor)(dict(source))
+    size = (round(factor * height), round(factor * width))
+    assert results['img'].shape == (*size, 3)
+    centres = [(np.arange(new) + 0.5) * old / new - 0.5 for new, old in zip(size, (height, width), strict=True)]
+    expected = np.dstack(np.meshgrid(centres[1], centres[0]))
+    # Half a grey level of rounding, and a little of INTER_AREA's own.
+    assert abs(results['img'][..., :2] - expected).max() < 0.52
+    taken = np.dstack(np.divmod(results['instance_map'] - 1, width)[::-1])
+    assert abs(taken - expected).max() <= 0.5
+    np.testing.assert_array_equal(results['ignore_map'], results['instance_map'] % 3 == 0)
+
+
+def test_factor_one_changes_nothing():
+    source, results = sample(), Rescale(1)(sample())
+    for key in ('img', 'instance_map', 'ignore_map', 'mpp'):
+        np.testing.assert_array_equal(results[key], source[key])
+
+
+def test_rescaled_pixels_show_more_micrometres():
+    assert Rescale(0.5)(sample(mpp=0.25))['mpp'] == 0.5
+    assert Rescale(0.5)(ramp(8, 8))['mpp'] is None
+
+
+def test_at_least_one_pixel_is_left():
+    results = Rescale(0.1)(ramp(3, 40))
+    assert results['img'].shape == (1, 4, 3)
+    assert results['instance_map'].shape == results['ignore_map'].shape == (1, 4)
+
+
+@pytest.mark.parametrize('factor', [0, -0.5, 1.01, 2, math.nan])
+def test_bad_factor(factor):
+    with pytest.raises(UserError, match=f'factor={factor}: give a factor above 0 and at most 1'):
+        Rescale(factor)
 
 
 def test_crop_without_warp_is_an_exact_copy():

@@ -103,7 +103,14 @@ def test_blocks_equal_what_hooks_see(official, build):
     torch.testing.assert_close(neck, seen[2])
 
 
-@pytest.mark.parametrize(('out_layers', 'depth'), [((0,), 1), ((1,), 2), (('neck', 0), 2)])
+def test_what_is_dropped_after_the_last_layer_changes_no_feature(build):
+    images = torch.rand(1, 3, 48, 64)
+    (pruned,) = build(input_size=None, out_layers=(0,))(images)
+    whole, _ = build(input_size=None, out_layers=(0, 'neck'))(images)
+    torch.testing.assert_close(pruned, whole)
+
+
+@pytest.mark.parametrize(('out_layers', 'depth'), [((0,), 1), ((-2,), 1), ((1,), 2), (('neck', 0), 2), (('neck',), 2)])
 def test_tuned_in_full_without_what_comes_after_the_last_layer(build, out_layers, depth):
     encoder = build(input_size=None, out_layers=out_layers, tune='full')
     assert len(encoder.vit.blocks) == depth
@@ -178,6 +185,7 @@ def test_missing_file_names_the_official_one(arch, weights_folder):
         ({'out_layers': ()}, 'give block indices'),
         ({'out_layers': ('head',)}, 'give block indices'),
         ({'input_size': 1000}, 'input_size=1000 is not a multiple of 16; nearest 992, 1008'),
+        ({'input_size': 10}, 'input_size=10 is not a multiple of 16; nearest 16$'),
         ({'tune': 'half'}, "tune='half' is unknown; choose one of frozen, full"),
     ],
 )

@@ -48,9 +48,11 @@ def test_input_size():
     assert encoder(torch.rand(1, 3, 30, 60))[0].shape == (1, 192, 2, 4)
 
 
-def test_tuned_in_full_without_what_comes_after_the_last_layer():
-    encoder = TimmViTEncoder(NAME, 'random', out_layers=(1, 3), tune='full')
-    assert len(encoder.vit.blocks) == 4
+@pytest.mark.parametrize(('out_layers', 'depth'), [((1, 3), 4), ((0,), 1), ((-12, -11), 2), ((-1,), 12)])
+@pytest.mark.parametrize('name', [NAME, 'eva02_tiny_patch14_224'])
+def test_tuned_in_full_without_what_comes_after_the_last_layer(name, out_layers, depth):
+    encoder = TimmViTEncoder(name, 'random', out_layers=out_layers, tune='full')
+    assert len(encoder.vit.blocks) == depth
     sum(feature.square().sum() for feature in encoder(torch.rand(1, 3, 32, 32))).backward()
     assert_gradients(encoder)
 
@@ -82,9 +84,12 @@ def test_wrong_architecture_lists_keys(official):
             "timm has no model 'vit_tiny_patch17_224'.*near: vit_tiny_patch16_224",
         ),
         ({'model_name': 'resnet18'}, "timm's 'resnet18' is not a ViT"),
+        ({'model_name': 'swin_tiny_patch4_window7_224'}, "timm's 'swin_tiny_patch4_window7_224' is not a ViT"),
+        ({'model_name': 'samvit_base_patch16'}, 'for SAM use SAMEncoder'),
         ({'out_layers': (12,)}, 'vit_tiny_patch16_224 has layers 0 to 11'),
         ({'out_layers': ()}, 'vit_tiny_patch16_224 has layers 0 to 11'),
         ({'input_size': 250}, 'input_size=250 is not a multiple of 16; nearest 240, 256'),
+        ({'input_size': 15}, 'input_size=15 is not a multiple of 16; nearest 16$'),
         ({'weights': 'no_such_file'}, 'https://huggingface.co/timm/vit_tiny_patch16_224'),
     ],
 )

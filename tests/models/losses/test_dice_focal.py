@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.models.losses import DiceFocalLoss
 
 # One image of two pixels with truth 0 and 1; the softmax gives the first (3/4, 1/4) and the second (1/2, 1/2).
@@ -38,6 +39,21 @@ def test_defaults_are_those_of_the_paper():
 def test_gamma_zero_is_cross_entropy(batch):
     loss = DiceFocalLoss(0.0, 1.0, gamma=0.0)(*batch)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(*batch, ignore_index=255))
+
+
+@pytest.mark.parametrize('gamma', [0.0, 1.0, 1.5, 2.0])
+def test_gradient_is_finite_where_the_answer_is_certain(gamma):
+    """1 - p_t is exactly 0 there: its power has a finite slope only for these exponents."""
+    logits = torch.tensor([[[[200.0, 0.0]], [[0.0, 0.0]]]], requires_grad=True)
+    DiceFocalLoss(0.0, 1.0, gamma=gamma)(logits, TARGET).backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[..., 1].all()
+
+
+@pytest.mark.parametrize('gamma', [0.5, 0.999, 1e-6, -0.5, -1, -2.0])
+def test_bad_gamma(gamma):
+    with pytest.raises(UserError, match=f'gamma={gamma}: give 0 or at least 1'):
+        DiceFocalLoss(gamma=gamma)
 
 
 @pytest.mark.parametrize('dice_per_image', [False, True])

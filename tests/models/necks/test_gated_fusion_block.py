@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -32,26 +33,37 @@ def test_parameters_of_the_released_variant():
 # W_q = sqrt(2) ln(b) I and W_k = I undo the division by sqrt(C): the softmax over the two keys weighs b**(q . k).
 # W_v = I with bias (0, 1); W_out swaps the two channels and adds (10, 0).
 #
-#   released, b = 2: q0 . p = (7/2, 3/2), ratio 2**2    -> (4/5, 1/5);     q1 . p = (3/2, 9/2), 2**-3 -> (1/9, 8/9)
+#   released, figure, b = 2:  the keys are p0, p1
+#                    q0 . p = (7/2, 3/2), ratio 2**2    -> (4/5, 1/5);     q1 . p = (3/2, 9/2), 2**-3 -> (1/9, 8/9)
 #                    values (1, 3) and (3, 1)           -> (7/5, 13/5) and (25/9, 11/9)
-#   paper, b = 2:    q0 . p = (13/2, 3/2), ratio 2**5   -> (32/33, 1/33);  q1 as above
+#   paper, figure, b = 2:
+#                    q0 . p = (13/2, 3/2), ratio 2**5   -> (32/33, 1/33);  q1 as above
 #                                                       -> (35/33, 97/33) and (25/9, 11/9)
-#   text, b = 16:    keys are q0, q1: q0 . q = (5/2, 3/4), ratio 16**(7/4) = 128 -> (128/129, 1/129)
-#                                     q1 . q = (3/4, 9/4), ratio 16**(-3/2) = 1/64 -> (1/65, 64/65)
+#   released, text, b = 16:  the keys are q0, q1
+#                    q0 . q = (5/2, 3/4), ratio 16**(7/4) = 128   -> (128/129, 1/129)
+#                    q1 . q = (3/4, 9/4), ratio 16**(-3/2) = 1/64 -> (1/65, 64/65)
 #                    values (1/2, 5/2) and (3/2, 1)     -> (65.5/129, 321/129) and (96.5/65, 66.5/65)
+#   paper, text, b = 4:
+#                    q0 . q = (37/4, 3/4), ratio 4**(17/2) = 2**17 -> (2**17, 1) / (2**17 + 1)
+#                    q1 . q = (3/4, 9/4), ratio 4**(-3/2) = 1/8    -> (1/9, 8/9)
+#                    values (1/2, 4) and (3/2, 1)       -> (2**16 + 1.5, 2**19 + 1) / (2**17 + 1) and (25/18, 4/3)
 LOCAL = [[[[1.0, 3.0]], [[2.0, 0.0]]]]
 CONTEXT = [[[[4.0, 0.0]]]]
 LN3 = math.log(3)
+EXCITE = {'released': [[0.0], [LN3]], 'paper': [[1.0], [2.0], [0.0], [LN3]]}
 HAND_COMPUTED = {
-    'released': (2, [[0.0], [LN3]], [(7 / 5, 13 / 5), (25 / 9, 11 / 9)]),
-    'paper': (2, [[1.0], [2.0], [0.0], [LN3]], [(35 / 33, 97 / 33), (25 / 9, 11 / 9)]),
-    'text': (16, [[0.0], [LN3]], [(65.5 / 129, 321 / 129), (96.5 / 65, 66.5 / 65)]),
+    ('released', 'figure'): (2, [(7 / 5, 13 / 5), (25 / 9, 11 / 9)]),
+    ('paper', 'figure'): (2, [(35 / 33, 97 / 33), (25 / 9, 11 / 9)]),
+    ('released', 'text'): (16, [(65.5 / 129, 321 / 129), (96.5 / 65, 66.5 / 65)]),
+    ('paper', 'text'): (4, [((2**16 + 1.5) / (2**17 + 1), (2**19 + 1) / (2**17 + 1)), (25 / 18, 4 / 3)]),
 }
+each_block = pytest.mark.parametrize(('preset', 'wiring'), sorted(HAND_COMPUTED))
 
 
-def pencil_block(preset, attention=True):
-    base, excite, attended = HAND_COMPUTED[preset]
-    block = GatedFusionBlock(2, 1, preset, attention=attention).eval()
+def pencil_block(preset, wiring=None, attention=True):
+    base, attended = HAND_COMPUTED[preset, wiring or 'figure']
+    excite = EXCITE[preset]
+    block = GatedFusionBlock(2, 1, preset, wiring, attention=attention).eval()
     layers = {'gate.squeeze': ([[0.5, -1.0, 0.5]], [0.0]), 'gate.excite': (excite, [0.0] * len(excite))}
     if attention:
         identity = torch.eye(2)
@@ -68,19 +80,20 @@ def pencil_block(preset, attention=True):
     return block, attended
 
 
-@pytest.mark.parametrize('preset', sorted(HAND_COMPUTED))
-def test_hand_computed(preset):
-    block, ((a0, a1), (b0, b1)) = pencil_block(preset)
+@pytest.mark.parametrize(('preset', 'wiring'), list(itertools.product(('paper', 'released'), (None, 'figure', 'text'))))
+def test_hand_computed(preset, wiring):
+    """Without a wiring of its own, the block has that of the preset: for both the one of the figures."""
+    block, ((a0, a1), (b0, b1)) = pencil_block(preset, wiring)
     fused = block(torch.tensor(LOCAL), torch.tensor(CONTEXT))
     torch.testing.assert_close(fused, torch.tensor([[[[a1 + 10, b1 + 10]], [[a0, b0]]]]))
 
 
+@pytest.mark.parametrize('wiring', ['figure', 'text'])
 @pytest.mark.parametrize(
-    ('preset', 'gated'),
-    [('released', [[0.5, 1.5], [1.5, 0.0]]), ('text', [[0.5, 1.5], [1.5, 0.0]]), ('paper', [[0.5, 1.5], [3.0, 0.0]])],
+    ('preset', 'gated'), [('released', [[0.5, 1.5], [1.5, 0.0]]), ('paper', [[0.5, 1.5], [3.0, 0.0]])]
 )
-def test_gate_alone_hand_computed(preset, gated):
-    block, _ = pencil_block(preset, attention=False)
+def test_gate_alone_hand_computed(preset, wiring, gated):
+    block, _ = pencil_block(preset, wiring, attention=False)
     assert block.attention is None
     fused = block(torch.tensor(LOCAL), torch.tensor(CONTEXT))
     torch.testing.assert_close(fused[0, :, 0], torch.tensor(gated))
@@ -95,9 +108,9 @@ def test_negative_excitation_is_clipped():
 
 
 @pytest.mark.parametrize('num_heads', [1, 4])
-@pytest.mark.parametrize('preset', ['paper', 'released', 'text'])
-def test_attention_is_that_of_torch(preset, num_heads):
-    block = fill_with_noise(GatedFusionBlock(16, 8, preset, num_heads=num_heads), scale=0.5).eval()
+@each_block
+def test_attention_is_that_of_torch(preset, wiring, num_heads):
+    block = fill_with_noise(GatedFusionBlock(16, 8, preset, wiring, num_heads=num_heads), scale=0.5).eval()
     local, context = torch.randn(2, 16, 5, 3), torch.randn(2, 8, 5, 3)
     own = block.attention
     official = nn.MultiheadAttention(16, num_heads, batch_first=True).eval()
@@ -110,7 +123,7 @@ def test_attention_is_that_of_torch(preset, num_heads):
         }
     )
     gated = (block.gate(local, context) * local).flatten(2).mT
-    memory = gated if preset == 'text' else local.flatten(2).mT
+    memory = gated if wiring == 'text' else local.flatten(2).mT
     expected = official(gated, memory, memory, need_weights=False)[0].mT.unflatten(2, (5, 3))
     torch.testing.assert_close(block(local, context), expected)
 
@@ -138,17 +151,25 @@ def test_default_dropout_is_that_of_the_paper():
     assert GatedFusionBlock(8, 4).dropout.p == 0.3
 
 
-@pytest.mark.parametrize('preset', ['paper', 'released', 'text'])
-def test_gradients(preset):
-    block = fill_with_noise(GatedFusionBlock(16, 16, preset, reduction=4), scale=1.0)
+@each_block
+def test_gradients(preset, wiring):
+    block = fill_with_noise(GatedFusionBlock(16, 16, preset, wiring, reduction=4), scale=1.0)
     block(torch.randn(2, 16, 4, 4), torch.randn(2, 16, 4, 4)).square().sum().backward()
     # A bias of the keys adds the same to all scores of a query: its gradient is zero but for rounding.
     block.attention.key.bias.requires_grad_(False)
     assert_gradients(block)
 
 
-def test_errors():
-    with pytest.raises(UserError, match="preset='swain' is unknown; choose one of paper, released, text"):
-        GatedFusionBlock(8, 4, preset='swain')
-    with pytest.raises(UserError, match='num_heads=3 does not divide the 8 channels'):
-        GatedFusionBlock(8, 4, num_heads=3)
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'preset': 'swain'}, "preset='swain' is unknown; choose one of paper, released$"),
+        ({'preset': 'text'}, "preset='text' is unknown; choose one of paper, released$"),
+        ({'wiring': 'released'}, "wiring='released' is unknown; choose one of figure, text$"),
+        ({'wiring': ''}, "wiring='' is unknown; choose one of figure, text$"),
+        ({'num_heads': 3}, 'num_heads=3 does not divide the 8 channels'),
+    ],
+)
+def test_errors(settings, message):
+    with pytest.raises(UserError, match=message):
+        GatedFusionBlock(8, 4, **settings)

@@ -31,10 +31,30 @@ def test_default_is_the_bottleneck(pyramid):
     assert list(GatedFusionNeck(CHANNELS, (6,)).blocks) == ['2']
 
 
-@pytest.mark.parametrize(('attention_levels', 'attending'), [((-1,), {'2'}), ('all', {'0', '1', '2'}), ((), set())])
-def test_attention_levels(attention_levels, attending):
-    neck = GatedFusionNeck(CHANNELS, (6,), levels='all', attention_levels=attention_levels)
-    assert {level for level, block in neck.blocks.items() if block.attention is not None} == attending
+def attending(**settings):
+    blocks = GatedFusionNeck(CHANNELS, (6,), **settings).blocks
+    return {int(level) for level, block in blocks.items() if block.attention is not None}
+
+
+@pytest.mark.parametrize(
+    ('attention_levels', 'expected'), [((-1,), {2}), ((0, -2), {0, 1}), ('all', {0, 1, 2}), ((), set())]
+)
+def test_attention_levels(attention_levels, expected):
+    assert attending(levels='all', attention_levels=attention_levels) == expected
+
+
+@pytest.mark.parametrize(
+    ('levels', 'deepest'), [((1,), {1}), ((0, 1), {1}), ((-2, 0), {1}), ((0,), {0}), ((-1,), {2}), ('all', {2})]
+)
+def test_by_default_the_deepest_fused_level_attends(levels, deepest):
+    assert attending(levels=levels) == attending(levels=levels, attention_levels=None) == deepest
+
+
+@pytest.mark.parametrize(('attention', 'expected'), [(False, set()), (True, {0, 1, 2})])
+def test_the_block_config_has_the_last_word_on_attention(attention, expected):
+    block = {'type': 'mmgfnuc.GatedFusionBlock', 'attention': attention}
+    assert attending(levels='all', block=block) == expected
+    assert block == {'type': 'mmgfnuc.GatedFusionBlock', 'attention': attention}
 
 
 def test_several_contexts_are_joined(pyramid):
@@ -49,9 +69,8 @@ def test_several_contexts_are_joined(pyramid):
 
 
 def test_block_settings_reach_every_block():
-    neck = GatedFusionNeck(
-        CHANNELS, (6,), levels='all', block={'type': 'mmgfnuc.GatedFusionBlock', 'preset': 'text', 'dropout': 0.1}
-    )
+    block = {'type': 'mmgfnuc.GatedFusionBlock', 'preset': 'released', 'wiring': 'text', 'dropout': 0.1}
+    neck = GatedFusionNeck(CHANNELS, (6,), levels='all', block=block)
     assert [(block.wiring, block.dropout.p) for block in neck.blocks.values()] == [('text', 0.1)] * 3
 
 
@@ -61,6 +80,9 @@ def test_block_settings_reach_every_block():
         ({'levels': (3,)}, 'levels: level 3 does not exist in a pyramid of 3'),
         ({'levels': (0, -4)}, 'levels: level -4 does not exist'),
         ({'attention_levels': (5,)}, 'attention_levels: level 5 does not exist'),
+        ({'levels': (1,), 'attention_levels': (-1,)}, r'attention_levels=\[2\] must be among the fused levels=\[1\]'),
+        ({'levels': (0, 2), 'attention_levels': 'all'}, r'\[0, 1, 2\] must be among the fused levels=\[0, 2\]'),
+        ({'attention_levels': (0, 2)}, r'attention_levels=\[0, 2\] must be among the fused levels=\[2\]'),
         ({'levels': 'deep'}, "levels='deep' is unknown; give 'all' or a list of levels from -3 to 2"),
     ],
 )
