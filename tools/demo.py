@@ -57,10 +57,10 @@ Gated Fusion Block) trained at small width, its last checkpoint tested on {score
   Otsu threshold    {otsu['dice']:.3f}   (Dice without any learning)
 
 Look at
-  {out / 'overlays'}/            contours: truth green, prediction yellow
-  {out / 'test' / 'metrics.json'}        all scores
-  {out / 'test' / 'per_image.csv'}       scores of each tile
-  {out / 'train.log'}                    the training log"""
+  {out}/overlays/             contours: truth green, prediction yellow
+  {out}/test/metrics.json     all scores
+  {out}/test/per_image.csv    scores of each tile
+  {out}/train.log             the training log"""
 
 
 def parse_args() -> argparse.Namespace:

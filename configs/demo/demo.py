@@ -19,4 +19,4 @@ model = dict(type=GatedFusionSegmentor, backbone=backbone, foundation=foundation
 model.update(test_cfg=inference)
 train_dataloader.update(batch_size=8, num_workers=1)
 train_dataloader.dataset.pipeline[0].update(size=128)
-train_cfg.update(max_iters=300, val_interval=300)
+train_cfg.update(max_iters=200, val_interval=200)
