@@ -35,13 +35,13 @@ def loop(cls, step, epoch, images=9):
     return SimpleNamespace(train_loop=made)
 
 
-def test_where_a_run_may_begin():
-    for runner in (
-        loop(EpochBasedTrainLoop, 0, 0),
-        loop(EpochBasedTrainLoop, 8, 2),
-        loop(StepBasedTrainLoop, 7, 0),
-    ):
-        StepSeedHook().before_train(runner)
+@pytest.mark.parametrize(
+    ('cls', 'step', 'epoch'), [(EpochBasedTrainLoop, 0, 0), (EpochBasedTrainLoop, 8, 2), (StepBasedTrainLoop, 7, 0)]
+)
+def test_where_a_run_may_begin(cls, step, epoch):
+    runner = loop(cls, step, epoch)
+    assert StepSeedHook().before_train(runner) is None
+    assert (runner.train_loop.iter, runner.train_loop.epoch) == (step, epoch)
 
 
 @pytest.mark.parametrize(('step', 'epoch'), [(3, 0), (7, 1), (10, 2)])
