@@ -18,8 +18,6 @@ from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.registry import DATASETS
 
 from .distributed import prepare_distributed
-from .hooks import PredictionHook
-from .optim import BFloat16OptimWrapper
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 
@@ -97,7 +95,8 @@ def add_tensorboard(cfg: Config) -> None:
 
 def use_bfloat16(cfg: Config) -> None:
     """Train under bfloat16 autocast."""
-    cfg.optim_wrapper.type = BFloat16OptimWrapper
+    # By name: the config goes into the checkpoint as text, and a class set here would not be readable there.
+    cfg.optim_wrapper.type = 'mmgfnuc.BFloat16OptimWrapper'
 
 
 def build_runner(cfg: Config, *parts: str) -> Runner:
@@ -139,7 +138,7 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     cfg.load_from = checkpoint
     out_dir = Path(cfg.test_evaluator.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
     if out or show_dir:
-        hook = dict(type=PredictionHook, out_dir=out, show_dir=show_dir)
+        hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
     scores = build_runner(cfg, 'test').test()
     if is_main_process():

@@ -44,6 +44,16 @@ def test_an_option_that_does_not_fit():
         launch.load_config(str(DEMO), {'train_dataloader.dataset.pipeline.99.size': 1})
 
 
+def test_what_the_options_set_can_be_read_back_from_a_checkpoint(cfg):
+    launch.set_seed(cfg, 3)
+    launch.use_bfloat16(cfg)
+    launch.add_tensorboard(cfg)
+    carried = Config.fromstring(cfg.pretty_text, file_format='.py')
+    assert carried.randomness.seed == 3
+    assert carried.optim_wrapper.type == 'mmgfnuc.BFloat16OptimWrapper'
+    assert [backend.type for backend in carried.visualizer.vis_backends] == ['LocalVisBackend', 'TensorboardVisBackend']
+
+
 def sample(cfg, seed):
     launch.set_seed(cfg, seed)
     return DATASETS.build(cfg.train_dataloader.dataset)[0]['inputs']

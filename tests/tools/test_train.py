@@ -213,6 +213,8 @@ def test_bfloat16_training(tool, config, straight, tmp_path, monkeypatch):
     saved = load(tmp_path / 'iter_3.pth')
     assert {value.dtype for value in saved['state_dict'].values() if value.is_floating_point()} == {torch.float32}
     assert all(state['exp_avg'].dtype == torch.float32 for state in saved['optimizer']['state'].values())
+    carried = Config.fromstring(saved['meta']['cfg'], file_format='.py')
+    assert carried.optim_wrapper.type == 'mmgfnuc.BFloat16OptimWrapper'
 
 
 @pytest.fixture
