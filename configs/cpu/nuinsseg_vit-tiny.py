@@ -1,5 +1,5 @@
 # A fused U-Net for two CPU cores: width 16, ViT-Ti/16 (ImageNet supervision) gates the bottleneck. The block's attention
-# is off and Dice is averaged per image: chosen together, on organs held out of the training organs.
+# is off and Dice is averaged per image: chosen together, on three of the training organs.
 from mmengine.config import read_base
 
 from mmgfnuc.models.losses import DiceFocalLoss

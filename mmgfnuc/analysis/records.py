@@ -70,6 +70,7 @@ def make_record(
     checkpoints: Sequence[Path],
     dataset: NucleiDataset,
     picture: Path | None = None,
+    remark: str = '',
 ) -> Path:
     """Write `<folder>/<name>.json` and, beside it, the per-image scores of each run.
 
@@ -81,6 +82,7 @@ def make_record(
         checkpoints: last checkpoint of each run, one for each seed, already tested.
         dataset: the part that was scored, without a pipeline.
         picture: an overlay of `tools/test.py --show-dir`, stored as a JPEG beside the record.
+        remark: what a reader must know to judge the scores, such as earlier looks at the same images.
 
     Raises:
         UserError: a run was not tested on this part, or runs differ in steps, versions, hardware or commit.
@@ -110,6 +112,7 @@ def make_record(
             'sha256': data_digest(dataset),
         },
         'steps': runs[0]['steps'],
+        'remark': remark,
         'picture': f'{name}.jpg' if picture else None,
         'otsu': otsu_scores(dataset),
         'runs': [{key: value for key, value in run.items() if key not in ('steps', *SHARED)} for run in runs],

@@ -46,6 +46,7 @@ def markdown_table(name: str, record: dict[str, Any], folder: str = '') -> str:
         f'steps, {minutes} minutes of training on {record["hardware"]}. Means over images, the deviation of the Dice '
         f'over images is {spread}. Foreground is the nuclei; pooled counts every pixel alike.',
         '',
+        *([record['remark'], ''] if record['remark'] else []),
         '```',
         *record['commands'],
         '```',

@@ -17,6 +17,7 @@ def record(*dices):
         'hardware': 'a CPU',
         'data': {'images': 3, 'groups': ['liver', 'lung'], 'citation': 'Who 2024', 'licence': 'CC BY'},
         'picture': 'name.jpg',
+        'remark': 'Seen before.',
         'steps': 7,
         'otsu': dict.fromkeys(COLUMNS, 0.5),
         'runs': [{'seed': seed, 'train_minutes': 2.0, 'scores': run} for seed, run in enumerate(scores)],
@@ -28,6 +29,7 @@ def test_one_run_shows_its_scores_and_its_command():
     assert '| name | 0.750 |' in text
     assert '| Otsu threshold | 0.500 |' in text
     assert 'python tools/train.py c.py' in text
+    assert 'Seen before.' in text
 
 
 def test_picture_is_linked_from_the_page_with_its_source():

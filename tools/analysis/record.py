@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--part', default='val')
     parser.add_argument('--command', required=True, action='append', help='that made the result; in order')
     parser.add_argument('--picture', type=Path, help='an overlay of tools/test.py --show-dir')
+    parser.add_argument('--remark', default='', help='what a reader must know to judge the scores')
     parser.add_argument('--folder', type=Path, default=Path('docs/results'))
     return parser.parse_args()
 
@@ -43,6 +44,7 @@ def main() -> None:
         args.checkpoint,
         dataset,
         picture=args.picture,
+        remark=args.remark,
     )
     print(f'{path} written; now run: make table')
 
