@@ -12,4 +12,10 @@ if __name__ == '__main__':
     try:
         main()
     except ChildFailedError as error:
-        sys.exit(max(failure.exitcode for failure in error.failures.values()) or 1)
+        code = max(failure.exitcode for failure in error.failures.values())
+        if code > 0:
+            sys.exit(code)
+        # Killed processes could not say it themselves.
+        for rank, failure in error.failures.items():
+            print(f'error: process {rank} was ended by {failure.signal_name()}', file=sys.stderr)
+        sys.exit(1)

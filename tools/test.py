@@ -1,12 +1,12 @@
 """Score a checkpoint on the test part of its data."""
 
 import argparse
-import sys
 
 from mmengine.config import DictAction
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.distributed import leave
 
 EPILOG = """examples:
   python tools/test.py configs/cpu/nuinsseg_vit-tiny.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main))
+    leave(run_cli(main))

@@ -1,12 +1,12 @@
 """Train a model from a config."""
 
 import argparse
-import sys
 
 from mmengine.config import DictAction
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli, seed
+from mmgfnuc.engine.distributed import leave
 
 EPILOG = """examples:
   python tools/train.py configs/cpu/nuinsseg_vit-tiny.py
@@ -47,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main))
+    leave(run_cli(main))

@@ -1,7 +1,9 @@
-"""Distributed set-up on hosts with and without GPUs."""
+"""Distributed set-up on hosts with and without GPUs, and the way out of it."""
 
 import atexit
 import os
+import sys
+from typing import NoReturn
 
 import torch
 from mmengine.config import Config
@@ -35,14 +37,23 @@ def prepare_distributed(cfg: Config) -> None:
         if cfg.launcher == 'slurm':
             _slurm_environment()
         distributed.init_process_group('gloo')
-        # A group whose threads still run when the interpreter ends may abort the process.
-        atexit.register(_leave_group)
     cfg.setdefault('model_wrapper_cfg', wrapper)
 
 
-def _leave_group() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code.
+
+    One of several processes skips the interpreter's own finalization. Threads of gloo and of autograd that still hold
+    tensors race with it, and PyTorch then now and then aborts a process whose work is done.
+
+    Source: github.com/pytorch/pytorch issue 190489, open with torch 2.12.
+    """
+    if not distributed.is_initialized():
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _slurm_environment() -> None:

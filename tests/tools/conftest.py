@@ -118,7 +118,7 @@ def process():
             text=True,
             timeout=300,
         )
-        assert done.returncode == code, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
         return done
 
     return run

@@ -68,6 +68,14 @@ def test_a_mistake_in_several_processes_is_told_once(process, tmp_path):
     assert not any('Traceback' in line for line in printed)
 
 
+@pytest.mark.slow
+def test_a_killed_process_is_named(process, tmp_path):
+    config = tmp_path / 'killed.py'
+    config.write_text("import os\nif os.environ['RANK'] == '1':\n    os.abort()\nimport time\ntime.sleep(60)\n")
+    done = process('dist_train.sh', config, 2, cwd=tmp_path, code=1)
+    assert 'error: process 1 was ended by SIGABRT' in done.stderr.splitlines()
+
+
 @pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
 @pytest.mark.parametrize('option', ['-h', '--help'])
 def test_every_script_explains_itself(process, tmp_path, name, option):
