@@ -8,7 +8,7 @@ from mmgfnuc.models.segmentors import GatedFusionSegmentor
 with read_base():
     from .._base_.datasets.nuinsseg import *
     from .._base_.foundation.vit_tiny import foundation
-    from .._base_.fusion.gfb_released import neck
+    from .._base_.fusion.released import neck
     from .._base_.schedules.adam_steps import *
     from .._base_.unets.unet import backbone, decode_head
 

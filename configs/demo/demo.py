@@ -7,7 +7,7 @@ from mmgfnuc.models.segmentors import GatedFusionSegmentor
 
 with read_base():
     from .._base_.datasets.synthetic import *
-    from .._base_.fusion.gfb_paper import neck
+    from .._base_.fusion.paper import neck
     from .._base_.schedules.adam_steps import *
     from .._base_.unets.eunet3plus import backbone, decode_head
 

@@ -6,7 +6,7 @@ from mmgfnuc.models.segmentors import GatedFusionSegmentor
 with read_base():
     from .._base_.datasets.nuinsseg import *
     from .._base_.foundation.sam_vit_b import foundation
-    from .._base_.fusion.gfb_paper import neck
+    from .._base_.fusion.paper import neck
     from .._base_.schedules.adam_50e import *
     from .._base_.unets.eunet3plus import backbone, decode_head
 

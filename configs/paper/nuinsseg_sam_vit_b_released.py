@@ -3,6 +3,6 @@ from mmengine.config import read_base
 
 with read_base():
     from .nuinsseg_sam_vit_b import *
-    from .._base_.fusion.gfb_released import neck
+    from .._base_.fusion.released import neck
 
 model.update(neck=neck)

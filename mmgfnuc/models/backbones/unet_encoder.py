@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers import DoubleConv, MaxBlurPool, Normalize
+from mmgfnuc.models.layers import DoubleConv, MaxBlurPool
 from mmgfnuc.registry import MODELS
+
+from .base import Backbone
 
 DOWNSAMPLINGS: dict[str, Callable[[], nn.Module]] = {
     # ceil_mode: any image size works without padding, level i has ceil(H / 2**i) rows.
@@ -17,7 +18,7 @@ DOWNSAMPLINGS: dict[str, Callable[[], nn.Module]] = {
 
 
 @MODELS.register_module()
-class UNetEncoder(BaseModule):
+class UNetEncoder(Backbone):
     """Image -> local pyramid: one stage of convolutions per entry of `widths`, halved in size in between.
 
     The defaults are the original U-Net's. `widths=(32, 64, 128, 256, 512), activation='glu',
@@ -49,25 +50,23 @@ class UNetEncoder(BaseModule):
         std: float | Sequence[float] = 0.5,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        strides = [2**level for level in range(len(widths))]
+        super().__init__(in_channels, widths, strides, mean, std, init_cfg=init_cfg)
         if downsampling not in DOWNSAMPLINGS:
             raise UserError(f"downsampling='{downsampling}' is unknown; choose one of {', '.join(DOWNSAMPLINGS)}")
         if len(widths) < 2:
             raise UserError(f'widths={tuple(widths)} has {len(widths)} level(s); a pyramid needs at least 2')
-        self.out_channels = tuple(widths)
-        self.out_strides = tuple(2**level for level in range(len(widths)))
-        self.normalize = Normalize(mean, std)
         channels = [in_channels, *widths]
         self.stages = nn.ModuleList(
             DoubleConv(channels[i], channels[i + 1], activation, convs_per_stage) for i in range(len(widths))
         )
         self.downsample = DOWNSAMPLINGS[downsampling]()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Encode images in [0, 1]."""
-        x = self.normalize(images)
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Encode normalised images."""
+        x = images
         pyramid = []
         for level, stage in enumerate(self.stages):
             x = stage(self.downsample(x) if level else x)
             pyramid.append(x)
-        return tuple(pyramid)
+        return pyramid

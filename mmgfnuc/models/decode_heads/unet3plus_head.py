@@ -119,15 +119,17 @@ class UNet3PlusHead(PyramidDecodeHead):
         nucleus = torch.arange(logits.shape[1], device=logits.device) > 0
         return logits.masked_fill(empty[:, None, None, None] & nucleus[:, None, None], SUPPRESSED_LOGIT)
 
-    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
-        """Loss of the output, plus that of the side outputs and of the guide where these are on."""
+    def outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the logits of the shallowest node, then those of the deeper ones under deep supervision."""
         decoded = self.decode(inputs)
-        losses = self.loss_by_feat(self.cls_seg(decoded[0]), batch_data_samples)
-        for level, classifier in enumerate(self.side_classifiers, start=1):
-            side = self.loss_by_feat(classifier(decoded[level]), batch_data_samples)
-            losses.update({f'aux_{level}.{key}': value for key, value in side.items()})
+        sides = zip(self.side_classifiers, decoded[1:], strict=False)
+        return [self.cls_seg(decoded[0]), *(classifier(node) for classifier, node in sides)]
+
+    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
+        """Loss of the outputs, plus that of the guide where it is on."""
+        losses = super().loss(inputs, batch_data_samples, train_cfg)
         if self.guide is not None:
             target = self._stack_batch_gt(batch_data_samples).flatten(1)
             some = ((target > 0) & (target != self.ignore_index)).any(1).long()
-            losses['loss_guide'] = F.cross_entropy(self.guide(decoded[-1]), some)
+            losses['loss_guide'] = F.cross_entropy(self.guide(inputs[-1]), some)
         return losses

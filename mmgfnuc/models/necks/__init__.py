@@ -1,5 +1,16 @@
+from .base import FusionBlock
 from .context_adapter import ContextAdapter
+from .context_fusion_block import ContextFusionBlock
 from .gated_fusion_block import GatedFusionBlock
 from .gated_fusion_neck import GatedFusionNeck
+from .simple_blocks import AddFusionBlock, ConcatFusionBlock
 
-__all__ = ['ContextAdapter', 'GatedFusionBlock', 'GatedFusionNeck']
+__all__ = [
+    'AddFusionBlock',
+    'ConcatFusionBlock',
+    'ContextAdapter',
+    'ContextFusionBlock',
+    'FusionBlock',
+    'GatedFusionBlock',
+    'GatedFusionNeck',
+]

@@ -9,17 +9,22 @@ from torch import Tensor, nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
+from .attention import TokenAttention
+from .base import FusionBlock
+
 
 class Preset(NamedTuple):
-    """Which gate and which attention wiring."""
+    """Which gate and which attention wiring; None leaves the part out."""
 
-    gate: str
-    wiring: str
+    gate: str | None
+    wiring: str | None
 
 
 PRESETS = {
     'paper': Preset(gate='glu', wiring='figure'),
     'released': Preset(gate='sigmoid', wiring='figure'),
+    'gate-only': Preset(gate='glu', wiring=None),
+    'attention-only': Preset(gate=None, wiring='figure'),
 }
 WIRINGS = ('figure', 'text')
 
@@ -53,43 +58,8 @@ class ChannelGate(nn.Module):
         return gate[:, :, None, None]
 
 
-class TokenAttention(nn.Module):
-    """Plain attention over the pixels of a map: no position encoding, residual, norm or feed-forward part.
-
-    `softmax(Q K^T / sqrt(C / num_heads)) V`, each of Q, K, V and the output with its own linear map.
-
-    Shape:
-        query, memory (B, C, H, W) -> (B, C, H, W)
-
-    Source: method.md section 3, step 4.
-    """
-
-    def __init__(self, channels: int, num_heads: int) -> None:
-        super().__init__()
-        if channels % num_heads:
-            raise UserError(f'num_heads={num_heads} does not divide the {channels} channels; take a divisor')
-        self.num_heads = num_heads
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
-        self.value = nn.Linear(channels, channels)
-        self.out = nn.Linear(channels, channels)
-
-    def _heads(self, tokens: Tensor) -> Tensor:
-        """(B, N, C) -> (B, heads, N, C / heads)."""
-        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-
-    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
-        """Attend from the pixels of `query` to those of `memory`."""
-        size = query.shape[-2:]
-        q, m = query.flatten(2).transpose(1, 2), memory.flatten(2).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(
-            self._heads(self.query(q)), self._heads(self.key(m)), self._heads(self.value(m))
-        )
-        return self.out(attended.transpose(1, 2).flatten(2)).transpose(1, 2).unflatten(2, size)
-
-
 @MODELS.register_module()
-class GatedFusionBlock(nn.Module):
+class GatedFusionBlock(FusionBlock):
     """Gate the local channels by what the foundation model sees, then attend over the gated map.
 
     1. `g` = ChannelGate(local, context), see there.
@@ -98,8 +68,9 @@ class GatedFusionBlock(nn.Module):
        wiring `text`: all three from `gated`.
     4. The result replaces `local`, after dropout.
 
-    Presets: `paper` (GLU gate, wiring `figure`) and `released` (sigmoid gate, wiring `figure`). The second released
-    configuration is `released` with wiring `text`.
+    Presets: `paper` (GLU gate, wiring `figure`) and `released` (sigmoid gate, wiring `figure`); the controls
+    `gate-only` (`paper` without step 3) and `attention-only` (`paper` without steps 1 and 2: no context enters). The
+    second released configuration is `released` with wiring `text`.
     `GatedFusionBlock(512, 256, preset='released')` has 1,112,624 parameters.
 
     Note that the context reaches the output only through channel gates made from spatial means.
@@ -107,12 +78,13 @@ class GatedFusionBlock(nn.Module):
     Args:
         in_channels: C, channels of the local map.
         context_channels: D, channels of the context map.
-        preset: `paper` or `released`.
+        preset: `paper`, `released`, `gate-only` or `attention-only`.
         wiring: `figure` or `text` instead of the preset's.
         attention: False stops after step 2, for shallow levels with too many tokens.
         reduction: of the gate's hidden layer.
         num_heads: attention heads.
         dropout: probability after the attention.
+        max_keys: above this many pixels the keys and values are pooled; None never.
 
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
@@ -130,6 +102,7 @@ class GatedFusionBlock(nn.Module):
         reduction: int = 16,
         num_heads: int = 1,
         dropout: float = 0.3,
+        max_keys: int | None = None,
     ) -> None:
         super().__init__()
         if preset not in PRESETS:
@@ -137,14 +110,34 @@ class GatedFusionBlock(nn.Module):
         if wiring not in (None, *WIRINGS):
             raise UserError(f"wiring='{wiring}' is unknown; choose one of {', '.join(WIRINGS)}")
         gate, preset_wiring = PRESETS[preset]
+        if wiring and preset_wiring is None:
+            raise UserError(f"wiring='{wiring}' has no meaning for preset='{preset}', which does not attend; drop it")
+        attention = attention and preset_wiring is not None
+        if gate is None and not attention:
+            raise UserError(f"preset='{preset}' without attention does nothing; fuse only levels that attend")
         self.wiring = wiring or preset_wiring
-        self.gate = ChannelGate(in_channels, context_channels, gate, reduction)
-        self.attention = TokenAttention(in_channels, num_heads) if attention else None
+        self.gate = ChannelGate(in_channels, context_channels, gate, reduction) if gate else None
+        self.attention = TokenAttention(in_channels, num_heads, max_keys) if attention else None
         self.dropout = nn.Dropout(dropout)
+
+    def _gated(self, local: Tensor, context: Tensor) -> Tensor:
+        return local if self.gate is None else self.gate(local, context) * local
 
     def forward(self, local: Tensor, context: Tensor) -> Tensor:
         """Fuse one level."""
-        fused = self.gate(local, context) * local
+        gated = self._gated(local, context)
         if self.attention is None:
-            return fused
-        return self.dropout(self.attention(fused, fused if self.wiring == 'text' else local))
+            return gated
+        memory = gated if self.wiring == 'text' else local
+        return self.dropout(self.attention(gated, memory, memory))
+
+    @torch.no_grad()
+    def explain(self, local: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """Return the gate values and the attention entropy, see FusionBlock."""
+        done = {}
+        if self.gate is not None:
+            done['gate'] = self.gate(local, context).flatten(1)
+        if self.attention is not None:
+            gated = self._gated(local, context)
+            done['attention_entropy'] = self.attention.entropy(gated, gated if self.wiring == 'text' else local)
+        return done

@@ -1,13 +1,16 @@
 """Fuses foundation features into a local pyramid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
+from .base import FusionBlock
 from .context_adapter import ContextAdapter
 
 
@@ -25,6 +28,22 @@ def resolve_levels(levels: Sequence[int] | str, depth: int, name: str) -> list[i
     return sorted({level % depth for level in levels})
 
 
+def no_context(feature: Tensor, training: bool) -> Tensor:
+    """Zeros in place of the feature."""
+    return torch.zeros_like(feature)
+
+
+def shuffled_tokens(feature: Tensor, training: bool) -> Tensor:
+    """The tokens of every image at permuted positions: drawn anew in training, always the same ones at prediction."""
+    generator = None if training else torch.Generator().manual_seed(0)
+    tokens = feature.flatten(2)
+    order = torch.randperm(tokens.shape[2], generator=generator).to(feature.device)
+    return tokens[:, :, order].unflatten(2, feature.shape[-2:])
+
+
+CONTROLS = {'zero': no_context, 'shuffled': shuffled_tokens}
+
+
 @MODELS.register_module()
 class GatedFusionNeck(BaseModule):
     """Local pyramid + context -> fused pyramid of the same shapes; other levels pass unchanged.
@@ -33,9 +52,13 @@ class GatedFusionNeck(BaseModule):
         in_channels: channels of each local level, shallow first; the segmentor gives them.
         context_channels: channels of each foundation feature; the segmentor gives them.
         levels: which levels are fused: indices (negative from the bottleneck) or `all`.
-        attention_levels: of those, the levels whose block attends, by default the deepest; the others are only gated,
-            since attention is quadratic in the pixels of a level.
+        attention_levels: of those, the levels whose block attends. By default the deepest, since attention is
+            quadratic in the pixels of a level, and all where the block's attention is linear in them.
+        max_keys: above this many tokens, the keys of attention are pooled, except at the deepest fused level.
         block: registry config of the fusion block.
+        control: `zero` replaces the context by zeros, `shuffled` permutes its tokens: what is left of a gain under
+            these does not come from the foundation encoder. (The third control, the context of another image, is a
+            matter of data: see the dataset's `partner_images`.)
 
     Shape:
         local level i (B, in_channels[i], H_i, W_i), context j (B, context_channels[j], h_j, w_j)
@@ -50,35 +73,68 @@ class GatedFusionNeck(BaseModule):
         context_channels: Sequence[int],
         levels: Sequence[int] | str = (-1,),
         attention_levels: Sequence[int] | str | None = None,
+        max_keys: int = 4096,
         block: dict = dict(type='mmgfnuc.GatedFusionBlock'),  # noqa: B006 - never mutated
+        control: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if control not in (None, *CONTROLS):
+            raise UserError(f"control='{control}' is unknown; choose one of {', '.join(CONTROLS)}, or None")
         depth = len(in_channels)
         fused = resolve_levels(levels, depth, 'levels')
-        attending = fused[-1:]
         if attention_levels is not None:
             attending = resolve_levels(attention_levels, depth, 'attention_levels')
+        else:
+            attending = fused if _is_linear(block) else fused[-1:]
         if not set(attending) <= set(fused):
             raise UserError(f'attention_levels={attending} must be among the fused levels={fused}')
         self.adapter = ContextAdapter()
-        context = sum(context_channels)
+        self.control = control
+        common = dict(context_channels=sum(context_channels))
         self.blocks = nn.ModuleDict(
             {
                 str(level): MODELS.build(
                     block,
-                    default_args=dict(
-                        in_channels=in_channels[level], context_channels=context, attention=level in attending
+                    default_args=common
+                    | dict(
+                        in_channels=in_channels[level],
+                        attention=level in attending,
+                        max_keys=None if level == fused[-1] else max_keys,
                     ),
                 )
                 for level in fused
             }
         )
 
+    def _controlled(self, context: Sequence[Tensor]) -> Sequence[Tensor]:
+        if self.control is None:
+            return context
+        return [CONTROLS[self.control](feature, self.training) for feature in context]
+
+    def _work(
+        self, local: Sequence[Tensor], context: Sequence[Tensor]
+    ) -> Iterator[tuple[int, FusionBlock, tuple[Tensor, Tensor]]]:
+        """Give every fused level, its block, and the block's two inputs."""
+        context = self._controlled(context)
+        for name, block in self.blocks.items():
+            level = int(name)
+            grid = local[level] if block.aligned else context[-1]
+            yield level, cast(FusionBlock, block), (local[level], self.adapter(context, tuple(grid.shape[-2:])))
+
     def forward(self, local: Sequence[Tensor], context: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Fuse the chosen levels."""
         fused = list(local)
-        for name, block in self.blocks.items():
-            level = int(name)
-            fused[level] = block(local[level], self.adapter(context, tuple(local[level].shape[-2:])))
+        for level, block, features in self._work(local, context):
+            fused[level] = block(*features)
         return tuple(fused)
+
+    @torch.no_grad()
+    def explain(self, local: Sequence[Tensor], context: Sequence[Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Return what the block of every fused level does to these features, see FusionBlock."""
+        return {level: block.explain(*features) for level, block, features in self._work(local, context)}
+
+
+def _is_linear(block: dict) -> bool:
+    part = MODELS.get(block['type']) if isinstance(block['type'], str) else block['type']
+    return getattr(part, 'linear_attention', False)

@@ -163,8 +163,8 @@ def test_gradients(preset, wiring):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'preset': 'swain'}, "preset='swain' is unknown; choose one of paper, released$"),
-        ({'preset': 'text'}, "preset='text' is unknown; choose one of paper, released$"),
+        ({'preset': 'swain'}, "preset='swain' is unknown; choose one of paper, released, gate-only, attention-only$"),
+        ({'preset': 'text'}, "preset='text' is unknown; choose one of paper, released, gate-only, attention-only$"),
         ({'wiring': 'released'}, "wiring='released' is unknown; choose one of figure, text$"),
         ({'wiring': ''}, "wiring='' is unknown; choose one of figure, text$"),
         ({'num_heads': 3}, 'num_heads=3 does not divide the 8 channels'),

@@ -1,0 +1,3 @@
+# Control: no foundation encoder.
+foundation = None
+neck = None

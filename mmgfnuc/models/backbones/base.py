@@ -1,0 +1,74 @@
+"""The contract of every backbone."""
+
+import math
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers import Normalize, pad_to_multiple
+
+
+class Backbone(BaseModule, metaclass=ABCMeta):
+    """Image -> local pyramid, shallow first. Subclasses build their network and implement `encode`.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of each level, shallow first.
+        out_strides: image pixels per pixel of each level.
+        mean: subtracted from the image in [0, 1], one number or one per channel.
+        std: divides the image after `mean` is subtracted.
+        multiple: `encode` gets images whose sides are multiples of this (pixels), padded to the right and below.
+
+    Shape:
+        (B, in_channels, H, W) -> level i: (B, out_channels[i], ceil(H / out_strides[i]), ceil(W / out_strides[i]))
+
+    Raises:
+        UserError: the image has another number of channels, or is smaller than the deepest stride.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: Sequence[int],
+        out_strides: Sequence[int],
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        multiple: int = 1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_channels = in_channels
+        self.out_channels = tuple(out_channels)
+        self.out_strides = tuple(out_strides)
+        self.multiple = multiple
+        self.normalize = Normalize(mean, std)
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Sequence[Tensor]:
+        """Encode normalised, padded images; levels may cover more than the image, to the right and below."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Encode images in [0, 1]."""
+        self._check(images)
+        levels = self.encode(pad_to_multiple(self.normalize(images), self.multiple))
+        height, width = images.shape[-2:]
+        return tuple(
+            level[..., : math.ceil(height / stride), : math.ceil(width / stride)]
+            for level, stride in zip(levels, self.out_strides, strict=True)
+        )
+
+    def _check(self, images: Tensor) -> None:
+        channels, height, width = images.shape[1:]
+        if channels != self.in_channels:
+            raise UserError(
+                f'images have {channels} channels, {type(self).__name__} takes {self.in_channels}; '
+                f'give such images or set in_channels={channels}'
+            )
+        if min(height, width) < self.out_strides[-1]:
+            raise UserError(
+                f'images of {height}x{width} pixels are too small for {len(self.out_strides)} levels: each side must '
+                f'have at least {self.out_strides[-1]} pixels, the deepest stride; give larger images or fewer levels'
+            )

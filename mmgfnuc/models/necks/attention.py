@@ -1,0 +1,80 @@
+"""Attention from the pixels of a level."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgfnuc.errors import UserError
+
+# Queries whose attention weights are held at once when their entropy is computed.
+QUERIES_AT_ONCE = 1024
+
+
+def pool_to(x: Tensor, max_pixels: int | None) -> Tensor:
+    """Average-pool a map by the smallest whole factor that leaves at most `max_pixels` pixels; None leaves it.
+
+    Shape:
+        (B, C, H, W) -> (B, C, h, w), h * w <= max_pixels
+    """
+    height, width = x.shape[-2:]
+    factor = 1
+    while max_pixels is not None and math.ceil(height / factor) * math.ceil(width / factor) > max_pixels:
+        factor += 1
+    return x if factor == 1 else F.avg_pool2d(x, factor, ceil_mode=True, count_include_pad=False)
+
+
+class TokenAttention(nn.Module):
+    """Plain attention from the pixels of one map to those of another: no residual, norm or feed-forward part.
+
+    `softmax(Q K^T / sqrt(C / num_heads)) V`, each of Q, K, V and the output with its own linear map. Memory is linear
+    in the number of pixels (`scaled_dot_product_attention`), time is queries times keys; above `max_keys` the map of
+    the keys is average-pooled first.
+
+    Shape:
+        query (B, C, H, W), key and value (B, C, h, w) -> (B, C, H, W)
+
+    Source: method.md section 3, step 4; the pooling of keys: Wang et al. 2021, "Pyramid Vision Transformer",
+    section 3.3, there learned.
+    """
+
+    def __init__(self, channels: int, num_heads: int, max_keys: int | None = None) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise UserError(f'num_heads={num_heads} does not divide the {channels} channels; take a divisor')
+        if max_keys is not None and max_keys < 1:
+            raise UserError(f'max_keys={max_keys} leaves no key; give 1 or more, or None for no limit')
+        self.num_heads = num_heads
+        self.max_keys = max_keys
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.out = nn.Linear(channels, channels)
+
+    def _heads(self, x: Tensor, project: nn.Linear) -> Tensor:
+        """(B, C, H, W) -> (B, heads, H * W, C / heads)."""
+        return project(x.flatten(2).transpose(1, 2)).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend."""
+        key, value = pool_to(key, self.max_keys), pool_to(value, self.max_keys)
+        attended = F.scaled_dot_product_attention(
+            self._heads(query, self.query), self._heads(key, self.key), self._heads(value, self.value)
+        )
+        return self.out(attended.transpose(1, 2).flatten(2)).transpose(1, 2).unflatten(2, query.shape[-2:])
+
+    @torch.no_grad()
+    def entropy(self, query: Tensor, key: Tensor) -> Tensor:
+        """Entropy of the attention weights of every query, in nats.
+
+        Shape:
+            query (B, C, H, W), key (B, C, h, w) -> (B, num_heads, H, W)
+        """
+        q = self._heads(query, self.query)
+        k = self._heads(pool_to(key, self.max_keys), self.key)
+        parts = [
+            torch.distributions.Categorical(logits=part @ k.mT / math.sqrt(q.shape[-1])).entropy()
+            for part in q.split(QUERIES_AT_ONCE, dim=2)
+        ]
+        return torch.cat(parts, dim=2).unflatten(2, query.shape[-2:])

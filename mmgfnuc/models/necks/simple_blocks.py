@@ -1,0 +1,52 @@
+"""Fusion without gate and attention: the controls `concat` and `add`."""
+
+import torch
+from torch import Tensor, nn
+
+from mmgfnuc.models.layers import ConvNormAct
+from mmgfnuc.registry import MODELS
+
+from .base import FusionBlock
+
+
+@MODELS.register_module()
+class ConcatFusionBlock(FusionBlock):
+    """Project the context to the channels of the level, concatenate, 3x3 convolution.
+
+    Shape:
+        local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
+
+    Source: code: own; method.md section 3, controls.
+    """
+
+    def __init__(
+        self, in_channels: int, context_channels: int, attention: bool = False, max_keys: int | None = None
+    ) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(context_channels, in_channels, 1)
+        self.convolve = ConvNormAct(2 * in_channels, in_channels)
+
+    def forward(self, local: Tensor, context: Tensor) -> Tensor:
+        """Fuse one level."""
+        return self.convolve(torch.cat([local, self.project(context)], dim=1))
+
+
+@MODELS.register_module()
+class AddFusionBlock(FusionBlock):
+    """Project the context to the channels of the level and add it.
+
+    Shape:
+        local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
+
+    Source: code: own; method.md section 3, controls.
+    """
+
+    def __init__(
+        self, in_channels: int, context_channels: int, attention: bool = False, max_keys: int | None = None
+    ) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(context_channels, in_channels, 1)
+
+    def forward(self, local: Tensor, context: Tensor) -> Tensor:
+        """Fuse one level."""
+        return local + self.project(context)
