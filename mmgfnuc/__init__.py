@@ -1,10 +1,24 @@
 """Modular nuclei segmentation: U-Net variants x foundation encoders x fusion blocks, as MMEngine components."""
 
 import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmgfnuc.models.create import create_model, list_fusions, list_unets
 
 __version__ = '0.1.0'
+__all__ = ['create_model', 'list_fusions', 'list_unets']
 
 # Both are raised while OpenMMLab packages are imported or built, and neither is about anything used here:
 # no compiled mmcv op is needed, and two softmax channels (background, nucleus) are this project's contract.
 warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 warnings.filterwarnings('ignore', message='For binary segmentation, we suggest using')
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, because it imports PyTorch and MMSegmentation, which a look at the version does not need.
+    if name in __all__:
+        from mmgfnuc.models import create
+
+        return getattr(create, name)
+    raise AttributeError(f"module 'mmgfnuc' has no attribute '{name}'")

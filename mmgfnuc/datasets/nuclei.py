@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmgfnuc.errors import UserError
@@ -25,6 +27,32 @@ from .canonical import (
 )
 
 SPLIT_HINT = 'split again: python tools/datasets/prepare.py nuinsseg --source DIR --val-groups ORGAN ... --out '
+
+
+def derangement(length: int) -> list[int]:
+    """Give every index another one as its partner, each once, always the same.
+
+    Raises:
+        UserError: There are fewer than two images.
+
+    Source: Sattolo 1986, "An algorithm to generate a random cyclic permutation".
+    """
+    if length < 2:
+        raise UserError(f'partner_images=True: {length} image has no partner; give at least 2')
+    rng = np.random.default_rng(0)
+    partners = list(range(length))
+    for last in range(length - 1, 0, -1):
+        other = int(rng.integers(last))
+        partners[last], partners[other] = partners[other], partners[last]
+    return partners
+
+
+def _fit(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut, or continue by its mirror image, (C, h, w) -> (C, *size)."""
+    for axis, (own, wanted) in enumerate(zip(image.shape[1:], size, strict=True), start=1):
+        steps = np.arange(wanted) % (2 * own)
+        image = image.index_select(axis, torch.from_numpy(np.minimum(steps, 2 * own - 1 - steps)))
+    return image
 
 
 @DATASETS.register_module()
@@ -55,6 +83,9 @@ class NucleiDataset(Dataset):
         part: Part of the split, such as 'train' or 'val'; not looked at when `split` is None.
         pipeline: Transforms, or their configs, applied in order.
         seed: First of the three numbers that seed `rng`.
+        partner_images: Append to the channels of `inputs` those of another image, its partner: a control for fusion,
+            see GatedFusionSegmentor's `partner_context`. Partners are a fixed derangement of the set: every image is
+            the partner of one other, in every epoch and run. A partner of another size is cut and mirrored to fit.
 
     Raises:
         UserError: The folder, the split or the part does not exist or is empty, the split names an unknown image, or
@@ -70,6 +101,7 @@ class NucleiDataset(Dataset):
         part: str = 'train',
         pipeline: Sequence[dict | Callable[[dict], dict]] = (),
         seed: int = 0,
+        partner_images: bool = False,
     ) -> None:
         if seed < 0:
             raise UserError(f'seed={seed}: a seed is 0 or larger')
@@ -80,6 +112,7 @@ class NucleiDataset(Dataset):
         self.ids = self._read_ids(split, part)
         self._images = self._select(meta['images'])
         self._name = meta['name']
+        self._partners = derangement(len(self.ids)) if partner_images else None
 
     def _read_meta(self) -> dict[str, Any]:
         meta = read_meta(self.data_root)
@@ -136,6 +169,13 @@ class NucleiDataset(Dataset):
         """Read the sample `index` or (epoch, index), a bare index being epoch 0, and run the pipeline over it."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         index = range(len(self))[index]
+        results = self._sample(epoch, index)
+        if self._partners is not None:
+            partner = self._sample(epoch, self._partners[index])['inputs']
+            results['inputs'] = torch.cat([results['inputs'], _fit(partner, results['inputs'].shape[-2:])])
+        return results
+
+    def _sample(self, epoch: int, index: int) -> dict[str, Any]:
         results = self._read(self.ids[index])
         results['rng'] = np.random.default_rng([self.seed, epoch, index])
         for step in self.pipeline:

@@ -113,6 +113,11 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode images in [0, 1]."""
+        if images.shape[1] != 3:
+            raise UserError(
+                f'{type(self).__name__} takes RGB images, 3 channels, not {images.shape[1]}; '
+                'give such images, or leave the foundation encoder out'
+            )
         rows, columns = self.grid_size(*images.shape[-2:])
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != 'frozen'):
             if self.input_size is not None:

@@ -26,6 +26,7 @@ class TimmViTEncoder(FoundationEncoder):
         model_name: timm's name, such as `vit_tiny_patch16_224`.
         weights: a path, a name in `$MMGFNUC_WEIGHTS` (timm's key names), or `random`.
         out_layers: indices of the blocks whose output is used, negative from the last. The final norm is applied.
+        arch: timm's keyword arguments for another size of the architecture, such as `depth` and `embed_dim`.
         tune: `frozen` or `full`.
         input_size: None takes images as given; a number scales their longer side to it first (pixels).
 
@@ -40,10 +41,11 @@ class TimmViTEncoder(FoundationEncoder):
         model_name: str,
         weights: str,
         out_layers: Sequence[int] = (-1,),
+        arch: dict | None = None,
         tune: str = 'frozen',
         input_size: int | None = None,
     ) -> None:
-        vit = _create(model_name)
+        vit = _create(model_name, arch or {})
         entry = vit.pretrained_cfg
         super().__init__(weights, tune, input_size, vit.patch_embed.feat_ratio(), entry['mean'], entry['std'])
         depth = len(vit.blocks)
@@ -78,13 +80,13 @@ class TimmViTEncoder(FoundationEncoder):
         )
 
 
-def _create(model_name: str) -> timm.models.VisionTransformer | timm.models.Eva:
+def _create(model_name: str, arch: dict) -> timm.models.VisionTransformer | timm.models.Eva:
     if not timm.is_model(model_name):
         near = difflib.get_close_matches(model_name, timm.list_models())
         hint = f'; near: {", ".join(near)}' if near else ''
         raise UserError(f"timm has no model '{model_name}' (model.foundation.model_name){hint}")
     try:
-        vit = timm.create_model(model_name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        vit = timm.create_model(model_name, pretrained=False, num_classes=0, dynamic_img_size=True, **arch)
     except TypeError:
         vit = None
     # Most other architectures refuse `dynamic_img_size`, but Swin takes it.

@@ -28,6 +28,9 @@ class GatedFusionSegmentor(BaseSegmentor):
         foundation: registry config of the foundation encoder; None for the arm without fusion.
         neck: registry config of the fusion neck; given if and only if `foundation` is.
         data_preprocessor: registry config.
+        partner_context: images come as (B, 6, H, W), as from a dataset with `partner_images`: the backbone sees the
+            first three channels, the foundation encoder the last three, which are another image. A control: what is
+            left of a gain then does not come from what the foundation encoder sees in the image.
         test_cfg: how images are predicted. `scale`: the resolution that the model was trained at, over that of the
             images (default 1; see the transform Rescale). `tile`: larger images (after scaling) are predicted in tiles
             of this side, the size that the model was trained on; without it they are taken whole. `overlap` of the
@@ -44,6 +47,7 @@ class GatedFusionSegmentor(BaseSegmentor):
         foundation: dict | None = None,
         neck: dict | None = None,
         data_preprocessor: dict | None = None,
+        partner_context: bool = False,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -51,6 +55,9 @@ class GatedFusionSegmentor(BaseSegmentor):
         if (foundation is None) != (neck is None):
             given, missing = ('neck', 'foundation') if foundation is None else ('foundation', 'neck')
             raise UserError(f'model has a {given} but no {missing}; give both for fusion, or neither')
+        if partner_context and foundation is None:
+            raise UserError('partner_context=True needs a foundation encoder, which would see the partner; give one')
+        self.partner_context = partner_context
         self.backbone = MODELS.build(backbone)
         local = self.backbone.out_channels
         self.foundation = self.neck = None
@@ -66,10 +73,20 @@ class GatedFusionSegmentor(BaseSegmentor):
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the fused pyramid of images in [0, 1]."""
-        local = self.backbone(inputs)
+        images, context_images = self._split(inputs) if self.partner_context else (inputs, inputs)
+        local = self.backbone(images)
         if self.neck is None or self.foundation is None:
             return local
-        return self.neck(local, self.foundation(inputs))
+        return self.neck(local, self.foundation(context_images))
+
+    @staticmethod
+    def _split(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        if inputs.shape[1] != 6:
+            raise UserError(
+                f'partner_context=True takes 6 channels, an image and its partner, not {inputs.shape[1]}; '
+                'set partner_images=True in the dataset'
+            )
+        return inputs[:, :3], inputs[:, 3:]
 
     def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Return logits at image size."""

@@ -1,0 +1,115 @@
+"""The one-line API over the presets of `configs/_base_`."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+import mmgfnuc.models
+from mmgfnuc.errors import UserError
+from mmgfnuc.registry import MODELS
+
+
+def _presets(kind: str) -> dict[str, Path]:
+    """Name -> file of the presets of one kind, in a clone as in an installed wheel."""
+    package = Path(mmgfnuc.__file__).parent
+    shipped = package / '.mim' / 'configs'
+    configs = shipped if shipped.is_dir() else package.parent / 'configs'
+    files = sorted((configs / '_base_' / kind).glob('*.py'))
+    return {file.stem.replace('plus', '+').replace('_', '-'): file for file in files}
+
+
+def list_unets() -> list[str]:
+    """Names that `create_model(unet=...)` takes."""
+    return list(_presets('unets'))
+
+
+def list_fusions() -> list[str]:
+    """Names that `create_model(fusion=...)` takes."""
+    return list(_presets('fusion'))
+
+
+def _find(kind: str, argument: str, name: str) -> dict[str, Any]:
+    presets = _presets(kind)
+    key = name.lower().replace('_', '-').replace('plus', '+')
+    if key not in presets:
+        near = difflib.get_close_matches(key, presets, cutoff=0.5)
+        hint = f'did you mean {" or ".join(near)}?' if near else f'choose one of {", ".join(presets)}'
+        raise UserError(f"{argument}='{name}' is unknown; {hint}")
+    return Config.fromfile(presets[key]).to_dict()
+
+
+def create_model(
+    unet: str = 'unet',
+    foundation: str | Mapping[str, Any] | None = None,
+    fusion: str = 'none',
+    num_classes: int = 2,
+    in_channels: int = 3,
+    weights: str | None = None,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> nn.Module:
+    """Build a segmentation model from presets: a U-Net, and a foundation encoder that a fusion block merges into it.
+
+    >>> model = create_model('unet', parts={'backbone': {'widths': (8, 16, 32)}})
+    >>> model(torch.rand(1, 3, 100, 140)).shape
+    torch.Size([1, 2, 100, 140])
+
+    The presets are the files of `configs/_base_/`, the same that configs are made of.
+
+    Args:
+        unet: one of `list_unets()`.
+        foundation: a file name of `configs/_base_/foundation/`, such as `sam-vit-b`, or the registry config of any
+            encoder; None for a U-Net alone.
+        fusion: one of `list_fusions()`. Under `shuffled-context-image` the model takes (B, 6, H, W): each image, then
+            the one whose context it gets.
+        num_classes: softmax channels: background, nucleus (or more nucleus types).
+        in_channels: channels of the images; 3 where there is a foundation encoder.
+        weights: of the foundation encoder, instead of those of its preset: a path, a name in `$MMGFNUC_WEIGHTS`, or
+            `random`.
+        parts: settings laid over those of the presets, for `backbone`, `decode_head`, `foundation` and `neck`, such as
+            `{'neck': {'levels': 'all', 'block': {'num_heads': 8}}}`.
+
+    Shape:
+        the model: (B, in_channels, H, W) in [0, 1] -> logits (B, num_classes, H, W)
+
+    Raises:
+        UserError: a name is unknown, or the arguments do not fit together.
+    """
+    settings = _find('unets', 'unet', unet)
+    fused = _find('fusion', 'fusion', fusion)
+    if (foundation is None) != (fused['neck'] is None):
+        given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
+        raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
+    settings |= fused
+    if foundation is not None:
+        found = (
+            _find('foundation', 'foundation', foundation)
+            if isinstance(foundation, str)
+            else dict(foundation=foundation)
+        )
+        settings['foundation'] = dict(found['foundation']) | ({} if weights is None else {'weights': weights})
+    elif weights is not None:
+        raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
+    settings['backbone']['in_channels'] = in_channels
+    settings['decode_head']['num_classes'] = num_classes
+    for part, changes in (parts or {}).items():
+        if not isinstance(settings.get(part), dict):
+            raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
+        settings[part] = _laid_over(settings[part], changes)
+    return MODELS.build(dict(type='mmgfnuc.GatedFusionSegmentor', **settings))
+
+
+def _laid_over(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change some settings, and those within them."""
+    merged = dict(settings)
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _laid_over(merged[key], value) if nested else value
+    return merged
+
+
+def _parts(settings: dict[str, Any]) -> list[str]:
+    return [name for name, value in settings.items() if isinstance(value, dict)]

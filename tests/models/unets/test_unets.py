@@ -1,0 +1,46 @@
+"""Every U-Net of the zoo, alone and crossed with foundation encoders and fusions."""
+
+import pytest
+import torch
+
+import mmgfnuc
+
+from .battery import UNetBattery, assert_trained, build
+from .small import SMALL
+
+UNETS = sorted(SMALL)
+
+
+def test_every_unet_is_tested():
+    assert mmgfnuc.list_unets() == UNETS
+
+
+class TestEveryUNet(UNetBattery):
+    @pytest.fixture(params=UNETS)
+    def unet(self, request):
+        return request.param
+
+
+TINY_VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
+FOUNDATIONS = {
+    'sam': {'type': 'mmgfnuc.SAMEncoder', 'arch': TINY_VIT | {'global_attn_indexes': (1,)}, 'input_size': None},
+    # Patches of 14 pixels, register tokens, layer scale.
+    'dinov2': {'model_name': 'vit_small_patch14_reg4_dinov2', 'arch': TINY_VIT, 'out_layers': (0, 1)},
+    # Patches of 32 pixels, a norm before the first block.
+    'clip': {'model_name': 'vit_base_patch32_clip_224', 'arch': TINY_VIT},
+}
+FUSIONS = ('paper', 'released', 'context', 'concat', 'shuffled-context-spatial')
+
+
+@pytest.mark.parametrize('fusion', FUSIONS)
+@pytest.mark.parametrize('foundation', sorted(FOUNDATIONS))
+@pytest.mark.parametrize('unet', UNETS)
+def test_matrix(unet, foundation, fusion):
+    """Forward, backward and gradients of every U-Net x foundation encoder x fusion."""
+    encoder = {'type': 'mmgfnuc.TimmViTEncoder', 'weights': 'random'} | FOUNDATIONS[foundation]
+    # Of the few hidden units that a narrow gate has, all may be switched off by the ReLU.
+    parts = {} if fusion == 'concat' else {'neck': {'block': {'reduction': 1}}}
+    model = build(unet, parts, foundation=encoder, fusion=fusion)
+    assert_trained(model, torch.rand(2, 3, 64, 64))
+    with torch.no_grad():
+        assert model.eval()(torch.rand(1, 3, 70, 90)).shape == (1, 2, 70, 90)
