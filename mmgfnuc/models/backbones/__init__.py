@@ -1,3 +1,17 @@
+from .base import Backbone
+from .residual_unet_encoder import ResidualUNetEncoder
+from .swin_unet_encoder import SwinUNetEncoder
+from .transunet_encoder import TransUNetEncoder
+from .u2net_encoder import U2NetEncoder
 from .unet_encoder import UNetEncoder
+from .unext_encoder import UNeXtEncoder
 
-__all__ = ['UNetEncoder']
+__all__ = [
+    'Backbone',
+    'ResidualUNetEncoder',
+    'SwinUNetEncoder',
+    'TransUNetEncoder',
+    'U2NetEncoder',
+    'UNeXtEncoder',
+    'UNetEncoder',
+]

@@ -1,4 +1,25 @@
+from .attention_unet_head import AttentionUNetHead
+from .base import PyramidDecodeHead
+from .ddunet_head import DDUNetHead
+from .swin_unet_head import SwinUNetHead
+from .transunet_head import TransUNetHead
+from .u2net_head import U2NetHead
+from .uctransnet_head import UCTransNetHead
 from .unet3plus_head import UNet3PlusHead
 from .unet_head import UNetHead
+from .unetplusplus_head import UNetPlusPlusHead
+from .unext_head import UNeXtHead
 
-__all__ = ['UNet3PlusHead', 'UNetHead']
+__all__ = [
+    'AttentionUNetHead',
+    'DDUNetHead',
+    'PyramidDecodeHead',
+    'SwinUNetHead',
+    'TransUNetHead',
+    'U2NetHead',
+    'UCTransNetHead',
+    'UNeXtHead',
+    'UNet3PlusHead',
+    'UNetHead',
+    'UNetPlusPlusHead',
+]

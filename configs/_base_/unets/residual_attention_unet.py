@@ -1,0 +1,6 @@
+# The residual U-Net (Zhang, Liu, Wang 2018) with the attention gates of Attention U-Net (Oktay et al. 2018).
+from mmgfnuc.models.backbones import ResidualUNetEncoder
+from mmgfnuc.models.decode_heads import AttentionUNetHead
+
+backbone = dict(type=ResidualUNetEncoder)
+decode_head = dict(type=AttentionUNetHead, residual=True)

@@ -1,0 +1,6 @@
+# UCTransNet (Wang et al. 2022): a U-Net whose skips pass a channel transformer and gates.
+from mmgfnuc.models.backbones import UNetEncoder
+from mmgfnuc.models.decode_heads import UCTransNetHead
+
+backbone = dict(type=UNetEncoder, widths=(64, 128, 256, 512, 512))
+decode_head = dict(type=UCTransNetHead)

@@ -1,0 +1,6 @@
+# UNeXt (Valanarasu and Patel 2022): three convolution stages, two tokenized-MLP stages, a light decoder.
+from mmgfnuc.models.backbones import UNeXtEncoder
+from mmgfnuc.models.decode_heads import UNeXtHead
+
+backbone = dict(type=UNeXtEncoder)
+decode_head = dict(type=UNeXtHead)

@@ -1,0 +1,43 @@
+"""What every wrapper of a timm model needs: its name checked, its weight file found and loaded."""
+
+import difflib
+from pathlib import Path
+
+import timm
+from torch import nn
+
+from mmgfnuc.errors import UserError
+
+from .weights import load_exactly, read_state_dict
+
+
+def check_timm_name(model_name: str, config_key: str) -> None:
+    """Raise a UserError with near names unless timm has the model and its pretrained tag, if one is given."""
+    architecture, _, tag = model_name.partition('.')
+    known = timm.is_model(architecture)
+    if known and (not tag or model_name in timm.list_models(f'{architecture}.*', pretrained=True)):
+        return
+    names = timm.list_models(f'{architecture}.*', pretrained=True) if known else timm.list_models()
+    near = difflib.get_close_matches(model_name, names)
+    hint = f'; near: {", ".join(near)}' if near else ''
+    raise UserError(f"timm has no model '{model_name}' ({config_key}){hint}")
+
+
+def timm_weights_page(model: nn.Module) -> str:
+    """Address of timm's entry, where its weights are offered."""
+    entry = model.pretrained_cfg
+    repository = entry.get('hf_hub_id') or f'timm/{entry["architecture"]}'
+    return f'https://huggingface.co/{repository.rstrip("/")}'
+
+
+def load_timm_weights(model: nn.Module, path: Path, config_key: str) -> None:
+    """Load a state dict with timm's key names into a model without classifier; the file's classifier is left out.
+
+    Raises:
+        UserError: the file is not readable, or anything else in it does not fit.
+    """
+    classifiers = model.pretrained_cfg['classifier'] or ()
+    names = (classifiers,) if isinstance(classifiers, str) else classifiers
+    prefixes = tuple(f'{name}.' for name in names)
+    state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(prefixes)}
+    load_exactly(model, state, path, config_key)

@@ -1,0 +1,78 @@
+"""Finding, reading and loading weight files. Nothing is ever fetched or guessed."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mmgfnuc.errors import UserError
+
+from .state_dict import describe_mismatch
+
+WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
+SUFFIXES = ('', '.safetensors', '.pth')
+
+
+def find_weights(weights: str, official: str, config_key: str, untrained: str | None) -> Path:
+    """Resolve a path, or a name in the folder `$MMGFNUC_WEIGHTS` (its suffix may be left out).
+
+    Args:
+        weights: what the config says.
+        official: where the publisher offers the file; only told, never fetched.
+        config_key: where the config says it.
+        untrained: what the config says for an encoder without weights.
+
+    Raises:
+        UserError: no such file.
+    """
+    folder = os.environ.get(WEIGHTS_ENV)
+    candidates = [Path(weights).expanduser()]
+    if folder:
+        candidates += [Path(folder) / (weights + suffix) for suffix in SUFFIXES]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = f'nor in ${WEIGHTS_ENV} ({folder})' if folder else f'and ${WEIGHTS_ENV} is not set'
+    raise UserError(
+        f"weight file '{weights}' ({config_key}) is not there {looked}; download it from {official} and give its path, "
+        f'or set {config_key}={untrained!r} for an untrained encoder'
+    )
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors or PyTorch file; pickled objects other than tensors are refused.
+
+    Raises:
+        UserError: the file is not a readable state dict.
+    """
+    try:
+        if path.suffix == '.safetensors':
+            return load_file(path)
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # safetensors, zipfile and pickle each raise their own types
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f'{path} is not a readable weight file ({reason}); download it again') from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} is not a plain state dict of tensors; give the publisher's original file")
+    return state
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path, config_key: str) -> None:
+    """Load a state dict in which every key and shape must match.
+
+    Raises:
+        UserError: names the first keys that are missing, unexpected or of another shape.
+    """
+    mismatch = describe_mismatch(module.state_dict(), state)
+    if mismatch:
+        raise UserError(f'{path} does not fit the encoder ({config_key}): it {mismatch}')
+    module.load_state_dict(state)
+
+
+def file_digest(path: Path) -> Tensor:
+    """SHA-256 of a file as 32 bytes in a uint8 tensor."""
+    with path.open('rb') as file:
+        return torch.frombuffer(bytearray(hashlib.file_digest(file, 'sha256').digest()), dtype=torch.uint8)
