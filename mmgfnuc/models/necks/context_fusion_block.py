@@ -100,19 +100,18 @@ class ContextFusionBlock(FusionBlock):
         super().__init__()
         if not attention:
             raise UserError('ContextFusionBlock is nothing without attention; leave attention_levels out')
-        self.max_keys = max_keys
         self.gate = ChannelGate(in_channels, context_channels, 'glu', reduction)
         self.project = nn.Conv2d(context_channels, in_channels, 1)
         self.norm_local = ChannelNorm(in_channels)
         self.norm_tokens = ChannelNorm(in_channels)
-        self.attention = TokenAttention(in_channels, num_heads)
+        self.attention = TokenAttention(in_channels, num_heads, max_keys)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.attention.out.weight)
         nn.init.zeros_(self.attention.out.bias)
 
     def _tokens(self, context: Tensor) -> Tensor:
         # Pooled before the position is added: the mean of several codes is the code of no place.
-        return self.norm_tokens(self.project(pool_to(context, self.max_keys)))
+        return self.norm_tokens(self.project(pool_to(context, self.attention.max_keys)))
 
     def _query_and_key(self, local: Tensor, context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         gated = self.gate(local, context) * local

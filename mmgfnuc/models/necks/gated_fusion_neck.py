@@ -28,17 +28,24 @@ def resolve_levels(levels: Sequence[int] | str, depth: int, name: str) -> list[i
     return sorted({level % depth for level in levels})
 
 
-def no_context(feature: Tensor, training: bool) -> Tensor:
-    """Zeros in place of the feature."""
-    return torch.zeros_like(feature)
+def no_context(context: Sequence[Tensor], training: bool) -> list[Tensor]:
+    """Zeros in place of the features."""
+    return [torch.zeros_like(feature) for feature in context]
 
 
-def shuffled_tokens(feature: Tensor, training: bool) -> Tensor:
-    """The tokens of every image at permuted positions: drawn anew in training, always the same ones at prediction."""
-    generator = None if training else torch.Generator().manual_seed(0)
+def shuffled_tokens(context: Sequence[Tensor], training: bool) -> list[Tensor]:
+    """The tokens of every image at permuted positions: drawn anew in training, always the same ones at prediction.
+
+    Features of one grid get one order: what several layers say of a place stays together.
+    """
+    seed = int(torch.randint(2**31, (), device='cpu')) if training else 0
+    return [_permuted(feature, seed) for feature in context]
+
+
+def _permuted(feature: Tensor, seed: int) -> Tensor:
     tokens = feature.flatten(2)
-    order = torch.randperm(tokens.shape[2], generator=generator).to(feature.device)
-    return tokens[:, :, order].unflatten(2, feature.shape[-2:])
+    order = torch.randperm(tokens.shape[2], generator=torch.Generator().manual_seed(seed), device='cpu')
+    return tokens[:, :, order.to(feature.device)].unflatten(2, feature.shape[-2:])
 
 
 CONTROLS = {'zero': no_context, 'shuffled': shuffled_tokens}
@@ -108,9 +115,7 @@ class GatedFusionNeck(BaseModule):
         )
 
     def _controlled(self, context: Sequence[Tensor]) -> Sequence[Tensor]:
-        if self.control is None:
-            return context
-        return [CONTROLS[self.control](feature, self.training) for feature in context]
+        return context if self.control is None else CONTROLS[self.control](context, self.training)
 
     def _work(
         self, local: Sequence[Tensor], context: Sequence[Tensor]

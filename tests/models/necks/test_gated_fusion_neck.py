@@ -2,10 +2,24 @@ import pytest
 import torch
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.necks import GatedFusionNeck
+from mmgfnuc.models.necks import ContextAdapter, GatedFusionNeck
+
+from ..tiny import fill_with_noise
 
 CHANNELS = (4, 8, 16)
 SIZES = ((12, 20), (6, 10), (3, 5))
+# Of the few hidden units that a narrow gate has, all may be switched off by the ReLU.
+GATED = {'type': 'mmgfnuc.GatedFusionBlock', 'reduction': 1}
+CONTEXT = {'type': 'mmgfnuc.ContextFusionBlock', 'reduction': 1}
+BLOCKS = {
+    'paper': GATED,
+    'released': GATED | {'preset': 'released'},
+    'gate-only': GATED | {'preset': 'gate-only'},
+    'context': CONTEXT,
+    'concat': {'type': 'mmgfnuc.ConcatFusionBlock'},
+    'add': {'type': 'mmgfnuc.AddFusionBlock'},
+}
+each_block = pytest.mark.parametrize('block', BLOCKS.values(), ids=BLOCKS)
 
 
 @pytest.fixture
@@ -74,6 +88,173 @@ def test_block_settings_reach_every_block():
     assert [(block.wiring, block.dropout.p) for block in neck.blocks.values()] == [('text', 0.1)] * 3
 
 
+@each_block
+def test_every_block_fuses_every_level_with_several_features(pyramid, block):
+    neck = fill_with_noise(GatedFusionNeck(CHANNELS, (6, 2), levels='all', block=block), 0.5).eval()
+    a, b = torch.randn(2, 6, 7, 4), torch.randn(2, 2, 3, 3)
+    fused = neck(pyramid, [a, b])
+    assert [level.shape for level in fused] == [level.shape for level in pyramid]
+    for features in ([a.square(), b], [a, b.square()]):
+        for before, after in zip(fused, neck(pyramid, features), strict=True):
+            assert not torch.allclose(before, after)
+
+
+def test_attention_only_fuses_the_level_that_attends(pyramid):
+    block = GATED | {'preset': 'attention-only'}
+    fused = GatedFusionNeck(CHANNELS, (6,), block=block)(pyramid, [torch.randn(2, 6, 7, 7)])
+    assert not torch.equal(fused[2], pyramid[2])
+    with pytest.raises(
+        UserError, match="'attention-only' without attention does nothing; fuse only levels that attend"
+    ):
+        GatedFusionNeck(CHANNELS, (6,), levels='all', block=block)
+    assert attending(levels='all', attention_levels='all', block=block) == {0, 1, 2}
+
+
+def test_attention_that_is_linear_is_had_at_every_level():
+    assert attending(levels='all', block=CONTEXT) == {0, 1, 2}
+    assert attending(levels=(0, 1), block=CONTEXT) == {0, 1}
+    with pytest.raises(UserError, match='is nothing without attention; leave attention_levels out'):
+        GatedFusionNeck(CHANNELS, (6,), levels='all', attention_levels=(-1,), block=CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'expected'),
+    [
+        ({'levels': 'all'}, {0: 4096, 1: 4096, 2: None}),
+        ({'levels': (0, 1)}, {0: 4096, 1: None}),
+        ({'levels': (-1,)}, {2: None}),
+        ({'levels': 'all', 'max_keys': 9}, {0: 9, 1: 9, 2: None}),
+        ({'levels': 'all', 'max_keys': None}, {0: None, 1: None, 2: None}),
+    ],
+)
+@pytest.mark.parametrize('block', [GATED, CONTEXT], ids=['gated', 'context'])
+def test_the_keys_are_limited_except_at_the_deepest_fused_level(settings, expected, block):
+    def limits(block):
+        blocks = GatedFusionNeck(CHANNELS, (6,), attention_levels=settings['levels'], block=block, **settings).blocks
+        return {int(level): block.attention.max_keys for level, block in blocks.items()}
+
+    assert limits(block) == expected
+    assert limits(block | {'max_keys': 5}) == dict.fromkeys(expected, 5)
+
+
+def seen_context(neck, pyramid, features):
+    """The context that the block of each level is given."""
+    seen = {}
+    hooks = [
+        block.register_forward_pre_hook(lambda _, inputs, level=level: seen.update({int(level): inputs[1]}))
+        for level, block in neck.blocks.items()
+    ]
+    neck(pyramid, features)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@each_block
+def test_the_context_comes_at_the_grid_that_the_block_wants(pyramid, block):
+    """That of the level, or for blocks that attend to tokens that of the deepest layer of the encoder."""
+    neck = GatedFusionNeck(CHANNELS, (6, 2), levels='all', block=block)
+    features = [torch.randn(2, 6, 9, 8), torch.randn(2, 2, 7, 4)]
+    for level, context in seen_context(neck, pyramid, features).items():
+        grid = (7, 4) if block is CONTEXT else SIZES[level]
+        assert torch.equal(context, ContextAdapter()(features, grid))
+
+
+@each_block
+def test_explains_every_fused_level(pyramid, block):
+    neck = fill_with_noise(GatedFusionNeck(CHANNELS, (6,), levels=(0, 2), block=block)).eval()
+    features = [torch.randn(2, 6, 7, 4)]
+    fused, random = neck(pyramid, features), torch.get_rng_state()
+    done = neck.explain(pyramid, features)
+    assert list(done) == [0, 2]
+    for level, context in seen_context(neck, pyramid, features).items():
+        torch.testing.assert_close(done[level], neck.blocks[str(level)].explain(pyramid[level], context))
+    assert torch.equal(torch.get_rng_state(), random)
+    torch.testing.assert_close(neck(pyramid, features), fused, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_context_starts_as_the_identity_at_every_level(pyramid, training):
+    neck = GatedFusionNeck(CHANNELS, (6, 2), levels='all', block=CONTEXT).train(training)
+    # As the runner does before training.
+    neck.init_weights()
+    for before, after in zip(pyramid, neck(pyramid, [torch.randn(2, 6, 7, 4), torch.randn(2, 2, 3, 3)]), strict=True):
+        assert torch.equal(after, before)
+
+
+@each_block
+@pytest.mark.parametrize('training', [True, False])
+def test_zero_context(pyramid, block, training):
+    neck = fill_with_noise(GatedFusionNeck(CHANNELS, (6,), block=block, control='zero')).train(training)
+    free = GatedFusionNeck(CHANNELS, (6,), block=block).train(training)
+    free.load_state_dict(neck.state_dict())
+    features = [torch.randn(2, 6, 7, 4)]
+    torch.manual_seed(1)
+    fused = neck(pyramid, features)
+    torch.manual_seed(1)
+    torch.testing.assert_close(fused, free(pyramid, [torch.zeros(2, 6, 7, 4)]), rtol=0, atol=0)
+
+
+def shuffling_neck():
+    return fill_with_noise(GatedFusionNeck(CHANNELS, (6, 6), block=CONTEXT, control='shuffled'))
+
+
+def order_of(neck, pyramid, grid=(4, 5)):
+    """Where the tokens of a grid end up; both images and both layers must agree."""
+    numbers = torch.arange(grid[0] * grid[1]).float().reshape(grid).expand(2, 6, *grid)
+    context = seen_context(neck, pyramid, [numbers, numbers])[2]
+    assert torch.equal(context, context[:1, :1].expand_as(context))
+    return context[0, 0].flatten().long().tolist()
+
+
+def test_shuffled_tokens_are_drawn_anew_in_training(pyramid):
+    neck = shuffling_neck().train()
+    orders = [order_of(neck, pyramid) for _ in range(4)]
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    torch.manual_seed(7)
+    again = [order_of(neck, pyramid) for _ in range(2)]
+    torch.manual_seed(7)
+    assert [order_of(neck, pyramid) for _ in range(2)] == again
+
+
+def test_shuffled_tokens_are_always_the_same_at_prediction(pyramid):
+    neck, random = shuffling_neck().eval(), torch.get_rng_state()
+    order = order_of(neck, pyramid)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert sorted(order) == list(range(20))
+    assert order != list(range(20))
+    torch.manual_seed(99)
+    assert order_of(neck, pyramid) == order_of(shuffling_neck().eval(), pyramid) == order
+
+
+def test_shuffled_tokens_change_the_output(pyramid):
+    neck = shuffling_neck().eval()
+    free = GatedFusionNeck(CHANNELS, (6, 6), block=CONTEXT).eval()
+    free.load_state_dict(neck.state_dict())
+    features = [torch.randn(2, 6, 4, 5), torch.randn(2, 6, 4, 5)]
+    assert not torch.allclose(neck(pyramid, features)[2], free(pyramid, features)[2], atol=1e-4)
+    order = order_of(neck, pyramid)
+    shuffled = [feature.flatten(2)[..., order].reshape(feature.shape) for feature in features]
+    torch.testing.assert_close(neck(pyramid, features), free(pyramid, shuffled))
+
+
+def test_layers_of_other_grids_are_shuffled_too(pyramid):
+    features = [torch.randn(2, 6, 2, 3), torch.randn(2, 6, 4, 5)]
+    context = seen_context(shuffling_neck().eval(), pyramid, features)[2]
+    for own, seen in zip((ContextAdapter()(features[:1], (4, 5)), features[1]), context.split(6, 1), strict=True):
+        assert not torch.allclose(seen, own)
+    assert torch.equal(context[:, 6:].flatten(2).sort(2)[0], features[1].flatten(2).sort(2)[0])
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_shuffled_tokens_on_the_meta_device(training):
+    with torch.device('meta'):
+        neck = GatedFusionNeck(CHANNELS, (6,), block=CONTEXT, control='shuffled').train(training)
+        pyramid = [torch.zeros(2, channels, *size) for channels, size in zip(CHANNELS, SIZES, strict=True)]
+        assert neck(pyramid, [torch.zeros(2, 6, 4, 5)])[2].shape == (2, 16, 3, 5)
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
@@ -83,6 +264,8 @@ def test_block_settings_reach_every_block():
         ({'levels': (1,), 'attention_levels': (-1,)}, r'attention_levels=\[2\] must be among the fused levels=\[1\]'),
         ({'levels': (0, 2), 'attention_levels': 'all'}, r'\[0, 1, 2\] must be among the fused levels=\[0, 2\]'),
         ({'attention_levels': (0, 2)}, r'attention_levels=\[0, 2\] must be among the fused levels=\[2\]'),
+        ({'control': 'shuffle'}, "control='shuffle' is unknown; choose one of zero, shuffled, or None"),
+        ({'levels': 'all', 'max_keys': 0, 'block': CONTEXT}, 'max_keys=0 leaves no key'),
         ({'levels': 'deep'}, "levels='deep' is unknown; give 'all' or a list of levels from -3 to 2"),
     ],
 )
