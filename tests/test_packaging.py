@@ -29,6 +29,21 @@ print(type(model).__name__, type(model.backbone).__name__, type(model.decode_hea
 print(sys.modules['mmgfnuc'].__file__)
 """
 
+CREATE = """
+import warnings
+
+import mmgfnuc
+
+warnings.simplefilter('ignore')
+small = {'backbone': {'widths': (4, 8, 16)}}
+encoder = {'type': 'mmgfnuc.TimmViTEncoder', 'model_name': 'vit_tiny_patch16_224', 'weights': 'random'}
+model = mmgfnuc.create_model('UNet', encoder, 'context', parts=small)
+print(mmgfnuc.__file__)
+print(type(model).__name__, type(model.neck.blocks['2']).__name__)
+print(*mmgfnuc.list_unets())
+print(*mmgfnuc.list_fusions())
+"""
+
 CONFIG = """
 model = dict(
     type='mmgfnuc.GatedFusionSegmentor',
@@ -103,6 +118,16 @@ def test_config_with_string_types_builds_outside_the_repository(site: Path, tmp_
     classes, location = run(sys.executable, 'build.py', cwd=tmp_path, PYTHONPATH=str(site)).splitlines()[-2:]
     assert classes == 'GatedFusionSegmentor UNetEncoder UNetHead'
     assert Path(location).is_relative_to(site)
+
+
+def test_create_model_finds_the_presets_outside_the_repository(site: Path, tmp_path: Path) -> None:
+    (tmp_path / 'create.py').write_text(CREATE)
+    out = run(sys.executable, 'create.py', cwd=tmp_path, PYTHONPATH=str(site))
+    location, classes, unets, fusions = out.splitlines()[-4:]
+    assert Path(location).is_relative_to(site)
+    assert classes == 'GatedFusionSegmentor ContextFusionBlock'
+    for names, kind in ((unets, 'unets'), (fusions, 'fusion')):
+        assert len(names.split()) == len(list((ROOT / 'configs' / '_base_' / kind).glob('*.py')))
 
 
 def test_shipped_training_tool_starts_outside_the_repository(site: Path, tmp_path: Path) -> None:

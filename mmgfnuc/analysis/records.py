@@ -117,7 +117,11 @@ def make_record(
         'otsu': otsu_scores(dataset),
         'runs': [{key: value for key, value in run.items() if key not in ('steps', *SHARED)} for run in runs],
     }
-    target = folder / f'{name}.json'
+    return write_record(folder / f'{name}.json', record)
+
+
+def write_record(target: Path, record: dict[str, Any]) -> Path:
+    """Write a record as JSON."""
     with whole_file(target) as file:
         file.write_text(json.dumps(record, indent=1) + '\n')
     return target

@@ -13,8 +13,8 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
 
-def _presets(kind: str) -> dict[str, Path]:
-    """Name -> file of the presets of one kind, in a clone as in an installed wheel."""
+def list_presets(kind: str) -> dict[str, Path]:
+    """Name -> file of the presets of one kind, a folder of `configs/_base_`, in a clone as in an installed wheel."""
     package = Path(mmgfnuc.__file__).parent
     shipped = package / '.mim' / 'configs'
     configs = shipped if shipped.is_dir() else package.parent / 'configs'
@@ -24,16 +24,16 @@ def _presets(kind: str) -> dict[str, Path]:
 
 def list_unets() -> list[str]:
     """Names that `create_model(unet=...)` takes."""
-    return list(_presets('unets'))
+    return list(list_presets('unets'))
 
 
 def list_fusions() -> list[str]:
     """Names that `create_model(fusion=...)` takes."""
-    return list(_presets('fusion'))
+    return list(list_presets('fusion'))
 
 
 def _find(kind: str, argument: str, name: str) -> dict[str, Any]:
-    presets = _presets(kind)
+    presets = list_presets(kind)
     key = name.lower().replace('_', '-').replace('plus', '+')
     if key not in presets:
         near = difflib.get_close_matches(key, presets, cutoff=0.5)

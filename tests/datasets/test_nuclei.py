@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmgfnuc.datasets import NucleiDataset, PackNucleiInputs, RandomOrientation
+from mmgfnuc.datasets.nuclei import _fit, derangement
 from mmgfnuc.errors import UserError
 
 IDS = ('kidney_1', 'kidney_2', 'liver_1', 'liver_2', 'liver_3')
@@ -158,6 +159,83 @@ def test_pipeline_takes_configs_by_name_by_class_and_built(root):
     first, *others = (NucleiDataset(root, pipeline=pipeline)[1, 1] for pipeline in forms)
     for other in others:
         assert_same(first, other)
+
+
+@pytest.mark.parametrize('length', range(2, 51))
+def test_derangement(length):
+    """A permutation without a fixed point, and always the same."""
+    partners = derangement(length)
+    assert sorted(partners) == list(range(length))
+    assert all(partner != index for index, partner in enumerate(partners))
+    np.random.seed(length)
+    assert derangement(length) == partners
+
+
+def test_derangement_does_not_change_with_versions():
+    """Runs of one study must share it: a change here makes older ones another control."""
+    assert derangement(2) == [1, 0]
+    assert derangement(8) == [4, 7, 6, 0, 1, 2, 3, 5]
+
+
+def with_partners(root, **settings):
+    settings = {'pipeline': augmenting(), 'seed': 3} | settings
+    return NucleiDataset(root, **settings), NucleiDataset(root, partner_images=True, **settings)
+
+
+def test_partner_images_are_appended(root):
+    """The sample itself stays; the second half is the partner's own sample of the same epoch."""
+    plain, both = with_partners(root)
+    partners = derangement(len(IDS))
+    for epoch in (0, 2):
+        for index in range(len(IDS)):
+            sample = both[epoch, index]
+            assert sample['inputs'].shape == (6, 32, 32)
+            assert sample['inputs'].dtype == torch.uint8
+            assert torch.equal(sample['inputs'][3:], plain[epoch, partners[index]]['inputs'])
+            assert_same(sample | {'inputs': sample['inputs'][:3]}, plain[epoch, index])
+    assert not torch.equal(both[0, 1]['inputs'][3:], both[1, 1]['inputs'][3:])
+    assert_same(both[-1], both[len(IDS) - 1])
+
+
+def test_partners_are_of_the_same_part(root):
+    train, validation = (
+        NucleiDataset(root, split='organs', part=part, pipeline=[PackNucleiInputs()], partner_images=True)
+        for part in ('train', 'val')
+    )
+    for dataset in (train, validation):
+        own = [sample['inputs'][:3].numpy().tobytes() for sample in dataset]
+        partners = [sample['inputs'][3:].numpy().tobytes() for sample in dataset]
+        assert sorted(partners) == sorted(own)
+        assert all(left != right for left, right in zip(own, partners, strict=True))
+
+
+@pytest.mark.parametrize('own', [(40, 56), (7, 90), (50, 5), (3, 4), (1, 1)])
+@pytest.mark.parametrize('size', [(40, 56), (32, 100), (90, 10)])
+def test_fit_cuts_and_mirrors(own, size):
+    image = torch.randint(0, 256, (3, *own), dtype=torch.uint8)
+    missing = [(0, 0), *((0, max(wanted - side, 0)) for side, wanted in zip(own, size, strict=True))]
+    expected = np.pad(image.numpy(), missing, mode='symmetric')[:, : size[0], : size[1]]
+    np.testing.assert_array_equal(_fit(image, size), expected)
+
+
+def test_partners_of_other_sizes(root):
+    rng = np.random.default_rng(1)
+    for sample_id, size in (('kidney_2', (20, 70)), ('liver_2', (64, 30))):
+        cv2.imwrite(str(root / 'images' / f'{sample_id}.png'), rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        cv2.imwrite(str(root / 'labels' / f'{sample_id}.png'), np.zeros(size, np.uint16))
+    plain, both = with_partners(root, pipeline=[PackNucleiInputs()])
+    assert len({sample['inputs'].shape for sample in plain}) == 3
+    for index, partner in enumerate(derangement(len(IDS))):
+        own, sample = plain[index]['inputs'], both[index]['inputs']
+        assert torch.equal(sample[:3], own)
+        assert torch.equal(sample[3:], _fit(plain[partner]['inputs'], own.shape[1:]))
+
+
+def test_a_single_image_has_no_partner(root):
+    write_json(root / 'splits' / 'organs.json', {'train': IDS[:1]})
+    assert len(NucleiDataset(root, split='organs')) == 1
+    with pytest.raises(UserError, match='partner_images=True: 1 image has no partner; give at least 2'):
+        NucleiDataset(root, split='organs', partner_images=True)
 
 
 def test_mmengine_runner_builds_the_loader(root):

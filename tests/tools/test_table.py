@@ -1,6 +1,10 @@
 """tools/analysis/table.py: it writes the tables of a repository, and nothing when asked for help."""
 
+import json
+
 import pytest
+
+from mmgfnuc.analysis.model_zoo import KIND
 
 
 @pytest.fixture
@@ -30,3 +34,14 @@ def test_tables_replace_the_old_ones(tool, repository, capsys):
     assert after['README.md'].startswith('Before\n')
     assert after['README.md'].endswith('After\n')
     assert capsys.readouterr().out == 'README.md written\ndocs/results/README.md written\n'
+
+
+def test_records_of_unets_make_the_model_zoo_and_no_result(tool, repository, capsys):
+    settings = dict(size=64, batch=1, repeats=1, pairs=1, threads=1, device='cpu', dtype='fp32', channels_last=False)
+    row = dict(unet='a-net', train_ms=1, infer_ms=1, peak_mb=1, parameters=1, macs=1, levels=1, source='Who 2024')
+    record = dict(kind=KIND, commands=['c'], date='', versions={'torch': '2'}, hardware='a CPU', settings=settings)
+    (repository / 'docs' / 'results' / 'unets.json').write_text(json.dumps(record | {'rows': [row]}))
+    assert tool('analysis/table.py', '--root', repository) == 0
+    after = contents(repository)
+    assert {path for path, text in after.items() if 'a-net' in text} == {'docs/model_zoo.md', 'docs/results/unets.json'}
+    assert 'docs/model_zoo.md written\n' in capsys.readouterr().out

@@ -1,10 +1,11 @@
-"""Rewrite docs/results/README.md and the results of README.md from the records in docs/results/."""
+"""Rewrite docs/results/README.md, docs/model_zoo.md and the results of README.md from the records in docs/results/."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from mmgfnuc.analysis import markdown_table, read_records
+from mmgfnuc.analysis.model_zoo import KIND, zoo_page
 from mmgfnuc.analysis.tables import replace_between
 from mmgfnuc.engine.cli import run_cli
 
@@ -15,14 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 def rendered(root: Path) -> dict[Path, str]:
     """Text of each generated file."""
     records = read_records(root / 'docs/results')
+    zoo = [record for record in records.values() if record.get('kind') == KIND]
+    results = {name: record for name, record in records.items() if record not in zoo}
 
     def tables(folder: str) -> str:
-        return '\n\n'.join(markdown_table(name, record, folder) for name, record in records.items())
+        return '\n\n'.join(markdown_table(name, record, folder) for name, record in results.items())
 
     readme = root / 'README.md'
     return {
         readme: replace_between(readme.read_text(), tables('docs/results/')),
         root / 'docs/results/README.md': f'{HEADING}\n\n{tables("")}\n',
+        **({root / 'docs/model_zoo.md': zoo_page(zoo)} if zoo else {}),
     }
 
 

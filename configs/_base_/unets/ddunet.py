@@ -1,4 +1,4 @@
-# DDU-Net (Wang et al. 2022): dilated attention at the bottleneck, a main and a small decoder.
+# DDU-Net, after the abstract (Wang et al. 2022, arXiv:2201.06750): dilated attention at the bottleneck, a main and a small decoder.
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import DDUNetHead
 

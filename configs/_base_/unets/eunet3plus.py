@@ -1,4 +1,4 @@
-# eU-Net3+, the paper's host network: a GLU encoder under the full-scale decoder of U-Net3+.
+# eU-Net3+, the paper's host network (Swain et al. 2024, doi:10.33851/JMIS.2024.11.4.219): a GLU encoder under the full-scale decoder of U-Net3+.
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNet3PlusHead
 

@@ -1,4 +1,4 @@
-# Deep residual U-Net (Zhang, Liu, Wang 2018): pre-activation residual units, strided convolutions, four levels.
+# Deep residual U-Net (Zhang, Liu, Wang 2018, arXiv:1711.10684): pre-activation residual units, strided convolutions, four levels.
 from mmgfnuc.models.backbones import ResidualUNetEncoder
 from mmgfnuc.models.decode_heads import UNetHead
 

@@ -1,4 +1,4 @@
-# Swin-UNet (Cao et al. 2021): Swin transformer blocks in encoder and decoder.
+# Swin-UNet (Cao et al. 2021, arXiv:2105.05537): Swin transformer blocks in encoder and decoder.
 from mmgfnuc.models.backbones import SwinUNetEncoder
 from mmgfnuc.models.decode_heads import SwinUNetHead
 

@@ -1,4 +1,4 @@
-# TransUNet (Chen et al. 2021): R50-ViT-B/16 hybrid encoder, cascaded up-sampler.
+# TransUNet (Chen et al. 2021, arXiv:2102.04306): R50-ViT-B/16 hybrid encoder, cascaded up-sampler.
 from mmgfnuc.models.backbones import TransUNetEncoder
 from mmgfnuc.models.decode_heads import TransUNetHead
 

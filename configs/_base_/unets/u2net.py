@@ -1,4 +1,4 @@
-# U2-Net (Qin et al. 2020): residual U-blocks, six side outputs and their fusion.
+# U2-Net (Qin et al. 2020, arXiv:2005.09007): residual U-blocks, six side outputs and their fusion.
 from mmgfnuc.models.backbones import U2NetEncoder
 from mmgfnuc.models.decode_heads import U2NetHead
 

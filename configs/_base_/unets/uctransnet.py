@@ -1,4 +1,4 @@
-# UCTransNet (Wang et al. 2022): a U-Net whose skips pass a channel transformer and gates.
+# UCTransNet (Wang et al. 2022, arXiv:2109.04335): a U-Net whose skips pass a channel transformer and gates.
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UCTransNetHead
 

@@ -1,4 +1,4 @@
-# The original U-Net (Ronneberger et al. 2015).
+# The original U-Net (Ronneberger et al. 2015, arXiv:1505.04597).
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNetHead
 

@@ -1,4 +1,4 @@
-# U-Net3+ (Huang et al. 2020): full-scale skips, deep supervision, classification-guided module.
+# U-Net3+ (Huang et al. 2020, arXiv:2004.08790): full-scale skips, deep supervision, classification-guided module.
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNet3PlusHead
 

@@ -1,4 +1,4 @@
-# U-Net++ (Zhou et al. 2018): nested dense skips, deep supervision.
+# U-Net++ (Zhou et al. 2018, arXiv:1807.10165): nested dense skips, deep supervision.
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNetPlusPlusHead
 

@@ -17,6 +17,9 @@ DOWNSAMPLINGS: dict[str, Callable[[], nn.Module]] = {
     'max_blur_pool': MaxBlurPool,
 }
 
+# Channels of level 0 up to which a CPU is given the images in channels_last.
+NARROW = 32
+
 
 @MODELS.register_module()
 class UNetEncoder(Backbone):
@@ -66,9 +69,10 @@ class UNetEncoder(Backbone):
     def encode(self, images: Tensor) -> list[Tensor]:
         """Encode normalised images."""
         x = images
-        if x.device.type == 'cpu':
-            # What follows keeps this layout, decoder included; narrow levels then take 1.2 to 1.8 times less time.
-            # (Not for every backbone: torch 2.12 crashes on narrow 1x1 convolutions of stride 2 in this layout.)
+        if x.device.type == 'cpu' and self.out_channels[0] <= NARROW:
+            # What follows keeps this layout, decoder included, and is faster in it; wide convolutions are not, whose
+            # weights it makes PyTorch copy. (Not for every backbone: in this layout torch 2.12 crashes on 1x1
+            # convolutions of stride 2 with few channels.)
             x = x.contiguous(memory_format=torch.channels_last)
         pyramid = []
         for level, stage in enumerate(self.stages):

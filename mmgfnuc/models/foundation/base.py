@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import Normalize, longest_side_size, resize_longest_side
+from mmgfnuc.models.layers.weights import file_digest, find_weights
 
-from .weights import CONFIG_KEY, file_digest, find_weights
-
+CONFIG_KEY = 'model.foundation.weights'
 RANDOM = 'random'
 TUNE_MODES = ('frozen', 'full')
 
@@ -88,7 +88,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
                 stacklevel=3,
             )
         else:
-            path = find_weights(self.weights, self.official_weights)
+            path = find_weights(self.weights, self.official_weights, CONFIG_KEY, RANDOM)
             self.load_file(path)
             self.weights_sha256.copy_(file_digest(path))
         if self.tune == 'frozen':

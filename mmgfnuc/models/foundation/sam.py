@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
+from mmgfnuc.models.layers.weights import load_exactly, read_state_dict
 from mmgfnuc.registry import MODELS
 
-from .base import RANDOM, FoundationEncoder
-from .weights import load_exactly, read_state_dict
+from .base import CONFIG_KEY, RANDOM, FoundationEncoder
 
 # Source: segment-anything, `build_sam.py`, and the README for the files.
 ARCHITECTURES: dict[str, dict] = {
@@ -109,7 +109,7 @@ class SAMEncoder(FoundationEncoder):
         """Load an official SAM file, or only the image encoder of one."""
         state = read_state_dict(path)
         encoder = {key.removeprefix(PREFIX): value for key, value in state.items() if not key.startswith(OTHER_PARTS)}
-        load_exactly(self.vit, encoder, path)
+        load_exactly(self.vit, encoder, path, CONFIG_KEY)
 
     def _pad(self, images: Tensor) -> Tensor:
         if self.input_size is None:

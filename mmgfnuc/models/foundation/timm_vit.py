@@ -1,6 +1,5 @@
 """Any vision transformer of timm as a foundation encoder."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +8,10 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
+from mmgfnuc.models.layers.timm_models import check_timm_name, load_timm_weights, timm_weights_page
 from mmgfnuc.registry import MODELS
 
-from .base import FoundationEncoder
-from .weights import load_exactly, read_state_dict
+from .base import CONFIG_KEY, FoundationEncoder
 
 
 @MODELS.register_module()
@@ -63,13 +62,11 @@ class TimmViTEncoder(FoundationEncoder):
     @property
     def official_weights(self) -> str:
         """Hugging Face page of timm's entry."""
-        repository = self.vit.pretrained_cfg.get('hf_hub_id') or f'timm/{self.model_name}'
-        return f'https://huggingface.co/{repository.rstrip("/")}'
+        return timm_weights_page(self.vit)
 
     def load_file(self, path: Path) -> None:
         """Load a state dict with timm's key names; the classifier is left out."""
-        state = {key: value for key, value in read_state_dict(path).items() if not key.startswith('head.')}
-        load_exactly(self.vit, state, path)
+        load_timm_weights(self.vit, path, CONFIG_KEY)
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the transformer up to the last chosen layer."""
@@ -81,10 +78,7 @@ class TimmViTEncoder(FoundationEncoder):
 
 
 def _create(model_name: str, arch: dict) -> timm.models.VisionTransformer | timm.models.Eva:
-    if not timm.is_model(model_name):
-        near = difflib.get_close_matches(model_name, timm.list_models())
-        hint = f'; near: {", ".join(near)}' if near else ''
-        raise UserError(f"timm has no model '{model_name}' (model.foundation.model_name){hint}")
+    check_timm_name(model_name, 'model.foundation.model_name')
     try:
         vit = timm.create_model(model_name, pretrained=False, num_classes=0, dynamic_img_size=True, **arch)
     except TypeError:

@@ -2,9 +2,9 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import timm
-from torch import nn
 
 from mmgfnuc.errors import UserError
 
@@ -12,25 +12,31 @@ from .weights import load_exactly, read_state_dict
 
 
 def check_timm_name(model_name: str, config_key: str) -> None:
-    """Raise a UserError with near names unless timm has the model and its pretrained tag, if one is given."""
-    architecture, _, tag = model_name.partition('.')
-    known = timm.is_model(architecture)
-    if known and (not tag or model_name in timm.list_models(f'{architecture}.*', pretrained=True)):
-        return
-    names = timm.list_models(f'{architecture}.*', pretrained=True) if known else timm.list_models()
+    """Refuse a name, or a pretrained tag after it, that timm does not have.
+
+    Raises:
+        UserError: names near ones.
+    """
+    names = timm.list_models()
+    if timm.is_model(model_name):
+        try:
+            timm.models.get_pretrained_cfg(model_name)
+            return
+        except RuntimeError:  # an unknown tag
+            names = timm.list_models(pretrained=True)
     near = difflib.get_close_matches(model_name, names)
     hint = f'; near: {", ".join(near)}' if near else ''
     raise UserError(f"timm has no model '{model_name}' ({config_key}){hint}")
 
 
-def timm_weights_page(model: nn.Module) -> str:
+def timm_weights_page(model: Any) -> str:
     """Address of timm's entry, where its weights are offered."""
     entry = model.pretrained_cfg
     repository = entry.get('hf_hub_id') or f'timm/{entry["architecture"]}'
     return f'https://huggingface.co/{repository.rstrip("/")}'
 
 
-def load_timm_weights(model: nn.Module, path: Path, config_key: str) -> None:
+def load_timm_weights(model: Any, path: Path, config_key: str) -> None:
     """Load a state dict with timm's key names into a model without classifier; the file's classifier is left out.
 
     Raises:

@@ -90,6 +90,8 @@ class GatedFusionNeck(BaseModule):
             raise UserError(f"control='{control}' is unknown; choose one of {', '.join(CONTROLS)}, or None")
         depth = len(in_channels)
         fused = resolve_levels(levels, depth, 'levels')
+        if not fused:
+            raise UserError('levels=() fuses nothing; give at least one level, or neither neck nor foundation encoder')
         if attention_levels is not None:
             attending = resolve_levels(attention_levels, depth, 'attention_levels')
         else:

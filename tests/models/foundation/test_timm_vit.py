@@ -48,6 +48,46 @@ def test_input_size():
     assert encoder(torch.rand(1, 3, 30, 60))[0].shape == (1, 192, 2, 4)
 
 
+SMALL = {'embed_dim': 24, 'depth': 3, 'num_heads': 3}
+
+
+@pytest.mark.parametrize(
+    ('name', 'patch'),
+    [
+        (NAME, 16),
+        ('vit_small_patch14_reg4_dinov2', 14),
+        ('vit_base_patch32_clip_224', 32),
+        ('eva02_tiny_patch14_224', 14),
+    ],
+)
+@torch.no_grad()
+def test_another_size_of_the_architecture(name, patch):
+    encoder = TimmViTEncoder(name, 'random', out_layers=(0, -1), arch=SMALL)
+    assert encoder.out_channels == (24, 24)
+    assert len(encoder.vit.blocks) == 3
+    images = torch.rand(2, 3, 2 * patch, 4 * patch)
+    official = timm.create_model(name, num_classes=0, dynamic_img_size=True, **SMALL).eval()
+    keys = official.load_state_dict(encoder.vit.state_dict(), strict=False)
+    # The norm of pooled features goes with the classifier.
+    assert not keys.unexpected_keys
+    assert all(key.startswith('fc_norm') for key in keys.missing_keys)
+    expected = official.forward_intermediates(encoder.normalize(images), indices=[0, 2], norm=True)[1]
+    torch.testing.assert_close(encoder(images), tuple(expected))
+    assert expected[0].shape == (2, 24, 2, 4)
+
+
+def test_arch_is_not_changed():
+    arch = dict(SMALL)
+    TimmViTEncoder(NAME, 'random', arch=arch)
+    assert arch == SMALL
+
+
+@pytest.mark.parametrize('channels', [1, 4, 6])
+def test_images_are_rgb(channels):
+    with pytest.raises(UserError, match=f'TimmViTEncoder takes RGB images, 3 channels, not {channels}; give such'):
+        TimmViTEncoder(NAME, 'random', arch=SMALL)(torch.rand(1, channels, 32, 32))
+
+
 @pytest.mark.parametrize(('out_layers', 'depth'), [((1, 3), 4), ((0,), 1), ((-12, -11), 2), ((-1,), 12)])
 @pytest.mark.parametrize('name', [NAME, 'eva02_tiny_patch14_224'])
 def test_tuned_in_full_without_what_comes_after_the_last_layer(name, out_layers, depth):

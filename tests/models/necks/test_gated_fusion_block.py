@@ -3,16 +3,60 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import GatedFusionBlock
 
 from ..tiny import assert_gradients, fill_with_noise
+from .battery import (
+    CHANNELS,
+    CONTEXT_CHANNELS,
+    FusionBlockBattery,
+    count,
+    entropy_by_loops,
+    gate_by_loops,
+    official_attention,
+    to_tokens,
+)
+
+VARIANTS = {
+    'paper': {},
+    'released': {'preset': 'released', 'num_heads': 2},
+    'text': {'preset': 'released', 'wiring': 'text'},
+    'shallow': {'attention': False},
+    'gate-only': {'preset': 'gate-only'},
+    'attention-only': {'preset': 'attention-only', 'num_heads': 4},
+}
 
 
-def count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
+class TestGatedFusionBlock(FusionBlockBattery):
+    @pytest.fixture(params=sorted(VARIANTS))
+    def settings(self, request):
+        return request.param
+
+    def build(self, settings):
+        return GatedFusionBlock(CHANNELS, CONTEXT_CHANNELS, reduction=1, **VARIANTS[settings])
+
+    @torch.no_grad()
+    def explained(self, block, local, context):
+        done, gated = {}, local
+        if block.gate is not None:
+            done['gate'] = gate_by_loops(block.gate, local, context)
+            gated = done['gate'][:, :, None, None] * local
+        if block.attention is not None:
+            done['attention_entropy'] = entropy_by_loops(
+                block.attention, gated, gated if block.wiring == 'text' else local
+            )
+        return done
+
+
+@pytest.mark.parametrize(
+    ('variant', 'parts'),
+    [('paper', {'gate', 'attention_entropy'}), ('gate-only', {'gate'}), ('attention-only', {'attention_entropy'})],
+)
+def test_explains_the_parts_that_it_has(variant, parts):
+    block = GatedFusionBlock(8, 6, **VARIANTS[variant])
+    assert block.explain(torch.randn(1, 8, 3, 3), torch.randn(1, 6, 3, 3)).keys() == parts
 
 
 def test_parameters_of_the_released_variant():
@@ -112,20 +156,47 @@ def test_negative_excitation_is_clipped():
 def test_attention_is_that_of_torch(preset, wiring, num_heads):
     block = fill_with_noise(GatedFusionBlock(16, 8, preset, wiring, num_heads=num_heads), scale=0.5).eval()
     local, context = torch.randn(2, 16, 5, 3), torch.randn(2, 8, 5, 3)
-    own = block.attention
-    official = nn.MultiheadAttention(16, num_heads, batch_first=True).eval()
-    official.load_state_dict(
-        {
-            'in_proj_weight': torch.cat([own.query.weight, own.key.weight, own.value.weight]),
-            'in_proj_bias': torch.cat([own.query.bias, own.key.bias, own.value.bias]),
-            'out_proj.weight': own.out.weight,
-            'out_proj.bias': own.out.bias,
-        }
-    )
-    gated = (block.gate(local, context) * local).flatten(2).mT
-    memory = gated if wiring == 'text' else local.flatten(2).mT
-    expected = official(gated, memory, memory, need_weights=False)[0].mT.unflatten(2, (5, 3))
+    gated = to_tokens(block.gate(local, context) * local)
+    memory = gated if wiring == 'text' else to_tokens(local)
+    expected = official_attention(block.attention)(gated, memory, memory, need_weights=False)[0]
+    torch.testing.assert_close(block(local, context), expected.mT.unflatten(2, (5, 3)))
+
+
+def test_gate_only_is_the_paper_without_attention():
+    paper = fill_with_noise(GatedFusionBlock(8, 4, reduction=2), 1.0).eval()
+    block = GatedFusionBlock(8, 4, 'gate-only', reduction=2).train()
+    state = {key: value for key, value in paper.state_dict().items() if key.startswith('gate.')}
+    block.load_state_dict(state, strict=True)
+    local, context = torch.randn(2, 8, 5, 3), torch.randn(2, 4, 5, 3)
+    expected = gate_by_loops(paper.gate, local, context)[:, :, None, None] * local
     torch.testing.assert_close(block(local, context), expected)
+
+
+def test_attention_only_is_the_paper_with_an_open_gate():
+    block = fill_with_noise(GatedFusionBlock(8, 4, 'attention-only'), 0.5).eval()
+    paper = GatedFusionBlock(8, 4).eval()
+    paper.load_state_dict(block.state_dict(), strict=False)
+    local, context = torch.randn(2, 8, 5, 3), torch.randn(2, 4, 5, 3)
+    # GLU halves what it lets through where the switch is 0.
+    for name, value in (('weight', 0.0), ('bias', torch.tensor([2.0] * 8 + [0.0] * 8))):
+        paper.gate.excite.get_parameter(name).data.copy_(torch.as_tensor(value))
+    torch.testing.assert_close(block(local, context), paper(local, context))
+
+
+def test_no_context_enters_attention_only():
+    block = fill_with_noise(GatedFusionBlock(8, 4, 'attention-only'), 0.5).eval()
+    local = torch.randn(2, 8, 5, 3)
+    assert torch.equal(block(local, torch.randn(2, 4, 5, 3)), block(local, torch.randn(2, 4, 5, 3)))
+
+
+@torch.no_grad()
+def test_many_keys_are_pooled():
+    block = fill_with_noise(GatedFusionBlock(8, 4, max_keys=6), 0.5).eval()
+    local, context = torch.randn(2, 8, 4, 6), torch.randn(2, 4, 4, 6)
+    memory = to_tokens(local.unflatten(2, (2, 2)).unflatten(4, (3, 2)).mean((3, 5)))
+    gated = to_tokens(block.gate(local, context) * local)
+    expected = official_attention(block.attention)(gated, memory, memory, need_weights=False)[0]
+    torch.testing.assert_close(block(local, context), expected.mT.unflatten(2, (4, 6)))
 
 
 def test_context_counts_only_by_its_means():
@@ -168,6 +239,15 @@ def test_gradients(preset, wiring):
         ({'wiring': 'released'}, "wiring='released' is unknown; choose one of figure, text$"),
         ({'wiring': ''}, "wiring='' is unknown; choose one of figure, text$"),
         ({'num_heads': 3}, 'num_heads=3 does not divide the 8 channels'),
+        ({'max_keys': 0}, 'max_keys=0 leaves no key'),
+        (
+            {'preset': 'gate-only', 'wiring': 'text'},
+            "wiring='text' has no meaning for preset='gate-only', which does not attend; drop it",
+        ),
+        (
+            {'preset': 'attention-only', 'attention': False},
+            "preset='attention-only' without attention does nothing; fuse only levels that attend",
+        ),
     ],
 )
 def test_errors(settings, message):

@@ -258,6 +258,7 @@ def test_shuffled_tokens_on_the_meta_device(training):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
+        ({'levels': ()}, 'fuses nothing; give at least one level'),
         ({'levels': (3,)}, 'levels: level 3 does not exist in a pyramid of 3'),
         ({'levels': (0, -4)}, 'levels: level -4 does not exist'),
         ({'attention_levels': (5,)}, 'attention_levels: level 5 does not exist'),

@@ -93,6 +93,115 @@ def test_half_a_fusion(parts, message):
         build(**parts)
 
 
+CONTEXT_NECK = NECK | {'block': {'type': 'mmgfnuc.ContextFusionBlock', 'reduction': 1}}
+PAPER_NECK = NECK | {'block': {'type': 'mmgfnuc.GatedFusionBlock', 'reduction': 1}}
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('out_layers', [('neck',), (0, 1, 'neck')])
+def test_context_fusion_starts_as_the_unet_alone(out_layers, training):
+    """Not about the same: the same logits and losses, at every level fused, in training and at prediction."""
+    alone = without_fusion()
+    model = build(neck=CONTEXT_NECK, foundation=FOUNDATION | {'out_layers': out_layers})
+    model.init_weights()
+    unexpected = model.load_state_dict(alone.state_dict(), strict=False).unexpected_keys
+    assert not unexpected
+    for part in (alone, model):
+        part.train(training)
+    images, samples = torch.rand(2, 3, 33, 50), data_samples(2, 33, 50)
+    torch.testing.assert_close(model(images), alone(images), rtol=0, atol=0)
+    losses = [part(images, samples, mode='loss') for part in (model, alone)]
+    torch.testing.assert_close(*losses, rtol=0, atol=0)
+    for loss in losses:
+        total_loss(loss).backward()
+    for name, parameter in alone.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name).grad, parameter.grad, msg=name)
+
+
+@pytest.mark.parametrize(
+    ('neck', 'told_of_places'), [(CONTEXT_NECK, True), (PAPER_NECK, False)], ids=['context', 'paper']
+)
+def test_only_context_fusion_tells_the_decoder_of_places(neck, told_of_places):
+    """After some training steps, tokens that change places change the logits; the paper's block sees only means."""
+    model = build(neck=neck | {'levels': (-1,)}).train()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-2)
+    images, samples = torch.rand(2, 3, 32, 32), data_samples(2, 32, 32)
+    for _ in range(10):
+        optimizer.zero_grad()
+        total_loss(model(images, samples, mode='loss')).backward()
+        optimizer.step()
+    model.eval()
+    # 2 x 2 tokens, 8 x 8 pixels: each token has the same share in the bilinear map, so its mean stays.
+    logits = model(images)
+    model.foundation.register_forward_hook(lambda *args: tuple(x.flip(-1) for x in args[-1]))
+    moved = (model(images) - logits).abs().max()
+    assert moved > 1e-2 if told_of_places else moved < 1e-5
+
+
+def partner_model(**changes):
+    return fill_with_noise(build(partner_context=True, **changes), 0.5).eval()
+
+
+def test_the_context_is_that_of_the_partner():
+    model = partner_model()
+    images, partners = torch.rand(2, 3, 33, 50), torch.rand(2, 3, 33, 50)
+    fused = model.neck(model.backbone(images), model.foundation(partners))
+    logits = model(torch.cat([images, partners], 1))
+    assert logits.shape == (2, 2, 33, 50)
+    torch.testing.assert_close(logits, model.decode_head(fused))
+    assert not torch.allclose(model(torch.cat([images, images], 1)), logits)
+
+
+def test_an_image_that_is_its_own_partner_is_the_usual_case():
+    model, images = partner_model(), torch.rand(2, 3, 32, 40)
+    usual = build().eval()
+    usual.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(torch.cat([images, images], 1)), usual(images), rtol=0, atol=0)
+
+
+def test_partners_in_training_and_at_prediction():
+    model = partner_model(test_cfg={'scale': 0.5, 'tile': 32})
+    data = {
+        'inputs': [torch.randint(0, 256, (6, 64, 112), dtype=torch.uint8)] * 2,
+        'data_samples': data_samples(2, 64, 112),
+    }
+    both = model.data_preprocessor(data, True)
+    logged = model.parse_losses(model.train()(**both, mode='loss'))[1]
+    assert logged['loss'].isfinite()
+    samples = model.eval().val_step(data)
+    assert [sample.seg_logits.data.shape for sample in samples] == [(2, 64, 112)] * 2
+    with torch.no_grad():
+        torch.testing.assert_close(samples[0].seg_logits.data, model.predict_logits(both['inputs'])[0])
+        swapped = model.predict_logits(both['inputs'].roll(3, 1))[0]
+    assert not torch.allclose(samples[0].seg_logits.data, swapped)
+
+
+@pytest.mark.parametrize('channels', [3, 5, 7])
+def test_partner_context_without_partners(channels):
+    with pytest.raises(
+        UserError,
+        match=f'takes 6 channels, an image and its partner, not {channels}; set partner_images=True in the dataset',
+    ):
+        partner_model()(torch.rand(1, channels, 32, 32))
+
+
+def test_partners_without_partner_context():
+    with pytest.raises(UserError, match='images have 6 channels, UNetEncoder takes 3'):
+        build()(torch.rand(1, 6, 32, 32))
+
+
+def test_partner_context_needs_a_foundation_encoder():
+    with pytest.raises(UserError, match='partner_context=True needs a foundation encoder, which would see the partner'):
+        without_fusion(partner_context=True)
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_foundation_encoders_take_rgb(channels):
+    model = build(backbone=BACKBONE | {'in_channels': channels})
+    with pytest.raises(UserError, match=f'SAMEncoder takes RGB images, 3 channels, not {channels}; give such images'):
+        model(torch.rand(1, channels, 32, 32))
+
+
 @pytest.mark.parametrize(
     'head',
     [DECODE_HEAD, {'type': 'mmgfnuc.UNet3PlusHead', 'skip_channels': 4, 'deep_supervision': True}],

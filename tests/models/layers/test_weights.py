@@ -7,9 +7,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation.weights import WEIGHTS_ENV, file_digest, find_weights, load_exactly, read_state_dict
+from mmgfnuc.models.layers.weights import WEIGHTS_ENV, file_digest, find_weights, load_exactly, read_state_dict
 
 OFFICIAL = 'https://example.org/encoder.pth'
+KEY = 'model.part.weights'
 STATE = {'weight': torch.arange(6.0).reshape(2, 3), 'bias': torch.tensor([1.0, -1.0])}
 
 
@@ -23,35 +24,39 @@ def path(tmp_path):
     return tmp_path / 'encoder.pth'
 
 
+def find(weights, untrained='random'):
+    return find_weights(weights, OFFICIAL, KEY, untrained)
+
+
 class TestFind:
     def test_a_path(self, path):
         path.touch()
-        assert find_weights(str(path), OFFICIAL) == path
+        assert find(str(path)) == path
 
     @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
     def test_a_name_with_and_without_its_suffix(self, weights_folder, suffix):
         file = weights_folder / f'tiny_vit{suffix}'
         file.touch()
-        assert find_weights('tiny_vit', OFFICIAL) == file
-        assert find_weights(f'tiny_vit{suffix}', OFFICIAL) == file
+        assert find('tiny_vit') == file
+        assert find(f'tiny_vit{suffix}') == file
 
     def test_a_name_with_a_dot(self, weights_folder):
         file = weights_folder / 'vit_tiny.augreg_in21k.safetensors'
         file.touch()
-        assert find_weights('vit_tiny.augreg_in21k', OFFICIAL) == file
+        assert find('vit_tiny.augreg_in21k') == file
 
     def test_missing_file_names_file_address_and_key(self, weights_folder):
         with pytest.raises(UserError) as error:
-            find_weights('sam_vit_b_01ec64.pth', OFFICIAL)
+            find('sam_vit_b_01ec64.pth')
         message = str(error.value)
-        for part in ('sam_vit_b_01ec64.pth', str(weights_folder), OFFICIAL, 'model.foundation.weights', "'random'"):
+        for part in ('sam_vit_b_01ec64.pth', str(weights_folder), OFFICIAL, f"{KEY}='random' for"):
             assert part in message
         assert '\n' not in message
 
     def test_missing_file_without_a_folder(self, monkeypatch):
         monkeypatch.delenv(WEIGHTS_ENV, raising=False)
-        with pytest.raises(UserError, match=r'\$MMGFNUC_WEIGHTS is not set'):
-            find_weights('no_such_file', OFFICIAL)
+        with pytest.raises(UserError, match=rf'\$MMGFNUC_WEIGHTS is not set; .* or set {KEY}=None for'):
+            find('no_such_file', None)
 
 
 class TestRead:
@@ -110,7 +115,7 @@ class TouchOnLoad:
 class TestLoad:
     def test_all_fits(self, path):
         module = nn.Linear(3, 2)
-        load_exactly(module, STATE, path)
+        load_exactly(module, STATE, path, KEY)
         assert_state(module.state_dict())
 
     @pytest.mark.parametrize(
@@ -124,14 +129,14 @@ class TestLoad:
         module = nn.Linear(3, 2)
         before = module.weight.clone()
         with pytest.raises(UserError) as error:
-            load_exactly(module, STATE | changes, path)
-        for word in [*words, str(path), 'model.foundation.weights']:
+            load_exactly(module, STATE | changes, path, KEY)
+        for word in [*words, str(path), KEY]:
             assert word in str(error.value)
         assert torch.equal(module.weight, before)
 
     def test_missing_keys_are_named_and_the_rest_counted(self, path):
         with pytest.raises(UserError, match=r'0\.weight') as error:
-            load_exactly(nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), {}, path)
+            load_exactly(nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), {}, path, KEY)
         assert 'more' in str(error.value)
         assert len(str(error.value)) < 500
 

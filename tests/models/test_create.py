@@ -1,0 +1,296 @@
+import doctest
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+import mmgfnuc
+from mmgfnuc import create_model, list_fusions, list_unets
+from mmgfnuc.errors import UserError
+from mmgfnuc.models import create
+from mmgfnuc.models.backbones import UNetEncoder
+from mmgfnuc.models.decode_heads import UNet3PlusHead, UNetHead
+from mmgfnuc.models.foundation import SAMEncoder, TimmViTEncoder
+from mmgfnuc.models.necks import AddFusionBlock, ConcatFusionBlock, ContextFusionBlock, GatedFusionBlock
+from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.registry import MODELS
+
+from .tiny import fill_with_noise
+
+BASE = Path(__file__).parents[2] / 'configs' / '_base_'
+SMALL = {'backbone': {'widths': (4, 8, 16)}}
+ENCODER = {
+    'type': 'mmgfnuc.TimmViTEncoder',
+    'model_name': 'vit_tiny_patch16_224',
+    'weights': 'random',
+    'arch': {'embed_dim': 24, 'depth': 2, 'num_heads': 3},
+    'out_layers': (0, 1),
+}
+SCRIPT = """
+import sys
+import mmgfnuc
+assert not {'torch', 'mmengine', 'mmseg', 'timm'} & sys.modules.keys()
+print(mmgfnuc.__version__)
+"""
+
+
+def build(unet='unet', parts=SMALL, **settings):
+    return create_model(unet, parts=parts, **settings)
+
+
+def fused(fusion, parts=SMALL, **settings):
+    return build(foundation=ENCODER, fusion=fusion, parts=parts, **settings)
+
+
+def test_a_look_at_the_version_does_not_import_torch(tmp_path):
+    (tmp_path / 'script.py').write_text(SCRIPT)
+    run = subprocess.run([sys.executable, '-W', 'ignore', 'script.py'], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [mmgfnuc.__version__]
+
+
+def test_names_of_the_package():
+    assert mmgfnuc.create_model is create.create_model
+    with pytest.raises(AttributeError, match="module 'mmgfnuc' has no attribute 'creat_model'"):
+        _ = mmgfnuc.creat_model
+
+
+def test_example_of_the_docstring():
+    (example,) = doctest.DocTestFinder().find(create.create_model, globs={**vars(create), 'torch': torch})
+    assert len(example.examples) == 2
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize(('kind', 'names'), [('unets', list_unets), ('fusion', list_fusions)])
+def test_the_presets_are_the_files_of_the_configs(kind, names):
+    """Each once, and in the order of the alphabet."""
+    stems = {path.stem for path in (BASE / kind).glob('*.py')}
+    assert names() == sorted(names())
+    assert {name.replace('+', 'plus').replace('-', '_') for name in names()} == stems
+    assert len(names()) == len(stems)
+
+
+def test_every_fusion_of_the_issue():
+    asked = {'none', 'paper', 'released', 'text', 'context', 'concat', 'add', 'gate-only', 'attention-only'}
+    assert asked | {'zero-context', 'shuffled-context-spatial', 'shuffled-context-image'} == set(list_fusions())
+
+
+def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
+    """Beside the package in a clone, within it in an installation; a new file is a new preset."""
+    package = tmp_path / 'mmgfnuc'
+    package.mkdir()
+    monkeypatch.setattr(mmgfnuc, '__file__', str(package / '__init__.py'))
+    for folder, stem in (('configs', 'in_a_clone'), ('mmgfnuc/.mim/configs', 'installed_plusplus')):
+        target = tmp_path / folder / '_base_' / 'unets'
+        target.mkdir(parents=True)
+        shutil.copy(BASE / 'unets' / 'unet.py', target / f'{stem}.py')
+        shutil.copytree(BASE / 'fusion', target.parent / 'fusion')
+        assert list_unets() == [stem.replace('plus', '+').replace('_', '-')]
+    assert isinstance(build('Installed_plusplus').decode_head, UNetHead)
+
+
+@pytest.mark.parametrize('unet', list_unets())
+def test_every_unet_loads(unet):
+    """On the meta device: the published size, without memory or time."""
+    with torch.device('meta'):
+        model = create_model(unet, num_classes=3)
+    assert isinstance(model, GatedFusionSegmentor)
+    assert model.foundation is model.neck is None
+    assert tuple(model.decode_head.in_channels) == model.backbone.out_channels
+    assert model.decode_head.num_classes == 3
+
+
+@pytest.mark.parametrize('foundation', sorted(path.stem for path in (BASE / 'foundation').glob('*.py')))
+def test_every_foundation_preset_loads(foundation):
+    with torch.device('meta'):
+        model = build(foundation=foundation.replace('_', '-'), fusion='context', weights='random')
+    expected = Config.fromfile(BASE / 'foundation' / f'{foundation}.py').foundation
+    assert type(model.foundation) is {'sam': SAMEncoder, 'vit': TimmViTEncoder}[foundation.split('_')[0]]
+    assert model.foundation.weights == 'random' != expected.weights
+    block = model.neck.blocks['2']
+    assert block.project.in_channels == sum(model.foundation.out_channels)
+
+
+GATED = {'paper': ('glu', 'figure'), 'released': ('sigmoid', 'figure'), 'text': ('sigmoid', 'text')}
+TYPES = {'add': AddFusionBlock, 'concat': ConcatFusionBlock} | dict.fromkeys(
+    ('paper', 'released', 'text', 'gate-only', 'attention-only'), GatedFusionBlock
+)
+CONTROLS = {'zero-context': 'zero', 'shuffled-context-spatial': 'shuffled'}
+
+
+@pytest.mark.parametrize('fusion', sorted(set(list_fusions()) - {'none'}))
+def test_every_fusion_is_what_its_name_says(fusion):
+    model = fused(fusion).eval()
+    neck, block = model.neck, model.neck.blocks['2']
+    assert type(block) is TYPES.get(fusion, ContextFusionBlock)
+    assert neck.control == CONTROLS.get(fusion)
+    assert list(neck.blocks) == (['0', '1', '2'] if fusion == 'text' else ['2'])
+    assert model.partner_context == (fusion == 'shuffled-context-image')
+    if isinstance(block, GatedFusionBlock):
+        assert (block.gate is None) == (fusion == 'attention-only')
+        assert (block.attention is None) == (fusion == 'gate-only')
+    if fusion in GATED:
+        assert (block.gate.gate, block.wiring) == GATED[fusion]
+    channels = 6 if model.partner_context else 3
+    with torch.no_grad():
+        assert model(torch.rand(1, channels, 33, 50)).shape == (1, 2, 33, 50)
+
+
+@pytest.mark.parametrize(('num_classes', 'in_channels'), [(2, 3), (5, 1), (3, 4)])
+def test_images_in_logits_out(num_classes, in_channels):
+    model = build(num_classes=num_classes, in_channels=in_channels).eval()
+    assert isinstance(model, nn.Module)
+    logits = model(torch.rand(2, in_channels, 100, 140))
+    assert logits.shape == (2, num_classes, 100, 140)
+
+
+def test_defaults():
+    model = build().eval()
+    assert model.foundation is None
+    assert model(torch.rand(1, 3, 40, 40)).shape == (1, 2, 40, 40)
+
+
+def test_is_the_model_that_its_parts_make():
+    """Built by hand from the same parts, it has the same weights and gives the same logits."""
+    model = fill_with_noise(fused('context'), 0.5).eval()
+    by_hand = MODELS.build(
+        {
+            'type': GatedFusionSegmentor,
+            'backbone': {'type': UNetEncoder, 'widths': (4, 8, 16)},
+            'decode_head': {'type': UNetHead},
+            'foundation': ENCODER,
+            'neck': {'type': 'mmgfnuc.GatedFusionNeck', 'block': {'type': ContextFusionBlock}},
+        }
+    ).eval()
+    by_hand.load_state_dict(model.state_dict(), strict=True)
+    images = torch.rand(1, 3, 40, 56)
+    torch.testing.assert_close(model(images), by_hand(images), rtol=0, atol=0)
+
+
+def test_context_starts_as_the_unet_alone():
+    model, alone = fused('context').eval(), build().eval()
+    alone.load_state_dict({key: value for key, value in model.state_dict().items() if key in alone.state_dict()})
+    images = torch.rand(2, 3, 40, 56)
+    torch.testing.assert_close(model(images), alone(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', ['unet3+', 'unet3plus', 'UNet3+', 'UNET3PLUS', 'Unet3Plus'])
+def test_names_of_unets(name):
+    model = build(name, parts=SMALL | {'decode_head': {'skip_channels': 4}})
+    assert isinstance(model.decode_head, UNet3PlusHead)
+
+
+@pytest.mark.parametrize('name', ['gate-only', 'gate_only', 'Gate-Only', 'GATE_ONLY'])
+def test_names_of_fusions(name):
+    assert fused(name).neck.blocks['2'].attention is None
+
+
+@pytest.mark.parametrize('name', ['vit-tiny', 'vit_tiny', 'ViT-Tiny', 'VIT_TINY'])
+def test_names_of_foundation_encoders(name):
+    with torch.device('meta'):
+        model = build(foundation=name, fusion='paper', weights='random')
+    assert model.foundation.out_channels == (192,) * 4
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'unet': 'unet-3plus'}, r"^unet='unet-3plus' is unknown; did you mean .*unet3\+"),
+        ({'unet': 'UNt'}, r"^unet='UNt' is unknown; did you mean unet\b.*\?$"),
+        ({'unet': 'eunet3'}, r"^unet='eunet3' is unknown; did you mean eunet3\+"),
+        ({'fusion': 'contex'}, r"^fusion='contex' is unknown; did you mean context\b.*\?$"),
+        ({'fusion': 'gateonly'}, r"^fusion='gateonly' is unknown; did you mean gate-only\b.*\?$"),
+        ({'foundation': 'sam_vitb', 'fusion': 'paper'}, r"^foundation='sam_vitb' is unknown; did you mean sam-vit-b\b"),
+        ({'unet': 'deeplab'}, r"^unet='deeplab' is unknown; choose one of .*eunet3\+, .*unet, .*"),
+        ({'fusion': 'xyz'}, r"^fusion='xyz' is unknown; choose one of add, .*, zero-context$"),
+        ({'foundation': '?', 'fusion': 'add'}, r"^foundation='\?' is unknown; choose one of sam-vit-b, .*vit-tiny$"),
+    ],
+)
+def test_unknown_names_get_a_suggestion(settings, message):
+    with pytest.raises(UserError, match=message):
+        create_model(**settings)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'fusion': 'context'}, "fusion='context': give both a foundation encoder and a fusion, or neither$"),
+        (
+            {'foundation': 'sam-vit-b'},
+            "foundation='sam-vit-b' with fusion='none': give both a foundation encoder and a fusion, or neither$",
+        ),
+        ({'weights': 'random'}, "weights='random' are those of a foundation encoder, and none is given; drop them$"),
+        (
+            {'foundation': ENCODER, 'fusion': 'add', 'in_channels': 4},
+            'in_channels=4: foundation encoders take RGB images; give 3, or no foundation$',
+        ),
+        (
+            {'parts': {'head': {}}},
+            "parts has 'head', which the model lacks; it has backbone, decode_head$",
+        ),
+        (
+            {'parts': {'neck': {'levels': 'all'}}},
+            "parts has 'neck', which the model lacks; it has backbone, decode_head$",
+        ),
+        ({'parts': {'partner_context': {}}}, "parts has 'partner_context', which the model lacks"),
+        (
+            {'foundation': ENCODER, 'fusion': 'add', 'parts': {'necks': {}}},
+            "parts has 'necks', which the model lacks; it has backbone, decode_head, neck, foundation$",
+        ),
+        (
+            {'foundation': ENCODER, 'fusion': 'context', 'parts': {'neck': {'levels': (9,)}}},
+            'levels: level 9 does not exist in a pyramid of 5',
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit(settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        create_model(**settings)
+    assert '\n' not in str(caught.value)
+
+
+def test_weights_replace_those_of_the_preset(weights_folder):
+    with pytest.raises(UserError, match=r'mine\.pth'):
+        build(foundation='vit-tiny', fusion='add', weights='mine.pth')
+    with pytest.raises(UserError, match='vit_tiny_patch16_224'):
+        build(foundation='vit-tiny', fusion='add')
+    with pytest.raises(UserError, match=r'mine\.pth'):
+        build(foundation=ENCODER, fusion='add', weights='mine.pth')
+
+
+def test_parts_are_laid_over_the_preset():
+    """What they do not name stays: the type of the block, the control, the activation of the encoder."""
+    parts = SMALL | {
+        'decode_head': {'skip_channels': 4},
+        'neck': {'levels': 'all', 'block': {'num_heads': 2}},
+        'foundation': {'arch': {'depth': 1}, 'out_layers': (0,)},
+    }
+    model = build('eunet3+', parts, foundation=ENCODER, fusion='shuffled-context-spatial')
+    blocks = model.neck.blocks
+    assert [type(block) for block in blocks.values()] == [ContextFusionBlock] * 3
+    assert [block.attention.num_heads for block in blocks.values()] == [2, 2, 2]
+    assert [block.attention.max_keys for block in blocks.values()] == [4096, 4096, None]
+    assert model.neck.control == 'shuffled'
+    # A GLU takes two channels for each that it gives.
+    assert next(model.backbone.parameters()).shape[0] == 2 * 4
+    assert (len(model.foundation.vit.blocks), model.foundation.out_channels) == (1, (24,))
+
+
+def test_nothing_given_is_changed_and_nothing_is_kept():
+    encoder, parts = (
+        dict(ENCODER, arch=dict(ENCODER['arch'])),
+        {'backbone': {'widths': [4, 8]}, 'neck': {'levels': [0]}},
+    )
+    before = repr((encoder, parts))
+    create_model('unet', encoder, 'add', num_classes=4, parts=parts)
+    assert repr((encoder, parts)) == before
+    with torch.device('meta'):
+        model = create_model('unet', encoder, 'add')
+    assert list(model.neck.blocks) == [str(len(model.backbone.out_channels) - 1)]
+    assert model.backbone.out_channels == (64, 128, 256, 512, 1024)
+    assert model.decode_head.num_classes == 2
