@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmgfnuc.models.foundation.weights import WEIGHTS_ENV
+from mmgfnuc.models.layers.weights import WEIGHTS_ENV
 
 
 def pytest_configure(config):

@@ -1,6 +1,7 @@
 from .base import Backbone
 from .residual_unet_encoder import ResidualUNetEncoder
 from .swin_unet_encoder import SwinUNetEncoder
+from .timm_backbone import TimmBackbone
 from .transunet_encoder import TransUNetEncoder
 from .u2net_encoder import U2NetEncoder
 from .unet_encoder import UNetEncoder
@@ -10,6 +11,7 @@ __all__ = [
     'Backbone',
     'ResidualUNetEncoder',
     'SwinUNetEncoder',
+    'TimmBackbone',
     'TransUNetEncoder',
     'U2NetEncoder',
     'UNeXtEncoder',

@@ -1,4 +1,5 @@
 from .attention_unet_head import AttentionUNetHead
+from .awgunet_head import AWGUNetHead
 from .base import PyramidDecodeHead
 from .ddunet_head import DDUNetHead
 from .swin_unet_head import SwinUNetHead
@@ -11,6 +12,7 @@ from .unetplusplus_head import UNetPlusPlusHead
 from .unext_head import UNeXtHead
 
 __all__ = [
+    'AWGUNetHead',
     'AttentionUNetHead',
     'DDUNetHead',
     'PyramidDecodeHead',

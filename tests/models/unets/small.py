@@ -4,6 +4,10 @@ WIDTHS = {'widths': (4, 8, 12, 16)}
 
 SMALL = {
     'attention-unet': {'backbone': WIDTHS},
+    'awgunet': {
+        'backbone': {'arch': {'growth_rate': 2, 'block_config': (2, 2, 2, 1)}},
+        'decode_head': {'width': 4},
+    },
     'ddunet': {'backbone': WIDTHS, 'decode_head': {'dcam_channels': 8}},
     'eunet3+': {'backbone': WIDTHS, 'decode_head': {'skip_channels': 4}},
     'residual-attention-unet': {'backbone': WIDTHS},
@@ -17,6 +21,9 @@ SMALL = {
             'drop_path_rate': 0.0,
         },
         'decode_head': {'head_dim': 4, 'window_size': 3, 'drop_path_rate': 0.0},
+    },
+    'timm-unet': {
+        'backbone': {'model_name': 'convnext_atto', 'arch': {'depths': (1, 1, 1, 1), 'dims': (4, 8, 12, 16)}},
     },
     'transunet': {
         'backbone': {
