@@ -71,6 +71,7 @@ def make_record(
     dataset: NucleiDataset,
     picture: Path | None = None,
     remark: str = '',
+    baseline: str | None = None,
 ) -> Path:
     """Write `<folder>/<name>.json` and, beside it, the per-image scores of each run.
 
@@ -83,6 +84,7 @@ def make_record(
         dataset: the part that was scored, without a pipeline.
         picture: an overlay of `tools/test.py --show-dir`, stored as a JPEG beside the record.
         remark: what a reader must know to judge the scores, such as earlier looks at the same images.
+        baseline: name of the record that this arm of a study is compared with.
 
     Raises:
         UserError: a run was not tested on this part, or runs differ in steps, versions, hardware or commit.
@@ -113,6 +115,7 @@ def make_record(
         },
         'steps': runs[0]['steps'],
         'remark': remark,
+        'baseline': baseline,
         'picture': f'{name}.jpg' if picture else None,
         'otsu': otsu_scores(dataset),
         'runs': [{key: value for key, value in run.items() if key not in ('steps', *SHARED)} for run in runs],

@@ -1,5 +1,6 @@
 """Markdown tables made from records."""
 
+from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
@@ -15,19 +16,18 @@ COLUMNS = {
 }
 
 
-def _cell(values: list[float]) -> str:
+def range_cell(values: list[float]) -> str:
     """Mean over the runs, and their range where there are several."""
     text = f'{mean(values):.3f}'
     return text if len(values) == 1 else f'{text} ({min(values):.3f} to {max(values):.3f})'
 
 
-def markdown_table(name: str, record: dict[str, Any], folder: str = '') -> str:
+def markdown_table(name: str, record: Mapping[str, Any]) -> str:
     """Render a record: title, scores of the model and of Otsu's threshold, and how they were obtained.
 
     Args:
         name: of the record.
         record: see `make_record`.
-        folder: of the records, as seen from the page; empty or ending with a slash.
     """
     runs = record['runs']
     scores = [run['scores'] for run in runs]
@@ -39,8 +39,8 @@ def markdown_table(name: str, record: dict[str, Any], folder: str = '') -> str:
         '',
         '| | ' + ' | '.join(COLUMNS.values()) + ' |',
         '|---' * (len(COLUMNS) + 1) + '|',
-        f'| {name} | ' + ' | '.join(_cell([run[key] for run in scores]) for key in COLUMNS) + ' |',
-        '| Otsu threshold | ' + ' | '.join(_cell([record['otsu'][key]]) for key in COLUMNS) + ' |',
+        f'| {name} | ' + ' | '.join(range_cell([run[key] for run in scores]) for key in COLUMNS) + ' |',
+        '| Otsu threshold | ' + ' | '.join(range_cell([record['otsu'][key]]) for key in COLUMNS) + ' |',
         '',
         f'{record["data"]["images"]} images of {", ".join(record["data"]["groups"])}. Seed {seeds}, {record["steps"]} '
         f'steps, {minutes} minutes of training on {record["hardware"]}. Means over images, the deviation of the Dice '
@@ -52,14 +52,33 @@ def markdown_table(name: str, record: dict[str, Any], folder: str = '') -> str:
         '```',
     ]
     if record['picture']:
-        data = record['data']
-        rows += [
-            '',
-            f'![Contours of truth and prediction]({folder}{record["picture"]})',
-            '',
-            f'Truth green, prediction yellow. Image: {data["citation"]}, {data["licence"]}.',
-        ]
+        rows += ['', picture(record)]
     return '\n'.join(rows)
+
+
+def summary_table(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Render one line for each record, its title and its main scores, then what must be known to judge them."""
+    lines = ['| | Dice | pooled Dice | Otsu threshold, Dice |', '|---|---|---|---|']
+    for name, record in records.items():
+        scores = [run['scores'] for run in record['runs']]
+        cells = [range_cell([run[key] for run in scores]) for key in ('dice', 'dice_pooled')]
+        lines.append(f'| `{name}`: {record["title"]} | {" | ".join(cells)} | {record["otsu"]["dice"]:.3f} |')
+    lines += ['', *(f'- `{name}`: {record["remark"]}' for name, record in records.items() if record['remark'])]
+    return '\n'.join(lines)
+
+
+def picture(record: Mapping[str, Any], folder: str = '') -> str:
+    """Render the picture of a record with its source.
+
+    Args:
+        record: one that has a picture.
+        folder: of the records, as seen from the page; empty or ending with a slash.
+    """
+    data = record['data']
+    return (
+        f'![Contours of truth and prediction]({folder}{record["picture"]})\n\n'
+        f'Truth green, prediction yellow. Image: {data["citation"]}, {data["licence"]}.'
+    )
 
 
 def replace_between(text: str, content: str, start: str = '<!-- results -->', end: str = '<!-- /results -->') -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mmgfnuc.analysis.tables import COLUMNS, markdown_table, replace_between
+from mmgfnuc.analysis.tables import COLUMNS, markdown_table, picture, replace_between, summary_table
 from mmgfnuc.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +33,18 @@ def test_one_run_shows_its_scores_and_its_command():
 
 
 def test_picture_is_linked_from_the_page_with_its_source():
-    text = markdown_table('name', record(0.75), 'docs/results/')
+    text = picture(record(0.75), 'docs/results/')
     assert '(docs/results/name.jpg)' in text
     assert 'Who 2024, CC BY' in text
+
+
+def test_summary_has_a_line_for_each_record():
+    lines = summary_table({'one': record(0.6, 0.8), 'two': record(0.7)}).splitlines()
+    assert lines[2:4] == [
+        '| `one`: A title | 0.700 (0.600 to 0.800) | 0.700 (0.600 to 0.800) | 0.500 |',
+        '| `two`: A title | 0.700 | 0.700 | 0.500 |',
+    ]
+    assert lines[-2:] == ['- `one`: Seen before.', '- `two`: Seen before.']
 
 
 def test_several_runs_show_mean_and_range():

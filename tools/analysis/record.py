@@ -29,6 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--command', required=True, action='append', help='that made the result; in order')
     parser.add_argument('--picture', type=Path, help='an overlay of tools/test.py --show-dir')
     parser.add_argument('--remark', default='', help='what a reader must know to judge the scores')
+    parser.add_argument('--baseline', help='record that this arm of a study is compared with')
     parser.add_argument('--folder', type=Path, default=Path('docs/results'))
     return parser.parse_args()
 
@@ -45,6 +46,7 @@ def main() -> None:
         dataset,
         picture=args.picture,
         remark=args.remark,
+        baseline=args.baseline,
     )
     print(f'{path} written; now run: make table')
 

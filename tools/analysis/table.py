@@ -3,14 +3,18 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmgfnuc.analysis import markdown_table, read_records
+from mmgfnuc.analysis.comparison import comparison_table, comparisons
 from mmgfnuc.analysis.model_zoo import KIND, zoo_page
-from mmgfnuc.analysis.tables import replace_between
+from mmgfnuc.analysis.tables import picture, replace_between, summary_table
 from mmgfnuc.engine.cli import run_cli
 
 HEADING = '# Results\n\nMade from the records of this folder by `make table`.'
 ROOT = Path(__file__).resolve().parents[2]
+
+Results = dict[str, dict[str, Any]]
 
 
 def rendered(root: Path) -> dict[Path, str]:
@@ -18,16 +22,30 @@ def rendered(root: Path) -> dict[Path, str]:
     records = read_records(root / 'docs/results')
     zoo = [record for record in records.values() if record.get('kind') == KIND]
     results = {name: record for name, record in records.items() if record not in zoo}
-
-    def tables(folder: str) -> str:
-        return '\n\n'.join(markdown_table(name, record, folder) for name, record in results.items())
-
     readme = root / 'README.md'
     return {
-        readme: replace_between(readme.read_text(), tables('docs/results/')),
-        root / 'docs/results/README.md': f'{HEADING}\n\n{tables("")}\n',
+        readme: replace_between(readme.read_text(), readme_section(results)),
+        root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results)}\n',
         **({root / 'docs/model_zoo.md': zoo_page(zoo)} if zoo else {}),
     }
+
+
+def readme_section(results: Results) -> str:
+    """One line for each result, and the pictures."""
+    pictures = [picture(record, 'docs/results/') for record in results.values() if record['picture']]
+    return '\n\n'.join([summary_table(results), *pictures])
+
+
+def results_page(results: Results) -> str:
+    """The table of each study, then that of every other result."""
+    studies = comparisons(results)
+    compared = {name for baseline, arms in studies.items() for name in (baseline, *arms)}
+    return '\n\n'.join(
+        [
+            *(comparison_table(results, baseline, arms) for baseline, arms in studies.items()),
+            *(markdown_table(name, record) for name, record in results.items() if name not in compared),
+        ]
+    )
 
 
 def parse_args() -> argparse.Namespace:
