@@ -94,12 +94,18 @@ class GatedFusionSegmentor(BaseSegmentor):
         return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
 
     def predict_logits(self, inputs: Tensor) -> Tensor:
-        """Return logits at image size, at the resolution and in tiles as `test_cfg` says."""
+        """Return logits at image size, at the resolution and in tiles as `test_cfg` says.
+
+        Images that are too small for the backbone's depth are continued to the right and below first.
+        """
         scale, tile = self.test_cfg.get('scale', 1.0), self.test_cfg.get('tile')
         # Rounded as the transform Rescale does, so that training and prediction see one size.
         size = [max(round(scale * side), 1) for side in inputs.shape[-2:]]
         images = inputs if scale == 1 else F.interpolate(inputs, size, mode='area')
+        bottom, right = (max(self.backbone.out_strides[-1] - side, 0) for side in size)
+        images = F.pad(images, (0, right, 0, bottom), mode='replicate')
         logits = self._predict_tiled(images, tile) if tile else self.encode_decode(images)
+        logits = logits[..., : size[0], : size[1]]
         return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
 
     def _predict_tiled(self, images: Tensor, tile: int) -> Tensor:
