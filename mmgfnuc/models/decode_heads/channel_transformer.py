@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 
+from mmgfnuc.models.layers import ConvNormAct
+
 # Pixels per side of a patch on the deepest skip; each shallower skip has patches of twice the side, so that one token
 # stands for the same place on every level. Four skips: 16, 8, 4, 2, as in the authors' release.
 DEEPEST_PATCH = 2
@@ -124,9 +126,7 @@ class Reconstruction(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels, eps=NORM_EPS)
-        self.project = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-        )
+        self.project = ConvNormAct(channels, channels, kernel_size=1)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Reconstruct one level."""

@@ -9,7 +9,7 @@ from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers import DoubleConv
+from mmgfnuc.models.layers import ConvNormAct, DoubleConv
 from mmgfnuc.registry import MODELS
 
 from .base import PyramidDecodeHead
@@ -18,20 +18,6 @@ from .base import PyramidDecodeHead
 DILATIONS = (1, 2, 4, 8)
 # A level of the small decoder has this many times fewer channels than the main decoder's.
 SMALL_DIVISOR = 4
-
-
-def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> nn.Sequential:
-    """Build a convolution that keeps the size, batch normalisation and ReLU.
-
-    Shape:
-        (B, in_channels, H, W) -> (B, out_channels, H, W)
-    """
-    padding = dilation * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
 
 
 class DilatedConvolutionAttention(nn.Module):
@@ -50,7 +36,7 @@ class DilatedConvolutionAttention(nn.Module):
         super().__init__()
         widths = [channels] + [branch_channels] * len(DILATIONS)
         self.cascade = nn.ModuleList(
-            conv_norm_relu(widths[i], widths[i + 1], 3, dilation) for i, dilation in enumerate(DILATIONS)
+            ConvNormAct(widths[i], widths[i + 1], dilation=dilation) for i, dilation in enumerate(DILATIONS)
         )
         # Without a norm: a batch of one image would leave it a single value.
         self.pool = nn.Sequential(
@@ -59,7 +45,7 @@ class DilatedConvolutionAttention(nn.Module):
         branches = len(DILATIONS) + 1
         # At least 8 hidden units: of fewer, a narrow branch may have none that the ReLU leaves on.
         self.attentions = nn.ModuleList(CbamModule(branch_channels, rd_divisor=8) for _ in range(branches))
-        self.project = conv_norm_relu(branches * branch_channels, channels, 1)
+        self.project = ConvNormAct(branches * branch_channels, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gather all scales of a map."""

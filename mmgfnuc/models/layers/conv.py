@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ConvNormAct(nn.Sequential):
-    """3x3 convolution, batch normalisation, activation; `glu` convolves to twice the channels first.
+    """Convolution that keeps the size, batch normalisation, activation; `glu` convolves to twice the channels first.
 
     The convolution has no bias: batch normalisation would remove it.
 
@@ -41,12 +41,15 @@ class ConvNormAct(nn.Sequential):
         (B, in_channels, H, W) -> (B, out_channels, H, W)
     """
 
-    def __init__(self, in_channels: int, out_channels: int, activation: str = 'relu') -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, activation: str = 'relu', kernel_size: int = 3, dilation: int = 1
+    ) -> None:
         if activation not in ACTIVATIONS:
             raise UserError(f"activation='{activation}' is unknown; choose one of {', '.join(ACTIVATIONS)}")
         conv_channels = 2 * out_channels if activation == 'glu' else out_channels
+        padding = dilation * (kernel_size // 2)
         super().__init__(
-            nn.Conv2d(in_channels, conv_channels, 3, padding=1, bias=False),
+            nn.Conv2d(in_channels, conv_channels, kernel_size, padding=padding, dilation=dilation, bias=False),
             nn.BatchNorm2d(conv_channels),
             ACTIVATIONS[activation](),
         )

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .conv import ConvNormAct
+
 DILATED_HEIGHT = 4
 DILATED_LEVELS = 2
 
@@ -17,21 +19,6 @@ def upsample_like(x: Tensor, reference: Tensor) -> Tensor:
     if x.shape[-2:] == reference.shape[-2:]:
         return x
     return F.interpolate(x, reference.shape[-2:], mode='bilinear', align_corners=False)
-
-
-class DilatedConv(nn.Sequential):
-    """3x3 convolution with a dilation, batch normalisation, ReLU.
-
-    Shape:
-        (B, in_channels, H, W) -> (B, out_channels, H, W)
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
 
 
 class RSU(nn.Module):
@@ -60,11 +47,11 @@ class RSU(nn.Module):
         dilations = [2**step if dilated else 1 for step in range(height - 1)]
         down = [out_channels] + [mid_channels] * (height - 1)
         up = [mid_channels] * (height - 2) + [out_channels]
-        self.enter = DilatedConv(in_channels, out_channels)
-        self.down = nn.ModuleList(DilatedConv(down[i], down[i + 1], dilations[i]) for i in range(height - 1))
-        self.bottom = DilatedConv(mid_channels, mid_channels, 2 ** (height - 1) if dilated else 2)
+        self.enter = ConvNormAct(in_channels, out_channels)
+        self.down = nn.ModuleList(ConvNormAct(down[i], down[i + 1], dilation=dilations[i]) for i in range(height - 1))
+        self.bottom = ConvNormAct(mid_channels, mid_channels, dilation=2 ** (height - 1) if dilated else 2)
         self.up = nn.ModuleList(
-            DilatedConv(2 * mid_channels, channels, dilation)
+            ConvNormAct(2 * mid_channels, channels, dilation=dilation)
             for channels, dilation in zip(up, reversed(dilations), strict=True)
         )
         # ceil_mode: odd sizes need no padding.

@@ -49,7 +49,7 @@ def test_cascade_sees_3_7_15_and_31_pixels():
     dcam = fill_with_noise(DilatedConvolutionAttention(4, 8), scale=1.0).eval()
     for depth, reach in zip(range(1, 5), (1, 3, 7, 15), strict=True):
         # Without the rectifiers, all that is connected counts.
-        cascade = torch.nn.Sequential(*(conv[:2] for conv in dcam.cascade[:depth]))
+        cascade = torch.nn.Sequential(*(layer for block in dcam.cascade[:depth] for layer in list(block)[:2]))
         # All rates together leave no gap.
         seen = itertools.product(range(-reach, reach + 1), repeat=2)
         assert influence(cascade, torch.randn(1, 4, 41, 41)) == [list(place) for place in seen]
