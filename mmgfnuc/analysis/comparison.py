@@ -10,7 +10,7 @@ from .tables import range_cell
 
 Record = Mapping[str, Any]
 RULE = (
-    'Arms differ in nothing but the part named; equal steps, the last checkpoint is scored. Differences are those of '
+    'Arms have equal steps, seeds and images; the last checkpoint is scored. Differences are those of '
     "the per-image Dice to the first row's, seed by seed. They are called a gain, or a loss, only where they have one "
     'sign in every seed and on every held-out organ: a description of these runs, not a test of significance.'
 )

@@ -13,7 +13,7 @@ from .records import write_record
 KIND = 'unets'
 HEADING = """# Model zoo
 
-The U-Nets that `mmgfnuc.create_model(unet=...)` takes, at their published widths. Made from the records in
+The U-Nets that `mmgfnuc.create_model(unet=...)` takes, at the defaults of their presets. Made from the records in
 `docs/results/` by `make table`."""
 LINKS = {
     r'arXiv:(\d{4}\.\d{4,5})': 'https://arxiv.org/abs/',

@@ -78,6 +78,8 @@ def create_model(
     Raises:
         UserError: a name is unknown, or the arguments do not fit together.
     """
+    if num_classes < 2:
+        raise UserError(f'num_classes={num_classes}: background and nucleus are two softmax channels; give 2 or more')
     settings = _find('unets', 'unet', unet)
     fused = _find('fusion', 'fusion', fusion)
     if (foundation is None) != (fused['neck'] is None):
@@ -101,7 +103,12 @@ def create_model(
         if not isinstance(settings.get(part), dict):
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
         settings[part] = _laid_over(settings[part], changes)
-    return MODELS.build(dict(type='mmgfnuc.GatedFusionSegmentor', **settings))
+    try:
+        return MODELS.build(dict(type='mmgfnuc.GatedFusionSegmentor', **settings))
+    except TypeError as error:
+        if 'unexpected keyword argument' not in str(error):
+            raise
+        raise UserError(f'parts has a setting that does not exist: {error}; correct its name') from error
 
 
 def _laid_over(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -294,3 +294,24 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
     assert list(model.neck.blocks) == [str(len(model.backbone.out_channels) - 1)]
     assert model.backbone.out_channels == (64, 128, 256, 512, 1024)
     assert model.decode_head.num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'num_classes': 1}, 'num_classes=1: background and nucleus are two softmax channels; give 2 or more'),
+        ({'parts': {'backbone': {'width': (4, 8)}}}, "unexpected keyword argument 'width'; correct its name"),
+    ],
+)
+def test_a_setting_that_cannot_be(settings, message):
+    with pytest.raises(UserError, match=message):
+        mmgfnuc.create_model('unet', **settings)
+
+
+def test_a_network_in_training_mode_suppresses_nothing():
+    """Otherwise an image that the untrained guide calls empty would teach nothing."""
+    torch.manual_seed(0)
+    parts = {'backbone': {'widths': (4, 8, 12)}, 'decode_head': {'skip_channels': 4}}
+    model = mmgfnuc.create_model('unet3+', parts=parts).train()
+    for _ in range(8):
+        assert model(torch.rand(2, 3, 32, 32)).abs().max() < 1e3

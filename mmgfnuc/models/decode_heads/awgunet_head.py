@@ -1,13 +1,11 @@
 """The decoder of AWGUNet: wavelet-guided attention on the skips, filtered up-sampling."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers.wavelet import haar_transform
 from mmgfnuc.registry import MODELS
 
@@ -201,6 +199,8 @@ class AWGUNetHead(PyramidDecodeHead):
     images", arXiv 2406.08425; the authors' release, `model.py`.
     """
 
+    halving = True
+
     def __init__(self, in_channels: Sequence[int], width: int = 64, **kwargs: Any) -> None:
         super().__init__(in_channels=in_channels, channels=width, **kwargs)
         widths = [width * 2**level for level in range(len(in_channels) - 1)] + [in_channels[-1]]
@@ -212,17 +212,7 @@ class AWGUNetHead(PyramidDecodeHead):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Decode a pyramid, shallow first."""
         levels = self._transform_inputs(inputs)
-        self._check(levels)
         *skips, x = (attention(level) for attention, level in zip(self.attentions, levels, strict=True))
         for step, skip in zip(reversed(self.steps), reversed(skips), strict=True):
             x = step(x, skip)
         return self.cls_seg(x)
-
-    def _check(self, levels: Sequence[Tensor]) -> None:
-        sizes = [tuple(level.shape[-2:]) for level in levels]
-        halves = [tuple(math.ceil(side / 2) for side in size) for size in sizes]
-        if sizes[1:] != halves[:-1]:
-            raise UserError(
-                f'AWGUNetHead decodes levels that halve in size from one to the next, not {sizes}; choose a backbone '
-                'or levels whose strides double'
-            )

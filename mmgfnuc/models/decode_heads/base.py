@@ -1,5 +1,6 @@
 """What every decode head of the project shares."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,12 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+
+
+def check_depth(in_channels: Sequence[int]) -> None:
+    """Refuse a pyramid of a single level, in which there is nothing to decode."""
+    if len(in_channels) < 2:
+        raise UserError(f'in_channels={tuple(in_channels)} has {len(in_channels)} level(s); a decoder needs at least 2')
 
 
 class PyramidDecodeHead(BaseDecodeHead):
@@ -29,8 +36,8 @@ class PyramidDecodeHead(BaseDecodeHead):
         UserError: the pyramid is not one that the head can decode.
     """
 
-    # Set where the architecture fixes it.
-    num_levels: int | None = None
+    # Set by decoders that double what they decode.
+    halving = False
 
     def __init__(
         self,
@@ -41,11 +48,7 @@ class PyramidDecodeHead(BaseDecodeHead):
         loss_decode: dict | Sequence[dict] = dict(type='mmgfnuc.DiceFocalLoss'),  # noqa: B006 - never mutated
         **kwargs: Any,
     ) -> None:
-        if self.num_levels is not None and len(in_channels) != self.num_levels:
-            raise UserError(
-                f'{type(self).__name__} decodes a pyramid of {self.num_levels} levels, the backbone gives '
-                f'{len(in_channels)}; give it {self.num_levels} levels, or take a head for any depth: UNetHead'
-            )
+        check_depth(in_channels)
         super().__init__(
             in_channels=list(in_channels),
             in_index=list(range(len(in_channels))),
@@ -56,6 +59,20 @@ class PyramidDecodeHead(BaseDecodeHead):
             loss_decode=loss_decode,
             **kwargs,
         )
+
+    def _transform_inputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        levels = super()._transform_inputs(inputs)
+        if self.halving:
+            self._check_halving([tuple(level.shape[-2:]) for level in levels])
+        return levels
+
+    def _check_halving(self, sizes: Sequence[tuple[int, ...]]) -> None:
+        halves = [tuple(math.ceil(side / 2) for side in size) for size in sizes]
+        if list(sizes[1:]) != halves[:-1]:
+            raise UserError(
+                f'{type(self).__name__} decodes levels that halve in size from one to the next, not {sizes}; choose a '
+                'backbone or levels whose strides double, or UNet3PlusHead, which takes any'
+            )
 
     def outputs(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return all logits that the loss is taken of in training, the prediction first."""

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import ConvNormAct, DoubleConv
 from mmgfnuc.registry import MODELS
 
-from .base import PyramidDecodeHead
+from .base import PyramidDecodeHead, check_depth
 
 # Of the cascade, as in the centre part of D-LinkNet (Zhou et al. 2018).
 DILATIONS = (1, 2, 4, 8)
@@ -119,8 +118,7 @@ class DDUNetHead(PyramidDecodeHead):
     """
 
     def __init__(self, in_channels: Sequence[int], dcam_channels: int = 256, **kwargs: Any) -> None:
-        if len(in_channels) < 2:
-            raise UserError(f'in_channels={tuple(in_channels)} has no skip; DDUNetHead needs at least 2 levels')
+        check_depth(in_channels)
         *skips, deepest = in_channels
         small = [max(width // SMALL_DIVISOR, 1) for width in skips]
         super().__init__(in_channels=in_channels, channels=skips[0] + small[0], **kwargs)

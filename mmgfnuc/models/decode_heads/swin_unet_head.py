@@ -82,6 +82,8 @@ class SwinUNetHead(PyramidDecodeHead):
     Source: Cao et al. 2021, "Swin-Unet: Unet-like Pure Transformer for Medical Image Segmentation", section 3.5.
     """
 
+    halving = True
+
     def __init__(
         self,
         in_channels: Sequence[int],

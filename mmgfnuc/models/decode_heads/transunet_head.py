@@ -47,6 +47,8 @@ class TransUNetHead(PyramidDecodeHead):
     3.2 (Cascaded Upsampler); widths of the authors' configuration `R50-ViT-B_16`.
     """
 
+    halving = True
+
     def __init__(
         self,
         in_channels: Sequence[int],

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import DoubleConv
 from mmgfnuc.registry import MODELS
 
@@ -86,8 +85,6 @@ class UCTransNetHead(PyramidDecodeHead):
         attention_dropout: float = 0.1,
         **kwargs: Any,
     ) -> None:
-        if len(in_channels) < 2:
-            raise UserError(f'in_channels={tuple(in_channels)} has no skip; UCTransNetHead needs at least 2 levels')
         super().__init__(in_channels=in_channels, channels=in_channels[0], **kwargs)
         *skips, deepest = in_channels
         self.transformer = ChannelTransformer(skips, num_layers, num_heads, attention_dropout)

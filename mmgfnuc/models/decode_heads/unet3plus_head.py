@@ -113,7 +113,7 @@ class UNet3PlusHead(PyramidDecodeHead):
         """Decode a pyramid, shallow first."""
         decoded = self.decode(inputs)
         logits = self.cls_seg(decoded[0])
-        if self.guide is None:
+        if self.guide is None or self.training:
             return logits
         empty = self.guide(decoded[-1]).argmax(1) == 0
         nucleus = torch.arange(logits.shape[1], device=logits.device) > 0

@@ -72,6 +72,7 @@ class UNetHead(PyramidDecodeHead):
 
     def __init__(self, in_channels: Sequence[int], residual: bool = False, **kwargs: Any) -> None:
         super().__init__(in_channels=in_channels, channels=in_channels[0], **kwargs)
+        self.halving = not residual
         steps = [(in_channels[level + 1], in_channels[level]) for level in reversed(range(len(in_channels) - 1))]
         self.up_blocks = nn.ModuleList(
             InterpolationUpBlock(deep, skip, residual=True) if residual else UpBlock(deep, skip) for deep, skip in steps

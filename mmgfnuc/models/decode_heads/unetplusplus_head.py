@@ -33,6 +33,8 @@ class UNetPlusPlusHead(PyramidDecodeHead):
     "UNet++: Redesigning Skip Connections"; transposed convolutions as in the authors' release.
     """
 
+    halving = True
+
     def __init__(self, in_channels: Sequence[int], deep_supervision: bool = False, **kwargs: Any) -> None:
         super().__init__(in_channels=in_channels, channels=in_channels[0], **kwargs)
         depth = len(in_channels)

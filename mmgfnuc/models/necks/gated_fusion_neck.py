@@ -61,7 +61,7 @@ class GatedFusionNeck(BaseModule):
         levels: which levels are fused: indices (negative from the bottleneck) or `all`.
         attention_levels: of those, the levels whose block attends. By default the deepest, since attention is
             quadratic in the pixels of a level, and all where the block's attention is linear in them.
-        max_keys: above this many tokens, the keys of attention are pooled, except at the deepest fused level.
+        max_keys: above this many tokens, the keys of attention are pooled, except at the bottleneck.
         block: registry config of the fusion block.
         control: `zero` replaces the context by zeros, `shuffled` permutes its tokens: what is left of a gain under
             these does not come from the foundation encoder. (The third control, the context of another image, is a
@@ -109,21 +109,20 @@ class GatedFusionNeck(BaseModule):
                     | dict(
                         in_channels=in_channels[level],
                         attention=level in attending,
-                        max_keys=None if level == fused[-1] else max_keys,
+                        max_keys=None if level == depth - 1 else max_keys,
                     ),
                 )
                 for level in fused
             }
         )
 
-    def _controlled(self, context: Sequence[Tensor]) -> Sequence[Tensor]:
-        return context if self.control is None else CONTROLS[self.control](context, self.training)
+    def _controlled(self, context: Sequence[Tensor], training: bool) -> Sequence[Tensor]:
+        return context if self.control is None else CONTROLS[self.control](context, training)
 
     def _work(
         self, local: Sequence[Tensor], context: Sequence[Tensor]
     ) -> Iterator[tuple[int, FusionBlock, tuple[Tensor, Tensor]]]:
         """Give every fused level, its block, and the block's two inputs."""
-        context = self._controlled(context)
         for name, block in self.blocks.items():
             level = int(name)
             grid = local[level] if block.aligned else context[-1]
@@ -131,14 +130,18 @@ class GatedFusionNeck(BaseModule):
 
     def forward(self, local: Sequence[Tensor], context: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Fuse the chosen levels."""
-        fused = list(local)
+        fused, context = list(local), self._controlled(context, self.training)
         for level, block, features in self._work(local, context):
             fused[level] = block(*features)
         return tuple(fused)
 
     @torch.no_grad()
     def explain(self, local: Sequence[Tensor], context: Sequence[Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Return what the block of every fused level does to these features, see FusionBlock."""
+        """Return what the block of every fused level does to these features, see FusionBlock.
+
+        A control is applied as at prediction, in training mode too.
+        """
+        context = self._controlled(context, training=False)
         return {level: block.explain(*features) for level, block, features in self._work(local, context)}
 
 

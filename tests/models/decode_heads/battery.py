@@ -6,6 +6,8 @@ import pytest
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
+from mmgfnuc.errors import UserError
+
 from ..tiny import assert_gradients, assert_round_trip, data_samples, total_loss
 
 CHANNELS = (4, 6, 8, 10)
@@ -41,6 +43,20 @@ class DecodeHeadBattery:
     def test_depths(self, depth):
         channels = (4, 6, 8, 10, 12)[:depth]
         assert self.build(channels)(pyramid(1, 32, 32, channels)).shape == (1, 2, 32, 32)
+
+    def test_a_single_level_is_refused(self):
+        with pytest.raises(UserError, match='level'):
+            self.build((8,))
+
+    def test_levels_that_do_not_halve_work_or_are_refused(self):
+        channels = (4, 8, 12)
+        levels = [torch.randn(2, width, side, side) for width, side in zip(channels, (64, 16, 8), strict=True)]
+        head = self.build(channels)
+        if head.halving:
+            with pytest.raises(UserError, match='levels that halve in size from one to the next'):
+                head(levels)
+        else:
+            assert head(levels).shape[:2] == (2, 2)
 
     def test_number_of_classes(self):
         head = self.build(CHANNELS, num_classes=5)

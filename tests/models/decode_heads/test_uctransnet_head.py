@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.unet_encoder import UNetEncoder
 from mmgfnuc.models.decode_heads.channel_transformer import (
     ChannelCrossAttention,
@@ -156,8 +155,3 @@ def test_all_skips_see_each_other():
         for target in range(3):
             (grad,) = torch.autograd.grad(fused[target].square().sum(), skips[source], retain_graph=True)
             assert grad.any(), (source, target)
-
-
-def test_a_single_level():
-    with pytest.raises(UserError, match=r'in_channels=\(8,\) has no skip; UCTransNetHead needs at least 2 levels'):
-        UCTransNetHead((8,))

@@ -121,14 +121,14 @@ def test_attention_that_is_linear_is_had_at_every_level():
     ('settings', 'expected'),
     [
         ({'levels': 'all'}, {0: 4096, 1: 4096, 2: None}),
-        ({'levels': (0, 1)}, {0: 4096, 1: None}),
+        ({'levels': (0, 1)}, {0: 4096, 1: 4096}),
         ({'levels': (-1,)}, {2: None}),
         ({'levels': 'all', 'max_keys': 9}, {0: 9, 1: 9, 2: None}),
         ({'levels': 'all', 'max_keys': None}, {0: None, 1: None, 2: None}),
     ],
 )
 @pytest.mark.parametrize('block', [GATED, CONTEXT], ids=['gated', 'context'])
-def test_the_keys_are_limited_except_at_the_deepest_fused_level(settings, expected, block):
+def test_the_keys_are_limited_except_at_the_bottleneck(settings, expected, block):
     def limits(block):
         blocks = GatedFusionNeck(CHANNELS, (6,), attention_levels=settings['levels'], block=block, **settings).blocks
         return {int(level): block.attention.max_keys for level, block in blocks.items()}
