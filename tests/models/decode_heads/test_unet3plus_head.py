@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+import mmgfnuc
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNet3PlusHead
 from mmgfnuc.models.decode_heads.unet3plus_head import resize_to
@@ -139,3 +140,11 @@ def test_guide_takes_ignored_pixels_for_no_nucleus():
     call_images(head, empty=True)
     samples[0].gt_sem_seg.data.zero_()[..., :9] = 255
     assert head.loss(pyramid(1, 32, 32), samples)['loss_guide'] < 1e-6
+
+
+def test_published_size():
+    """Huang et al. 2020, table 1: 26.97 M parameters without deep supervision (and without the guide)."""
+    plain = {'deep_supervision': False, 'classification_guided': False}
+    with torch.device('meta'):
+        model = mmgfnuc.create_model('unet3+', parts={'decode_head': plain})
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == 26.97
