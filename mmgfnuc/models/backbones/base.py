@@ -26,7 +26,8 @@ class Backbone(BaseModule, metaclass=ABCMeta):
         (B, in_channels, H, W) -> level i: (B, out_channels[i], ceil(H / out_strides[i]), ceil(W / out_strides[i]))
 
     Raises:
-        UserError: the image has another number of channels, or is smaller than the deepest stride.
+        UserError: there are fewer than two levels; an image has another number of channels, or is smaller than the
+            deepest stride.
     """
 
     def __init__(
@@ -40,6 +41,9 @@ class Backbone(BaseModule, metaclass=ABCMeta):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        levels = len(out_channels)
+        if levels < 2:
+            raise UserError(f'widths={tuple(out_channels)} has {levels} level(s); a pyramid needs at least 2')
         self.in_channels = in_channels
         self.out_channels = tuple(out_channels)
         self.out_strides = tuple(out_strides)

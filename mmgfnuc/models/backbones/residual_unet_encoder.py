@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers.residual import ResidualUnit
 from mmgfnuc.registry import MODELS
 
@@ -43,8 +42,6 @@ class ResidualUNetEncoder(Backbone):
     ) -> None:
         strides = [2**level for level in range(len(widths))]
         super().__init__(in_channels, widths, strides, mean, std, init_cfg=init_cfg)
-        if len(widths) < 2:
-            raise UserError(f'widths={tuple(widths)} has {len(widths)} level(s); a pyramid needs at least 2')
         self.stages = nn.ModuleList(
             [
                 ResidualUnit(in_channels, widths[0], preactivate=False),

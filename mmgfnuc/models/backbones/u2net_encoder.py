@@ -43,8 +43,6 @@ class U2NetEncoder(Backbone):
     ) -> None:
         depth = len(widths)
         super().__init__(in_channels, widths, [2**level for level in range(depth)], mean, std, init_cfg=init_cfg)
-        if depth < 2:
-            raise UserError(f'widths={tuple(widths)} has {depth} level(s); a pyramid needs at least 2')
         if len(mid_widths) != depth:
             raise UserError(
                 f'mid_widths={tuple(mid_widths)} has {len(mid_widths)} entries for {depth} widths; give one per level'

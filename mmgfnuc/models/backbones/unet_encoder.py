@@ -58,8 +58,6 @@ class UNetEncoder(Backbone):
         super().__init__(in_channels, widths, strides, mean, std, init_cfg=init_cfg)
         if downsampling not in DOWNSAMPLINGS:
             raise UserError(f"downsampling='{downsampling}' is unknown; choose one of {', '.join(DOWNSAMPLINGS)}")
-        if len(widths) < 2:
-            raise UserError(f'widths={tuple(widths)} has {len(widths)} level(s); a pyramid needs at least 2')
         channels = [in_channels, *widths]
         self.stages = nn.ModuleList(
             DoubleConv(channels[i], channels[i + 1], activation, convs_per_stage) for i in range(len(widths))

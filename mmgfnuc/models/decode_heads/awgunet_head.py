@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmgfnuc.models.layers.wavelet import haar_transform
 from mmgfnuc.registry import MODELS
 
 from .base import PyramidDecodeHead
+from .wavelet import haar_transform
 
 REDUCTION = 4
 # A quarter of the three channels of an image is none, of few features only units that a ReLU may switch off together.

@@ -14,7 +14,7 @@ from .base import PyramidDecodeHead
 from .channel_transformer import ChannelTransformer
 
 
-class ChannelGate(nn.Module):
+class SkipGate(nn.Module):
     """Channel-wise cross-attention (CCA): the decoder says which channels of a skip count.
 
     `relu(skip * sigmoid((L_s GAP(skip) + L_d GAP(deep)) / 2))`, GAP: the average over all pixels.
@@ -45,7 +45,7 @@ class GatedUpBlock(nn.Module):
 
     def __init__(self, deep_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.gate = ChannelGate(deep_channels, skip_channels)
+        self.gate = SkipGate(deep_channels, skip_channels)
         self.convs = DoubleConv(deep_channels + skip_channels, out_channels)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
@@ -11,6 +12,8 @@ from mmgfnuc.registry import MODELS
 from .attention import TokenAttention, pool_to
 from .base import FusionBlock
 from .gated_fusion_block import ChannelGate
+
+NORM_EPS = 1e-5
 
 
 def position_encoding(rows: Tensor, columns: Tensor, channels: int) -> Tensor:
@@ -42,18 +45,6 @@ def with_position(x: Tensor, level: torch.Size) -> Tensor:
         (torch.arange(own, device=x.device) + 0.5) * (full / own) for own, full in zip(x.shape[-2:], level, strict=True)
     )
     return x + position_encoding(rows, columns, x.shape[1]).to(x.dtype)
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of a map.
-
-    Shape:
-        (B, C, H, W) -> (B, C, H, W)
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise every pixel."""
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 @MODELS.register_module()
@@ -102,8 +93,8 @@ class ContextFusionBlock(FusionBlock):
             raise UserError('ContextFusionBlock is nothing without attention; leave attention_levels out')
         self.gate = ChannelGate(in_channels, context_channels, 'glu', reduction)
         self.project = nn.Conv2d(context_channels, in_channels, 1)
-        self.norm_local = ChannelNorm(in_channels)
-        self.norm_tokens = ChannelNorm(in_channels)
+        self.norm_local = LayerNorm2d(in_channels, eps=NORM_EPS)
+        self.norm_tokens = LayerNorm2d(in_channels, eps=NORM_EPS)
         self.attention = TokenAttention(in_channels, num_heads, max_keys)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.attention.out.weight)

@@ -1,5 +1,7 @@
 """Fusion without gate and attention: the controls `concat` and `add`."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,30 +12,8 @@ from .base import FusionBlock
 
 
 @MODELS.register_module()
-class ConcatFusionBlock(FusionBlock):
-    """Project the context to the channels of the level, concatenate, 3x3 convolution.
-
-    Shape:
-        local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
-
-    Source: code: own; method.md section 3, controls.
-    """
-
-    def __init__(
-        self, in_channels: int, context_channels: int, attention: bool = False, max_keys: int | None = None
-    ) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(context_channels, in_channels, 1)
-        self.convolve = ConvNormAct(2 * in_channels, in_channels)
-
-    def forward(self, local: Tensor, context: Tensor) -> Tensor:
-        """Fuse one level."""
-        return self.convolve(torch.cat([local, self.project(context)], dim=1))
-
-
-@MODELS.register_module()
 class AddFusionBlock(FusionBlock):
-    """Project the context to the channels of the level and add it.
+    """Project the context to the channels of the level and add it. What the neck says of attention has no meaning here.
 
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
@@ -50,3 +30,22 @@ class AddFusionBlock(FusionBlock):
     def forward(self, local: Tensor, context: Tensor) -> Tensor:
         """Fuse one level."""
         return local + self.project(context)
+
+
+@MODELS.register_module()
+class ConcatFusionBlock(AddFusionBlock):
+    """Project the context to the channels of the level, concatenate, 3x3 convolution.
+
+    Shape:
+        local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
+
+    Source: code: own; method.md section 3, controls.
+    """
+
+    def __init__(self, in_channels: int, context_channels: int, **told: Any) -> None:
+        super().__init__(in_channels, context_channels, **told)
+        self.convolve = ConvNormAct(2 * in_channels, in_channels)
+
+    def forward(self, local: Tensor, context: Tensor) -> Tensor:
+        """Fuse one level."""
+        return self.convolve(torch.cat([local, self.project(context)], dim=1))

@@ -1,6 +1,7 @@
 """What every backbone must do. Inherit `BackboneBattery`, define `build`, and parametrize over the settings."""
 
 import math
+from abc import ABC, abstractmethod
 
 import pytest
 import torch
@@ -8,12 +9,12 @@ import torch
 from ..tiny import assert_gradients, assert_round_trip
 
 
-class BackboneBattery:
+class BackboneBattery(ABC):
     """The contract: images in [0, 1] -> level i (B, out_channels[i], ceil(H / out_strides[i]), ...), shallow first."""
 
+    @abstractmethod
     def build(self, settings, in_channels=3):
         """A small backbone. `settings` comes from a fixture of the inheriting class."""
-        raise NotImplementedError
 
     @pytest.mark.parametrize('batch', [1, 2])
     @pytest.mark.parametrize('size', [(96, 96), (100, 140), (64, 64)])

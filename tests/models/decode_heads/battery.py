@@ -1,6 +1,7 @@
 """What every decode head must do. Inherit `DecodeHeadBattery` and define `build`."""
 
 import math
+from abc import ABC, abstractmethod
 
 import pytest
 import torch
@@ -21,14 +22,14 @@ def pyramid(batch, height, width, channels=CHANNELS):
     )
 
 
-class DecodeHeadBattery:
+class DecodeHeadBattery(ABC):
     """The contract: pyramid, shallow first -> logits (B, num_classes, H_0, W_0)."""
 
     loss_keys = {'loss_dice_focal', 'acc_seg'}
 
+    @abstractmethod
     def build(self, in_channels, **settings):
         """A small head."""
-        raise NotImplementedError
 
     def test_is_a_head_of_mmsegmentation(self):
         assert isinstance(self.build(CHANNELS), BaseDecodeHead)

@@ -16,7 +16,7 @@ from mmgfnuc.models.decode_heads.awgunet_head import (
     gaussian,
     lanczos,
 )
-from mmgfnuc.models.layers.wavelet import haar_transform
+from mmgfnuc.models.decode_heads.wavelet import haar_transform
 
 from ..tiny import assert_gradients, data_samples, fill_with_noise, total_loss
 from .battery import DecodeHeadBattery, pyramid

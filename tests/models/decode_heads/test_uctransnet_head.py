@@ -12,7 +12,7 @@ from mmgfnuc.models.decode_heads.channel_transformer import (
     ChannelTransformer,
     Reconstruction,
 )
-from mmgfnuc.models.decode_heads.uctransnet_head import ChannelGate, UCTransNetHead
+from mmgfnuc.models.decode_heads.uctransnet_head import SkipGate, UCTransNetHead
 
 from ..tiny import fill_with_noise
 from .battery import CHANNELS, DecodeHeadBattery, pyramid
@@ -90,7 +90,7 @@ def test_channel_cross_attention_by_definition():
 
 
 def test_channel_gate_by_definition():
-    gate = fill_with_noise(ChannelGate(3, 2), scale=1.0)
+    gate = fill_with_noise(SkipGate(3, 2), scale=1.0)
     deep, skip = torch.randn(2, 3, 4, 5), torch.randn(2, 2, 4, 5)
     gated = gate(deep, skip)
     for image, channel in itertools.product(range(2), range(2)):

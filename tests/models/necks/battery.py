@@ -1,6 +1,7 @@
 """What every fusion block must do. Inherit `FusionBlockBattery`, define `build`, and parametrize over the settings."""
 
 import math
+from abc import ABC, abstractmethod
 
 import pytest
 import torch
@@ -64,12 +65,12 @@ def affine(linear, x):
     return [sum(w * v for w, v in zip(row, x, strict=True)) + bias for row, bias in rows]
 
 
-class FusionBlockBattery:
+class FusionBlockBattery(ABC):
     """The contract: local (B, C, H, W) and context (B, D, h, w) -> (B, C, H, W)."""
 
+    @abstractmethod
     def build(self, settings):
         """A block of CHANNELS and CONTEXT_CHANNELS. `settings` comes from a fixture of the inheriting class."""
-        raise NotImplementedError
 
     def explained(self, block, local, context):
         """What `explain` must return, computed without it."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmgfnuc.models.layers.wavelet import haar_transform
+from mmgfnuc.models.decode_heads.wavelet import haar_transform
 
 LOW, HIGH = np.array([1, 1]) / np.sqrt(2), np.array([1, -1]) / np.sqrt(2)
 # Down, right: what is asked of the rows of a block, and of its columns.

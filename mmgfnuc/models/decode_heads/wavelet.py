@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .images import pad_to_multiple
+from mmgfnuc.models.layers import pad_to_multiple
 
 
 def haar_transform(x: Tensor) -> Tensor:
