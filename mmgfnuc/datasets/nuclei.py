@@ -171,6 +171,10 @@ class NucleiDataset(Dataset):
         index = range(len(self))[index]
         results = self._sample(epoch, index)
         if self._partners is not None:
+            if 'inputs' not in results:
+                raise UserError(
+                    "partner_images=True joins the 'inputs' of two images: end the pipeline in PackNucleiInputs"
+                )
             partner = self._sample(epoch, self._partners[index])['inputs']
             results['inputs'] = torch.cat([results['inputs'], _fit(partner, results['inputs'].shape[-2:])])
         return results

@@ -32,9 +32,9 @@ def list_fusions() -> list[str]:
     return list(list_presets('fusion'))
 
 
-def _find(kind: str, argument: str, name: str) -> dict[str, Any]:
+def _find(kind: str, argument: str, name: Any) -> dict[str, Any]:
     presets = list_presets(kind)
-    key = name.lower().replace('_', '-').replace('plus', '+')
+    key = str(name).lower().replace('_', '-').replace('plus', '+')
     if key not in presets:
         near = difflib.get_close_matches(key, presets, cutoff=0.5)
         hint = f'did you mean {" or ".join(near)}?' if near else f'choose one of {", ".join(presets)}'
@@ -57,7 +57,10 @@ def create_model(
     >>> model(torch.rand(1, 3, 100, 140)).shape
     torch.Size([1, 2, 100, 140])
 
-    The presets are the files of `configs/_base_/`, the same that configs are made of.
+    The presets are the files of `configs/_base_/`, the same that configs are made of. Side outputs are trained by
+    `model(images, data_samples, mode='loss')` only; with a loss of your own on the logits leave them out, so that no
+    parameter goes without a gradient: `parts={'decode_head': {'deep_supervision': False}}` for attention-unet, and
+    with `'classification_guided': False` too for unet3+.
 
     Args:
         unet: one of `list_unets()`.
@@ -78,8 +81,10 @@ def create_model(
     Raises:
         UserError: a name is unknown, or the arguments do not fit together.
     """
-    if num_classes < 2:
-        raise UserError(f'num_classes={num_classes}: background and nucleus are two softmax channels; give 2 or more')
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise UserError(
+            f'num_classes={num_classes!r}: background and nucleus are two softmax channels; give a whole number from 2'
+        )
     settings = _find('unets', 'unet', unet)
     fused = _find('fusion', 'fusion', fusion)
     if (foundation is None) != (fused['neck'] is None):
@@ -89,26 +94,35 @@ def create_model(
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
-        found = (
-            _find('foundation', 'foundation', foundation)
-            if isinstance(foundation, str)
-            else dict(foundation=foundation)
+        encoder: Mapping[str, Any] = (
+            foundation
+            if isinstance(foundation, Mapping)
+            else _find('foundation', 'foundation', foundation)['foundation']
         )
-        settings['foundation'] = dict(found['foundation']) | ({} if weights is None else {'weights': weights})
+        settings['foundation'] = dict(encoder) | ({} if weights is None else {'weights': weights})
     elif weights is not None:
         raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
     settings['backbone']['in_channels'] = in_channels
     settings['decode_head']['num_classes'] = num_classes
-    for part, changes in (parts or {}).items():
+    for part, changes in _as_mapping('parts', parts or {}).items():
         if not isinstance(settings.get(part), dict):
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
-        settings[part] = _laid_over(settings[part], changes)
+        settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
     try:
         return MODELS.build(dict(type='mmgfnuc.GatedFusionSegmentor', **settings))
-    except TypeError as error:
-        if 'unexpected keyword argument' not in str(error):
-            raise
-        raise UserError(f'parts has a setting that does not exist: {error}; correct its name') from error
+    except UserError:
+        raise
+    except (AssertionError, KeyError, TypeError, ValueError) as error:  # of a part that does not take a setting
+        reason = str(error.args[0]).partition('\n')[0]
+        raise UserError(f'the model cannot be built: {reason}; correct `parts` or `foundation`') from error
+
+
+def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(
+            f"{name}={value!r}: give a dict of settings, such as {{'backbone': {{'widths': (16, 32, 64)}}}}"
+        )
+    return value
 
 
 def _laid_over(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

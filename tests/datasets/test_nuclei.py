@@ -238,6 +238,13 @@ def test_a_single_image_has_no_partner(root):
         NucleiDataset(root, split='organs', partner_images=True)
 
 
+def test_partners_need_packed_inputs(root):
+    with pytest.raises(
+        UserError, match="partner_images=True joins the 'inputs' of two images: end the pipeline in Pack"
+    ):
+        NucleiDataset(root, split='organs', partner_images=True)[0]
+
+
 def test_mmengine_runner_builds_the_loader(root):
     config = {
         'dataset': {'type': 'mmgfnuc.NucleiDataset', 'data_root': str(root), 'pipeline': augmenting()},

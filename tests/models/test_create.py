@@ -21,6 +21,7 @@ from mmgfnuc.models.segmentors import GatedFusionSegmentor
 from mmgfnuc.registry import MODELS
 
 from .tiny import fill_with_noise
+from .unets.small import SMALL as UNET_PARTS
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_'
 SMALL = {'backbone': {'widths': (4, 8, 16)}}
@@ -299,13 +300,46 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'num_classes': 1}, 'num_classes=1: background and nucleus are two softmax channels; give 2 or more'),
-        ({'parts': {'backbone': {'width': (4, 8)}}}, "unexpected keyword argument 'width'; correct its name"),
+        (
+            {'num_classes': 1},
+            'num_classes=1: background and nucleus are two softmax channels; give a whole number from 2',
+        ),
+        ({'num_classes': '2'}, "num_classes='2': background"),
+        ({'unet': 3}, "unet='3' is unknown; choose one of"),
+        ({'foundation': 7, 'fusion': 'add'}, "foundation='7' is unknown; choose one of"),
+        ({'in_channels': 0}, r'in_channels=0, widths=\(64, .*\): give whole numbers from 1, not 0$'),
+        ({'parts': 3}, "parts=3: give a dict of settings, such as {'backbone'"),
+        ({'parts': {'backbone': 3}}, r"parts\['backbone'\]=3: give a dict of settings"),
+        ({'parts': {'backbone': {'widths': (4, -8)}}}, r'widths=\(4, -8\): give whole numbers from 1, not -8$'),
+        (
+            {'parts': {'backbone': {'width': (4, 8)}}},
+            "cannot be built: .* unexpected keyword argument 'width'; correct `parts` or `foundation`$",
+        ),
+        ({'parts': {'backbone': {'widths': 5}}}, 'the model cannot be built: .*; correct `parts` or `foundation`$'),
+        (
+            {'parts': {'backbone': {'type': 'UNetEncode'}}},
+            'cannot be built: UNetEncode is not in the .*; correct `parts`',
+        ),
+        ({'parts': {'decode_head': {'dropout_ratio': 2}}}, 'cannot be built: dropout .* got 2; correct `parts`'),
+        ({'foundation': {'weights': 'random'}, 'fusion': 'add'}, 'cannot be built: .*"type".*; correct `parts`'),
     ],
 )
 def test_a_setting_that_cannot_be(settings, message):
     with pytest.raises(UserError, match=message):
-        mmgfnuc.create_model('unet', **settings)
+        mmgfnuc.create_model(**settings)
+
+
+# What is trained by `mode='loss'` only.
+SIDES = {'attention-unet': ('deep_supervision',), 'unet3+': ('deep_supervision', 'classification_guided')}
+
+
+@pytest.mark.parametrize('unet', list_unets())
+def test_a_loss_on_the_logits_reaches_every_parameter(unet):
+    """As the docstring says of side outputs; so DDP works outside MMEngine too."""
+    head = UNET_PARTS[unet].get('decode_head', {}) | dict.fromkeys(SIDES.get(unet, ()), False)
+    model = build(unet, UNET_PARTS[unet] | {'decode_head': head}).train()
+    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_a_network_in_training_mode_suppresses_nothing():

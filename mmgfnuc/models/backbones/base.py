@@ -26,8 +26,8 @@ class Backbone(BaseModule, metaclass=ABCMeta):
         (B, in_channels, H, W) -> level i: (B, out_channels[i], ceil(H / out_strides[i]), ceil(W / out_strides[i]))
 
     Raises:
-        UserError: there are fewer than two levels; an image has another number of channels, or is smaller than the
-            deepest stride.
+        UserError: there are fewer than two levels, or one without channels; an image has another number of channels,
+            or is smaller than the deepest stride.
     """
 
     def __init__(
@@ -44,6 +44,11 @@ class Backbone(BaseModule, metaclass=ABCMeta):
         levels = len(out_channels)
         if levels < 2:
             raise UserError(f'widths={tuple(out_channels)} has {levels} level(s); a pyramid needs at least 2')
+        wrong = [width for width in (in_channels, *out_channels) if not isinstance(width, int) or width < 1]
+        if wrong:
+            raise UserError(
+                f'in_channels={in_channels}, widths={tuple(out_channels)}: give whole numbers from 1, not {wrong[0]!r}'
+            )
         self.in_channels = in_channels
         self.out_channels = tuple(out_channels)
         self.out_strides = tuple(out_strides)

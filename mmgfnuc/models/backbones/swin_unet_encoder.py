@@ -38,7 +38,7 @@ class SwinUNetEncoder(Backbone):
         (B, in_channels, H, W) -> level i: (B, embed_dim * 2**i, ceil(H / 2**(i + 2)), ceil(W / 2**(i + 2)))
 
     Raises:
-        UserError: `depths` and `num_heads` differ in length.
+        UserError: `depths` and `num_heads` differ in length, or heads do not divide the channels of their level.
 
     Source: Cao et al. 2021, "Swin-Unet: Unet-like Pure Transformer for Medical Image Segmentation", section 3; depths
     and drop path of the authors' configuration `swin_tiny_patch4_window7_224_lite`.
@@ -62,6 +62,11 @@ class SwinUNetEncoder(Backbone):
                 'give one entry per level in both'
             )
         channels = [embed_dim * 2**level for level in range(len(depths))]
+        for width, heads in zip(channels, num_heads, strict=True):
+            if width % heads:
+                raise UserError(
+                    f'num_heads={tuple(num_heads)}: {heads} does not divide the {width} channels of its level'
+                )
         strides = [PATCH * 2**level for level in range(len(depths))]
         # Sides that are multiples of the deepest stride: else timm's patch merging would pad with zeros.
         super().__init__(in_channels, channels, strides, mean, std, multiple=strides[-1], init_cfg=init_cfg)

@@ -6,7 +6,8 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+from timm.layers import to_2tuple
+from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers.timm_models import check_timm_name, load_timm_weights, timm_weights_page
@@ -25,8 +26,14 @@ class TimmBackbone(Backbone):
     """Image -> the feature maps of a timm model: ResNet, EfficientNet, ConvNeXt, Swin, DenseNet and many more.
 
     The levels are those of timm's `features_only`; what comes after the last one is left out. Images are padded to a
-    multiple of the model's deepest stride, so that every level has its exact size, and the levels cropped back. Window
-    transformers keep their window size at any image size (timm's `dynamic_img_size`).
+    multiple of the model's deepest stride, so that every level has its exact size, and the levels cropped back.
+
+    - Window transformers keep their window size at any image size (timm's `dynamic_img_size`).
+    - A model bound to one image size (MaxViT, CoaT, Hiera, EfficientFormer, ...) sees the image in tiles of `tile`
+      pixels, its own size, side by side; none sees beyond its tile. `arch={'img_size': 256}` builds most of them for
+      another size.
+    - Convolutions and pools without padding (Inception, NASNet, Xception) get it: otherwise their levels would leave
+      out the border of the image. The parameters are timm's all the same.
 
     Args:
         model_name: timm's name, such as `resnet34`.
@@ -40,8 +47,7 @@ class TimmBackbone(Backbone):
         (B, in_channels, H, W) -> level i: (B, out_channels[i], ceil(H / out_strides[i]), ceil(W / out_strides[i]))
 
     Raises:
-        UserError: timm has no such model; or it gives no pyramid, or takes images of some sizes only; or the levels,
-            the weights or `arch` do not fit it.
+        UserError: timm has no such model, or it gives no pyramid, or the levels, the weights or `arch` do not fit it.
 
     Source: Wightman, "PyTorch Image Models" (timm), `forward_intermediates`.
     """
@@ -77,47 +83,95 @@ class TimmBackbone(Backbone):
         # timm initialises on construction; MMEngine would call its `init_weights` again and erase loaded weights.
         model.is_init = True
         self.model = model
-        self._check_levels(model_name)
+        self.tile: int | None = None
+        self._settle(model_name, _native_side(model, arch or {}))
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Encode normalised images."""
-        levels = self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True)
-        return [images] * self.image_level + list(levels)
+        if self.tile is None:
+            levels = self._run(images)
+        else:
+            grid = (images.shape[2] // self.tile, images.shape[3] // self.tile)
+            levels = [_join_tiles(level, grid) for level in self._run(_cut_tiles(images, self.tile))]
+        return [images] * self.image_level + levels
 
-    def _check_levels(self, model_name: str) -> None:
-        """Try a small image: timm does not tell which models take any size, nor which parts reach the levels."""
-        size = (self.multiple, 2 * self.multiple)
-        device = next(self.model.parameters()).device
-        if device.type == 'meta':  # built to be counted, not run
-            return
+    def _run(self, images: Tensor) -> list[Tensor]:
+        return list(self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True))
+
+    def _settle(self, model_name: str, native: int) -> None:
+        """Find out by trying which images the model takes, since timm does not tell."""
         self.model.eval()
-        with torch.enable_grad():
-            try:
-                levels = self.encode(torch.zeros(1, self.in_channels, *size, device=device))
-            except Exception as error:  # each model fails in its own way
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                message = f"timm's '{model_name}' does not take images of any size ({reason}); {ADVICE}"
-                raise UserError(message) from error
-            self._check_gradients(levels, model_name)
+        deepest = self.multiple
+        wrong = self._try_multiples(deepest, 2 * deepest)
+        if wrong and native % deepest == 0:
+            self.tile = native
+            wrong = self._try_multiples(native)
+        if wrong:
+            self.tile = None
+            _pad_convolutions(self.model)
+            wrong = self._try_multiples(deepest)
+        if wrong:
+            raise UserError(f"timm's '{model_name}' gives no pyramid to build on: {wrong}; {ADVICE}")
         self.model.train()
+
+    def _try_multiples(self, *multiples: int) -> str | None:
+        """Take the first that works; return what is wrong with the last one."""
+        for self.multiple in multiples:
+            wrong = self._try(self.multiple, 2 * self.multiple)
+            if wrong is None:
+                break
+        return wrong
+
+    @torch.enable_grad()
+    def _try(self, height: int, width: int) -> str | None:
+        """Encode an empty image; return what is wrong with the levels."""
+        images = torch.zeros(1, self.in_channels, height, width, device=next(self.model.parameters()).device)
+        try:
+            levels = self.encode(images)
+        except Exception as error:  # each model fails in its own way
+            return str(error).partition('\n')[0] or type(error).__name__
         expected = [
-            (1, channels, *(side // stride for side in size))
+            (1, channels, height // stride, width // stride)
             for channels, stride in zip(self.out_channels, self.out_strides, strict=True)
         ]
         given = [tuple(level.shape) for level in levels]
         if given != expected:
-            raise UserError(f"timm's '{model_name}' gives levels {given} for {size} pixels, not {expected}; {ADVICE}")
+            return f'{given} for {height}x{width} pixels, not {expected}'
+        return self._unused_parameters(levels)
 
-    def _check_gradients(self, levels: Sequence[Tensor], model_name: str) -> None:
+    def _unused_parameters(self, levels: Sequence[Tensor]) -> str | None:
+        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         total = torch.stack([level.sum() for level in levels]).sum()
-        gradients = torch.autograd.grad(total, list(self.model.parameters()), allow_unused=True)
-        named = zip(self.model.named_parameters(), gradients, strict=True)
-        unused = [name for (name, _), gradient in named if gradient is None]
+        gradients = torch.autograd.grad(total, [parameter for _, parameter in named], allow_unused=True)
+        unused = [name for (name, _), gradient in zip(named, gradients, strict=True) if gradient is None]
         if unused:
-            raise UserError(
-                f"{len(unused)} parameters of timm's '{model_name}', such as {unused[0]}, reach none of the levels "
-                f'out_indices={tuple(self.indices)}; add the levels left out'
-            )
+            chosen = f'out_indices={tuple(self.indices)}'
+            return f'{len(unused)} parameters, such as {unused[0]}, reach none of {chosen}: add the levels left out'
+        return None
+
+
+def _cut_tiles(images: Tensor, side: int) -> Tensor:
+    """(B, C, rows * side, columns * side) -> (B * rows * columns, C, side, side)."""
+    return images.unflatten(3, (-1, side)).unflatten(2, (-1, side)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def _join_tiles(level: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B * rows * columns, C, h, w) -> (B, C, rows * h, columns * w), grid = (rows, columns)."""
+    return level.unflatten(0, (-1, *grid)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def _pad_convolutions(model: Any) -> None:
+    """Let convolutions and pools that do not pad do so, so that a level has a pixel for each stride of the image."""
+    for module in model.modules():
+        # Not subclasses: those of timm pad by themselves.
+        if type(module) in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d) and module.padding in (0, (0, 0)):
+            kernel = to_2tuple(module.kernel_size)
+            if kernel[0] % 2 and kernel[1] % 2:
+                module.padding = (kernel[0] // 2, kernel[1] // 2)
+
+
+def _native_side(model: Any, arch: Mapping[str, Any]) -> int:
+    return to_2tuple(arch.get('img_size', model.pretrained_cfg['input_size'][1:]))[0]
 
 
 def _create(model_name: str, in_channels: int, arch: Mapping[str, Any]) -> Any:

@@ -69,8 +69,7 @@ class UNetEncoder(Backbone):
         x = images
         if x.device.type == 'cpu' and self.out_channels[0] <= NARROW:
             # What follows keeps this layout, decoder included, and is faster in it; wide convolutions are not, whose
-            # weights it makes PyTorch copy. (Not for every backbone: in this layout torch 2.12 crashes on 1x1
-            # convolutions of stride 2 with few channels.)
+            # weights it makes PyTorch copy.
             x = x.contiguous(memory_format=torch.channels_last)
         pyramid = []
         for level, stage in enumerate(self.stages):

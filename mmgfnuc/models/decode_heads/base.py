@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
@@ -16,15 +17,25 @@ def check_depth(in_channels: Sequence[int]) -> None:
         raise UserError(f'in_channels={tuple(in_channels)} has {len(in_channels)} level(s); a decoder needs at least 2')
 
 
+def upsample(x: Tensor, scale: int) -> Tensor:
+    """Bilinear up-sampling by a whole factor.
+
+    Shape:
+        (B, C, H, W) -> (B, C, scale * H, scale * W)
+    """
+    return x if scale == 1 else F.interpolate(x, scale_factor=float(scale), mode='bilinear', align_corners=False)
+
+
 class PyramidDecodeHead(BaseDecodeHead):
     """An MMSegmentation decode head that takes the whole local pyramid and answers at the stride of level 0.
 
     Subclasses implement `forward(pyramid) -> logits`, and `outputs` where side outputs are trained too. Where the
-    original decodes beyond level 0, to the image itself, so does the head here.
+    original decodes beyond level 0, to the image itself, so does the head here: by `first_stride`, that of level 0.
 
     Args:
         in_channels: channels of each level, shallow first; the segmentor gives them.
         channels: channels of the decoder's last feature map.
+        in_strides: image pixels per pixel of each level; the segmentor gives them. None leaves the logits at level 0.
         num_classes: softmax channels: background, nucleus (or more nucleus types).
         loss_decode: registry config of the loss.
         kwargs: other arguments of `BaseDecodeHead`.
@@ -43,6 +54,7 @@ class PyramidDecodeHead(BaseDecodeHead):
         self,
         in_channels: Sequence[int],
         channels: int,
+        in_strides: Sequence[int] | None = None,
         num_classes: int = 2,
         dropout_ratio: float = 0.0,
         loss_decode: dict | Sequence[dict] = dict(type='mmgfnuc.DiceFocalLoss'),  # noqa: B006 - never mutated
@@ -59,6 +71,7 @@ class PyramidDecodeHead(BaseDecodeHead):
             loss_decode=loss_decode,
             **kwargs,
         )
+        self.first_stride = in_strides[0] if in_strides else 1
 
     def _transform_inputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         levels = super()._transform_inputs(inputs)

@@ -61,9 +61,8 @@ class SwinUpBlock(nn.Module):
 class SwinUNetHead(PyramidDecodeHead):
     """Swin-UNet decoder: patch expanding, skips and Swin blocks up to level 0, then one patch expanding beyond it.
 
-    After Swin-UNet's encoder, whose level 0 has stride 4, the last patch expanding by 4 gives logits at image size.
-    The logits are finer than level 0 by `final_scale`; the segmentor resizes what is not at image size. For another
-    backbone set `final_scale` to the stride of its level 0. Any pyramid is taken whose levels halve in size.
+    The last one goes to the image: by s, the stride of level 0, which is 4 in Swin-UNet. Any pyramid is taken whose
+    levels halve in size.
 
     Args:
         in_channels: channels of each level, shallow first; the segmentor gives them.
@@ -72,12 +71,11 @@ class SwinUNetHead(PyramidDecodeHead):
         window_size: side of an attention window (tokens).
         drop_path_rate: probability that a sample skips a residual branch in training, rising with the level as in the
             encoder, to this in the last block of the deepest level.
-        final_scale: factor of the last patch expanding.
         kwargs: see PyramidDecodeHead.
 
     Shape:
         level i: (B, in_channels[i], H_i, W_i), H_i = ceil(H_0 / 2**i)
-        -> (B, num_classes, final_scale * H_0, final_scale * W_0)
+        -> (B, num_classes, s H_0, s W_0)
 
     Source: Cao et al. 2021, "Swin-Unet: Unet-like Pure Transformer for Medical Image Segmentation", section 3.5.
     """
@@ -91,7 +89,6 @@ class SwinUNetHead(PyramidDecodeHead):
         head_dim: int = 32,
         window_size: int = 7,
         drop_path_rate: float = 0.2,
-        final_scale: int = 4,
         **kwargs: Any,
     ) -> None:
         super().__init__(in_channels=in_channels, channels=in_channels[0], **kwargs)
@@ -109,7 +106,7 @@ class SwinUNetHead(PyramidDecodeHead):
             for level in reversed(range(len(in_channels) - 1))
         )
         self.norm = nn.LayerNorm(self.channels)
-        self.final_expand = PatchExpand(self.channels, self.channels, final_scale)
+        self.final_expand = PatchExpand(self.channels, self.channels, self.first_stride)
         self.apply(init_linear)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -5,43 +5,31 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgfnuc.models.layers import ConvNormAct, DoubleConv
 from mmgfnuc.registry import MODELS
 
-from .base import PyramidDecodeHead
-
-
-def upsample(x: Tensor, scale: int) -> Tensor:
-    """Bilinear, so that the pixels of both maps keep their places in the image.
-
-    Shape:
-        (B, C, H, W) -> (B, C, scale * H, scale * W)
-    """
-    return x if scale == 1 else F.interpolate(x, scale_factor=float(scale), mode='bilinear', align_corners=False)
+from .base import PyramidDecodeHead, upsample
 
 
 @MODELS.register_module()
 class TransUNetHead(PyramidDecodeHead):
     """TransUNet's cascaded up-sampler (CUP): a convolution, then at each level up-sampling, skip and two convolutions.
 
-    A last block without skip goes beyond level 0. After TransUNet's encoder, whose level 0 has stride 2, it gives
-    logits at image size. The logits are finer than level 0 by `final_scale`; the segmentor resizes what is not at
-    image size. For another backbone set `final_scale` to the stride of its level 0. Any pyramid is taken whose levels
-    halve in size.
+    A last block without skip goes beyond level 0 to the image: by s, the stride of level 0, which is 2 in TransUNet.
+    The up-sampling is bilinear, so that the pixels of all maps keep their places in the image. Any pyramid is taken
+    whose levels halve in size.
 
     Args:
         in_channels: channels of each level, shallow first; the segmentor gives them.
         deep_channels: of the first convolution; each block has half of the one before: 256, 128, 64.
         channels: of the last block; no block has fewer.
-        final_scale: factor of the last block's up-sampling.
         kwargs: see PyramidDecodeHead.
 
     Shape:
         level i: (B, in_channels[i], H_i, W_i), H_i = ceil(H_0 / 2**i)
-        -> (B, num_classes, final_scale * H_0, final_scale * W_0)
+        -> (B, num_classes, s H_0, s W_0)
 
     Source: Chen et al. 2021, "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation", section
     3.2 (Cascaded Upsampler); widths of the authors' configuration `R50-ViT-B_16`.
@@ -54,11 +42,9 @@ class TransUNetHead(PyramidDecodeHead):
         in_channels: Sequence[int],
         deep_channels: int = 512,
         channels: int = 16,
-        final_scale: int = 2,
         **kwargs: Any,
     ) -> None:
         super().__init__(in_channels=in_channels, channels=channels, **kwargs)
-        self.final_scale = final_scale
         self.conv_seg = nn.Conv2d(channels, self.out_channels, 3, padding=1)
         widths = [max(deep_channels // 2**step, channels) for step in range(len(in_channels))]
         self.conv_in = ConvNormAct(in_channels[-1], widths[0])
@@ -75,4 +61,4 @@ class TransUNetHead(PyramidDecodeHead):
         for block, skip in zip(self.blocks, reversed(skips), strict=True):
             height, width = skip.shape[-2:]
             x = block(torch.cat([upsample(x, 2)[..., :height, :width], skip], dim=1))
-        return self.cls_seg(self.final_block(upsample(x, self.final_scale)))
+        return self.cls_seg(self.final_block(upsample(x, self.first_stride)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmgfnuc.models.layers.shifted_mlp import TokenizedMLP
 from mmgfnuc.registry import MODELS
 
-from .base import PyramidDecodeHead
+from .base import PyramidDecodeHead, upsample
 
 TOKENIZED_STEPS = 2
 
@@ -38,11 +38,10 @@ class UpStep(nn.Module):
 class UNeXtHead(PyramidDecodeHead):
     """UNeXt decoder: a convolution per level, up-sampled and added to its skip; the two deepest steps end in an MLP.
 
-    A last convolution is up-sampled by 2: in UNeXt level 0 has stride 2, and the head decodes to the image itself.
-    So the logits are twice as fine as level 0, for any pyramid; the segmentor resizes them where that is too much.
+    A last convolution is up-sampled to the image: by s, the stride of level 0, which is 2 in UNeXt.
 
     Shape:
-        level i: (B, in_channels[i], H_i, W_i) -> (B, num_classes, 2 H_0, 2 W_0)
+        level i: (B, in_channels[i], H_i, W_i) -> (B, num_classes, s H_0, s W_0)
 
     Source: Valanarasu and Patel 2022, "UNeXt", section 2 and the authors' code.
     """
@@ -61,5 +60,4 @@ class UNeXtHead(PyramidDecodeHead):
         *skips, x = self._transform_inputs(inputs)
         for step, skip in zip(self.steps, reversed(skips), strict=True):
             x = step(x, skip)
-        up = F.interpolate(self.last_conv(x), scale_factor=2, mode='bilinear', align_corners=False)
-        return self.cls_seg(F.relu(up))
+        return self.cls_seg(F.relu(upsample(self.last_conv(x), self.first_stride)))

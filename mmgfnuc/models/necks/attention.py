@@ -41,7 +41,7 @@ class TokenAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int, max_keys: int | None = None) -> None:
         super().__init__()
-        if channels % num_heads:
+        if num_heads < 1 or channels % num_heads:
             raise UserError(f'num_heads={num_heads} does not divide the {channels} channels; take a divisor')
         if max_keys is not None and max_keys < 1:
             raise UserError(f'max_keys={max_keys} leaves no key; give 1 or more, or None for no limit')

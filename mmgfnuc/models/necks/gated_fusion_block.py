@@ -43,6 +43,8 @@ class ChannelGate(nn.Module):
 
     def __init__(self, in_channels: int, context_channels: int, gate: str, reduction: int) -> None:
         super().__init__()
+        if reduction < 1:
+            raise UserError(f'reduction={reduction} of the gate: give 1 or more; 16 in the paper')
         joined = in_channels + context_channels
         hidden = max(joined // reduction, 1)
         self.gate = gate

@@ -16,12 +16,10 @@ from .context_adapter import ContextAdapter
 
 def resolve_levels(levels: Sequence[int] | str, depth: int, name: str) -> list[int]:
     """Turn `all` or indices that may be negative into sorted indices from 0 to depth - 1."""
-    if isinstance(levels, str):
-        if levels != 'all':
-            raise UserError(
-                f"{name}='{levels}' is unknown; give 'all' or a list of levels from {-depth} to {depth - 1}"
-            )
+    if levels == 'all':
         return list(range(depth))
+    if isinstance(levels, str | int):
+        raise UserError(f"{name}={levels!r}: give 'all' or a list of levels from {-depth} to {depth - 1}")
     outside = [level for level in levels if not -depth <= level < depth]
     if outside:
         raise UserError(f'{name}: level {outside[0]} does not exist in a pyramid of {depth} (levels 0 to {depth - 1})')

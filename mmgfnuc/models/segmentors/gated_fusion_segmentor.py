@@ -1,5 +1,7 @@
 """Wires a backbone, a foundation encoder, a fusion neck and a decode head."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
@@ -8,6 +10,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.decode_heads import PyramidDecodeHead
 from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
@@ -19,8 +22,8 @@ TEST_SETTINGS = {'scale', 'tile', 'overlap'}
 class GatedFusionSegmentor(BaseSegmentor):
     """Local pyramid of the backbone, fused with the context of the foundation encoder, decoded to logits.
 
-    The channel counts are wired here: neck and head are built with the `out_channels` of the parts before them, so a
-    config does not repeat them.
+    Channel counts and strides are wired here: neck and head are built with the `out_channels` and `out_strides` of the
+    parts before them, so a config does not repeat them.
 
     Args:
         backbone: registry config, images -> local pyramid.
@@ -65,7 +68,10 @@ class GatedFusionSegmentor(BaseSegmentor):
             self.foundation = MODELS.build(foundation)
             widths = dict(in_channels=local, context_channels=self.foundation.out_channels)
             self.neck = MODELS.build(neck, default_args=widths)
-        self.decode_head = MODELS.build(decode_head, default_args=dict(in_channels=local))
+        wired: dict[str, Any] = dict(in_channels=local)
+        if _takes_strides(decode_head):
+            wired['in_strides'] = self.backbone.out_strides
+        self.decode_head = MODELS.build(decode_head, default_args=wired)
         self.test_cfg = test_cfg or {}
         unknown = sorted(set(self.test_cfg) - TEST_SETTINGS)
         if unknown:
@@ -90,8 +96,7 @@ class GatedFusionSegmentor(BaseSegmentor):
 
     def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Return logits at image size."""
-        logits = self.decode_head(self.extract_feat(inputs))
-        return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
+        return _resize(self.decode_head(self.extract_feat(inputs)), inputs.shape[-2:])
 
     def predict_logits(self, inputs: Tensor) -> Tensor:
         """Return logits at image size, at the resolution and in tiles as `test_cfg` says.
@@ -105,8 +110,7 @@ class GatedFusionSegmentor(BaseSegmentor):
         bottom, right = (max(self.backbone.out_strides[-1] - side, 0) for side in size)
         images = F.pad(images, (0, right, 0, bottom), mode='replicate')
         logits = self._predict_tiled(images, tile) if tile else self.encode_decode(images)
-        logits = logits[..., : size[0], : size[1]]
-        return F.interpolate(logits, inputs.shape[-2:], mode='bilinear', align_corners=False)
+        return _resize(logits[..., : size[0], : size[1]], inputs.shape[-2:])
 
     def _predict_tiled(self, images: Tensor, tile: int) -> Tensor:
         """Blend the probabilities of the tiles; their logarithm serves as logits."""
@@ -131,3 +135,13 @@ class GatedFusionSegmentor(BaseSegmentor):
     def _forward(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Return logits at image size (`mode='tensor'`)."""
         return self.encode_decode(inputs)
+
+
+def _resize(logits: Tensor, size: torch.Size) -> Tensor:
+    return logits if logits.shape[-2:] == size else F.interpolate(logits, size, mode='bilinear', align_corners=False)
+
+
+def _takes_strides(decode_head: dict) -> bool:
+    """Those of this project do, MMSegmentation's own do not."""
+    head = decode_head['type']
+    return issubclass(MODELS.get(head) if isinstance(head, str) else head, PyramidDecodeHead)

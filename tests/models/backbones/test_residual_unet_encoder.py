@@ -91,3 +91,11 @@ def test_first_unit_takes_the_image_as_it_is():
 def test_errors():
     with pytest.raises(UserError, match=r'widths=\(8,\) has 1 level\(s\); a pyramid needs at least 2'):
         ResidualUNetEncoder(widths=(8,))
+
+
+def test_trains_in_channels_last():
+    """torch 2.12 crashes there in narrow 1x1 convolutions of stride 2, on a CPU."""
+    encoder = ResidualUNetEncoder(widths=(8, 12, 16))
+    images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    encoder(images)[-1].square().mean().backward()
+    assert encoder.stages[1].shortcut.weight.grad.isfinite().all()

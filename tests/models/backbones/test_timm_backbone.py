@@ -158,6 +158,42 @@ def test_windows_shift_at_sizes_that_are_no_multiple_of_them():
     assert reach.tolist() == [55, 55]
 
 
+def test_a_model_bound_to_one_size_sees_tiles_of_it():
+    """MaxViT made for 160 pixels, on 100x300: by hand, the padded image is two tiles, side by side."""
+    backbone = fill_with_noise(TimmBackbone('test_maxvit'), 0.3).eval()
+    assert backbone.tile == backbone.multiple == 160
+    images = torch.rand(2, 3, 100, 300)
+    padded = F.pad(images, (0, 20, 0, 60), mode='replicate')
+    with torch.no_grad():
+        left, right = (
+            backbone.model.forward_intermediates(backbone.normalize(padded[..., x : x + 160]), intermediates_only=True)
+            for x in (0, 160)
+        )
+        for level, stride, *halves in zip(backbone(images), backbone.out_strides, left, right, strict=True):
+            whole = torch.cat(halves, 3)
+            torch.testing.assert_close(
+                level, whole[..., : -(-100 // stride), : -(-300 // stride)], rtol=1e-4, atol=1e-4
+            )
+
+
+def test_the_tile_is_the_size_that_the_model_is_built_for():
+    with torch.device('meta'):
+        backbone = TimmBackbone('maxvit_tiny_rw_224', arch={'img_size': 256})
+    assert backbone.tile == 256
+
+
+@pytest.mark.parametrize('name', ['inception_v4', 'nasnetalarge', 'legacy_xception'])
+def test_models_that_do_not_pad_are_made_to(name):
+    """With the parameters of timm's model, and a pixel of level i for every stride[i] pixels of the image."""
+    with torch.device('meta'):
+        backbone = TimmBackbone(name)
+        official = timm.create_model(name, features_only=True, out_indices=(0, 1, 2, 3, 4))
+        pyramid = backbone(torch.empty(1, 3, 128, 192))
+    assert backbone.tile is None
+    assert sum(p.numel() for p in backbone.parameters()) == sum(p.numel() for p in official.parameters())
+    assert [tuple(level.shape[2:]) for level in pyramid] == [(128 // s, 192 // s) for s in (2, 4, 8, 16, 32)]
+
+
 @pytest.mark.parametrize(
     ('name', 'arch'),
     [
@@ -215,9 +251,12 @@ def test_a_model_without_features(monkeypatch):
         ({'out_indices': (0, 5)}, r'out_indices=\(0, 5\): give some of 0 to 4, the levels of test_resnet, each once'),
         ({'out_indices': (1, 1)}, 'ascending'),
         ({'out_indices': (-2, -1)}, 'give some of 0 to 4'),
-        ({'model_name': 'maxvit_tiny_rw_224'}, r'does not take images of any size \(.*window.*\); take'),
-        ({'model_name': 'tresnet_m'}, r"'tresnet_m' gives levels \[.*\] for \(32, 64\) pixels, not .*; take other"),
-        ({'model_name': 'hrnet_w18_small', 'out_indices': (0, 1)}, 'parameters .* reach none of the levels .*; add'),
+        ({'model_name': 'crossvit_tiny_240'}, "'crossvit_tiny_240' gives no pyramid to build on: .*; take other"),
+        ({'model_name': 'tresnet_m'}, r'no pyramid to build on: \[.*\] for 32x64 pixels, not \[.*\]; take other'),
+        (
+            {'model_name': 'hrnet_w18_small', 'out_indices': (0, 1)},
+            r'parameters, such as .*, reach none of out_indices=\(0, 1\): add the levels left out',
+        ),
         ({'arch': {'deep': 3}}, r"does not take arch=\{'deep': 3\}: .*unexpected keyword"),
         (
             {'weights': 'no_such_file'},

@@ -26,6 +26,8 @@ class DecodeHeadBattery(ABC):
     """The contract: pyramid, shallow first -> logits (B, num_classes, H_0, W_0)."""
 
     loss_keys = {'loss_dice_focal', 'acc_seg'}
+    # Does the original decode beyond level 0?
+    to_the_image = False
 
     @abstractmethod
     def build(self, in_channels, **settings):
@@ -39,6 +41,12 @@ class DecodeHeadBattery(ABC):
     def test_shapes(self, size, batch):
         head = self.build(CHANNELS)
         assert head(pyramid(batch, *size)).shape == (batch, 2, *size)
+
+    @pytest.mark.parametrize('stride', [1, 2, 4])
+    def test_given_strides(self, stride):
+        head = self.build(CHANNELS, in_strides=[stride * 2**level for level in range(len(CHANNELS))])
+        scale = stride if self.to_the_image else 1
+        assert head(pyramid(2, 17, 22)).shape == (2, 2, 17 * scale, 22 * scale)
 
     @pytest.mark.parametrize('depth', [2, 3, 5])
     def test_depths(self, depth):

@@ -1,28 +1,20 @@
 import itertools
 
-import pytest
 import torch
 
 from mmgfnuc.models.backbones.swin_unet_encoder import SwinUNetEncoder
 from mmgfnuc.models.decode_heads.swin_unet_head import PatchExpand, SwinUNetHead
 
 from ..tiny import fill_with_noise
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
+from .battery import DecodeHeadBattery
 
 
 class TestContract(DecodeHeadBattery):
-    """At the stride of level 0."""
+    to_the_image = True
 
     def build(self, in_channels, **settings):
-        small = {'head_dim': 4, 'window_size': 3, 'drop_path_rate': 0.0, 'final_scale': 1}
+        small = {'head_dim': 4, 'window_size': 3, 'drop_path_rate': 0.0}
         return SwinUNetHead(in_channels, **small | settings)
-
-
-@pytest.mark.parametrize('scale', [2, 4])
-def test_beyond_level_0(scale):
-    """Swin-UNet's own pyramid starts at stride 4: its logits are those of the image's pixels."""
-    head = SwinUNetHead(CHANNELS, final_scale=scale).eval()
-    assert head(pyramid(2, 17, 22)).shape == (2, 2, 17 * scale, 22 * scale)
 
 
 def test_published_size():
@@ -34,7 +26,7 @@ def test_published_size():
     """
     with torch.device('meta'):
         encoder = SwinUNetEncoder()
-        head = SwinUNetHead(encoder.out_channels, num_classes=9)
+        head = SwinUNetHead(encoder.out_channels, in_strides=encoder.out_strides, num_classes=9)
 
     def block(width, heads):
         attention = 3 * (width * width + width) + width * width + width + 13 * 13 * heads
@@ -66,7 +58,7 @@ def test_patch_expand_by_hand():
 
 def test_decoder_by_hand():
     """Expanded, cropped right and below at an odd size, joined behind the expanded map, attended."""
-    head = fill_with_noise(SwinUNetHead((4, 6), head_dim=4, window_size=3, final_scale=2)).eval()
+    head = fill_with_noise(SwinUNetHead((4, 6), head_dim=4, window_size=3, in_strides=(2, 4))).eval()
     skip, deepest = torch.randn(1, 4, 5, 7), torch.randn(1, 6, 3, 4)
     step = head.up_blocks[0]
     up = step.up(deepest.permute(0, 2, 3, 1))[:, :5, :7]

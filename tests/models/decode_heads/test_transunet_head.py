@@ -6,20 +6,14 @@ import torch.nn.functional as F
 from mmgfnuc.models.backbones.transunet_encoder import TransUNetEncoder
 from mmgfnuc.models.decode_heads.transunet_head import TransUNetHead
 
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
+from .battery import DecodeHeadBattery
 
 
 class TestContract(DecodeHeadBattery):
-    """At the stride of level 0."""
+    to_the_image = True
 
     def build(self, in_channels, **settings):
-        return TransUNetHead(in_channels, deep_channels=32, channels=4, final_scale=1, **settings)
-
-
-def test_beyond_level_0():
-    """TransUNet's own pyramid starts at stride 2: its logits are those of the image's pixels."""
-    head = TransUNetHead(CHANNELS, deep_channels=32, channels=4).eval()
-    assert head(pyramid(2, 17, 22)).shape == (2, 2, 34, 44)
+        return TransUNetHead(in_channels, deep_channels=32, channels=4, **settings)
 
 
 def test_published_size():
@@ -50,7 +44,7 @@ def test_widths_for_any_depth():
 
 def test_cascade_by_hand():
     """Doubled bilinearly, cropped right and below at an odd size, joined with the skip behind it."""
-    head = TransUNetHead((4, 6), deep_channels=8, channels=4).eval()
+    head = TransUNetHead((4, 6), deep_channels=8, channels=4, in_strides=(2, 4)).eval()
     skip, deepest = torch.randn(1, 4, 5, 7), torch.randn(1, 6, 3, 4)
     x = F.interpolate(head.conv_in(deepest), (6, 8), mode='bilinear')[..., :5, :7]
     x = head.blocks[0](torch.cat([x, skip], 1))

@@ -27,6 +27,22 @@ def test_wires_the_widths():
     assert gates == [width + 32 + 256 for width in (4, 8, 16)]
 
 
+@pytest.mark.parametrize('backbone', [BACKBONE, {'type': 'mmgfnuc.UNeXtEncoder', 'widths': (4, 6, 8)}])
+def test_wires_the_strides(backbone):
+    """A head that decodes to the image does so whatever the stride of level 0, and no further."""
+    model = without_fusion(backbone=backbone, decode_head={'type': 'mmgfnuc.UNeXtHead'}).eval()
+    logits = model.decode_head(model.backbone(torch.rand(1, 3, 64, 48)))
+    assert logits.shape == (1, 2, 64, 48)
+
+
+def test_a_head_of_mmsegmentation():
+    """Other heads get the channel counts only."""
+    head = {'type': 'mmseg.UPerHead', 'in_index': (0, 1, 2), 'channels': 8, 'num_classes': 2, 'pool_scales': (1, 2)}
+    head['loss_decode'] = {'type': 'mmgfnuc.DiceFocalLoss'}
+    model = without_fusion(decode_head=head).eval()
+    assert model(torch.rand(1, 3, 32, 48)).shape == (1, 2, 32, 48)
+
+
 @pytest.mark.parametrize('size', [(32, 32), (33, 50)])
 def test_runs_the_four_parts_in_order(size):
     model = fill_with_noise(build(), 0.5).eval()
