@@ -5,24 +5,21 @@ import itertools
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from measure import in_fresh_process, memory, paired_ratio, positive, seconds
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmgfnuc.analysis.model_zoo import make_zoo_record
+from mmgfnuc.analysis.measurements import UNETS, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.create import create_model, list_presets, list_unets
@@ -74,15 +71,6 @@ class Settings:
         """Of weights and images; by default each network is left as it is built."""
         return torch.channels_last if self.channels_last else torch.preserve_format
 
-    def seconds(self, action: Callable[[], None]) -> float:
-        """Time an action, until the device has done all of it."""
-        wait = torch.cuda.synchronize if self.device == 'cuda' else torch.cpu.synchronize
-        wait()
-        start = time.perf_counter()
-        action()
-        wait()
-        return time.perf_counter() - start
-
 
 def segmentor_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Sum of all losses of an MMSegmentation segmentor, side outputs included."""
@@ -110,12 +98,12 @@ class Candidate:
     def train(self) -> float:
         """Return the seconds of a training step."""
         self.model.train()
-        return self.settings.seconds(self._step)
+        return seconds(self._step, self.settings.device)
 
     def infer(self) -> float:
         """Return the seconds of an inference."""
         self.model.eval()
-        return self.settings.seconds(self._predict)
+        return seconds(self._predict, self.settings.device)
 
     def _step(self) -> None:
         self.optimizer.zero_grad()
@@ -165,15 +153,6 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def memory(settings: Settings, peak: bool = False) -> int:
-    """Bytes that this process holds, or has held at most; on a GPU those of its tensors."""
-    if settings.device == 'cuda':
-        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
-    # Not getrusage's maximum, which a process inherits from the one that starts it.
-    values = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
-    return int(values['VmHWM' if peak else 'VmRSS'].split()[0]) * 1024
-
-
 def median_ms(run: Callable[[], float], repeats: int) -> float:
     """Median time of a run, after one that also allocates and compiles."""
     run()
@@ -185,10 +164,10 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
     torch.manual_seed(0)
     torch.set_num_threads(settings.threads)
     described = describe(name)
-    before = memory(settings)
+    before = memory(settings.device)
     candidate = Candidate(create_model(name), settings)
     train_ms = median_ms(candidate.train, settings.repeats)
-    peak = memory(settings, peak=True) - before
+    peak = memory(settings.device, peak=True) - before
     infer_ms = median_ms(candidate.infer, settings.repeats)
     return {
         'unet': name,
@@ -250,21 +229,6 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def paired_ratio(first: Callable[[], float], second: Callable[[], float], pairs: int) -> float:
-    """Median over pairs of runs of the second's time over the first's; the two take turns in beginning."""
-    first()
-    second()
-    ratios = []
-    for pair in range(pairs):
-        if pair % 2:
-            slow = second()
-            ratios.append(slow / first())
-        else:
-            fast = first()
-            ratios.append(second() / fast)
-    return median(ratios)
-
-
 def compare(key: str, settings: Settings) -> dict[str, float]:
     """Return the ratios of one comparison, of training and of inference."""
     torch.manual_seed(0)
@@ -284,15 +248,6 @@ def compare(key: str, settings: Settings) -> dict[str, float]:
     }
 
 
-def in_fresh_process(function: Callable[..., dict[str, Any]], name: str, settings: Settings) -> dict[str, Any]:
-    """Call a function in a process of its own."""
-    try:
-        with ProcessPoolExecutor(max_workers=1, mp_context=get_context('spawn')) as pool:
-            return pool.submit(function, name, settings).result()
-    except BrokenProcessPool as error:
-        raise UserError(f'{name}: its process was killed, probably for memory; give a smaller --size') from error
-
-
 def run_tasks(only: str | None, settings: Settings) -> list[dict[str, Any]]:
     """Measure the U-Nets, then what `unet` alone is compared with; progress goes to stderr."""
     names = [only] if only else list_unets()
@@ -310,14 +265,6 @@ def run_tasks(only: str | None, settings: Settings) -> list[dict[str, Any]]:
         report = ', '.join(f'{name} {ratio}' for name, ratio in ratios.items())
         print(f'[{number}/{total}] {report}', file=sys.stderr, flush=True)
     return rows
-
-
-def positive(text: str) -> int:
-    """Type of an option that is a whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not above 0')
-    return number
 
 
 def parse_args() -> argparse.Namespace:
@@ -366,7 +313,7 @@ def main() -> None:
     print(json.dumps(rows))
     if out:
         command = shlex.join(['python', 'benchmarks/unets.py', *sys.argv[1:]])
-        make_zoo_record(out, command, asdict(settings), rows)
+        make_measurement(out, UNETS, command, asdict(settings), rows)
 
 
 if __name__ == '__main__':

@@ -1,16 +1,11 @@
-"""The record of a run of benchmarks/unets.py, and docs/model_zoo.md, made from such records."""
+"""docs/model_zoo.md, made from records of benchmarks/unets.py."""
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from mmgfnuc.engine.provenance import commit, hardware, versions
+from .measurements import command_block, conditions
 
-from .records import write_record
-
-KIND = 'unets'
 HEADING = """# Model zoo
 
 The U-Nets that `mmgfnuc.create_model(unet=...)` takes, at the defaults of their presets. Made from the records in
@@ -39,30 +34,6 @@ RATIOS = {
 }
 
 
-def make_zoo_record(target: Path, command: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write what benchmarks/unets.py measured, with where it was measured.
-
-    Args:
-        target: file of the record, in docs/results/.
-        command: that measured it.
-        settings: of the measurement: `size` (pixels), `batch`, `repeats`, `pairs`, `threads`, `device`, `dtype`,
-            `channels_last`.
-        rows: as the script prints them, one for each U-Net.
-    """
-    record = {
-        'kind': KIND,
-        'title': 'Parameters, MACs, speed and memory of the U-Nets',
-        'commands': [command],
-        'date': datetime.now().date().isoformat(),
-        'versions': versions(),
-        'hardware': hardware(),
-        'commit': commit(),
-        'settings': dict(settings),
-        'rows': [dict(row) for row in rows],
-    }
-    write_record(target, record)
-
-
 def zoo_page(records: Sequence[Mapping[str, Any]]) -> str:
     """Render docs/model_zoo.md: the table of every record, and after it the ratios of those that hold some."""
     tables = [_table(record) for record in records if 'ratio_vs_mmseg' not in record['rows'][0]]
@@ -75,9 +46,9 @@ def _table(record: Mapping[str, Any]) -> str:
 
 MACs are the multiply-adds of one 256x256 image, of convolutions, matrix products and attention. A training step is
 forward, loss, backward and Adam; its memory holds weights, gradients, Adam's state and activations. Times (medians of
-{record['settings']['repeats']}) and memory are of this run only, and compare its rows: {_conditions(record)}
+{record['settings']['repeats']}) and memory are of this run only, and compare its rows: {conditions(record)}
 
-{_command(record)}"""
+{command_block(record)}"""
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -100,26 +71,9 @@ def _ratios(record: Mapping[str, Any]) -> str:
 
 {_lines(('ratio; above 1 the first is faster', 'training step', 'inference'), cells)}
 
-Medians of {record['settings']['pairs']} pairs of runs, in turn in one process: {_conditions(record)}
+Medians of {record['settings']['pairs']} pairs of runs, in turn in one process: {conditions(record)}
 
-{_command(record)}"""
-
-
-def _conditions(record: Mapping[str, Any]) -> str:
-    settings = record['settings']
-    size, threads = settings['size'], settings['threads']
-    # The hardware names every GPU of the machine.
-    device = 'the GPU of' if settings['device'] == 'cuda' else f'{threads} CPU thread{"s" * (threads > 1)} of'
-    numbers = {'fp32': 'float32', 'bf16': 'bfloat16 autocast'}[settings['dtype']]
-    layout = ', channels_last' if settings['channels_last'] else ''
-    return (
-        f'batches of {settings["batch"]}, {size}x{size} pixels, {numbers}{layout}, on {device} {record["hardware"]}; '
-        f'PyTorch {record["versions"]["torch"]}, {record["date"]}.'
-    )
-
-
-def _command(record: Mapping[str, Any]) -> str:
-    return '\n'.join(['```', *record['commands'], '```'])
+{command_block(record)}"""
 
 
 def _lines(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,8 @@
 import pytest
 
 from mmgfnuc.analysis import read_records
-from mmgfnuc.analysis.model_zoo import RATIOS, make_zoo_record, zoo_page
+from mmgfnuc.analysis.measurements import UNETS, make_measurement
+from mmgfnuc.analysis.model_zoo import RATIOS, zoo_page
 from mmgfnuc.engine.provenance import commit, hardware, versions
 
 SETTINGS = dict(size=96, batch=2, repeats=3, pairs=7, threads=2, device='cpu', dtype='fp32', channels_last=False)
@@ -24,14 +25,15 @@ def record(tmp_path):
     """Of a run on a known machine."""
 
     def make(*rows, **changes):
-        make_zoo_record(tmp_path / 'unets.json', 'python benchmarks/unets.py', SETTINGS | changes, rows or [ROW])
+        command, settings = 'python benchmarks/unets.py', SETTINGS | changes
+        make_measurement(tmp_path / 'unets.json', UNETS, command, settings, rows or [ROW])
         return read_records(tmp_path)['unets'] | {'hardware': 'a machine', 'date': '2026-01-02'}
 
     return make
 
 
 def test_a_record_says_what_was_measured_where(tmp_path):
-    make_zoo_record(tmp_path / 'deep' / 'unets.json', 'python it.py', SETTINGS, [ROW])
+    make_measurement(tmp_path / 'deep' / 'unets.json', UNETS, 'python it.py', SETTINGS, [ROW])
     record = read_records(tmp_path / 'deep')['unets']
     assert record['rows'] == [ROW]
     assert record['settings'] == SETTINGS

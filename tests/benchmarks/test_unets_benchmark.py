@@ -16,7 +16,8 @@ from torch import nn
 
 import mmgfnuc
 from mmgfnuc.analysis import read_records
-from mmgfnuc.analysis.model_zoo import KIND, LINKS, RATIOS, zoo_page
+from mmgfnuc.analysis.measurements import UNETS
+from mmgfnuc.analysis.model_zoo import LINKS, RATIOS, zoo_page
 from mmgfnuc.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,7 +206,7 @@ def test_the_first_comment_of_a_preset_names_its_paper(script, unet):
 
 
 def test_the_records_describe_every_unet_as_it_is(script):
-    records = [record for record in read_records(ROOT / 'docs/results').values() if record.get('kind') == KIND]
+    records = [record for record in read_records(ROOT / 'docs/results').values() if record.get('kind') == UNETS]
     rows = [row for record in records for row in record['rows']]
     assert {row['unet'] for row in rows} == set(mmgfnuc.list_unets())
     for unet in mmgfnuc.list_unets():

@@ -7,7 +7,8 @@ from typing import Any
 
 from mmgfnuc.analysis import markdown_table, read_records
 from mmgfnuc.analysis.comparison import comparison_table, comparisons
-from mmgfnuc.analysis.model_zoo import KIND, zoo_page
+from mmgfnuc.analysis.measurements import UNETS
+from mmgfnuc.analysis.model_zoo import zoo_page
 from mmgfnuc.analysis.tables import picture, replace_between, summary_table
 from mmgfnuc.engine.cli import run_cli
 
@@ -20,8 +21,8 @@ Results = dict[str, dict[str, Any]]
 def rendered(root: Path) -> dict[Path, str]:
     """Text of each generated file."""
     records = read_records(root / 'docs/results')
-    zoo = [record for record in records.values() if record.get('kind') == KIND]
-    results = {name: record for name, record in records.items() if record not in zoo}
+    zoo = [record for record in records.values() if record.get('kind') == UNETS]
+    results = {name: record for name, record in records.items() if 'kind' not in record}
     readme = root / 'README.md'
     return {
         readme: replace_between(readme.read_text(), readme_section(results)),

@@ -1,0 +1,130 @@
+"""Time SAM's image encoder against segment-anything's own, with the same weights, in one run. Prints one JSON line."""
+
+import argparse
+import json
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import in_fresh_process, memory, paired_ratio, positive, seconds
+from torch import Tensor, nn
+
+from mmgfnuc.analysis.measurements import SAM_ENCODER, make_measurement
+from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import SAMEncoder
+from mmgfnuc.models.foundation.sam import ARCHITECTURES
+
+EPILOG = """examples:
+  python benchmarks/sam_encoder.py --out docs/results/sam_encoder.json
+  python benchmarks/sam_encoder.py --arch vit_h --device cuda --batch 4 --pairs 20
+
+The line:
+  speedup_fp32, speedup_bf16   time of segment-anything's encoder in float32 over that of SAMEncoder in float32, and
+                               under bfloat16 autocast: medians of pairs of runs, in turn in one process
+  speedup_bf16_both            the same with both under bfloat16 autocast
+  max_abs_diff                 largest difference of the two embeddings in float32
+  max_abs_diff_bf16            of SAMEncoder under bfloat16 autocast from segment-anything in float32
+  embedding_std                standard deviation of the embedding, to judge the differences by
+  peak_memory_ratio            memory that a forward pass adds at most, over what segment-anything's adds; each in a
+                               process of its own (on a CPU resident memory, on a GPU that of tensors)
+
+Both encoders have the same random weights, position embeddings included. Images have the native 1024x1024 pixels."""
+
+SIDE = 1024
+
+
+def build_official(arch: str) -> nn.Module:
+    """Build segment-anything's own encoder, every parameter of it noise."""
+    from segment_anything import sam_model_registry
+
+    torch.manual_seed(0)
+    encoder = sam_model_registry[arch]().image_encoder
+    for parameter in encoder.parameters():
+        nn.init.trunc_normal_(parameter, std=0.02)
+    return encoder.eval()
+
+
+def build_own(arch: str) -> nn.Module:
+    """Build ours, without the normalisation of images, which segment-anything's encoder leaves to others."""
+    encoder = SAMEncoder('random', arch).eval()
+    encoder.normalize = nn.Identity()
+    return encoder
+
+
+BUILDERS = {'segment-anything': build_official, 'mmgfnuc': build_own}
+
+
+def forward(encoder: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Encode."""
+    with torch.inference_mode(), torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+        embedding = encoder(images)
+    return embedding[0] if isinstance(embedding, tuple) else embedding
+
+
+def added_memory(name: str, settings: argparse.Namespace) -> dict[str, int]:
+    """Bytes that one forward pass adds at most; call it in a fresh process."""
+    torch.set_num_threads(settings.threads)
+    encoder = BUILDERS[name](settings.arch).to(settings.device)
+    images = torch.randn(settings.batch, 3, SIDE, SIDE, device=settings.device)
+    before = memory(settings.device)
+    forward(encoder, images)
+    return {'bytes': memory(settings.device, peak=True) - before}
+
+
+def compare(name: str, settings: argparse.Namespace) -> dict[str, float]:
+    """Speed and differences, of two encoders in one process."""
+    torch.set_num_threads(settings.threads)
+    official, own = build_official(settings.arch), build_own(settings.arch)
+    own.vit.load_state_dict(official.state_dict())
+    official, own = official.to(settings.device), own.to(settings.device)
+    images = torch.randn(settings.batch, 3, SIDE, SIDE, device=settings.device)
+    expected = forward(official, images)
+    bf16 = torch.bfloat16
+
+    def timed(encoder: nn.Module, dtype: torch.dtype = torch.float32) -> Any:
+        return partial(seconds, partial(forward, encoder, images, dtype), settings.device)
+
+    return {
+        'speedup_fp32': round(paired_ratio(timed(own), timed(official), settings.pairs), 2),
+        'speedup_bf16': round(paired_ratio(timed(own, bf16), timed(official), settings.pairs), 2),
+        'speedup_bf16_both': round(paired_ratio(timed(own, bf16), timed(official, bf16), settings.pairs), 2),
+        'max_abs_diff': (forward(own, images) - expected).abs().max().item(),
+        'max_abs_diff_bf16': (forward(own, images, bf16) - expected).abs().max().item(),
+        'embedding_std': expected.std().item(),
+    }
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--arch', choices=sorted(ARCHITECTURES), default='vit_b', help='(%(default)s)')
+    parser.add_argument('--batch', type=positive, default=1, help='images in a batch (%(default)s)')
+    parser.add_argument('--pairs', type=positive, default=5, help='pairs of runs (%(default)s)')
+    threads = torch.get_num_threads()
+    parser.add_argument('--threads', type=positive, default=threads, help='of the CPU (here %(default)s)')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu', help='(%(default)s)')
+    parser.add_argument('--out', type=Path, help='also write a record')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda: PyTorch sees no GPU here; leave it out to measure on the CPU')
+    added = {name: in_fresh_process(added_memory, name, args)['bytes'] for name in BUILDERS}
+    row = in_fresh_process(compare, 'both', args)
+    row |= {'peak_memory_ratio': round(added['mmgfnuc'] / added['segment-anything'], 3)}
+    print(json.dumps({'arch': args.arch, **row}))
+    if args.out:
+        command = shlex.join(['python', 'benchmarks/sam_encoder.py', *sys.argv[1:]])
+        settings = {key: value for key, value in vars(args).items() if key != 'out'} | {'size': SIDE}
+        make_measurement(args.out, SAM_ENCODER, command, settings, [{'arch': args.arch, **row}])
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))
