@@ -1,6 +1,7 @@
 """The one-line API over the presets of `configs/_base_`."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,18 @@ def list_fusions() -> list[str]:
     return list(list_presets('fusion'))
 
 
+def _spelling(name: str) -> str:
+    """What is left of a name when its separators are, such as `unet++` of `UNet_pp`."""
+    bare = re.sub(r'[^a-z0-9+]', '', name.lower().replace('plus', '+'))
+    return re.sub('pp$', '++', bare)
+
+
 def _find(kind: str, argument: str, name: Any) -> dict[str, Any]:
     presets = list_presets(kind)
     key = str(name).lower().replace('_', '-').replace('plus', '+')
     if key not in presets:
-        near = difflib.get_close_matches(key, presets, cutoff=0.5)
+        alike = [preset for preset in presets if _spelling(preset) == _spelling(key)]
+        near = alike or difflib.get_close_matches(key, presets, cutoff=0.5)
         hint = f'did you mean {" or ".join(near)}?' if near else f'choose one of {", ".join(presets)}'
         raise UserError(f"{argument}='{name}' is unknown; {hint}")
     return Config.fromfile(presets[key]).to_dict()
@@ -57,10 +65,18 @@ def create_model(
     >>> model(torch.rand(1, 3, 100, 140)).shape
     torch.Size([1, 2, 100, 140])
 
-    The presets are the files of `configs/_base_/`, the same that configs are made of. Side outputs are trained by
-    `model(images, data_samples, mode='loss')` only; with a loss of your own on the logits leave them out, so that no
-    parameter goes without a gradient: `parts={'decode_head': {'deep_supervision': False}}` for attention-unet, and
-    with `'classification_guided': False` too for unet3+.
+    The presets are the files of `configs/_base_/`, the same that configs are made of.
+
+    Train it with a loss of your own on its logits, or with that of its head:
+
+    >>> truth = PixelData(data=torch.randint(0, 2, (1, 100, 140)))
+    >>> losses = model(torch.rand(1, 3, 100, 140), [SegDataSample(gt_sem_seg=truth)], mode='loss')
+    >>> sorted(losses)
+    ['acc_seg', 'loss_dice_focal']
+
+    (`PixelData` is MMEngine's, `SegDataSample` MMSegmentation's.) Only the latter trains the side outputs of unet3+.
+    With a loss of your own leave them out, so that no parameter goes without a gradient:
+    `parts={'decode_head': {'deep_supervision': False, 'classification_guided': False}}`.
 
     Args:
         unet: one of `list_unets()`.
@@ -112,7 +128,7 @@ def create_model(
         return MODELS.build(dict(type='mmgfnuc.GatedFusionSegmentor', **settings))
     except UserError:
         raise
-    except (AssertionError, KeyError, TypeError, ValueError) as error:  # of a part that does not take a setting
+    except (AssertionError, LookupError, TypeError, ValueError) as error:  # of a part that does not take a setting
         reason = str(error.args[0]).partition('\n')[0]
         raise UserError(f'the model cannot be built: {reason}; correct `parts` or `foundation`') from error
 

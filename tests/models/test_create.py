@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from torch import nn
 
 import mmgfnuc
@@ -62,8 +64,11 @@ def test_names_of_the_package():
 
 
 def test_example_of_the_docstring():
-    (example,) = doctest.DocTestFinder().find(create.create_model, globs={**vars(create), 'torch': torch})
-    assert len(example.examples) == 2
+    (example,) = doctest.DocTestFinder().find(
+        create.create_model,
+        globs={**vars(create), 'torch': torch, 'PixelData': PixelData, 'SegDataSample': SegDataSample},
+    )
+    assert len(example.examples) == 5
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
@@ -201,7 +206,9 @@ def test_names_of_foundation_encoders(name):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'unet': 'unet-3plus'}, r"^unet='unet-3plus' is unknown; did you mean .*unet3\+"),
+        ({'unet': 'unet-3plus'}, r"^unet='unet-3plus' is unknown; did you mean unet3\+\?$"),
+        ({'unet': 'UNetPP'}, r"^unet='UNetPP' is unknown; did you mean unet\+\+\?$"),
+        ({'unet': 'u2_net'}, r"^unet='u2_net' is unknown; did you mean u2net\?$"),
         ({'unet': 'UNt'}, r"^unet='UNt' is unknown; did you mean unet\b.*\?$"),
         ({'unet': 'eunet3'}, r"^unet='eunet3' is unknown; did you mean eunet3\+"),
         ({'fusion': 'contex'}, r"^fusion='contex' is unknown; did you mean context\b.*\?$"),
@@ -321,6 +328,11 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
             'cannot be built: UNetEncode is not in the .*; correct `parts`',
         ),
         ({'parts': {'decode_head': {'dropout_ratio': 2}}}, 'cannot be built: dropout .* got 2; correct `parts`'),
+        ({'parts': {'decode_head': {'type': 'UNetHed'}}}, 'cannot be built: UNetHed is not in the .*; correct `parts`'),
+        (
+            {'unet': 'timm-unet', 'parts': {'backbone': {'model_name': 'resnet18', 'out_indices': (0, 2)}}},
+            r'UNetHead decodes levels whose strides double, not \(2, 8\); choose a backbone or levels',
+        ),
         ({'foundation': {'weights': 'random'}, 'fusion': 'add'}, 'cannot be built: .*"type".*; correct `parts`'),
     ],
 )
@@ -330,7 +342,7 @@ def test_a_setting_that_cannot_be(settings, message):
 
 
 # What is trained by `mode='loss'` only.
-SIDES = {'attention-unet': ('deep_supervision',), 'unet3+': ('deep_supervision', 'classification_guided')}
+SIDES = {'unet3+': ('deep_supervision', 'classification_guided')}
 
 
 @pytest.mark.parametrize('unet', list_unets())
@@ -340,6 +352,11 @@ def test_a_loss_on_the_logits_reaches_every_parameter(unet):
     model = build(unet, UNET_PARTS[unet] | {'decode_head': head}).train()
     model(torch.rand(2, 3, 64, 64)).square().mean().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_an_image_without_a_batch():
+    with pytest.raises(UserError, match=r'images have shape \(3, 32, 32\); give batches, \(B, 3, H, W\)$'):
+        build()(torch.rand(3, 32, 32))
 
 
 def test_a_network_in_training_mode_suppresses_nothing():

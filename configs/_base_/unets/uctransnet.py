@@ -2,5 +2,5 @@
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UCTransNetHead
 
-backbone = dict(type=UNetEncoder, widths=(64, 128, 256, 512, 512))
+backbone = dict(type=UNetEncoder, widths=(64, 128, 256, 512, 512), convs_per_stage=(1, 2))
 decode_head = dict(type=UCTransNetHead)

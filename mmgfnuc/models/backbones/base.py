@@ -53,6 +53,11 @@ class Backbone(BaseModule, metaclass=ABCMeta):
         self.out_channels = tuple(out_channels)
         self.out_strides = tuple(out_strides)
         self.multiple = multiple
+        for name, values in (('mean', mean), ('std', std)):
+            if isinstance(values, Sequence) and len(values) not in (1, in_channels):
+                raise UserError(
+                    f'{name}={tuple(values)}: give one number, or one for each of the {in_channels} channels'
+                )
         self.normalize = Normalize(mean, std)
 
     @abstractmethod
@@ -61,7 +66,7 @@ class Backbone(BaseModule, metaclass=ABCMeta):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode images in [0, 1]."""
-        self._check(images)
+        self.check(images)
         levels = self.encode(pad_to_multiple(self.normalize(images), self.multiple))
         height, width = images.shape[-2:]
         return tuple(
@@ -69,7 +74,10 @@ class Backbone(BaseModule, metaclass=ABCMeta):
             for level, stride in zip(levels, self.out_strides, strict=True)
         )
 
-    def _check(self, images: Tensor) -> None:
+    def check(self, images: Tensor) -> None:
+        """Refuse images that cannot be encoded."""
+        if images.ndim != 4:
+            raise UserError(f'images have shape {tuple(images.shape)}; give batches, (B, {self.in_channels}, H, W)')
         channels, height, width = images.shape[1:]
         if channels != self.in_channels:
             raise UserError(

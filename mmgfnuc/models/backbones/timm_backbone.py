@@ -32,7 +32,7 @@ class TimmBackbone(Backbone):
     - A model bound to one image size (MaxViT, CoaT, Hiera, EfficientFormer, ...) sees the image in tiles of `tile`
       pixels, its own size, side by side; none sees beyond its tile. `arch={'img_size': 256}` builds most of them for
       another size.
-    - Convolutions and pools without padding (Inception, NASNet, Xception) get it: otherwise their levels would leave
+    - Convolutions and pools without padding (Inception v4, NASNet, Xception) get it: otherwise their levels would leave
       out the border of the image. The parameters are timm's all the same.
 
     Args:

@@ -33,7 +33,7 @@ class UNetEncoder(Backbone):
         widths: channels of each level, shallow first; its length is the depth.
         activation: `relu`, `leaky_relu`, `silu` or `glu`.
         downsampling: `max_pool` or `max_blur_pool`.
-        convs_per_stage: convolutions in a stage.
+        convs_per_stage: convolutions of each stage, shallow first; the last number holds for all deeper ones.
         mean: subtracted from the image in [0, 1], one number or one per channel.
         std: divides the image after `mean` is subtracted.
 
@@ -49,7 +49,7 @@ class UNetEncoder(Backbone):
         widths: Sequence[int] = (64, 128, 256, 512, 1024),
         activation: str = 'relu',
         downsampling: str = 'max_pool',
-        convs_per_stage: int = 2,
+        convs_per_stage: Sequence[int] = (2,),
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
         init_cfg: dict | None = None,
@@ -58,9 +58,12 @@ class UNetEncoder(Backbone):
         super().__init__(in_channels, widths, strides, mean, std, init_cfg=init_cfg)
         if downsampling not in DOWNSAMPLINGS:
             raise UserError(f"downsampling='{downsampling}' is unknown; choose one of {', '.join(DOWNSAMPLINGS)}")
+        if not convs_per_stage or min(convs_per_stage) < 1:
+            raise UserError(f'convs_per_stage={tuple(convs_per_stage)}: give numbers from 1')
+        convs = [*convs_per_stage, *[convs_per_stage[-1]] * len(widths)]
         channels = [in_channels, *widths]
         self.stages = nn.ModuleList(
-            DoubleConv(channels[i], channels[i + 1], activation, convs_per_stage) for i in range(len(widths))
+            DoubleConv(channels[i], channels[i + 1], activation, convs[i]) for i in range(len(widths))
         )
         self.downsample = DOWNSAMPLINGS[downsampling]()
 

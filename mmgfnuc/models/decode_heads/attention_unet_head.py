@@ -1,13 +1,13 @@
 """The decoder of Attention U-Net."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgfnuc.models.layers import pad_to_multiple
+from mmgfnuc.models.layers import pad_to_multiple, resize, upsample
 from mmgfnuc.registry import MODELS
 
 from .base import PyramidDecodeHead
@@ -26,9 +26,10 @@ class AttentionGate(nn.Module):
     Shape:
         skip (B, skip_channels, H, W), gating (B, gating_channels, h, w) -> (B, skip_channels, H, W)
 
-    Source: Oktay et al. 2018, "Attention U-Net", equations 1 and 2, figure 2; kernel sizes, inner channels and the
-    bias that opens the gate from the authors' release (whose convolutions and norms after each gate and of the
-    bottleneck's gating signal are not in the paper, and not here).
+    Source: Oktay et al. 2018, "Attention U-Net", equations 1 and 2, figure 2; kernel sizes and inner channels from the
+    authors' release, the bias that opens the gate from its variant with `concatenation_sigmoid`. The release's
+    convolutions and norms after each gate and of the bottleneck's gating signal, and a second gate on each skip, are
+    not in the paper, and not here.
     """
 
     def __init__(self, skip_channels: int, gating_channels: int) -> None:
@@ -42,11 +43,10 @@ class AttentionGate(nn.Module):
         """Return the coefficients, (B, 1, H, W)."""
         height, width = skip.shape[-2:]
         local = self.project_skip(pad_to_multiple(skip, 2))
-        context = F.interpolate(self.project_gating(gating), local.shape[-2:], mode='bilinear', align_corners=False)
+        context = resize(self.project_gating(gating), local.shape[-2:])
         coefficients = self.score(torch.relu(local + context)).sigmoid()
         # Doubled and cropped, so that at an odd size a coefficient stays over the pixels that it was made of.
-        doubled = F.interpolate(coefficients, scale_factor=2, mode='bilinear', align_corners=False)
-        return doubled[..., :height, :width]
+        return upsample(coefficients, 2)[..., :height, :width]
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
         """Scale the skip."""
@@ -63,26 +63,29 @@ class AttentionUNetHead(PyramidDecodeHead):
     Args:
         in_channels: channels of each level, shallow first; the segmentor gives them.
         residual: pre-activation residual units in the place of the two convolutions of each level.
-        deep_supervision: each deeper decoder level gets a 1x1 classifier and the same loss (keys `aux_i`).
+        deep_supervision: every decoder level gets a 1x1 classifier; the prediction is a 1x1 convolution of their
+            logits at the size of level 0.
         kwargs: see PyramidDecodeHead.
 
     Shape:
         level i: (B, in_channels[i], H_i, W_i) -> (B, num_classes, H_0, W_0)
 
-    Source: Oktay et al. 2018, "Attention U-Net", section 2 (there for volumes; here for images).
+    Source: Oktay et al. 2018, "Attention U-Net", section 2 (there for volumes; here for images); how the levels are
+    supervised: the authors' release, `unet_CT_single_att_dsv_3D.py`.
     """
 
     def __init__(
         self, in_channels: Sequence[int], residual: bool = False, deep_supervision: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(in_channels=in_channels, channels=in_channels[0], **kwargs)
-        steps = range(len(in_channels) - 1)
-        self.up_blocks = nn.ModuleList(
-            InterpolationUpBlock(in_channels[level + 1], in_channels[level], residual) for level in steps
-        )
-        self.gates = nn.ModuleList(AttentionGate(in_channels[level], in_channels[level + 1]) for level in steps[1:])
-        side_channels = in_channels[1:-1] if deep_supervision else []
-        self.side_classifiers = nn.ModuleList(nn.Conv2d(c, self.out_channels, 1) for c in side_channels)
+        steps = list(pairwise(in_channels))
+        self.up_blocks = nn.ModuleList(InterpolationUpBlock(deep, skip, skip, residual) for skip, deep in steps)
+        self.gates = nn.ModuleList(AttentionGate(skip, deep) for skip, deep in steps[1:])
+        self.side_classifiers = nn.ModuleList()
+        if deep_supervision:
+            decoded = in_channels[:-1]
+            self.side_classifiers.extend(nn.Conv2d(width, self.out_channels, 1) for width in decoded)
+            self.conv_seg = nn.Conv2d(len(decoded) * self.out_channels, self.out_channels, 1)
 
     def decode(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Return the decoder's map of every level but the deepest, shallow first."""
@@ -96,10 +99,8 @@ class AttentionUNetHead(PyramidDecodeHead):
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Decode a pyramid, shallow first."""
-        return self.cls_seg(self.decode(inputs)[0])
-
-    def outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Return the prediction, then the logits of the deeper levels under deep supervision."""
         decoded = self.decode(inputs)
-        sides = zip(self.side_classifiers, decoded[1:], strict=False)
-        return [self.cls_seg(decoded[0]), *(classifier(x) for classifier, x in sides)]
+        if not self.side_classifiers:
+            return self.cls_seg(decoded[0])
+        sides = [classifier(x) for classifier, x in zip(self.side_classifiers, decoded, strict=True)]
+        return self.cls_seg(torch.cat([resize(side, sides[0].shape[-2:]) for side in sides], dim=1))

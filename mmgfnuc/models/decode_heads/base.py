@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+
+ADVICE = 'choose a backbone or levels whose strides double, or UNet3PlusHead, which takes any'
 
 
 def check_depth(in_channels: Sequence[int]) -> None:
@@ -17,17 +19,8 @@ def check_depth(in_channels: Sequence[int]) -> None:
         raise UserError(f'in_channels={tuple(in_channels)} has {len(in_channels)} level(s); a decoder needs at least 2')
 
 
-def upsample(x: Tensor, scale: int) -> Tensor:
-    """Bilinear up-sampling by a whole factor.
-
-    Shape:
-        (B, C, H, W) -> (B, C, scale * H, scale * W)
-    """
-    return x if scale == 1 else F.interpolate(x, scale_factor=float(scale), mode='bilinear', align_corners=False)
-
-
 class PyramidDecodeHead(BaseDecodeHead):
-    """An MMSegmentation decode head that takes the whole local pyramid and answers at the stride of level 0.
+    """An MMSegmentation decode head that takes the whole local pyramid and answers at its finest level.
 
     Subclasses implement `forward(pyramid) -> logits`, and `outputs` where side outputs are trained too. Where the
     original decodes beyond level 0, to the image itself, so does the head here: by `first_stride`, that of level 0.
@@ -35,13 +28,15 @@ class PyramidDecodeHead(BaseDecodeHead):
     Args:
         in_channels: channels of each level, shallow first; the segmentor gives them.
         channels: channels of the decoder's last feature map.
-        in_strides: image pixels per pixel of each level; the segmentor gives them. None leaves the logits at level 0.
+        in_strides: image pixels per pixel of each level; the segmentor gives them. Under MMSegmentation's own they may
+            be typed, else a head that would decode to the image stops at level 0.
         num_classes: softmax channels: background, nucleus (or more nucleus types).
         loss_decode: registry config of the loss.
         kwargs: other arguments of `BaseDecodeHead`.
 
     Shape:
-        level i: (B, in_channels[i], H_i, W_i) -> (B, num_classes, H_0, W_0)
+        level i: (B, in_channels[i], H_i, W_i) -> (B, num_classes, H_0, W_0), s times as large where the head decodes
+        to the image, s: in_strides[0]
 
     Raises:
         UserError: the pyramid is not one that the head can decode.
@@ -72,6 +67,10 @@ class PyramidDecodeHead(BaseDecodeHead):
             **kwargs,
         )
         self.first_stride = in_strides[0] if in_strides else 1
+        if self.halving and in_strides and any(deep != 2 * shallow for shallow, deep in pairwise(in_strides)):
+            raise UserError(
+                f'{type(self).__name__} decodes levels whose strides double, not {tuple(in_strides)}; {ADVICE}'
+            )
 
     def _transform_inputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         levels = super()._transform_inputs(inputs)
@@ -83,8 +82,7 @@ class PyramidDecodeHead(BaseDecodeHead):
         halves = [tuple(math.ceil(side / 2) for side in size) for size in sizes]
         if list(sizes[1:]) != halves[:-1]:
             raise UserError(
-                f'{type(self).__name__} decodes levels that halve in size from one to the next, not {sizes}; choose a '
-                'backbone or levels whose strides double, or UNet3PlusHead, which takes any'
+                f'{type(self).__name__} decodes levels that halve in size from one to the next, not {sizes}; {ADVICE}'
             )
 
     def outputs(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from mmgfnuc.models.layers import ConvNormAct, DoubleConv
+from mmgfnuc.models.layers import ConvNormAct
 from mmgfnuc.registry import MODELS
 
 from .base import PyramidDecodeHead, check_depth
+from .unet_head import InterpolationUpBlock
 
 # Of the cascade, as in the centre part of D-LinkNet (Zhou et al. 2018).
 DILATIONS = (1, 2, 4, 8)
@@ -70,17 +70,14 @@ class SkipDecoder(nn.Module):
     def __init__(self, deep_channels: int, skip_channels: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
         deeps = [*widths[1:], deep_channels]
-        stages = [
-            DoubleConv(deep + skip, width) for deep, skip, width in zip(deeps, skip_channels, widths, strict=True)
-        ]
+        stages = [InterpolationUpBlock(*channels) for channels in zip(deeps, skip_channels, widths, strict=True)]
         self.stages = nn.ModuleList(reversed(stages))
 
     def forward(self, deepest: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """Decode, given the skips shallow first."""
         x = deepest
         for stage, skip in zip(self.stages, reversed(skips), strict=True):
-            up = F.interpolate(x, tuple(skip.shape[-2:]), mode='bilinear', align_corners=False)
-            x = stage(torch.cat([skip, up], dim=1))
+            x = stage(x, skip)
         return x
 
 

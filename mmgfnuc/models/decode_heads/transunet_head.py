@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmgfnuc.models.layers import ConvNormAct, DoubleConv
+from mmgfnuc.models.layers import ConvNormAct, DoubleConv, upsample
 from mmgfnuc.registry import MODELS
 
-from .base import PyramidDecodeHead, upsample
+from .base import PyramidDecodeHead
 
 
 @MODELS.register_module()

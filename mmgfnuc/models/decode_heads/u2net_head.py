@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers.rsu import rsu_of_level, upsample_like
+from mmgfnuc.models.layers import resize
+from mmgfnuc.models.layers.rsu import rsu_of_level
 from mmgfnuc.registry import MODELS
 
 from .base import PyramidDecodeHead
@@ -74,7 +75,7 @@ class U2NetHead(PyramidDecodeHead):
         *skips, deepest = self._transform_inputs(inputs)
         decoded = [deepest]
         for stage, skip in zip(reversed(self.stages), reversed(skips), strict=True):
-            decoded.insert(0, stage(torch.cat([upsample_like(decoded[0], skip), skip], dim=1)))
+            decoded.insert(0, stage(torch.cat([resize(decoded[0], skip.shape[-2:]), skip], dim=1)))
         return decoded
 
     def outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -83,7 +84,7 @@ class U2NetHead(PyramidDecodeHead):
         if self.dropout is not None:
             features = [self.dropout(feature) for feature in features]
         sides = [classifier(feature) for classifier, feature in zip(self.side_classifiers, features, strict=True)]
-        sides = [upsample_like(side, sides[0]) for side in sides]
+        sides = [resize(side, sides[0].shape[-2:]) for side in sides]
         return [self.conv_seg(torch.cat(sides, dim=1)), *sides]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:

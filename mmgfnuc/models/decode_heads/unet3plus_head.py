@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgfnuc.models.layers import ConvNormAct
+from mmgfnuc.models.layers import ConvNormAct, resize
 from mmgfnuc.registry import MODELS
 
 from .base import PyramidDecodeHead
@@ -24,9 +24,7 @@ def resize_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if x.shape[-2] > size[0] or x.shape[-1] > size[1]:
         return F.adaptive_max_pool2d(x, size)
-    if tuple(x.shape[-2:]) != size:
-        return F.interpolate(x, size, mode='bilinear', align_corners=False)
-    return x
+    return resize(x, size)
 
 
 class FullScaleNode(nn.Module):
@@ -69,8 +67,9 @@ class UNet3PlusHead(PyramidDecodeHead):
             many times the number of levels.
         deep_supervision: each deeper node and the bottleneck get a 3x3 classifier and the same loss (keys `aux_i`).
         classification_guided: learn from the deepest features whether the image holds any nucleus; at prediction an
-            image called empty has its nucleus logits suppressed. (The original multiplies the output during training
-            too, which stops all gradients of an image that is wrongly called empty.)
+            image called empty has its nucleus logits suppressed, once `loss` has been taken and the guide thereby been
+            trained. (The original multiplies the output during training too, which stops all gradients of an image that
+            is wrongly called empty.)
         kwargs: see PyramidDecodeHead.
 
     Shape:
@@ -99,6 +98,8 @@ class UNet3PlusHead(PyramidDecodeHead):
         side_channels = [channels] * (levels - 2) + [in_channels[-1]] if deep_supervision else []
         self.side_classifiers = nn.ModuleList(nn.Conv2d(c, self.out_channels, 3, padding=1) for c in side_channels)
         self.guide = ClassificationGuide(in_channels[-1]) if classification_guided else None
+        if classification_guided:
+            self.register_buffer('guide_trained', torch.tensor(False))
 
     def decode(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Return the decoder's node of every level, shallow first; the last is the bottleneck itself."""
@@ -115,7 +116,7 @@ class UNet3PlusHead(PyramidDecodeHead):
         logits = self.cls_seg(decoded[0])
         if self.guide is None or self.training:
             return logits
-        empty = self.guide(decoded[-1]).argmax(1) == 0
+        empty = self.guide_trained & (self.guide(decoded[-1]).argmax(1) == 0)
         nucleus = torch.arange(logits.shape[1], device=logits.device) > 0
         return logits.masked_fill(empty[:, None, None, None] & nucleus[:, None, None], SUPPRESSED_LOGIT)
 
@@ -132,4 +133,5 @@ class UNet3PlusHead(PyramidDecodeHead):
             target = self._stack_batch_gt(batch_data_samples).flatten(1)
             some = ((target > 0) & (target != self.ignore_index)).any(1).long()
             losses['loss_guide'] = F.cross_entropy(self.guide(inputs[-1]), some)
+            self.guide_trained |= self.training
         return losses

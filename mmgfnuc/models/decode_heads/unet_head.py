@@ -1,13 +1,13 @@
 """The decoders of the original U-Net and of the residual U-Net, one level at a time."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgfnuc.models.layers import DoubleConv
+from mmgfnuc.models.layers import DoubleConv, resize
 from mmgfnuc.models.layers.residual import ResidualUnit
 from mmgfnuc.registry import MODELS
 
@@ -38,18 +38,17 @@ class InterpolationUpBlock(nn.Module):
     """Bilinear interpolation to the skip's size, concatenated with it, then two convolutions or a residual unit.
 
     Shape:
-        deep (B, deep_channels, h, w), skip (B, skip_channels, H, W) -> (B, skip_channels, H, W)
+        deep (B, deep_channels, h, w), skip (B, skip_channels, H, W) -> (B, out_channels, H, W)
     """
 
-    def __init__(self, deep_channels: int, skip_channels: int, residual: bool) -> None:
+    def __init__(self, deep_channels: int, skip_channels: int, out_channels: int, residual: bool = False) -> None:
         super().__init__()
         unit = ResidualUnit if residual else DoubleConv
-        self.convs = unit(deep_channels + skip_channels, skip_channels)
+        self.convs = unit(deep_channels + skip_channels, out_channels)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         """Decode one level."""
-        up = F.interpolate(deep, skip.shape[-2:], mode='bilinear', align_corners=False)
-        return self.convs(torch.cat([skip, up], dim=1))
+        return self.convs(torch.cat([skip, resize(deep, skip.shape[-2:])], dim=1))
 
 
 @MODELS.register_module()
@@ -71,11 +70,11 @@ class UNetHead(PyramidDecodeHead):
     """
 
     def __init__(self, in_channels: Sequence[int], residual: bool = False, **kwargs: Any) -> None:
-        super().__init__(in_channels=in_channels, channels=in_channels[0], **kwargs)
         self.halving = not residual
-        steps = [(in_channels[level + 1], in_channels[level]) for level in reversed(range(len(in_channels) - 1))]
+        super().__init__(in_channels=in_channels, channels=in_channels[0], **kwargs)
         self.up_blocks = nn.ModuleList(
-            InterpolationUpBlock(deep, skip, residual=True) if residual else UpBlock(deep, skip) for deep, skip in steps
+            InterpolationUpBlock(deep, skip, skip, residual=True) if residual else UpBlock(deep, skip)
+            for skip, deep in reversed(list(pairwise(in_channels)))
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -6,10 +6,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgfnuc.models.layers import resize, upsample
 from mmgfnuc.models.layers.shifted_mlp import TokenizedMLP
 from mmgfnuc.registry import MODELS
 
-from .base import PyramidDecodeHead, upsample
+from .base import PyramidDecodeHead
 
 TOKENIZED_STEPS = 2
 
@@ -29,8 +30,7 @@ class UpStep(nn.Module):
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         """Decode one level."""
-        x = self.norm(self.conv(deep))
-        up = F.interpolate(x, skip.shape[-2:], mode='bilinear', align_corners=False)
+        up = resize(self.norm(self.conv(deep)), skip.shape[-2:])
         return self.mlp(F.relu(up) + skip)
 
 

@@ -111,6 +111,11 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
             height, width = longest_side_size(height, width, self.input_size)
         return math.ceil(height / self.patch_size), math.ceil(width / self.patch_size)
 
+    def token_strides(self, height: int, width: int) -> tuple[float, ...]:
+        """Image pixels per token of each feature, for an image of `height` x `width` pixels."""
+        scale = 1.0 if self.input_size is None else self.input_size / max(height, width)
+        return (self.patch_size / scale,) * len(self.out_channels)
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode images in [0, 1]."""
         if images.shape[1] != 3:

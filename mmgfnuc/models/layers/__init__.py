@@ -1,6 +1,7 @@
 from .blur_pool import BlurPool, MaxBlurPool
 from .conv import ACTIVATIONS, ConvNormAct, DoubleConv
 from .images import Normalize, longest_side_size, pad_to_multiple, resize_longest_side
+from .resize import resize, upsample
 from .state_dict import describe_mismatch
 
 __all__ = [
@@ -13,5 +14,7 @@ __all__ = [
     'describe_mismatch',
     'longest_side_size',
     'pad_to_multiple',
+    'resize',
     'resize_longest_side',
+    'upsample',
 ]

@@ -1,24 +1,13 @@
 """The residual U-block of U2-Net."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv import ConvNormAct
+from .resize import resize
 
 DILATED_HEIGHT = 4
 DILATED_LEVELS = 2
-
-
-def upsample_like(x: Tensor, reference: Tensor) -> Tensor:
-    """Interpolate a map bilinearly to the size of another; a map of that size passes.
-
-    Shape:
-        x (B, C, h, w), reference (B, D, H, W) -> (B, C, H, W)
-    """
-    if x.shape[-2:] == reference.shape[-2:]:
-        return x
-    return F.interpolate(x, reference.shape[-2:], mode='bilinear', align_corners=False)
 
 
 class RSU(nn.Module):
@@ -67,7 +56,7 @@ class RSU(nn.Module):
             skips.append(y)
         y = self.bottom(y)
         for conv, skip in zip(self.up, reversed(skips), strict=True):
-            y = conv(torch.cat([upsample_like(y, skip), skip], dim=1))
+            y = conv(torch.cat([resize(y, skip.shape[-2:]), skip], dim=1))
         return entered + y
 
 

@@ -1,6 +1,7 @@
 """Attention from the pixels of a level."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +13,21 @@ from mmgfnuc.errors import UserError
 QUERIES_AT_ONCE = 1024
 
 
-def pool_to(x: Tensor, max_pixels: int | None) -> Tensor:
-    """Average-pool a map by the smallest whole factor that leaves at most `max_pixels` pixels; None leaves it.
-
-    Shape:
-        (B, C, H, W) -> (B, C, h, w), h * w <= max_pixels
-    """
-    height, width = x.shape[-2:]
+def pool_factor(size: Sequence[int], max_pixels: int | None) -> int:
+    """Return the smallest whole factor whose pooling leaves at most `max_pixels` pixels of a map; 1 for None."""
+    height, width = size
     factor = 1
     while max_pixels is not None and math.ceil(height / factor) * math.ceil(width / factor) > max_pixels:
         factor += 1
+    return factor
+
+
+def pool(x: Tensor, factor: int) -> Tensor:
+    """Average-pool a map.
+
+    Shape:
+        (B, C, H, W) -> (B, C, ceil(H / factor), ceil(W / factor))
+    """
     return x if factor == 1 else F.avg_pool2d(x, factor, ceil_mode=True, count_include_pad=False)
 
 
@@ -58,7 +64,8 @@ class TokenAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend."""
-        key, value = pool_to(key, self.max_keys), pool_to(value, self.max_keys)
+        factor = pool_factor(key.shape[-2:], self.max_keys)
+        key, value = pool(key, factor), pool(value, factor)
         attended = F.scaled_dot_product_attention(
             self._heads(query, self.query), self._heads(key, self.key), self._heads(value, self.value)
         )
@@ -72,7 +79,7 @@ class TokenAttention(nn.Module):
             query (B, C, H, W), key (B, C, h, w) -> (B, num_heads, H, W)
         """
         q = self._heads(query, self.query)
-        k = self._heads(pool_to(key, self.max_keys), self.key)
+        k = self._heads(pool(key, pool_factor(key.shape[-2:], self.max_keys)), self.key)
         parts = [
             torch.distributions.Categorical(logits=part @ k.mT / math.sqrt(q.shape[-1])).entropy()
             for part in q.split(QUERIES_AT_ONCE, dim=2)

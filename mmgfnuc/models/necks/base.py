@@ -4,6 +4,8 @@ from abc import ABCMeta, abstractmethod
 
 from torch import Tensor, nn
 
+from .context_adapter import Step
+
 
 class FusionBlock(nn.Module, metaclass=ABCMeta):
     """Fuses the context of a foundation encoder into one level of a local pyramid.
@@ -15,16 +17,15 @@ class FusionBlock(nn.Module, metaclass=ABCMeta):
         local (B, C, H, W), context (B, D, h, w) -> (B, C, H, W)
     """
 
-    # Is the context brought to the grid of the level before it is given? Otherwise it comes at the encoder's own.
-    aligned = True
-    # Linear attention can be had at every level; that over the pixels of a level only at the deepest.
-    linear_attention = False
+    # Does the block take the encoder's tokens as they are? Its attention can then be had at every level, by default
+    # is. Otherwise the context is brought to the grid of the level, and attention is over the pixels of the level.
+    takes_tokens = False
 
     @abstractmethod
-    def forward(self, local: Tensor, context: Tensor) -> Tensor:
-        """Fuse one level."""
+    def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
+        """Fuse one level. A context pixel is `step` pixels of the level large; None: both maps cover one area."""
 
-    def explain(self, local: Tensor, context: Tensor) -> dict[str, Tensor]:
+    def explain(self, local: Tensor, context: Tensor, step: Step | None = None) -> dict[str, Tensor]:
         """Return what the block does to these features, for analysis.
 
         Keys, where the block has such parts: `gate` (B, C), the gate values; `attention_entropy`

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
-from .attention import TokenAttention, pool_to
+from .attention import TokenAttention, pool, pool_factor
 from .base import FusionBlock
+from .context_adapter import Step
 from .gated_fusion_block import ChannelGate
 
 NORM_EPS = 1e-5
+MAX_HEADS = 4
 
 
 def position_encoding(rows: Tensor, columns: Tensor, channels: int) -> Tensor:
@@ -35,14 +37,18 @@ def position_encoding(rows: Tensor, columns: Tensor, channels: int) -> Tensor:
     return torch.cat(waves)[:channels]
 
 
-def with_position(x: Tensor, level: torch.Size) -> Tensor:
+def with_position(x: Tensor, step: Step = (1, 1)) -> Tensor:
     """Add to each pixel of a map the encoding of where its centre lies on the grid of the level.
 
+    Args:
+        x: of the level itself, or of tokens.
+        step: pixels of the level per pixel of the map (rows, columns).
+
     Shape:
-        x (B, C, h, w), level (H, W) -> (B, C, h, w)
+        (B, C, h, w) -> (B, C, h, w)
     """
     rows, columns = (
-        (torch.arange(own, device=x.device) + 0.5) * (full / own) for own, full in zip(x.shape[-2:], level, strict=True)
+        (torch.arange(n, device=x.device) + 0.5) * size for n, size in zip(x.shape[-2:], step, strict=True)
     )
     return x + position_encoding(rows, columns, x.shape[1]).to(x.dtype)
 
@@ -63,7 +69,7 @@ class ContextFusionBlock(FusionBlock):
     Args:
         in_channels: C, channels of the local map.
         context_channels: D, channels of the context.
-        num_heads: attention heads; must divide C.
+        num_heads: attention heads, a divisor of C; None takes the largest up to 4.
         reduction: of the gate's hidden layer.
         dropout: probability after the attention.
         max_keys: above this many tokens, they are average-pooled; None never.
@@ -75,14 +81,13 @@ class ContextFusionBlock(FusionBlock):
     Source: code: own; method.md section 3.
     """
 
-    aligned = False
-    linear_attention = True
+    takes_tokens = True
 
     def __init__(
         self,
         in_channels: int,
         context_channels: int,
-        num_heads: int = 4,
+        num_heads: int | None = None,
         reduction: int = 16,
         dropout: float = 0.0,
         max_keys: int | None = None,
@@ -95,31 +100,33 @@ class ContextFusionBlock(FusionBlock):
         self.project = nn.Conv2d(context_channels, in_channels, 1)
         self.norm_local = LayerNorm2d(in_channels, eps=NORM_EPS)
         self.norm_tokens = LayerNorm2d(in_channels, eps=NORM_EPS)
-        self.attention = TokenAttention(in_channels, num_heads, max_keys)
+        self.attention = TokenAttention(in_channels, num_heads or _default_heads(in_channels), max_keys)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.attention.out.weight)
         nn.init.zeros_(self.attention.out.bias)
 
-    def _tokens(self, context: Tensor) -> Tensor:
+    def _attended(self, local: Tensor, context: Tensor, step: Step | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values."""
+        rows, columns = step or [full / own for full, own in zip(local.shape[-2:], context.shape[-2:], strict=True)]
         # Pooled before the position is added: the mean of several codes is the code of no place.
-        return self.norm_tokens(self.project(pool_to(context, self.attention.max_keys)))
+        factor = pool_factor(context.shape[-2:], self.attention.max_keys)
+        tokens = self.norm_tokens(self.project(pool(context, factor)))
+        query = with_position(self.norm_local(self.gate(local, context) * local))
+        return query, with_position(tokens, (factor * rows, factor * columns)), tokens
 
-    def _query_and_key(self, local: Tensor, context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        gated = self.gate(local, context) * local
-        level = local.shape[-2:]
-        return with_position(self.norm_local(gated), level), with_position(tokens, level)
-
-    def forward(self, local: Tensor, context: Tensor) -> Tensor:
-        """Fuse one level."""
-        tokens = self._tokens(context)
-        query, key = self._query_and_key(local, context, tokens)
-        return local + self.dropout(self.attention(query, key, tokens))
+    def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
+        """Fuse one level. A token is `step` pixels of the level large; None: both maps cover one area."""
+        return local + self.dropout(self.attention(*self._attended(local, context, step)))
 
     @torch.no_grad()
-    def explain(self, local: Tensor, context: Tensor) -> dict[str, Tensor]:
+    def explain(self, local: Tensor, context: Tensor, step: Step | None = None) -> dict[str, Tensor]:
         """Return the gate values and the attention entropy, see FusionBlock."""
-        query, key = self._query_and_key(local, context, self._tokens(context))
+        query, key, _ = self._attended(local, context, step)
         return {
             'gate': self.gate(local, context).flatten(1),
             'attention_entropy': self.attention.entropy(query, key),
         }
+
+
+def _default_heads(channels: int) -> int:
+    return max(heads for heads in range(1, MAX_HEADS + 1) if channels % heads == 0)

@@ -11,6 +11,7 @@ from mmgfnuc.registry import MODELS
 
 from .attention import TokenAttention
 from .base import FusionBlock
+from .context_adapter import Step
 
 
 class Preset(NamedTuple):
@@ -125,7 +126,7 @@ class GatedFusionBlock(FusionBlock):
     def _gated(self, local: Tensor, context: Tensor) -> Tensor:
         return local if self.gate is None else self.gate(local, context) * local
 
-    def forward(self, local: Tensor, context: Tensor) -> Tensor:
+    def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
         """Fuse one level."""
         gated = self._gated(local, context)
         if self.attention is None:
@@ -134,7 +135,7 @@ class GatedFusionBlock(FusionBlock):
         return self.dropout(self.attention(gated, memory, memory))
 
     @torch.no_grad()
-    def explain(self, local: Tensor, context: Tensor) -> dict[str, Tensor]:
+    def explain(self, local: Tensor, context: Tensor, step: Step | None = None) -> dict[str, Tensor]:
         """Return the gate values and the attention entropy, see FusionBlock."""
         done = {}
         if self.gate is not None:

@@ -11,7 +11,9 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
 from .base import FusionBlock
-from .context_adapter import ContextAdapter
+from .context_adapter import ContextAdapter, Step
+
+Strides = Sequence[float] | None
 
 
 def resolve_levels(levels: Sequence[int] | str, depth: int, name: str) -> list[int]:
@@ -56,9 +58,10 @@ class GatedFusionNeck(BaseModule):
     Args:
         in_channels: channels of each local level, shallow first; the segmentor gives them.
         context_channels: channels of each foundation feature; the segmentor gives them.
+        in_strides: image pixels per pixel of each local level; the segmentor gives them. None: all maps cover one area.
         levels: which levels are fused: indices (negative from the bottleneck) or `all`.
-        attention_levels: of those, the levels whose block attends. By default the deepest, since attention is
-            quadratic in the pixels of a level, and all where the block's attention is linear in them.
+        attention_levels: of those, the levels whose block attends. By default the deepest, since attention among the
+            pixels of a level is quadratic in them; all, where the block attends to the encoder's tokens.
         max_keys: above this many tokens, the keys of attention are pooled, except at the bottleneck.
         block: registry config of the fusion block.
         control: `zero` replaces the context by zeros, `shuffled` permutes its tokens: what is left of a gain under
@@ -66,8 +69,8 @@ class GatedFusionNeck(BaseModule):
             matter of data: see the dataset's `partner_images`.)
 
     Shape:
-        local level i (B, in_channels[i], H_i, W_i), context j (B, context_channels[j], h_j, w_j)
-        -> level i (B, in_channels[i], H_i, W_i)
+        local level i (B, in_channels[i], H_i, W_i), context j (B, context_channels[j], h_j, w_j), `token_strides` j
+        (image pixels per pixel of context j) -> level i (B, in_channels[i], H_i, W_i)
 
     Source: method.md section 3; the fusion at several levels is that of the second released configuration.
     """
@@ -76,6 +79,7 @@ class GatedFusionNeck(BaseModule):
         self,
         in_channels: Sequence[int],
         context_channels: Sequence[int],
+        in_strides: Sequence[int] | None = None,
         levels: Sequence[int] | str = (-1,),
         attention_levels: Sequence[int] | str | None = None,
         max_keys: int = 4096,
@@ -93,9 +97,10 @@ class GatedFusionNeck(BaseModule):
         if attention_levels is not None:
             attending = resolve_levels(attention_levels, depth, 'attention_levels')
         else:
-            attending = fused if _is_linear(block) else fused[-1:]
+            attending = fused if _takes_tokens(block) else fused[-1:]
         if not set(attending) <= set(fused):
             raise UserError(f'attention_levels={attending} must be among the fused levels={fused}')
+        self.in_strides = in_strides
         self.adapter = ContextAdapter()
         self.control = control
         common = dict(context_channels=sum(context_channels))
@@ -117,32 +122,49 @@ class GatedFusionNeck(BaseModule):
     def _controlled(self, context: Sequence[Tensor], training: bool) -> Sequence[Tensor]:
         return context if self.control is None else CONTROLS[self.control](context, training)
 
+    def _steps(self, level: int, local: Tensor, context: Sequence[Tensor], strides: Strides) -> list[Step]:
+        """Pixels of a level per pixel of each feature."""
+        if self.in_strides is None or strides is None:
+            height, width = local.shape[-2:]
+            return [(height / feature.shape[-2], width / feature.shape[-1]) for feature in context]
+        return [(stride / self.in_strides[level],) * 2 for stride in strides]
+
     def _work(
-        self, local: Sequence[Tensor], context: Sequence[Tensor]
-    ) -> Iterator[tuple[int, FusionBlock, tuple[Tensor, Tensor]]]:
-        """Give every fused level, its block, and the block's two inputs."""
+        self, local: Sequence[Tensor], context: Sequence[Tensor], strides: Strides
+    ) -> Iterator[tuple[int, FusionBlock, tuple[Tensor, Tensor, Step]]]:
+        """Give every fused level, its block, and the block's inputs."""
         for name, block in self.blocks.items():
             level = int(name)
-            grid = local[level] if block.aligned else context[-1]
-            yield level, cast(FusionBlock, block), (local[level], self.adapter(context, tuple(grid.shape[-2:])))
+            steps = self._steps(level, local[level], context, strides)
+            if block.takes_tokens:
+                # The tokens of the last feature, to whose grid the others are brought.
+                grid, own = tuple(context[-1].shape[-2:]), steps[-1]
+                steps = [(rows / own[0], columns / own[1]) for rows, columns in steps]
+            else:
+                grid, own = tuple(local[level].shape[-2:]), (1, 1)
+            yield level, cast(FusionBlock, block), (local[level], self.adapter(context, grid, steps), own)
 
-    def forward(self, local: Sequence[Tensor], context: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def forward(
+        self, local: Sequence[Tensor], context: Sequence[Tensor], token_strides: Strides = None
+    ) -> tuple[Tensor, ...]:
         """Fuse the chosen levels."""
         fused, context = list(local), self._controlled(context, self.training)
-        for level, block, features in self._work(local, context):
-            fused[level] = block(*features)
+        for level, block, inputs in self._work(local, context, token_strides):
+            fused[level] = block(*inputs)
         return tuple(fused)
 
     @torch.no_grad()
-    def explain(self, local: Sequence[Tensor], context: Sequence[Tensor]) -> dict[int, dict[str, Tensor]]:
+    def explain(
+        self, local: Sequence[Tensor], context: Sequence[Tensor], token_strides: Strides = None
+    ) -> dict[int, dict[str, Tensor]]:
         """Return what the block of every fused level does to these features, see FusionBlock.
 
         A control is applied as at prediction, in training mode too.
         """
         context = self._controlled(context, training=False)
-        return {level: block.explain(*features) for level, block, features in self._work(local, context)}
+        return {level: block.explain(*inputs) for level, block, inputs in self._work(local, context, token_strides)}
 
 
-def _is_linear(block: dict) -> bool:
+def _takes_tokens(block: dict) -> bool:
     part = MODELS.get(block['type']) if isinstance(block['type'], str) else block['type']
-    return getattr(part, 'linear_attention', False)
+    return getattr(part, 'takes_tokens', False)

@@ -9,6 +9,7 @@ from mmgfnuc.models.layers import ConvNormAct
 from mmgfnuc.registry import MODELS
 
 from .base import FusionBlock
+from .context_adapter import Step
 
 
 @MODELS.register_module()
@@ -27,7 +28,7 @@ class AddFusionBlock(FusionBlock):
         super().__init__()
         self.project = nn.Conv2d(context_channels, in_channels, 1)
 
-    def forward(self, local: Tensor, context: Tensor) -> Tensor:
+    def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
         """Fuse one level."""
         return local + self.project(context)
 
@@ -46,6 +47,6 @@ class ConcatFusionBlock(AddFusionBlock):
         super().__init__(in_channels, context_channels, **told)
         self.convolve = ConvNormAct(2 * in_channels, in_channels)
 
-    def forward(self, local: Tensor, context: Tensor) -> Tensor:
+    def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
         """Fuse one level."""
         return self.convolve(torch.cat([local, self.project(context)], dim=1))

@@ -1,7 +1,5 @@
 """Wires a backbone, a foundation encoder, a fusion neck and a decode head."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import PyramidDecodeHead
+from mmgfnuc.models.layers import pad_to_multiple, resize
 from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
@@ -21,6 +20,9 @@ TEST_SETTINGS = {'scale', 'tile', 'overlap'}
 @MODELS.register_module()
 class GatedFusionSegmentor(BaseSegmentor):
     """Local pyramid of the backbone, fused with the context of the foundation encoder, decoded to logits.
+
+    Images are padded on the right and below to a multiple of the backbone's deepest stride, and the logits cropped
+    back: all levels then have their exact sizes, and no map is stretched against another.
 
     Channel counts and strides are wired here: neck and head are built with the `out_channels` and `out_strides` of the
     parts before them, so a config does not repeat them.
@@ -66,9 +68,9 @@ class GatedFusionSegmentor(BaseSegmentor):
         self.foundation = self.neck = None
         if foundation is not None:
             self.foundation = MODELS.build(foundation)
-            widths = dict(in_channels=local, context_channels=self.foundation.out_channels)
-            self.neck = MODELS.build(neck, default_args=widths)
-        wired: dict[str, Any] = dict(in_channels=local)
+            wired = dict(in_channels=local, in_strides=self.backbone.out_strides)
+            self.neck = MODELS.build(neck, default_args=wired | dict(context_channels=self.foundation.out_channels))
+        wired = dict(in_channels=local)
         if _takes_strides(decode_head):
             wired['in_strides'] = self.backbone.out_strides
         self.decode_head = MODELS.build(decode_head, default_args=wired)
@@ -78,12 +80,18 @@ class GatedFusionSegmentor(BaseSegmentor):
             raise UserError(f"model.test_cfg has no '{unknown[0]}'; it takes {', '.join(sorted(TEST_SETTINGS))}")
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the fused pyramid of images in [0, 1]."""
+        """Return the fused pyramid of images in [0, 1], over the padded image."""
         images, context_images = self._split(inputs) if self.partner_context else (inputs, inputs)
-        local = self.backbone(images)
+        self.backbone.check(images)
+        local = self.backbone(self._pad(images))
         if self.neck is None or self.foundation is None:
             return local
-        return self.neck(local, self.foundation(context_images))
+        context_images = self._pad(context_images)
+        strides = self.foundation.token_strides(*context_images.shape[-2:])
+        return self.neck(local, self.foundation(context_images), strides)
+
+    def _pad(self, images: Tensor) -> Tensor:
+        return pad_to_multiple(images, self.backbone.out_strides[-1])
 
     @staticmethod
     def _split(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +104,10 @@ class GatedFusionSegmentor(BaseSegmentor):
 
     def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Return logits at image size."""
-        return _resize(self.decode_head(self.extract_feat(inputs)), inputs.shape[-2:])
+        logits = self.decode_head(self.extract_feat(inputs))
+        height, width = inputs.shape[-2:]
+        padded = [side + -side % self.backbone.out_strides[-1] for side in (height, width)]
+        return resize(logits, padded)[..., :height, :width]
 
     def predict_logits(self, inputs: Tensor) -> Tensor:
         """Return logits at image size, at the resolution and in tiles as `test_cfg` says.
@@ -110,7 +121,7 @@ class GatedFusionSegmentor(BaseSegmentor):
         bottom, right = (max(self.backbone.out_strides[-1] - side, 0) for side in size)
         images = F.pad(images, (0, right, 0, bottom), mode='replicate')
         logits = self._predict_tiled(images, tile) if tile else self.encode_decode(images)
-        return _resize(logits[..., : size[0], : size[1]], inputs.shape[-2:])
+        return resize(logits[..., : size[0], : size[1]], inputs.shape[-2:])
 
     def _predict_tiled(self, images: Tensor, tile: int) -> Tensor:
         """Blend the probabilities of the tiles; their logarithm serves as logits."""
@@ -121,7 +132,16 @@ class GatedFusionSegmentor(BaseSegmentor):
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of a training batch."""
-        return self.decode_head.loss(self.extract_feat(inputs), data_samples, None)
+        return self.decode_head.loss(
+            self.extract_feat(inputs), [self._pad_truth(sample) for sample in data_samples], None
+        )
+
+    def _pad_truth(self, sample: SegDataSample) -> SegDataSample:
+        """Return a sample with the truth of the padded image: what was added is ignored."""
+        truth = sample.gt_sem_seg.data
+        bottom, right = (-side % self.backbone.out_strides[-1] for side in truth.shape[-2:])
+        padded = F.pad(truth, (0, right, 0, bottom), value=self.decode_head.ignore_index)
+        return SegDataSample(gt_sem_seg=PixelData(data=padded), metainfo=sample.metainfo)
 
     def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
         """Data samples with `seg_logits` (K, H, W) and `pred_sem_seg` (1, H, W) set."""
@@ -137,11 +157,8 @@ class GatedFusionSegmentor(BaseSegmentor):
         return self.encode_decode(inputs)
 
 
-def _resize(logits: Tensor, size: torch.Size) -> Tensor:
-    return logits if logits.shape[-2:] == size else F.interpolate(logits, size, mode='bilinear', align_corners=False)
-
-
 def _takes_strides(decode_head: dict) -> bool:
     """Those of this project do, MMSegmentation's own do not."""
     head = decode_head['type']
-    return issubclass(MODELS.get(head) if isinstance(head, str) else head, PyramidDecodeHead)
+    part = MODELS.get(head) if isinstance(head, str) else head
+    return isinstance(part, type) and issubclass(part, PyramidDecodeHead)

@@ -60,7 +60,9 @@ def test_normalises_for_itself():
 
 
 def test_convs_per_stage():
-    assert [len(stage) for stage in UNetEncoder(3, (4, 8), convs_per_stage=3).stages] == [3, 3]
+    """The last number holds for all deeper stages."""
+    for convs, expected in (((3,), [3, 3, 3]), ((1, 2), [1, 2, 2]), ((1, 2, 3, 4), [1, 2, 3])):
+        assert [len(stage) for stage in UNetEncoder(3, (4, 8, 8), convs_per_stage=convs).stages] == expected
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,8 @@ def test_convs_per_stage():
         ({'activation': 'gelu'}, "activation='gelu' is unknown; choose one of relu, leaky_relu, silu, glu"),
         ({'downsampling': 'stride'}, "downsampling='stride' is unknown; choose one of max_pool, max_blur_pool"),
         ({'widths': (8,)}, 'a pyramid needs at least 2'),
+        ({'convs_per_stage': (2, 0)}, r'convs_per_stage=\(2, 0\): give numbers from 1'),
+        ({'mean': (0.5, 0.5)}, r'mean=\(0.5, 0.5\): give one number, or one for each of the 3 channels'),
     ],
 )
 def test_errors(settings, message):

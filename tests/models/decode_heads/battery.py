@@ -64,6 +64,8 @@ class DecodeHeadBattery(ABC):
         if head.halving:
             with pytest.raises(UserError, match='levels that halve in size from one to the next'):
                 head(levels)
+            with pytest.raises(UserError, match=r'levels whose strides double, not \(1, 4, 8\); choose a'):
+                self.build(channels, in_strides=(1, 4, 8))
         else:
             assert head(levels).shape[:2] == (2, 2)
 

@@ -21,8 +21,6 @@ class TestContractResidual(DecodeHeadBattery):
 
 
 class TestContractDeeplySupervised(DecodeHeadBattery):
-    loss_keys = {f'{level}{key}' for level in ('', 'aux_1.', 'aux_2.') for key in ('loss_dice_focal', 'acc_seg')}
-
     def build(self, in_channels, **settings):
         return AttentionUNetHead(in_channels, deep_supervision=True, **settings)
 
@@ -31,13 +29,13 @@ def test_parameters_at_the_widths_of_unet():
     """The sum by hand; the paper gives counts of networks for volumes only.
 
     A step: two 3x3 convolutions and two norms. A gate: 2x2 on the skip, 1x1 with a bias on the level below, 1x1 to a
-    single number.
+    single number. Four levels have a classifier, whose logits are mixed.
     """
     widths = (64, 128, 256, 512, 1024)
     pairs = list(itertools.pairwise(widths))
     steps = sum(9 * ((a + b) * a + a * a) + 4 * a for a, b in pairs)
     gates = sum(4 * a * a + (b * a + a) + (a + 1) for a, b in pairs[1:])
-    classifiers = sum(2 * a + 2 for a in widths[:-1])
+    classifiers = sum(2 * a + 2 for a in widths[:-1]) + 2 * 4 * 2 + 2
     with torch.device('meta'):
         head = AttentionUNetHead(widths, deep_supervision=True)
     assert sum(p.numel() for p in head.parameters()) == steps + gates + classifiers
@@ -107,9 +105,13 @@ def test_each_gate_is_steered_by_the_decoder_level_below():
 
 
 @pytest.mark.parametrize('residual', [False, True])
-def test_side_outputs(residual):
-    head = AttentionUNetHead(CHANNELS, residual=residual, deep_supervision=True).eval()
-    levels = pyramid(1, 33, 47)
-    prediction, *sides = head.outputs(levels)
-    torch.testing.assert_close(prediction, head(levels))
-    assert [tuple(side.shape) for side in sides] == [(1, 2, 17, 24), (1, 2, 9, 12)]
+def test_deep_supervision_mixes_the_logits_of_all_levels(residual):
+    head = fill_with_noise(AttentionUNetHead(CHANNELS, residual=residual, deep_supervision=True), 0.3).eval()
+    levels = pyramid(1, 32, 48)
+    sides = [
+        F.interpolate(F.conv2d(x, classifier.weight, classifier.bias), (32, 48), mode='bilinear')
+        for x, classifier in zip(head.decode(levels), head.side_classifiers, strict=True)
+    ]
+    weight = head.conv_seg.weight[:, :, 0, 0].unflatten(1, (3, 2))
+    mixed = sum(torch.einsum('kc,bchw->bkhw', weight[:, i], side) for i, side in enumerate(sides))
+    torch.testing.assert_close(head(levels), mixed + head.conv_seg.bias[:, None, None])

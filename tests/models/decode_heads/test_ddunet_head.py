@@ -103,8 +103,8 @@ def test_both_decoders_are_merged(decoder):
 
 def test_small_decoder_has_a_quarter_of_the_width():
     head = DDUNetHead((8, 16, 20, 24), dcam_channels=8)
-    assert [stage[-1][0].out_channels for stage in head.main_decoder.stages] == [20, 16, 8]
-    assert [stage[-1][0].out_channels for stage in head.small_decoder.stages] == [5, 4, 2]
+    assert [stage.convs[-1][0].out_channels for stage in head.main_decoder.stages] == [20, 16, 8]
+    assert [stage.convs[-1][0].out_channels for stage in head.small_decoder.stages] == [5, 4, 2]
 
 
 @pytest.mark.parametrize('sizes', [(40, 10, 5, 3), (33, 33, 9, 1)])

@@ -114,6 +114,7 @@ def test_guide_suppresses_the_nuclei_of_empty_images_in_prediction():
         head.guide[1].weight[0, 0] = 1.0
         head.guide[1].bias.copy_(torch.tensor([-3.0, 0.0]))
     levels[-1][:, 0] = torch.tensor([0.0, 50.0])[:, None, None]
+    head.guide_trained.fill_(True)
     call_free = guided_head()
     call_free.load_state_dict(head.state_dict())
     call_free.guide = None
@@ -122,6 +123,19 @@ def test_guide_suppresses_the_nuclei_of_empty_images_in_prediction():
     torch.testing.assert_close(guided[1, 0], plain[1, 0], rtol=0, atol=0)
     assert (guided[1].argmax(0) == 0).all()
     assert guided.half().isfinite().all()
+
+
+def test_a_guide_that_was_never_trained_suppresses_nothing():
+    """As where a network is trained with a loss of its own on the logits."""
+    head, levels, samples = guided_head(), pyramid(2, 32, 32), data_samples(2, 32, 32)
+    call_images(head, empty=True)
+    head.loss(levels, samples)
+    assert (head.eval()(levels).abs() < 1e3).all()
+    head.train().loss(levels, samples)
+    assert (head.eval()(levels)[:, 1:] < -1e3).all()
+    restored = guided_head()
+    restored.load_state_dict(head.state_dict())
+    torch.testing.assert_close(restored(levels), head(levels))
 
 
 def test_guide_leaves_the_training_loss_alone():

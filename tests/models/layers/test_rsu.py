@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmgfnuc.models.layers.rsu import RSU, rsu_of_level, upsample_like
+from mmgfnuc.models.layers.rsu import RSU, rsu_of_level
 
 from ..tiny import fill_with_noise
 
@@ -77,9 +77,3 @@ def test_no_block_halves_below_the_deepest_level(level):
     rsu.bottom.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[-2:]))
     rsu(torch.rand(1, 3, 128 // 2**level, 96 // 2**level))
     assert sizes == [(128 // 32, 96 // 32)]
-
-
-def test_upsampling_leaves_equal_sizes_alone():
-    x = torch.rand(1, 2, 5, 4)
-    assert upsample_like(x, torch.rand(1, 7, 5, 4)) is x
-    torch.testing.assert_close(upsample_like(x, torch.rand(1, 7, 9, 8)), F.interpolate(x, (9, 8), mode='bilinear'))

@@ -78,7 +78,7 @@ class FusionBlockBattery(ABC):
 
     def features(self, block, batch=2, size=(5, 7), grid=(3, 4)):
         """Random features; those of the context at the grid of the level where the block wants that."""
-        shapes = (CHANNELS, *size), (CONTEXT_CHANNELS, *(size if block.aligned else grid))
+        shapes = (CHANNELS, *size), (CONTEXT_CHANNELS, *(grid if block.takes_tokens else size))
         return [torch.randn(batch, *shape) for shape in shapes]
 
     @pytest.mark.parametrize('batch', [1, 2])

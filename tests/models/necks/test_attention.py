@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import attention
-from mmgfnuc.models.necks.attention import TokenAttention, pool_to
+from mmgfnuc.models.necks.attention import TokenAttention, pool, pool_factor
 
 from ..tiny import fill_with_noise
 from .battery import entropy_by_loops, official_attention, to_tokens
@@ -76,7 +76,8 @@ def test_memory_is_linear_in_the_tokens_by_the_function_of_torch(monkeypatch):
 )
 def test_keys_are_pooled_by_the_smallest_factor(size, max_pixels, factor):
     x = torch.randn(2, 3, *size)
-    pooled = pool_to(x, max_pixels)
+    assert pool_factor(size, max_pixels) == factor
+    pooled = pool(x, factor)
     torch.testing.assert_close(pooled, pooled_by_hand(x, factor))
     if max_pixels is not None:
         assert pooled[0, 0].numel() <= max_pixels
@@ -86,7 +87,7 @@ def test_keys_are_pooled_by_the_smallest_factor(size, max_pixels, factor):
 
 def test_pooling_within_the_limit_copies_nothing():
     x = torch.randn(1, 2, 4, 4)
-    assert pool_to(x, 16) is pool_to(x, None) is x
+    assert pool(x, pool_factor((4, 4), 16)) is x
 
 
 def test_attends_to_pooled_keys_and_values_with_every_query():

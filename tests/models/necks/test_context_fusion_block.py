@@ -101,6 +101,21 @@ def test_by_the_formula(num_heads, size, grid):
 
 
 @torch.no_grad()
+def test_tokens_that_reach_beyond_the_level():
+    """2 x 3 tokens of 4 pixels over a level of 7 x 9: as if the level, too, were 8 x 12, and cropped."""
+    block = fill_with_noise(ContextFusionBlock(8, 6), 0.5).eval()
+    block.gate.forward = lambda local, context: torch.ones(1, 8, 1, 1)
+    local, context = torch.randn(2, 8, 8, 12), torch.randn(2, 6, 2, 3)
+    whole = block(local, context)
+    torch.testing.assert_close(block(local[..., :7, :9], context, (4, 4)), whole[..., :7, :9])
+
+
+@pytest.mark.parametrize(('channels', 'heads'), [(3, 3), (64, 4), (6, 3), (10, 2), (7, 1)])
+def test_default_heads_divide_the_channels(channels, heads):
+    assert ContextFusionBlock(channels, 6).attention.num_heads == heads
+
+
+@torch.no_grad()
 def test_too_many_tokens_are_pooled_before_they_get_a_position():
     """As if the encoder had given the means of its tokens, the gate apart, which knows all of them."""
     block = fill_with_noise(ContextFusionBlock(8, 6, max_keys=6), 0.5).eval()
@@ -138,14 +153,18 @@ def test_position_encoding_by_hand(channels):
 def test_positions_are_in_pixels_of_the_level(grid, level):
     x = torch.randn(2, 8, *grid)
     expected = x + encodings_by_hand(grid, level, 8)
-    torch.testing.assert_close(with_position(x, torch.Size(level)), expected, rtol=1e-4, atol=1e-5)
+    step = (level[0] / grid[0], level[1] / grid[1])
+    torch.testing.assert_close(with_position(x, step), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(('size', 'grid'), [((8, 8), (4, 4)), ((6, 10), (3, 5)), ((4, 4), (4, 4)), ((7, 5), (7, 5))])
 def test_tokens_and_pixels_of_one_place_meet(size, grid):
     """By position alone, every pixel is most like the token that covers it."""
-    level = torch.Size(size)
-    pixels, tokens = (with_position(torch.zeros(1, 32, *shape), level)[0].flatten(1) for shape in (size, grid))
+    steps = (1, 1), (size[0] / grid[0], size[1] / grid[1])
+    pixels, tokens = (
+        with_position(torch.zeros(1, 32, *shape), step)[0].flatten(1)
+        for shape, step in zip((size, grid), steps, strict=True)
+    )
     nearest = (pixels.T @ tokens).argmax(1).reshape(size)
     own = torch.arange(grid[0] * grid[1]).reshape(grid).float()[None, None]
     torch.testing.assert_close(nearest, F.interpolate(own, size, mode='nearest')[0, 0].long())

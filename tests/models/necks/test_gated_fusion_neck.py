@@ -137,6 +137,12 @@ def test_the_keys_are_limited_except_at_the_bottleneck(settings, expected, block
     assert limits(block | {'max_keys': 5}) == dict.fromkeys(expected, 5)
 
 
+def adapted(features, grid):
+    """Features that cover the area of a grid, at that grid."""
+    steps = [(grid[0] / feature.shape[-2], grid[1] / feature.shape[-1]) for feature in features]
+    return ContextAdapter()(features, grid, steps)
+
+
 def seen_context(neck, pyramid, features):
     """The context that the block of each level is given."""
     seen = {}
@@ -157,7 +163,37 @@ def test_the_context_comes_at_the_grid_that_the_block_wants(pyramid, block):
     features = [torch.randn(2, 6, 9, 8), torch.randn(2, 2, 7, 4)]
     for level, context in seen_context(neck, pyramid, features).items():
         grid = (7, 4) if block is CONTEXT else SIZES[level]
-        assert torch.equal(context, ContextAdapter()(features, grid))
+        assert torch.equal(context, adapted(features, grid))
+
+
+@pytest.mark.parametrize('patch', [14, 16, 32])
+def test_strides_put_the_context_where_it_is(patch):
+    """Features that say the row of their centre, in image pixels: after the neck's work so does every level, exactly.
+
+    The image has 96 pixels, the tokens cover the next multiple of their size.
+    """
+    rows = -(-96 // patch)
+    centres = (torch.arange(rows) + 0.5) * patch
+    feature = centres[None, None, :, None].expand(1, 1, rows, rows)
+    neck = GatedFusionNeck((4, 8), (1,), in_strides=(8, 16), levels='all', attention_levels=())
+    pyramid = [torch.zeros(1, 4, 12, 12), torch.zeros(1, 8, 6, 6)]
+    seen = {}
+    for level, block in neck.blocks.items():
+        block.register_forward_pre_hook(lambda _, inputs, level=level: seen.update({int(level): inputs[1]}))
+    neck(pyramid, [feature], [float(patch)])
+    for level, stride in ((0, 8), (1, 16)):
+        expected = (torch.arange(96 // stride) + 0.5) * stride
+        inner = (expected > centres[0]) & (expected < centres[-1])
+        torch.testing.assert_close(seen[level][0, 0, inner, 0], expected[inner])
+
+
+def test_steps_of_tokens_are_those_of_the_strides(pyramid):
+    neck = GatedFusionNeck(CHANNELS, (6,), in_strides=(1, 2, 4), levels='all', block=CONTEXT)
+    steps = {}
+    for level, block in neck.blocks.items():
+        block.register_forward_pre_hook(lambda _, inputs, level=level: steps.update({int(level): inputs[2]}))
+    neck(pyramid, [torch.randn(2, 6, 2, 3)], [7.0])
+    assert steps == {0: (7, 7), 1: (3.5, 3.5), 2: (1.75, 1.75)}
 
 
 @each_block
@@ -242,7 +278,7 @@ def test_shuffled_tokens_change_the_output(pyramid):
 def test_layers_of_other_grids_are_shuffled_too(pyramid):
     features = [torch.randn(2, 6, 2, 3), torch.randn(2, 6, 4, 5)]
     context = seen_context(shuffling_neck().eval(), pyramid, features)[2]
-    for own, seen in zip((ContextAdapter()(features[:1], (4, 5)), features[1]), context.split(6, 1), strict=True):
+    for own, seen in zip((adapted(features[:1], (4, 5)), features[1]), context.split(6, 1), strict=True):
         assert not torch.allclose(seen, own)
     assert torch.equal(context[:, 6:].flatten(2).sort(2)[0], features[1].flatten(2).sort(2)[0])
 

@@ -20,6 +20,11 @@ def without_fusion(**changes):
     return build(foundation=None, neck=None, **changes)
 
 
+def padded_by_hand(images):
+    """To multiples of 4, the deepest stride of the small backbone."""
+    return F.pad(images, (0, -images.shape[3] % 4, 0, -images.shape[2] % 4), mode='replicate')
+
+
 def test_wires_the_widths():
     model = build(foundation=FOUNDATION | {'out_layers': (0, 'neck')})
     assert list(model.decode_head.in_channels) == [4, 8, 16]
@@ -47,10 +52,38 @@ def test_a_head_of_mmsegmentation():
 def test_runs_the_four_parts_in_order(size):
     model = fill_with_noise(build(), 0.5).eval()
     images = torch.rand(2, 3, *size)
-    fused = model.neck(model.backbone(images), model.foundation(images))
+    padded = padded_by_hand(images)
+    fused = model.neck(model.backbone(padded), model.foundation(padded), (16.0,))
     logits = model(images, mode='tensor')
     assert logits.shape == (2, 2, *size)
-    torch.testing.assert_close(logits, model.decode_head(fused))
+    torch.testing.assert_close(logits, model.decode_head(fused)[..., : size[0], : size[1]])
+
+
+COARSE = {
+    'stride 2': {'backbone': {'type': 'mmgfnuc.UNeXtEncoder', 'widths': (4, 6, 8)}},
+    'stride 4': {
+        'backbone': {'type': 'mmgfnuc.SwinUNetEncoder', 'embed_dim': 4, 'depths': (1, 1), 'num_heads': (1, 2)},
+        'decode_head': {'type': 'mmgfnuc.UNet3PlusHead', 'skip_channels': 4},
+    },
+}
+
+
+@pytest.mark.parametrize('parts', COARSE.values(), ids=list(COARSE))
+def test_logits_stay_over_their_pixels_at_any_size(parts):
+    """Those of the padded image, cropped, where level 0 is coarser than the image: nothing is squeezed."""
+    model = fill_with_noise(without_fusion(**parts), 0.5).eval()
+    images = torch.rand(1, 3, 37, 41)
+    padded = F.pad(images, (0, -41 % 8, 0, -37 % 8), mode='replicate')
+    torch.testing.assert_close(model(images), model(padded)[..., :37, :41])
+
+
+def test_what_is_padded_is_no_truth():
+    model = fill_with_noise(without_fusion(), 0.3).eval()
+    images, samples = torch.rand(1, 3, 33, 50), data_samples(1, 33, 50)
+    losses = model(images, samples, mode='loss')
+    expected = model.decode_head.loss_decode(model(images), samples[0].gt_sem_seg.data)
+    torch.testing.assert_close(losses['loss_dice_focal'], expected)
+    assert samples[0].gt_sem_seg.data.shape == (1, 33, 50)
 
 
 def test_the_foundation_encoder_reaches_the_output():
@@ -161,10 +194,10 @@ def partner_model(**changes):
 def test_the_context_is_that_of_the_partner():
     model = partner_model()
     images, partners = torch.rand(2, 3, 33, 50), torch.rand(2, 3, 33, 50)
-    fused = model.neck(model.backbone(images), model.foundation(partners))
+    local, context = model.backbone(padded_by_hand(images)), model.foundation(padded_by_hand(partners))
     logits = model(torch.cat([images, partners], 1))
     assert logits.shape == (2, 2, 33, 50)
-    torch.testing.assert_close(logits, model.decode_head(fused))
+    torch.testing.assert_close(logits, model.decode_head(model.neck(local, context, (16.0,)))[..., :33, :50])
     assert not torch.allclose(model(torch.cat([images, images], 1)), logits)
 
 

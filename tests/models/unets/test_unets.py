@@ -44,3 +44,13 @@ def test_matrix(unet, foundation, fusion):
     assert_trained(model, torch.rand(2, 3, 64, 64))
     with torch.no_grad():
         assert model.eval()(torch.rand(1, 3, 70, 90)).shape == (1, 2, 70, 90)
+
+
+@pytest.mark.parametrize('fusion', ['paper', 'context', 'concat'])
+@pytest.mark.parametrize('unet', UNETS)
+def test_every_level_can_be_fused(unet, fusion):
+    """At full size, whatever its number of channels."""
+    encoder = {'type': 'mmgfnuc.TimmViTEncoder', 'weights': 'random'} | FOUNDATIONS['dinov2']
+    with torch.device('meta'):
+        model = mmgfnuc.create_model(unet, encoder, fusion, parts={'neck': {'levels': 'all'}})
+    assert len(model.neck.blocks) == len(model.backbone.out_channels)
