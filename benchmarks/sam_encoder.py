@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmgfnuc.analysis.measurements import SAM_ENCODER, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import SAMEncoder
+from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.foundation.sam import ARCHITECTURES
 
 EPILOG = """examples:
@@ -23,11 +23,11 @@ EPILOG = """examples:
   python benchmarks/sam_encoder.py --arch vit_h --device cuda --batch 4 --pairs 20
 
 The line:
-  speedup_fp32, speedup_bf16   time of segment-anything's encoder in float32 over that of SAMEncoder in float32, and
+  speedup_fp32, speedup_bf16   time of segment-anything's encoder in float32 over that of ours in float32, and
                                under bfloat16 autocast: medians of pairs of runs, in turn in one process
   speedup_bf16_both            the same with both under bfloat16 autocast
   max_abs_diff                 largest difference of the two embeddings in float32
-  max_abs_diff_bf16            of SAMEncoder under bfloat16 autocast from segment-anything in float32
+  max_abs_diff_bf16            of ours under bfloat16 autocast from segment-anything in float32
   embedding_std                standard deviation of the embedding, to judge the differences by
   peak_memory_ratio            memory that a forward pass adds at most, over what segment-anything's adds; each in a
                                process of its own (on a CPU resident memory, on a GPU that of tensors)
@@ -50,7 +50,7 @@ def build_official(arch: str) -> nn.Module:
 
 def build_own(arch: str) -> nn.Module:
     """Build ours, without the normalisation of images, which segment-anything's encoder leaves to others."""
-    encoder = SAMEncoder('random', arch).eval()
+    encoder = foundation_encoder(f'sam-{arch.replace("_", "-")}', weights='random').eval()
     encoder.normalize = nn.Identity()
     return encoder
 
@@ -79,7 +79,7 @@ def compare(name: str, settings: argparse.Namespace) -> dict[str, float]:
     """Speed and differences, of two encoders in one process."""
     torch.set_num_threads(settings.threads)
     official, own = build_official(settings.arch), build_own(settings.arch)
-    own.vit.load_state_dict(official.state_dict())
+    own.network.load_state_dict(official.state_dict())
     official, own = official.to(settings.device), own.to(settings.device)
     images = torch.randn(settings.batch, 3, SIDE, SIDE, device=settings.device)
     expected = forward(official, images)

@@ -11,6 +11,12 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    """Nothing is fetched: a file that is not there is missing at once."""
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+
+
+@pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
 

@@ -21,7 +21,8 @@ LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if BASE not in path.paren
 PAPER = CONFIGS / 'paper'
 STUDY = PAPER / 'nuinsseg_sam_vit_b.py'
 SMALL_SAM = {
-    'type': 'mmgfnuc.SAMEncoder',
+    'type': 'mmgfnuc.foundation_encoder',
+    'name': 'sam-vit-b',
     'weights': 'random',
     'arch': {'embed_dim': 32, 'depth': 2, 'num_heads': 2, 'global_attn_indexes': (1,)},
     'input_size': None,

@@ -36,7 +36,7 @@ import mmgfnuc
 
 warnings.simplefilter('ignore')
 small = {'backbone': {'widths': (4, 8, 16)}}
-encoder = {'type': 'mmgfnuc.TimmViTEncoder', 'model_name': 'vit_tiny_patch16_224', 'weights': 'random'}
+encoder = {'type': 'mmgfnuc.foundation_encoder', 'name': 'vit-tiny', 'weights': 'random'}
 model = mmgfnuc.create_model('UNet', encoder, 'context', parts=small)
 print(mmgfnuc.__file__)
 print(type(model).__name__, type(model.neck.blocks['2']).__name__)

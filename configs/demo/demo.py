@@ -2,7 +2,7 @@
 # weights: the demo shows that everything runs, not what a foundation model brings.
 from mmengine.config import read_base
 
-from mmgfnuc.models.foundation import SAMEncoder
+from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 
 with read_base():
@@ -12,7 +12,7 @@ with read_base():
     from .._base_.unets.eunet3plus import backbone, decode_head
 
 small_sam = dict(embed_dim=96, depth=4, num_heads=3, global_attn_indexes=(1, 3))
-foundation = dict(type=SAMEncoder, arch=small_sam, weights='random', input_size=None)
+foundation = dict(type=foundation_encoder, name='sam-vit-b', arch=small_sam, weights='random', input_size=None)
 backbone.update(widths=(8, 16, 32, 64, 128))
 decode_head.update(skip_channels=8)
 model = dict(type=GatedFusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)

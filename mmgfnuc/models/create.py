@@ -11,7 +11,10 @@ from torch import nn
 
 import mmgfnuc.models
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import foundation_encoder, list_foundation
 from mmgfnuc.registry import MODELS
+
+__all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_unets']
 
 
 def list_presets(kind: str) -> dict[str, Path]:
@@ -80,14 +83,14 @@ def create_model(
 
     Args:
         unet: one of `list_unets()`.
-        foundation: a file name of `configs/_base_/foundation/`, such as `sam-vit-b`, or the registry config of any
-            encoder; None for a U-Net alone.
+        foundation: one of `list_foundation()`, such as `dinov2-vit-b14`, or `timm:<name>`; or the registry config of an
+            encoder, where it needs settings of its own; None for a U-Net alone.
         fusion: one of `list_fusions()`. Under `shuffled-context-image` the model takes (B, 6, H, W): each image, then
             the one whose context it gets.
         num_classes: softmax channels: background, nucleus (or more nucleus types).
         in_channels: channels of the images; 3 where there is a foundation encoder.
-        weights: of the foundation encoder, instead of those of its preset: a path, a name in `$MMGFNUC_WEIGHTS`, or
-            `random`.
+        weights: of the foundation encoder: a file, a folder, a name in `$MMGFNUC_WEIGHTS`, or `random`. None finds
+            those of its entry there or on the Hugging Face hub.
         parts: settings laid over those of the presets, for `backbone`, `decode_head`, `foundation` and `neck`, such as
             `{'neck': {'levels': 'all', 'block': {'num_heads': 8}}}`.
 
@@ -110,12 +113,9 @@ def create_model(
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
-        encoder: Mapping[str, Any] = (
-            foundation
-            if isinstance(foundation, Mapping)
-            else _find('foundation', 'foundation', foundation)['foundation']
-        )
-        settings['foundation'] = dict(encoder) | ({} if weights is None else {'weights': weights})
+        named = dict(type=foundation_encoder, name=foundation)
+        encoder = dict(foundation) if isinstance(foundation, Mapping) else named
+        settings['foundation'] = encoder | ({} if weights is None else {'weights': weights})
     elif weights is not None:
         raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
     settings['backbone']['in_channels'] = in_channels

@@ -22,7 +22,9 @@ SMALL_SAM = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
 FUSED = dict(
     type='mmgfnuc.GatedFusionSegmentor',
     backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12, 24)),
-    foundation=dict(type='mmgfnuc.SAMEncoder', arch=SMALL_SAM, weights='random', input_size=None),
+    foundation=dict(
+        type='mmgfnuc.foundation_encoder', name='sam-vit-b', arch=SMALL_SAM, weights='random', input_size=None
+    ),
     neck=dict(type='mmgfnuc.GatedFusionNeck'),
     decode_head=dict(type='mmgfnuc.UNetHead'),
 )

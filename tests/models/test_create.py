@@ -28,8 +28,8 @@ from .unets.small import SMALL as UNET_PARTS
 BASE = Path(__file__).parents[2] / 'configs' / '_base_'
 SMALL = {'backbone': {'widths': (4, 8, 16)}}
 ENCODER = {
-    'type': 'mmgfnuc.TimmViTEncoder',
-    'model_name': 'vit_tiny_patch16_224',
+    'type': 'mmgfnuc.foundation_encoder',
+    'name': 'vit-tiny',
     'weights': 'random',
     'arch': {'embed_dim': 24, 'depth': 2, 'num_heads': 3},
     'out_layers': (0, 1),
@@ -117,7 +117,8 @@ def test_every_foundation_preset_loads(foundation):
         model = build(foundation=foundation.replace('_', '-'), fusion='context', weights='random')
     expected = Config.fromfile(BASE / 'foundation' / f'{foundation}.py').foundation
     assert type(model.foundation) is {'sam': SAMEncoder, 'vit': TimmViTEncoder}[foundation.split('_')[0]]
-    assert model.foundation.weights == 'random' != expected.weights
+    assert model.foundation.entry.name == expected.name
+    assert model.foundation.weights == 'random'
     block = model.neck.blocks['2']
     assert block.project.in_channels == sum(model.foundation.out_channels)
 
@@ -216,7 +217,8 @@ def test_names_of_foundation_encoders(name):
         ({'foundation': 'sam_vitb', 'fusion': 'paper'}, r"^foundation='sam_vitb' is unknown; did you mean sam-vit-b\b"),
         ({'unet': 'deeplab'}, r"^unet='deeplab' is unknown; choose one of .*eunet3\+, .*unet, .*"),
         ({'fusion': 'xyz'}, r"^fusion='xyz' is unknown; choose one of add, .*, zero-context$"),
-        ({'foundation': '?', 'fusion': 'add'}, r"^foundation='\?' is unknown; choose one of sam-vit-b, .*vit-tiny$"),
+        ({'foundation': '?', 'fusion': 'add'}, r"^foundation='\?' is unknown; mmgfnuc.list_foundation\(\) lists"),
+        ({'foundation': 'dinov3', 'fusion': 'add'}, 'did you mean dinov3-convnext-base or .*dinov3-vit-b16'),
     ],
 )
 def test_unknown_names_get_a_suggestion(settings, message):
@@ -286,7 +288,7 @@ def test_parts_are_laid_over_the_preset():
     assert model.neck.control == 'shuffled'
     # A GLU takes two channels for each that it gives.
     assert next(model.backbone.parameters()).shape[0] == 2 * 4
-    assert (len(model.foundation.vit.blocks), model.foundation.out_channels) == (1, (24,))
+    assert (len(model.foundation.network.blocks), model.foundation.out_channels) == (1, (24,))
 
 
 def test_nothing_given_is_changed_and_nothing_is_kept():
@@ -313,7 +315,7 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
         ),
         ({'num_classes': '2'}, "num_classes='2': background"),
         ({'unet': 3}, "unet='3' is unknown; choose one of"),
-        ({'foundation': 7, 'fusion': 'add'}, "foundation='7' is unknown; choose one of"),
+        ({'foundation': 7, 'fusion': 'add'}, "foundation='7' is unknown; mmgfnuc.list_foundation"),
         ({'in_channels': 0}, r'in_channels=0, widths=\(64, .*\): give whole numbers from 1, not 0$'),
         ({'parts': 3}, "parts=3: give a dict of settings, such as {'backbone'"),
         ({'parts': {'backbone': 3}}, r"parts\['backbone'\]=3: give a dict of settings"),

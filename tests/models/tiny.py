@@ -7,7 +7,13 @@ from mmseg.structures import SegDataSample
 TINY_SAM = {'embed_dim': 32, 'depth': 2, 'num_heads': 2, 'global_attn_indexes': (1,)}
 BACKBONE = {'type': 'mmgfnuc.UNetEncoder', 'widths': (4, 8, 16)}
 DECODE_HEAD = {'type': 'mmgfnuc.UNetHead'}
-FOUNDATION = {'type': 'mmgfnuc.SAMEncoder', 'weights': 'random', 'arch': TINY_SAM, 'input_size': None}
+FOUNDATION = {
+    'type': 'mmgfnuc.foundation_encoder',
+    'name': 'sam-vit-b',
+    'weights': 'random',
+    'arch': TINY_SAM,
+    'input_size': None,
+}
 NECK = {'type': 'mmgfnuc.GatedFusionNeck', 'levels': 'all'}
 SEGMENTOR = {
     'type': 'mmgfnuc.GatedFusionSegmentor',

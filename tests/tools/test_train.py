@@ -15,7 +15,7 @@ from torch import nn
 import mmgfnuc
 from mmgfnuc.engine import StepSeedHook
 from mmgfnuc.engine.provenance import hardware
-from mmgfnuc.models.foundation import SAMEncoder
+from mmgfnuc.models.foundation import foundation_encoder
 
 
 def load(path):
@@ -222,8 +222,9 @@ def encoder_files(config, tmp_path):
     """Two weight files in SAM's official form, of the config's small encoder."""
     paths = [tmp_path / 'first.pth', tmp_path / 'second.pth']
     for path in paths:
-        encoder = SAMEncoder(weights='random', arch=Config.fromfile(config).model.foundation.arch)
-        torch.save({f'image_encoder.{key}': value for key, value in encoder.vit.state_dict().items()}, path)
+        arch = Config.fromfile(config).model.foundation.arch
+        encoder = foundation_encoder('sam-vit-b', weights='random', arch=arch)
+        torch.save({f'image_encoder.{key}': value for key, value in encoder.network.state_dict().items()}, path)
     return paths
 
 

@@ -1,4 +1,4 @@
-# SAM ViT-B: put the official file into $MMGFNUC_WEIGHTS, or give its path.
-from mmgfnuc.models.foundation import SAMEncoder
+# SAM ViT-B.
+from mmgfnuc.models.foundation import foundation_encoder
 
-foundation = dict(type=SAMEncoder, arch='vit_b', weights='sam_vit_b_01ec64.pth')
+foundation = dict(type=foundation_encoder, name='sam-vit-b')

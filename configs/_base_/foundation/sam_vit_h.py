@@ -1,4 +1,4 @@
-# SAM ViT-H: put the official file into $MMGFNUC_WEIGHTS, or give its path.
-from mmgfnuc.models.foundation import SAMEncoder
+# SAM ViT-H.
+from mmgfnuc.models.foundation import foundation_encoder
 
-foundation = dict(type=SAMEncoder, arch='vit_h', weights='sam_vit_h_4b8939.pth')
+foundation = dict(type=foundation_encoder, name='sam-vit-h')

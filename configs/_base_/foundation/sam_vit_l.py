@@ -1,4 +1,4 @@
-# SAM ViT-L: put the official file into $MMGFNUC_WEIGHTS, or give its path.
-from mmgfnuc.models.foundation import SAMEncoder
+# SAM ViT-L.
+from mmgfnuc.models.foundation import foundation_encoder
 
-foundation = dict(type=SAMEncoder, arch='vit_l', weights='sam_vit_l_0b3195.pth')
+foundation = dict(type=foundation_encoder, name='sam-vit-l')

@@ -1,6 +1,4 @@
-# ViT-Ti/16 with ImageNet supervision: the small encoder of the CPU configs. Four layers, from fine to abstract.
-from mmgfnuc.models.foundation import TimmViTEncoder
+# ViT-Ti/16 with ImageNet supervision: the small encoder of the CPU configs.
+from mmgfnuc.models.foundation import foundation_encoder
 
-foundation = dict(
-    type=TimmViTEncoder, model_name='vit_tiny_patch16_224', weights='vit_tiny_patch16_224', out_layers=(2, 5, 8, 11)
-)
+foundation = dict(type=foundation_encoder, name='vit-tiny')

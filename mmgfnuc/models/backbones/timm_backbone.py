@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import timm
 import torch
 from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers.timm_models import check_timm_name, load_timm_weights, timm_weights_page
+from mmgfnuc.models.layers.timm_models import (
+    check_timm_name,
+    create_for_any_size,
+    load_timm_weights,
+    timm_weights_page,
+)
 from mmgfnuc.models.layers.weights import find_weights
 from mmgfnuc.registry import MODELS
 
@@ -71,7 +75,7 @@ class TimmBackbone(Backbone):
             raise UserError(
                 f"timm's '{model_name}' gives levels of stride {', '.join(map(str, out_strides))} (pixels): a pyramid "
                 f'needs at least two, with strides that grow; {ADVICE}; a plain ViT is a foundation encoder, '
-                'TimmViTEncoder'
+                f"'timm:{model_name}'"
             )
         entry = model.pretrained_cfg
         mean, std = (entry['mean'], entry['std']) if in_channels == 3 else (0.5, 0.5)
@@ -176,14 +180,10 @@ def _native_side(model: Any, arch: Mapping[str, Any]) -> int:
 
 def _create(model_name: str, in_channels: int, arch: Mapping[str, Any]) -> Any:
     check_timm_name(model_name, MODEL_KEY)
-    settings = dict(pretrained=False, num_classes=0, in_chans=in_channels, **arch)
     try:
-        model = timm.create_model(model_name, dynamic_img_size=True, **settings)
-    except TypeError:  # most architectures take any size as they are, and do not know the setting
-        try:
-            model = timm.create_model(model_name, **settings)
-        except TypeError as error:
-            raise UserError(f"timm's '{model_name}' does not take arch={dict(arch)}: {error}") from error
+        model = create_for_any_size(model_name, in_chans=in_channels, **arch)
+    except TypeError as error:
+        raise UserError(f"timm's '{model_name}' does not take arch={dict(arch)}: {error}") from error
     if not hasattr(model, 'forward_intermediates') or not hasattr(model, 'feature_info'):
         raise UserError(f"timm's '{model_name}' ({MODEL_KEY}) gives no intermediate features; {ADVICE}")
     return model

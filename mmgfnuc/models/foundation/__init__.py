@@ -1,5 +1,18 @@
 from .base import FoundationEncoder
+from .catalogue import CATALOGUE, Entry, find_entry, list_foundation
+from .create import foundation_encoder
 from .sam import SAMEncoder
+from .timm_pyramid import TimmPyramidEncoder
 from .timm_vit import TimmViTEncoder
 
-__all__ = ['FoundationEncoder', 'SAMEncoder', 'TimmViTEncoder']
+__all__ = [
+    'CATALOGUE',
+    'Entry',
+    'FoundationEncoder',
+    'SAMEncoder',
+    'TimmPyramidEncoder',
+    'TimmViTEncoder',
+    'find_entry',
+    'foundation_encoder',
+    'list_foundation',
+]

@@ -3,8 +3,9 @@
 import math
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -12,91 +13,147 @@ from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import Normalize, longest_side_size, resize_longest_side
-from mmgfnuc.models.layers.weights import file_digest, find_weights
+from mmgfnuc.models.layers.weights import file_digest
 
-CONFIG_KEY = 'model.foundation.weights'
-RANDOM = 'random'
-TUNE_MODES = ('frozen', 'full')
+from .cache import FeatureCache
+from .catalogue import Entry
+from .locate import CONFIG_KEY, RANDOM, find_weights
+from .lora import LoraSettings, add_adapters, is_adapter, merge_adapters
+
+TUNE_MODES = ('frozen', 'lora', 'full')
+# `input_size` of the entry.
+ENTRY_SIZE = 'entry'
 
 
 class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     """Images -> context features of a pretrained model, from chosen layers, shallow first.
 
-    Subclasses set `out_channels`, build their network, then call `_finish_init`, and implement `encode`,
-    `load_file` and `official_weights`.
+    Subclasses build a network in `build` and run it in `encode`. What is tuned:
 
-    Frozen (`tune='frozen'`) means: no gradient, evaluation mode that survives `.train()`, and no place in the saved
-    checkpoint. A checkpoint then holds the SHA-256 of the weight file instead, and loads only beside the same file.
-    The weights of a random encoder exist nowhere else, so these are saved.
+    - `frozen`: nothing. No gradient, evaluation mode that survives `.train()`, and no place in the saved checkpoint,
+      which holds the SHA-256 of the weight file instead and loads only beside the same file. The weights of a random
+      encoder exist nowhere else, so these are saved.
+    - `lora`: low-rank adapters beside the linear layers of the attention, as `lora` says; they alone are saved, beside
+      the SHA-256. `merge_lora` adds them to the weights for inference.
+    - `full`: everything, and everything is saved. `layer_of` orders the parameters by depth, for a learning rate that
+      decays with it.
 
     Args:
-        weights: a path, a name in `$MMGFNUC_WEIGHTS`, or `random`, which warns.
-        tune: `frozen` or `full`.
-        input_size: None takes images as given; a number scales their longer side to it first (pixels).
-        patch_size: pixels per token.
-        mean: of the images in [0, 1] that the encoder was trained on.
-        std: likewise.
+        entry: of the catalogue.
+        weights: a file, a folder as the hub has it, a name in `$MMGFNUC_WEIGHTS`, or `random`, which warns; None finds
+            the entry's own there or on the hub.
+        out_layers: None takes the entry's; indices may be negative.
+        tune: `frozen`, `lora` or `full`.
+        input_size: None takes images as given; a number scales their longer side to it first (pixels); `entry` does
+            what the entry says.
+        arch: keyword arguments for another size of the architecture; the weights must fit it.
+        grad_checkpointing: in training keep the inputs of blocks only, and compute the rest of them again: slower, in
+            much less memory.
+        lora: settings for `tune='lora'`, see LoraSettings.
+        cache: settings of a cache on disk for the features of a frozen encoder, see FeatureCache.
 
     Shape:
-        (B, 3, H, W) -> feature j: (B, out_channels[j], *grid_size(H, W))
+        (B, 3, H, W) -> feature j: (B, out_channels[j], *grid_sizes(H, W)[j])
+
+    Raises:
+        UserError: a setting that does not exist or does not fit, or weights that are not there or do not fit.
     """
 
     out_channels: tuple[int, ...]
+    out_layers: list[int | str]
+    # Pixels of the encoder's input per pixel of each feature.
+    out_strides: tuple[int, ...]
+    network: Any
     weights_sha256: Tensor
 
     def __init__(
         self,
-        weights: str,
-        tune: str,
-        input_size: int | None,
-        patch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        entry: Entry,
+        weights: str | None = None,
+        out_layers: Sequence[int | str] | None = None,
+        tune: str = 'frozen',
+        input_size: int | str | None = ENTRY_SIZE,
+        arch: Mapping[str, Any] | None = None,
+        grad_checkpointing: bool = False,
+        lora: Mapping[str, Any] | None = None,
+        cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if tune not in TUNE_MODES:
             raise UserError(f"tune='{tune}' is unknown; choose one of {', '.join(TUNE_MODES)}")
-        if input_size is not None and (input_size < 1 or input_size % patch_size):
-            below = input_size // patch_size * patch_size
-            nearest = ', '.join(str(size) for size in (below, below + patch_size) if size > 0)
-            raise UserError(f'input_size={input_size} is not a multiple of {patch_size}; nearest {nearest}')
+        if lora is not None and tune != 'lora':
+            raise UserError(f"lora={dict(lora)} has no meaning for tune='{tune}'; set tune='lora' or drop it")
+        if cache is not None and tune != 'frozen':
+            raise UserError(f"cache={dict(cache)}: features of an encoder with tune='{tune}' change; drop the cache")
+        self.entry = entry
         self.weights = weights
+        self.arch = dict(arch or {})
         self.tune = tune
-        self.input_size = input_size
-        self.patch_size = patch_size
-        self.normalize = Normalize(mean, std)
+        self.input_size: Any = entry.input_size if input_size == ENTRY_SIZE else input_size
+        self.normalize = Normalize(entry.mean, entry.std)
         self.register_buffer('weights_sha256', torch.zeros(32, dtype=torch.uint8))
+        self.build(entry, self.arch, out_layers)
+        self._check_input_size()
+        self._load()
+        self.prune()
+        if grad_checkpointing:
+            self.use_grad_checkpointing()
+        if tune == 'lora':
+            add_adapters(self.network, LoraSettings.of(lora or {}))
+        if tune == 'frozen':
+            self.requires_grad_(False)
+            self.eval()
+        if tune != 'full' and weights != RANDOM:
+            self.register_state_dict_post_hook(_drop_weights)
+            self.register_load_state_dict_pre_hook(_restore_weights)
+        self.cache = FeatureCache.of(cache, self) if cache is not None else None
 
-    @property
     @abstractmethod
-    def official_weights(self) -> str:
-        """Address where the publisher offers the weights."""
+    def build(self, entry: Entry, arch: dict[str, Any], out_layers: Sequence[int | str] | None) -> None:
+        """Set `network`, `out_layers`, `out_channels` and `out_strides`."""
 
     @abstractmethod
     def load_file(self, path: Path) -> None:
-        """Load a file in its publisher's format."""
+        """Load a file in one of its publishers' formats."""
+
+    @abstractmethod
+    def prune(self) -> None:
+        """Drop what comes after the last layer used: it would cost time and, when tuned, get no gradient."""
+
+    @abstractmethod
+    def use_grad_checkpointing(self) -> None:
+        """Let the network keep only the inputs of its blocks."""
+
+    @abstractmethod
+    def layer_of(self, parameter: str) -> int:
+        """Return the depth of a parameter of `network` by its name: 0 the embedding, then the blocks."""
+
+    @property
+    @abstractmethod
+    def num_layers(self) -> int:
+        """Depths that `layer_of` tells apart."""
 
     @abstractmethod
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Encode normalised images; features may cover more than `grid_size`, to the right and below."""
+        """Encode normalised images; features may cover more than `grid_sizes`, to the right and below."""
 
-    def _finish_init(self) -> None:
-        """Load the weights and freeze; called by subclasses once the network is built."""
+    def _check_input_size(self) -> None:
+        size, multiple = self.input_size, max(self.out_strides)
+        if size is not None and (not isinstance(size, int) or size < 1 or size % multiple):
+            below = size // multiple * multiple if isinstance(size, int) else self.entry.native_size
+            nearest = ', '.join(str(side) for side in (below, below + multiple) if side > 0)
+            raise UserError(f'input_size={size!r} is not a multiple of {multiple}; nearest {nearest}')
+
+    def _load(self) -> None:
         if self.weights == RANDOM:
             warnings.warn(
-                f'{type(self).__name__} has RANDOM weights ({CONFIG_KEY}): its features carry no pretrained knowledge',
-                stacklevel=3,
+                f"'{self.entry.name}' has RANDOM weights ({CONFIG_KEY}): its features carry no pretrained knowledge",
+                stacklevel=4,
             )
-        else:
-            path = find_weights(self.weights, self.official_weights, CONFIG_KEY, RANDOM)
-            self.load_file(path)
-            self.weights_sha256.copy_(file_digest(path))
-        if self.tune == 'frozen':
-            self.requires_grad_(False)
-            self.eval()
-            if self.weights != RANDOM:
-                self.register_state_dict_post_hook(_drop_weights)
-                self.register_load_state_dict_pre_hook(_restore_weights)
+            return
+        path = find_weights(self.weights, self.entry)
+        self.load_file(path)
+        self.weights_sha256.copy_(file_digest(path))
 
     def init_weights(self) -> None:
         """Do nothing: MMEngine would otherwise call timm's `init_weights` and erase the pretrained weights."""
@@ -105,50 +162,82 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         """Set the mode; a frozen encoder stays in evaluation mode."""
         return super().train(mode and self.tune != 'frozen')
 
-    def grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of tokens for an image of `height` x `width` pixels."""
+    def merge_lora(self) -> None:
+        """Add the adapters to the weights; from then on the encoder is an ordinary one, saved in full.
+
+        Raises:
+            UserError: it has no adapters.
+        """
+        if self.tune != 'lora':
+            raise UserError(f"merge_lora: '{self.entry.name}' has tune='{self.tune}', no adapters; tune it with 'lora'")
+        merge_adapters(self.network)
+        self.tune, self.weights = 'full', RANDOM
+
+    def _scale(self, height: int, width: int) -> float:
+        return 1.0 if self.input_size is None else self.input_size / max(height, width)
+
+    def grid_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Rows and columns of each feature of an image of `height` x `width` pixels."""
         if self.input_size is not None:
             height, width = longest_side_size(height, width, self.input_size)
-        return math.ceil(height / self.patch_size), math.ceil(width / self.patch_size)
+        return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in self.out_strides]
+
+    def grid_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the deepest feature."""
+        return self.grid_sizes(height, width)[-1]
 
     def token_strides(self, height: int, width: int) -> tuple[float, ...]:
-        """Image pixels per token of each feature, for an image of `height` x `width` pixels."""
-        scale = 1.0 if self.input_size is None else self.input_size / max(height, width)
-        return (self.patch_size / scale,) * len(self.out_channels)
+        """Image pixels per pixel of each feature, for an image of `height` x `width` pixels."""
+        scale = self._scale(height, width)
+        return tuple(stride / scale for stride in self.out_strides)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode images in [0, 1]."""
         if images.shape[1] != 3:
             raise UserError(
-                f'{type(self).__name__} takes RGB images, 3 channels, not {images.shape[1]}; '
+                f"'{self.entry.name}' takes RGB images, 3 channels, not {images.shape[1]}; "
                 'give such images, or leave the foundation encoder out'
             )
-        rows, columns = self.grid_size(*images.shape[-2:])
+        if self.cache is not None:
+            return self.cache.features(images, self._encode)
+        return self._encode(images)
+
+    def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        grids = self.grid_sizes(*images.shape[-2:])
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != 'frozen'):
             if self.input_size is not None:
                 images = resize_longest_side(images, self.input_size)
+            if self.entry.stretch:
+                low, high = (pick(images, dim=(1, 2, 3), keepdim=True) for pick in (torch.amin, torch.amax))
+                images = (images - low) / (high - low).clamp(min=1e-8)
             features = self.encode(self.normalize(images))
-        return tuple(feature[..., :rows, :columns] for feature in features)
+        return tuple(f[..., :rows, :columns] for f, (rows, columns) in zip(features, grids, strict=True))
 
 
 def _drop_weights(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
-    """Keep of a frozen encoder only the digest of its weight file."""
+    """Keep of a pretrained encoder only its adapters, and the digest of its weight file."""
+    if module.tune == 'full':  # since its adapters were merged
+        return
     for key in [key for key in state if key.startswith(prefix)]:
-        if key != f'{prefix}weights_sha256':
+        if key != f'{prefix}weights_sha256' and not is_adapter(key):
             del state[key]
 
 
 def _restore_weights(module: FoundationEncoder, state: dict, prefix: str, *_: object) -> None:
     """Fill the weights that `_drop_weights` left out from the module, after comparing the digests."""
     saved = state.get(f'{prefix}weights_sha256')
+    if module.tune == 'full':
+        return
     if saved is not None and not torch.equal(saved.cpu(), module.weights_sha256.cpu()):
         raise UserError(
-            f"the checkpoint was trained with other encoder weights than '{module.weights}' ({CONFIG_KEY}): SHA-256 "
-            f'{_hex(saved)} against {_hex(module.weights_sha256)}; give the file it was trained with'
+            f"the checkpoint was trained with other weights of '{module.entry.name}' than '{module.weights}' "
+            f'({CONFIG_KEY}): SHA-256 {_hex(saved)} against {_hex(module.weights_sha256)}; give the file it was '
+            'trained with'
         )
     for name, child in module.named_children():
         for key, value in child.state_dict(prefix=f'{prefix}{name}.').items():
-            state.setdefault(key, value)
+            if not is_adapter(key):
+                state.setdefault(key, value)
 
 
 def _hex(digest: Tensor) -> str:

@@ -1,33 +1,57 @@
-"""Any vision transformer of timm as a foundation encoder."""
+"""Vision transformers of timm as foundation encoders."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import timm
+import torch
+import torch.nn.functional as F
+from timm.models import Eva, VisionTransformer
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
-from mmgfnuc.models.layers.timm_models import check_timm_name, load_timm_weights, timm_weights_page
-from mmgfnuc.registry import MODELS
+from mmgfnuc.models.layers.timm_models import create_for_any_size
+from mmgfnuc.models.layers.weights import load_exactly, read_state_dict
 
-from .base import CONFIG_KEY, FoundationEncoder
+from .base import FoundationEncoder
+from .catalogue import Entry
+from .catalogue.entry import PLAIN
+from .formats import to_timm
+from .locate import CONFIG_KEY
 
 
-@MODELS.register_module()
+class PlainlyResampledViT(VisionTransformer):
+    """timm's ViT whose position embeddings are resampled as transformers does it: bicubic, without antialiasing.
+
+    Source: transformers, `interpolate_pos_encoding` of Dinov2Model, CLIPVisionModel and SiglipVisionModel.
+    """
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        grid, channels = x.shape[1:3], x.shape[3]
+        prefix = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        own = 0 if self.no_embed_class else self.num_prefix_tokens
+        before, patches = self.pos_embed[:, :own], self.pos_embed[:, own:]
+        stored = self.patch_embed.grid_size
+        if tuple(grid) != tuple(stored):
+            square = patches.reshape(1, *stored, channels).permute(0, 3, 1, 2)
+            resampled = F.interpolate(square.float(), tuple(grid), mode='bicubic', align_corners=False)
+            patches = resampled.to(patches.dtype).flatten(2).transpose(1, 2)
+        x = torch.cat([*prefix, x.flatten(1, 2) + patches], dim=1)
+        if own:
+            x = torch.cat([x[:, :own] + before, x[:, own:]], dim=1)
+        return self.pos_drop(x)
+
+
 class TimmViTEncoder(FoundationEncoder):
-    """A timm ViT by name; mean, std and patch size are those of timm's entry.
+    """A ViT of timm, with the settings of its entry.
 
     Images are padded on the right and below to a multiple of the patch, and the position embedding is resampled to
-    the grid (timm's `dynamic_img_size`).
+    the grid by the entry's rule. The final norm is applied to every layer.
 
     Args:
-        model_name: timm's name, such as `vit_tiny_patch16_224`.
-        weights: a path, a name in `$MMGFNUC_WEIGHTS` (timm's key names), or `random`.
-        out_layers: indices of the blocks whose output is used, negative from the last. The final norm is applied.
-        arch: timm's keyword arguments for another size of the architecture, such as `depth` and `embed_dim`.
-        tune: `frozen` or `full`.
-        input_size: None takes images as given; a number scales their longer side to it first (pixels).
+        out_layers: indices of the blocks whose output is used, negative from the last.
+        arch: timm's keyword arguments in the place of the entry's, such as `depth` and `embed_dim`.
 
     Shape:
         (B, 3, H, W) -> one (B, D, ceil(H / patch), ceil(W / patch)) for each layer
@@ -35,55 +59,60 @@ class TimmViTEncoder(FoundationEncoder):
     Source: Wightman, "PyTorch Image Models" (timm), `forward_intermediates`.
     """
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        out_layers: Sequence[int] = (-1,),
-        arch: dict | None = None,
-        tune: str = 'frozen',
-        input_size: int | None = None,
-    ) -> None:
-        vit = _create(model_name, arch or {})
-        entry = vit.pretrained_cfg
-        super().__init__(weights, tune, input_size, vit.patch_embed.feat_ratio(), entry['mean'], entry['std'])
+    def build(self, entry: Entry, arch: dict[str, Any], out_layers: Sequence[int | str] | None) -> None:
+        """Build timm's model."""
+        vit = create_for_any_size(entry.arch, **{**entry.settings, **arch})
+        assert isinstance(vit, VisionTransformer | Eva), entry.arch
+        if entry.resampling == PLAIN:
+            vit.__class__ = PlainlyResampledViT
         depth = len(vit.blocks)
-        outside = [layer for layer in out_layers if not -depth <= layer < depth]
-        if outside or not out_layers:
-            raise UserError(f'out_layers={list(out_layers)}: {model_name} has layers 0 to {depth - 1}')
-        self.vit = vit
-        self.model_name = model_name
-        self.out_layers = sorted({layer % depth for layer in out_layers})
+        # With another depth the entry's layers need not exist: then the last is used.
+        default = entry.layers if depth == entry.depth else (depth - 1,)
+        layers = default if out_layers is None else out_layers
+        outside = [layer for layer in layers if not (isinstance(layer, int) and -depth <= layer < depth)]
+        if outside or not layers:
+            raise UserError(f"out_layers={list(layers)}: '{entry.name}' has layers 0 to {depth - 1}")
+        self.network = vit
+        self.out_layers = sorted({int(layer) % depth for layer in layers})
         self.out_channels = (vit.embed_dim,) * len(self.out_layers)
-        self._finish_init()
-        # Blocks after the last chosen one would cost time and, when tuned, get no gradient.
-        self.vit.prune_intermediate_layers(self.out_layers, prune_norm=False, prune_head=True)
-
-    @property
-    def official_weights(self) -> str:
-        """Hugging Face page of timm's entry."""
-        return timm_weights_page(self.vit)
+        self.out_strides = (vit.patch_embed.patch_size[0],) * len(self.out_layers)
+        # Heads and poolers are no part of the encoder.
+        vit.prune_intermediate_layers(depth, prune_norm=False, prune_head=True)
 
     def load_file(self, path: Path) -> None:
-        """Load a state dict with timm's key names; the classifier is left out."""
-        load_timm_weights(self.vit, path, CONFIG_KEY)
+        """Load a file in any of the formats of its publishers, see `to_timm`."""
+        try:
+            state = to_timm(read_state_dict(path), self.network)
+        except (AttributeError, KeyError, RuntimeError) as error:  # a filter of timm's met what it does not expect
+            raise UserError(f"{path} does not fit '{self.entry.name}' ({CONFIG_KEY}): {error}") from error
+        load_exactly(self.network, state, path, CONFIG_KEY)
+
+    def prune(self) -> None:
+        """Drop the blocks after the last one used."""
+        self.network.prune_intermediate_layers(self.out_layers, prune_norm=False, prune_head=False)
+
+    def use_grad_checkpointing(self) -> None:
+        """Let timm keep only the inputs of the blocks."""
+        self.network.set_grad_checkpointing(True)
+
+    def layer_of(self, parameter: str) -> int:
+        """Return 0 for the embeddings, i + 1 for block i, then the final norm."""
+        if parameter.startswith('blocks.'):
+            return int(parameter.split('.')[1]) + 1
+        return self.num_layers - 1 if parameter.startswith('norm.') else 0
+
+    @property
+    def num_layers(self) -> int:
+        """Embeddings, blocks, final norm."""
+        return len(self.network.blocks) + 2
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the transformer up to the last chosen layer."""
         return tuple(
-            self.vit.forward_intermediates(
-                pad_to_multiple(images, self.patch_size), indices=self.out_layers, norm=True, intermediates_only=True
+            self.network.forward_intermediates(
+                pad_to_multiple(images, self.out_strides[0]),
+                indices=self.out_layers,
+                norm=True,
+                intermediates_only=True,
             )
         )
-
-
-def _create(model_name: str, arch: dict) -> timm.models.VisionTransformer | timm.models.Eva:
-    check_timm_name(model_name, 'model.foundation.model_name')
-    try:
-        vit = timm.create_model(model_name, pretrained=False, num_classes=0, dynamic_img_size=True, **arch)
-    except TypeError:
-        vit = None
-    # Most other architectures refuse `dynamic_img_size`, but Swin takes it.
-    if not isinstance(vit, timm.models.VisionTransformer | timm.models.Eva):
-        raise UserError(f"timm's '{model_name}' is not a ViT with a variable image size; for SAM use SAMEncoder")
-    return vit

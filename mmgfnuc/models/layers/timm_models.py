@@ -29,6 +29,15 @@ def check_timm_name(model_name: str, config_key: str) -> None:
     raise UserError(f"timm has no model '{model_name}' ({config_key}){hint}")
 
 
+def create_for_any_size(model_name: str, **settings: Any) -> Any:
+    """Build a timm model without weights and classifier, for images of any size where it has such a setting."""
+    settings = dict(pretrained=False, num_classes=0) | settings
+    try:
+        return timm.create_model(model_name, dynamic_img_size=True, **settings)
+    except TypeError:  # most architectures take any size as they are, and do not know the setting
+        return timm.create_model(model_name, **settings)
+
+
 def timm_weights_page(model: Any) -> str:
     """Address of timm's entry, where its weights are offered."""
     entry = model.pretrained_cfg

@@ -1,8 +1,10 @@
-"""Finding, reading and loading weight files. Nothing is ever fetched or guessed."""
+"""Finding, reading and loading weight files."""
 
 import hashlib
 import os
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -13,7 +15,14 @@ from mmgfnuc.errors import UserError
 from .state_dict import describe_mismatch
 
 WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
-SUFFIXES = ('', '.safetensors', '.pth')
+SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
+# Keys of a file under which the state dict may lie.
+WRAPPERS = ('model', 'state_dict')
+# What a file begins with that is not what its name says.
+NOT_WEIGHTS = {
+    b'<': 'a web page: the address was not that of the file, or asks for a login',
+    b'version https://git-lfs': 'a pointer of Git LFS, without the file',
+}
 
 
 def find_weights(weights: str, official: str, config_key: str, untrained: str | None) -> Path:
@@ -31,7 +40,7 @@ def find_weights(weights: str, official: str, config_key: str, untrained: str | 
     folder = os.environ.get(WEIGHTS_ENV)
     candidates = [Path(weights).expanduser()]
     if folder:
-        candidates += [Path(folder) / (weights + suffix) for suffix in SUFFIXES]
+        candidates += [Path(folder) / (weights + suffix) for suffix in ('', *SUFFIXES)]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -43,21 +52,44 @@ def find_weights(weights: str, official: str, config_key: str, untrained: str | 
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors or PyTorch file; pickled objects other than tensors are refused.
+    """Read the state dict of a safetensors or PyTorch file or of a TorchScript archive.
+
+    Pickled objects other than tensors are refused. A state dict within a checkpoint (`model`, `state_dict`) is taken
+    out, and the prefix `module.` of parallel training is taken off.
 
     Raises:
         UserError: the file is not a readable state dict.
     """
+    with path.open('rb') as file:
+        begin = file.read(64)
+    for mark, what in NOT_WEIGHTS.items():
+        if begin.lstrip().startswith(mark):
+            raise UserError(f'{path} is {what}; download it again from its publisher')
     try:
-        if path.suffix == '.safetensors':
-            return load_file(path)
-        state = torch.load(path, map_location='cpu', weights_only=True)
+        state = _read(path)
     except Exception as error:  # safetensors, zipfile and pickle each raise their own types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f'{path} is not a readable weight file ({reason}); download it again') from error
+    while isinstance(state, dict) and (inner := next((key for key in WRAPPERS if _is_dict(state.get(key))), None)):
+        state = state[inner]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} is not a plain state dict of tensors; give the publisher's original file")
+    if all(key.startswith('module.') for key in state):
+        return {key.removeprefix('module.'): value for key, value in state.items()}
     return state
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == '.safetensors':
+        return load_file(path)
+    if zipfile.is_zipfile(path) and any(name.endswith('/constants.pkl') for name in zipfile.ZipFile(path).namelist()):
+        # TorchScript: nothing of it is run, and no Python object unpickled.
+        return torch.jit.load(path, map_location='cpu').state_dict()
+    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path, config_key: str) -> None:

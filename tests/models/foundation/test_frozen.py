@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import SAMEncoder
+from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.registry import MODELS
 
 from ..tiny import FOUNDATION, SEGMENTOR, TINY_SAM, data_samples, fill_with_noise, total_loss
@@ -14,7 +14,7 @@ DIGEST = 'weights_sha256'
 
 def save_weights(path, seed):
     torch.manual_seed(seed)
-    state = fill_with_noise(SAMEncoder('random', TINY_SAM)).vit.state_dict()
+    state = fill_with_noise(foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM)).network.state_dict()
     torch.save(state, path)
     return state
 
@@ -31,7 +31,7 @@ def segmentor(weights='first', tune='frozen'):
 
 
 def assert_weights(model, weights, same=True):
-    state = dict(model.foundation.vit.named_parameters())
+    state = dict(model.foundation.network.named_parameters())
     assert state.keys() == weights.keys()
     assert all(torch.equal(state[key], weights[key]) for key in weights) == same
 
@@ -43,8 +43,8 @@ def train_step(model):
 
 
 def test_random_weights_warn():
-    with pytest.warns(UserWarning, match=r'SAMEncoder has RANDOM weights \(model\.foundation\.weights\)'):
-        SAMEncoder('random', TINY_SAM)
+    with pytest.warns(UserWarning, match=r"'sam-vit-b' has RANDOM weights \(model\.foundation\.weights\)"):
+        foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM)
 
 
 def test_frozen_has_no_gradient_and_does_not_change(weights):
@@ -88,20 +88,22 @@ def test_load_restores_the_weights_and_the_prediction(weights, tmp_path):
 def test_other_weights_are_refused(weights):
     state = segmentor('first').state_dict()
     model = segmentor('second')
-    with pytest.raises(UserError, match=r"other encoder weights than 'second'.*give the file it was trained with"):
+    with pytest.raises(
+        UserError, match=r"other weights of 'sam-vit-b' than 'second'.*give the file it was trained with"
+    ):
         model.load_state_dict(state)
 
 
 def test_random_weights_are_saved():
     model, other = segmentor('random'), segmentor('random')
-    saved = {key: value.clone() for key, value in model.foundation.vit.named_parameters()}
+    saved = {key: value.clone() for key, value in model.foundation.network.named_parameters()}
     assert_weights(other, saved, same=False)
     other.load_state_dict(model.state_dict(), strict=True)
     assert_weights(other, saved)
 
 
 def test_checkpoint_of_random_weights_is_refused_beside_real_ones(weights):
-    with pytest.raises(UserError, match='other encoder weights'):
+    with pytest.raises(UserError, match='other weights of'):
         segmentor('first').load_state_dict(segmentor('random').state_dict())
 
 
@@ -114,8 +116,7 @@ def test_init_weights_of_mmengine_keeps_the_pretrained_weights(weights, tune):
 
 def test_init_weights_keeps_those_of_timm():
     model = MODELS.build(
-        SEGMENTOR
-        | {'foundation': {'type': 'mmgfnuc.TimmViTEncoder', 'model_name': 'vit_tiny_patch16_224', 'weights': 'random'}}
+        SEGMENTOR | {'foundation': {'type': 'mmgfnuc.foundation_encoder', 'name': 'vit-tiny', 'weights': 'random'}}
     )
     fill_with_noise(model.foundation)
     before = {key: value.clone() for key, value in model.foundation.state_dict().items()}
@@ -127,7 +128,7 @@ def test_full_tuning_trains_and_saves(weights):
     model = segmentor(tune='full')
     train_step(model)
     assert_weights(model, weights, same=False)
-    tuned = {key: value.clone() for key, value in model.foundation.vit.named_parameters()}
+    tuned = {key: value.clone() for key, value in model.foundation.network.named_parameters()}
     loaded = segmentor(tune='full')
     loaded.load_state_dict(model.state_dict(), strict=True)
     assert_weights(loaded, tuned)

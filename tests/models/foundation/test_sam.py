@@ -9,8 +9,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import SAMEncoder
-from mmgfnuc.models.foundation.sam import ARCHITECTURES, OFFICIAL_FILES
+from mmgfnuc.models.foundation import foundation_encoder
 
 from ..tiny import TINY_SAM, assert_gradients, fill_with_noise
 
@@ -47,7 +46,7 @@ def official_file(official, weights_folder):
 
 @pytest.fixture
 def build(official_file):
-    return partial(SAMEncoder, 'sam_tiny.pth', TINY_SAM)
+    return partial(foundation_encoder, 'sam-vit-b', weights='sam_tiny.pth', arch=TINY_SAM)
 
 
 def image(*size):
@@ -93,8 +92,8 @@ def test_blocks_equal_what_hooks_see(official, build):
     encoder = build(input_size=None, out_layers=('neck', -1, 0))
     assert encoder.out_channels == (32, 32, 256)
     seen = []
-    hooks = [block.register_forward_hook(lambda _, __, output: seen.append(output)) for block in encoder.vit.blocks]
-    hooks.append(encoder.vit.neck.register_forward_hook(lambda _, __, output: seen.append(output)))
+    hooks = [block.register_forward_hook(lambda _, __, output: seen.append(output)) for block in encoder.network.blocks]
+    hooks.append(encoder.network.neck.register_forward_hook(lambda _, __, output: seen.append(output)))
     first, second, neck = encoder(torch.rand(1, 3, 64, 96))
     for hook in hooks:
         hook.remove()
@@ -113,7 +112,7 @@ def test_what_is_dropped_after_the_last_layer_changes_no_feature(build):
 @pytest.mark.parametrize(('out_layers', 'depth'), [((0,), 1), ((-2,), 1), ((1,), 2), (('neck', 0), 2), (('neck',), 2)])
 def test_tuned_in_full_without_what_comes_after_the_last_layer(build, out_layers, depth):
     encoder = build(input_size=None, out_layers=out_layers, tune='full')
-    assert len(encoder.vit.blocks) == depth
+    assert len(encoder.network.blocks) == depth
     sum(feature.square().sum() for feature in encoder(torch.rand(1, 3, 48, 32))).backward()
     assert_gradients(encoder)
 
@@ -135,24 +134,26 @@ def test_images_as_given_have_places(build):
 
 def test_random_weights_have_places():
     with pytest.warns(UserWarning, match='RANDOM'):
-        encoder = SAMEncoder('random', TINY_SAM)
+        encoder = foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM)
     positions = [parameter for name, parameter in encoder.named_parameters() if 'pos' in name]
     assert len(positions) == 1 + 2 * TINY_SAM['depth']
     assert all(parameter.std() > 0.01 for parameter in positions)
 
 
-def test_loads_the_official_file_and_its_image_encoder_alone(official, build, weights_folder):
+def test_loads_the_official_file_its_image_encoder_alone_and_the_copy_of_timm(official, build, weights_folder):
     expected = official.image_encoder.state_dict()
     torch.save(expected, weights_folder / 'encoder_only.pth')
-    for encoder in (build(), SAMEncoder('encoder_only', TINY_SAM)):
-        state = encoder.vit.state_dict()
+    timm_names = {key.replace('.mlp.lin', '.mlp.fc'): value for key, value in expected.items()}
+    torch.save(timm_names, weights_folder / 'timm.pth')
+    for encoder in (build(), build(weights='encoder_only'), build(weights='timm')):
+        state = encoder.network.state_dict()
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
 def test_wrong_size_of_model(official_file):
     with pytest.raises(UserError, match='does not fit the encoder') as error:
-        SAMEncoder('sam_tiny.pth', TINY_SAM | {'depth': 3})
+        foundation_encoder('sam-vit-b', weights='sam_tiny.pth', arch=TINY_SAM | {'depth': 3})
     assert 'blocks.2.' in str(error.value)
 
 
@@ -161,34 +162,26 @@ def test_wrong_size_of_model(official_file):
 )
 def test_architectures_are_the_official_ones(arch, parameters):
     with torch.device('meta'):
-        own = SAMEncoder('random', arch)
+        own = foundation_encoder(f'sam-{arch.replace("_", "-")}', weights='random')
         official = segment_anything.sam_model_registry[arch]().image_encoder
-    shapes = {name: parameter.shape for name, parameter in own.vit.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in own.network.named_parameters()}
     assert shapes == {name: parameter.shape for name, parameter in official.named_parameters()}
     assert sum(shape.numel() for shape in shapes.values()) == parameters
-    heads = [(block.attn.num_heads, block.window_size) for block in own.vit.blocks]
+    heads = [(block.attn.num_heads, block.window_size) for block in own.network.blocks]
     assert heads == [(block.attn.num_heads, block.window_size) for block in official.blocks]
-
-
-@pytest.mark.parametrize('arch', sorted(ARCHITECTURES))
-def test_missing_file_names_the_official_one(arch, weights_folder):
-    address = f'https://dl.fbaipublicfiles.com/segment_anything/{OFFICIAL_FILES[arch]}'
-    with torch.device('meta'), pytest.raises(UserError, match=address):
-        SAMEncoder(OFFICIAL_FILES[arch], arch)
 
 
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'arch': 'vit_x'}, "arch='vit_x' is unknown; choose one of vit_b, vit_l, vit_h"),
         ({'out_layers': (2,)}, "give block indices 0 to 1 and/or 'neck'"),
         ({'out_layers': ()}, 'give block indices'),
         ({'out_layers': ('head',)}, 'give block indices'),
         ({'input_size': 1000}, 'input_size=1000 is not a multiple of 16; nearest 992, 1008'),
         ({'input_size': 10}, 'input_size=10 is not a multiple of 16; nearest 16$'),
-        ({'tune': 'half'}, "tune='half' is unknown; choose one of frozen, full"),
+        ({'tune': 'half'}, "tune='half' is unknown; choose one of frozen, lora, full"),
     ],
 )
 def test_errors(settings, message):
     with pytest.raises(UserError, match=message):
-        SAMEncoder(**{'weights': 'random', 'arch': TINY_SAM} | settings)
+        foundation_encoder(**{'name': 'sam-vit-b', 'weights': 'random', 'arch': TINY_SAM} | settings)

@@ -7,11 +7,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import TimmViTEncoder
+from mmgfnuc.models.foundation import foundation_encoder
 
 from ..tiny import assert_gradients, fill_with_noise
 
 NAME = 'vit_tiny_patch16_224'
+
+
+def build(name=NAME, **settings):
+    """Of a timm name."""
+    return foundation_encoder(f'timm:{name}', **{'weights': 'random'} | settings)
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def official(weights_folder):
 @torch.no_grad()
 def test_equals_timm(official):
     images = torch.rand(2, 3, 224, 224)
-    encoder = TimmViTEncoder(NAME, NAME, out_layers=(-1, 2, 7))
+    encoder = build(weights=NAME, out_layers=(-1, 2, 7))
     features = encoder(images)
     normalised = (images - 0.5) / 0.5
     expected = official.get_intermediate_layers(normalised, n=[2, 7, 11], reshape=True, norm=True)
@@ -37,13 +42,13 @@ def test_equals_timm(official):
 
 @pytest.mark.parametrize(('size', 'grid'), [((64, 64), (4, 4)), ((100, 140), (7, 9)), ((33, 16), (3, 1))])
 def test_other_sizes(size, grid):
-    encoder = TimmViTEncoder(NAME, 'random', out_layers=(0, 3))
+    encoder = build(out_layers=(0, 3))
     assert encoder.grid_size(*size) == grid
     assert [tuple(feature.shape) for feature in encoder(torch.rand(1, 3, *size))] == [(1, 192, *grid)] * 2
 
 
 def test_input_size():
-    encoder = TimmViTEncoder(NAME, 'random', out_layers=(0,), input_size=64)
+    encoder = build(out_layers=(0,), input_size=64)
     assert encoder.grid_size(30, 60) == (2, 4)
     assert encoder(torch.rand(1, 3, 30, 60))[0].shape == (1, 192, 2, 4)
 
@@ -62,12 +67,12 @@ SMALL = {'embed_dim': 24, 'depth': 3, 'num_heads': 3}
 )
 @torch.no_grad()
 def test_another_size_of_the_architecture(name, patch):
-    encoder = TimmViTEncoder(name, 'random', out_layers=(0, -1), arch=SMALL)
+    encoder = build(name, out_layers=(0, -1), arch=SMALL)
     assert encoder.out_channels == (24, 24)
-    assert len(encoder.vit.blocks) == 3
+    assert len(encoder.network.blocks) == 3
     images = torch.rand(2, 3, 2 * patch, 4 * patch)
     official = timm.create_model(name, num_classes=0, dynamic_img_size=True, **SMALL).eval()
-    keys = official.load_state_dict(encoder.vit.state_dict(), strict=False)
+    keys = official.load_state_dict(encoder.network.state_dict(), strict=False)
     # The norm of pooled features goes with the classifier.
     assert not keys.unexpected_keys
     assert all(key.startswith('fc_norm') for key in keys.missing_keys)
@@ -78,21 +83,21 @@ def test_another_size_of_the_architecture(name, patch):
 
 def test_arch_is_not_changed():
     arch = dict(SMALL)
-    TimmViTEncoder(NAME, 'random', arch=arch)
+    build(arch=arch)
     assert arch == SMALL
 
 
 @pytest.mark.parametrize('channels', [1, 4, 6])
 def test_images_are_rgb(channels):
-    with pytest.raises(UserError, match=f'TimmViTEncoder takes RGB images, 3 channels, not {channels}; give such'):
-        TimmViTEncoder(NAME, 'random', arch=SMALL)(torch.rand(1, channels, 32, 32))
+    with pytest.raises(UserError, match=f"'timm:{NAME}' takes RGB images, 3 channels, not {channels}; give such"):
+        build(arch=SMALL)(torch.rand(1, channels, 32, 32))
 
 
 @pytest.mark.parametrize(('out_layers', 'depth'), [((1, 3), 4), ((0,), 1), ((-12, -11), 2), ((-1,), 12)])
 @pytest.mark.parametrize('name', [NAME, 'eva02_tiny_patch14_224'])
 def test_tuned_in_full_without_what_comes_after_the_last_layer(name, out_layers, depth):
-    encoder = TimmViTEncoder(name, 'random', out_layers=out_layers, tune='full')
-    assert len(encoder.vit.blocks) == depth
+    encoder = build(name, out_layers=out_layers, tune='full')
+    assert len(encoder.network.blocks) == depth
     sum(feature.square().sum() for feature in encoder(torch.rand(1, 3, 32, 32))).backward()
     assert_gradients(encoder)
 
@@ -105,14 +110,14 @@ def test_tuned_in_full_without_what_comes_after_the_last_layer(name, out_layers,
     ],
 )
 def test_mean_and_std_are_those_of_the_entry(name, mean, std):
-    normalize = TimmViTEncoder(name, 'random').normalize
+    normalize = build(name).normalize
     torch.testing.assert_close(normalize.mean.flatten(), torch.tensor(mean))
     torch.testing.assert_close(normalize.std.flatten(), torch.tensor(std))
 
 
 def test_wrong_architecture_lists_keys(official):
     with pytest.raises(UserError, match='does not fit the encoder') as error:
-        TimmViTEncoder('vit_small_patch16_224', NAME)
+        build('vit_small_patch16_224', weights=NAME)
     assert 'cls_token as (1, 1, 192), the model as (1, 1, 384)' in str(error.value)
 
 
@@ -120,14 +125,12 @@ def test_wrong_architecture_lists_keys(official):
     ('settings', 'message'),
     [
         (
-            {'model_name': 'vit_tiny_patch17_224'},
+            {'name': 'vit_tiny_patch17_224'},
             "timm has no model 'vit_tiny_patch17_224'.*near: vit_tiny_patch16_224",
         ),
-        ({'model_name': 'resnet18'}, "timm's 'resnet18' is not a ViT"),
-        ({'model_name': 'swin_tiny_patch4_window7_224'}, "timm's 'swin_tiny_patch4_window7_224' is not a ViT"),
-        ({'model_name': 'samvit_base_patch16'}, 'for SAM use SAMEncoder'),
-        ({'out_layers': (12,)}, 'vit_tiny_patch16_224 has layers 0 to 11'),
-        ({'out_layers': ()}, 'vit_tiny_patch16_224 has layers 0 to 11'),
+        ({'name': 'convmixer_768_32'}, "timm's 'convmixer_768_32' .*gives no layers of a ViT nor of a pyramid"),
+        ({'out_layers': (12,)}, "'timm:vit_tiny_patch16_224' has layers 0 to 11"),
+        ({'out_layers': ()}, "'timm:vit_tiny_patch16_224' has layers 0 to 11"),
         ({'input_size': 250}, 'input_size=250 is not a multiple of 16; nearest 240, 256'),
         ({'input_size': 15}, 'input_size=15 is not a multiple of 16; nearest 16$'),
         ({'weights': 'no_such_file'}, 'https://huggingface.co/timm/vit_tiny_patch16_224'),
@@ -135,14 +138,14 @@ def test_wrong_architecture_lists_keys(official):
 )
 def test_errors(settings, message, weights_folder):
     with pytest.raises(UserError, match=message):
-        TimmViTEncoder(**{'model_name': NAME, 'weights': 'random'} | settings)
+        build(**settings)
 
 
 @pytest.mark.data
 @pytest.mark.skipif('MMGFNUC_WEIGHTS' not in os.environ, reason='needs real weights in $MMGFNUC_WEIGHTS')
 @torch.no_grad()
 def test_pretrained_weights():
-    encoder = TimmViTEncoder(NAME, NAME)
+    encoder = foundation_encoder('vit-tiny', out_layers=(-1,))
     official = timm.create_model(NAME, num_classes=0)
     state = load_file(Path(os.environ['MMGFNUC_WEIGHTS'], f'{NAME}.safetensors'))
     official.load_state_dict({key: value for key, value in state.items() if not key.startswith('head.')})

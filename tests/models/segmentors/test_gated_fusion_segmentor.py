@@ -247,7 +247,7 @@ def test_partner_context_needs_a_foundation_encoder():
 @pytest.mark.parametrize('channels', [1, 4])
 def test_foundation_encoders_take_rgb(channels):
     model = build(backbone=BACKBONE | {'in_channels': channels})
-    with pytest.raises(UserError, match=f'SAMEncoder takes RGB images, 3 channels, not {channels}; give such images'):
+    with pytest.raises(UserError, match=f"'sam-vit-b' takes RGB images, 3 channels, not {channels}; give such"):
         model(torch.rand(1, channels, 32, 32))
 
 

@@ -30,7 +30,7 @@ def batch():
 
 def build(unet, fusion, parts):
     torch.manual_seed(0)
-    encoder = {'type': 'mmgfnuc.SAMEncoder', 'weights': 'random', 'input_size': None}
+    encoder = {'type': 'mmgfnuc.foundation_encoder', 'name': 'sam-vit-b', 'weights': 'random', 'input_size': None}
     encoder['arch'] = {'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'global_attn_indexes': (1,)}
     model = mmgfnuc.create_model(unet, encoder, fusion, parts=parts).train()
     for module in model.modules():

@@ -23,11 +23,11 @@ class TestEveryUNet(UNetBattery):
 
 TINY_VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
 FOUNDATIONS = {
-    'sam': {'type': 'mmgfnuc.SAMEncoder', 'arch': TINY_VIT | {'global_attn_indexes': (1,)}, 'input_size': None},
+    'sam': {'name': 'sam-vit-b', 'arch': TINY_VIT | {'global_attn_indexes': (1,)}, 'input_size': None},
     # Patches of 14 pixels, register tokens, layer scale.
-    'dinov2': {'model_name': 'vit_small_patch14_reg4_dinov2', 'arch': TINY_VIT, 'out_layers': (0, 1)},
+    'dinov2': {'name': 'dinov2-vit-s14-reg', 'arch': TINY_VIT, 'out_layers': (0, 1)},
     # Patches of 32 pixels, a norm before the first block.
-    'clip': {'model_name': 'vit_base_patch32_clip_224', 'arch': TINY_VIT},
+    'clip': {'name': 'clip-vit-b32-openai', 'arch': TINY_VIT},
 }
 FUSIONS = ('paper', 'released', 'context', 'concat', 'shuffled-context-spatial')
 
@@ -37,7 +37,7 @@ FUSIONS = ('paper', 'released', 'context', 'concat', 'shuffled-context-spatial')
 @pytest.mark.parametrize('unet', UNETS)
 def test_matrix(unet, foundation, fusion):
     """Forward, backward and gradients of every U-Net x foundation encoder x fusion."""
-    encoder = {'type': 'mmgfnuc.TimmViTEncoder', 'weights': 'random'} | FOUNDATIONS[foundation]
+    encoder = {'type': 'mmgfnuc.foundation_encoder', 'weights': 'random'} | FOUNDATIONS[foundation]
     # Of the few hidden units that a narrow gate has, all may be switched off by the ReLU.
     parts = {} if fusion == 'concat' else {'neck': {'block': {'reduction': 1}}}
     model = build(unet, parts, foundation=encoder, fusion=fusion)
@@ -50,7 +50,7 @@ def test_matrix(unet, foundation, fusion):
 @pytest.mark.parametrize('unet', UNETS)
 def test_every_level_can_be_fused(unet, fusion):
     """At full size, whatever its number of channels."""
-    encoder = {'type': 'mmgfnuc.TimmViTEncoder', 'weights': 'random'} | FOUNDATIONS['dinov2']
+    encoder = {'type': 'mmgfnuc.foundation_encoder', 'weights': 'random'} | FOUNDATIONS['dinov2']
     with torch.device('meta'):
         model = mmgfnuc.create_model(unet, encoder, fusion, parts={'neck': {'levels': 'all'}})
     assert len(model.neck.blocks) == len(model.backbone.out_channels)

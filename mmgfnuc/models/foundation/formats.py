@@ -1,0 +1,198 @@
+"""From the weight files that publishers offer to timm's parameter names."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models import convnext, eva, hieradet_sam2, vision_transformer
+from torch import Tensor
+
+from mmgfnuc.errors import UserError
+
+State = dict[str, Tensor]
+SHOWN = 5
+
+# Parts of image-text models that are no image encoder; and what OpenAI's archives say of their sizes.
+TEXT_PARTS = (
+    'text.',
+    'text_model.',
+    'transformer.',
+    'token_embedding.',
+    'positional_embedding',
+    'ln_final.',
+    'text_projection',
+    'visual_projection.',
+    'logit_scale',
+    'logit_bias',
+    'input_resolution',
+    'context_length',
+    'vocab_size',
+)
+# Projections, the poolers of CoCa (CONCH), and positions that are counted.
+IMAGE_HEADS = (
+    'visual.proj',
+    'visual.head.',
+    'visual.attn_pool',
+    'visual.ln_contrast',
+    'visual.ln_caption',
+    'vision_model.head.',
+    'vision_model.embeddings.position_ids',
+)
+SAM2_PARTS = (
+    'image_encoder.neck.',
+    'memory_',
+    'maskmem_',
+    'no_mem_',
+    'no_obj_',
+    'mask_downsample.',
+    'obj_ptr_',
+    'sam_prompt_encoder.',
+    'sam_mask_decoder.',
+)
+# Of timm's own names: what stands behind the layers that features are taken from.
+HEADS = ('head.', 'fc_norm.', 'attn_pool.', 'classifier.', 'pooler.')
+
+# From transformers' names, in files and in memory, to timm's; applied in order.
+TRANSFORMERS_NAMES = (
+    (r'^embeddings\.(cls_token|class_embedding)$', 'cls_token'),
+    (r'^embeddings\.register_tokens$', 'reg_token'),
+    (r'^embeddings\.position_embeddings?(\.weight)?$', 'pos_embed'),
+    (r'^embeddings\.patch_embeddings?\.(projection\.)?', 'patch_embed.proj.'),
+    (r'^pre_layrnorm\.', 'norm_pre.'),
+    (r'^(post_layernorm|layernorm)\.', 'norm.'),
+    (r'^(encoder\.)?layers?\.', 'blocks.'),
+    (r'\.(layernorm_before|layer_norm1)\.', '.norm1.'),
+    (r'\.(layernorm_after|layer_norm2)\.', '.norm2.'),
+    (r'\.(attention\.output\.dense|attention\.o_proj|self_attn\.out_proj)\.', '.attn.proj.'),
+    (r'\.(attention\.attention|attention|self_attn)\.(q|k|v)(_proj|uery|ey|alue)\.', r'.attn.\2.'),
+    (r'\.layer_scale(\d)\.lambda1$', r'.ls\1.gamma'),
+    (r'\.(intermediate\.dense|mlp\.weights_in)\.', '.mlp.fc1.'),
+    (r'\.(output\.dense|mlp\.weights_out|mlp\.down_proj)\.', '.mlp.fc2.'),
+)
+# Separate tensors of transformers' that are one of timm's, in this order.
+JOINED = {'attn.qkv.': ('attn.q.', 'attn.k.', 'attn.v.'), 'mlp.fc1.': ('mlp.gate_proj.', 'mlp.up_proj.')}
+
+
+def from_transformers(state: State, model: Any) -> State:
+    """Rename the layers of ViTModel, Dinov2Model (with registers too), CLIPVisionModel and SiglipVisionModel."""
+    renamed = {}
+    for key, value in state.items():
+        for pattern, name in TRANSFORMERS_NAMES:
+            key = re.sub(pattern, name, key)
+        renamed[key] = value
+    renamed.pop('embeddings.mask_token', None)
+    for joined, (first, *others) in JOINED.items():
+        for key in [key for key in renamed if first in key]:
+            names = [key, *(key.replace(first, other) for other in others)]
+            if all(name in renamed for name in names):
+                renamed[key.replace(first, joined)] = torch.cat([renamed.pop(name) for name in names])
+    if 'cls_token' in renamed:
+        renamed['cls_token'] = renamed['cls_token'].reshape(1, 1, -1)
+    if 'pos_embed' in renamed:
+        renamed['pos_embed'] = renamed['pos_embed'].reshape(1, -1, renamed['pos_embed'].shape[-1])
+    return _without_class_position(renamed, model)
+
+
+def _without_class_position(state: State, model: Any) -> State:
+    """Add the position of the class token to it, where timm keeps positions of patches only (with registers)."""
+    position = state.get('pos_embed')
+    if not getattr(model, 'no_embed_class', False) or not {'cls_token', 'pos_embed'} <= state.keys():
+        return state
+    position = state['pos_embed']
+    if position.shape[1] != model.pos_embed.shape[1] + 1:
+        return state
+    return state | {'cls_token': state['cls_token'] + position[:, :1], 'pos_embed': position[:, 1:]}
+
+
+def by_timm(state: State, model: Any) -> State:
+    """Rename with the filter that timm has for the architecture."""
+    filters: dict[str, Callable[..., State]] = {
+        'Eva': eva.checkpoint_filter_fn,
+        'ConvNeXt': convnext.checkpoint_filter_fn,
+        'HieraDet': hieradet_sam2.checkpoint_filter_fn,
+    }
+    for parent in type(model).__mro__:
+        if parent.__name__ in filters:
+            return filters[parent.__name__](state, model)
+    return vision_transformer.checkpoint_filter_fn(state, model)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a publisher lays out a file.
+
+    Attributes:
+        name: for messages.
+        mark: a key that only such files have.
+        prefix: of the image encoder's keys.
+        others: prefixes of the keys of other parts; anything else is refused.
+        rename: from these keys, without the prefix where `strip` says so, to timm's.
+        strip: take the prefix off before `rename`.
+    """
+
+    name: str
+    mark: str
+    prefix: str
+    others: tuple[str, ...]
+    rename: Callable[[State, Any], State]
+    strip: bool = True
+
+
+FORMATS = (
+    Format(
+        'open_clip with a tower of timm',
+        'visual.trunk.patch_embed.proj.weight',
+        'visual.trunk.',
+        TEXT_PARTS + IMAGE_HEADS,
+        by_timm,
+    ),
+    Format(
+        'CLIP as of OpenAI and open_clip',
+        'visual.class_embedding',
+        'visual.',
+        TEXT_PARTS + IMAGE_HEADS,
+        by_timm,
+        strip=False,
+    ),
+    Format('EVA-CLIP', 'visual.patch_embed.proj.weight', 'visual.', TEXT_PARTS + IMAGE_HEADS, by_timm),
+    Format(
+        'an image-text model of transformers',
+        'vision_model.embeddings.patch_embedding.weight',
+        'vision_model.',
+        TEXT_PARTS + IMAGE_HEADS,
+        from_transformers,
+    ),
+    Format('an image encoder of transformers', 'embeddings.patch_embedding.weight', '', HEADS, from_transformers),
+    Format(
+        'a ViT or DINOv2 of transformers', 'embeddings.patch_embeddings.projection.weight', '', HEADS, from_transformers
+    ),
+    Format(
+        'SAM 2',
+        'image_encoder.trunk.patch_embed.proj.weight',
+        'image_encoder.trunk.',
+        SAM2_PARTS,
+        by_timm,
+    ),
+)
+# DINOv2's and DINOv3's repositories, the original ConvNeXt, and timm itself.
+PLAIN_FORMAT = Format('timm, DINOv2 or DINOv3', '', '', HEADS, by_timm)
+
+
+def to_timm(state: State, model: Any) -> State:
+    """Give the parameters of an image encoder in a file timm's names; other parts of known formats are left out.
+
+    Raises:
+        UserError: the file is of a known format, but has parts that are not known.
+    """
+    found = next((known for known in FORMATS if known.mark in state), PLAIN_FORMAT)
+    encoder = {key: value for key, value in state.items() if not key.startswith(found.others)}
+    unknown = [key for key in encoder if not key.startswith(found.prefix)]
+    if unknown:
+        more = f' and {len(unknown) - SHOWN} more' if len(unknown) > SHOWN else ''
+        raise UserError(f'it looks like {found.name}, but has {", ".join(unknown[:SHOWN])}{more}')
+    if found.strip:
+        encoder = {key.removeprefix(found.prefix): value for key, value in encoder.items()}
+    renamed = found.rename(encoder, model)
+    return {key: value for key, value in renamed.items() if not key.startswith(HEADS)}

@@ -1,0 +1,95 @@
+"""Where the weights of an encoder are: a path, the folder `$MMGFNUC_WEIGHTS`, or the Hugging Face hub."""
+
+import os
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers.weights import SUFFIXES, WEIGHTS_ENV
+
+from .catalogue import Entry
+
+CONFIG_KEY = 'model.foundation.weights'
+RANDOM = 'random'
+# Files of a folder as the hub has them, the first there is being taken.
+FOLDER_FILES = (
+    'model.safetensors',
+    'open_clip_model.safetensors',
+    'pytorch_model.bin',
+    'open_clip_pytorch_model.bin',
+)
+
+
+def find_weights(weights: str | None, entry: Entry) -> Path:
+    """Find the file that a config means.
+
+    Args:
+        weights: a file, a folder as the hub has it, or a name in the folder `$MMGFNUC_WEIGHTS` (its suffix may be left
+            out). None means the entry's name: also found there under its official file name or timm's, and, if it is
+            not there, fetched from the hub.
+        entry: of the encoder.
+
+    Raises:
+        UserError: no such file, or the hub does not give it; says what to do.
+    """
+    here = [Path(weights).expanduser()] if weights else []
+    folder = os.environ.get(WEIGHTS_ENV)
+    if folder:
+        names = [weights] if weights else [entry.name, *_official_names(entry)]
+        here += [Path(folder) / (name + suffix) for name in names for suffix in ('', *SUFFIXES)]
+    for candidate in here:
+        if candidate.is_file():
+            return candidate
+        if candidate.is_dir() and (weights or candidate != Path(folder or '')):
+            for file in (*((entry.file,) if entry.file else ()), *FOLDER_FILES):
+                if (candidate / file).is_file():
+                    return candidate / file
+    looked = f'nor in ${WEIGHTS_ENV} ({folder})' if folder else f'and ${WEIGHTS_ENV} is not set'
+    if weights or not (entry.hub and entry.file):
+        raise UserError(
+            f"weights '{weights or entry.name}' ({CONFIG_KEY}) are not there {looked}; download them from {entry.page} "
+            f"and give their path, or set {CONFIG_KEY}='{RANDOM}' for an untrained encoder"
+        )
+    return _fetch(entry, entry.hub, entry.file, looked)
+
+
+def _official_names(entry: Entry) -> list[str]:
+    """Names under which the file may lie that tell of no other encoder."""
+    published = PurePosixPath(urlparse(entry.address or '').path).name
+    return [name for name in (published, entry.arch) if name.endswith(SUFFIXES) or name == entry.arch]
+
+
+def _fetch(entry: Entry, hub: str, file: str, looked: str) -> Path:
+    page = f'https://huggingface.co/{hub}'
+    try:
+        return Path(hf_hub_download(hub, file))
+    except GatedRepoError as error:
+        raise UserError(
+            f"the weights of '{entry.name}' are gated: agree to the terms at {page}, then log in (`hf auth login`, or "
+            'set HF_TOKEN)'
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise _unreachable(entry, file, page, looked) from error
+    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+        raise UserError(f"the hub has no {file} in {hub} ('{entry.name}'); see {entry.page}") from error
+    except HfHubHTTPError as error:
+        reason = str(error).partition('\n')[0]
+        raise UserError(f"the hub refuses {file} of {hub} ('{entry.name}'): {reason}") from error
+    except OSError as error:  # offline mode, or a network that does not answer
+        raise _unreachable(entry, file, page, looked) from error
+
+
+def _unreachable(entry: Entry, file: str, page: str, looked: str) -> UserError:
+    return UserError(
+        f"weights '{entry.name}' ({CONFIG_KEY}) are not there {looked}, and the hub cannot be reached; download {file} "
+        f"from {page} and give its path, or set {CONFIG_KEY}='{RANDOM}' for an untrained encoder"
+    )

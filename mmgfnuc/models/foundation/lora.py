@@ -1,0 +1,86 @@
+"""Low-rank adapters, through the peft library."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from typing import Any
+
+from torch import nn
+
+from mmgfnuc.errors import UserError
+
+ATTENTION = r'.*\.attn\.(qkv|q_proj|k_proj|v_proj|proj)'
+MLP = r'.*\.mlp\.(fc1|fc2|fc1_g|fc1_x|lin1|lin2)'
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """`W x + alpha / rank * B A x` beside a linear layer W, with A (rank x in) and B (out x rank), B zero at first.
+
+    Attributes:
+        rank: of the adapters.
+        alpha: their scale is alpha / rank.
+        dropout: of what enters the adapters.
+        mlp: adapt the linear layers of the MLPs as well as those of the attention.
+
+    Source: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1; package peft.
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    mlp: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> 'LoraSettings':
+        """Read what a config says.
+
+        Raises:
+            UserError: there is no such setting, or the rank is not positive.
+        """
+        names = [field.name for field in fields(cls)]
+        unknown = sorted(set(settings) - set(names))
+        if unknown:
+            raise UserError(f"lora has no '{unknown[0]}'; it takes {', '.join(names)}")
+        chosen = cls(**settings)
+        if chosen.rank < 1:
+            raise UserError(f'lora: rank={chosen.rank}: give 1 or more; 8 is usual')
+        return chosen
+
+
+def add_adapters(network: nn.Module, settings: LoraSettings) -> None:
+    """Put adapters beside the linear layers; from then on they alone are trained.
+
+    Raises:
+        UserError: peft is not installed, or the network has no attention with such layers.
+    """
+    if find_spec('peft') is None:
+        raise UserError(
+            "tune='lora' needs the package peft; install it: pip install -c requirements/constraints.txt peft"
+        )
+    import peft
+
+    targets = f'{ATTENTION}|{MLP}' if settings.mlp else ATTENTION
+    if not any(re.fullmatch(targets, name) for name, _ in network.named_modules()):
+        raise UserError("tune='lora' adapts the linear layers of attention, and this encoder has none; use 'full'")
+    config = peft.LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
+    )
+    peft.inject_adapter_in_model(config, network)
+
+
+def is_adapter(key: str) -> bool:
+    """Is this the key of an adapter's parameter?"""
+    return '.lora_' in key
+
+
+def merge_adapters(network: nn.Module) -> None:
+    """Add the adapters to the layers beside which they stand, and take them away."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent, _, child = name.rpartition('.')
+            setattr(network.get_submodule(parent), child, module.get_base_layer())

@@ -1,0 +1,215 @@
+import doctest
+import re
+
+import pytest
+import timm
+import torch
+
+import mmgfnuc
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import CATALOGUE, FoundationEncoder, catalogue, find_entry, foundation_encoder
+from mmgfnuc.models.foundation.catalogue.entry import quarters
+
+from ..tiny import assert_gradients
+from .reduced import reduced
+
+NAMES = sorted(CATALOGUE)
+OF_TIMM = sorted(name for name, entry in CATALOGUE.items() if (entry.hub or '').startswith('timm/'))
+each_entry = pytest.mark.parametrize('name', NAMES)
+
+# What the issue asks for, as patterns and their number.
+ASKED = {
+    'sam-vit-?': 3,
+    'medsam-vit-b': 1,
+    'sam2-hiera-*': 4,
+    'sam2.1-hiera-*': 4,
+    'dinov2-vit-?14': 4,
+    'dinov2-vit-?14-reg': 4,
+    'dinov3-vit-*': 4,
+    'dinov3-convnext-*': 4,
+    'clip-vit-*-openai': 4,
+    'clip-vit-*-laion2b': 4,
+    'clip-vit-*-datacomp': 3,
+    'eva02-clip-*': 3,
+    'siglip-*': 6,
+    'siglip2-*': 6,
+    'uni*': 2,
+    'virchow*': 2,
+    'h-optimus-?': 2,
+    'h0-mini': 1,
+    'prov-gigapath': 1,
+    'phikon*': 2,
+    'hibou-?': 2,
+    'kaiko-vit-*': 5,
+    'conch': 1,
+    'midnight-12k': 1,
+    'plip': 1,
+    'quiltnet-*': 2,
+}
+
+
+def small(name, **settings):
+    entry = find_entry(name)
+    size = {} if entry.encoder == 'vit' else {'input_size': None}
+    return foundation_encoder(name, **{'weights': 'random', 'arch': reduced(entry)} | size | settings)
+
+
+@pytest.mark.parametrize(('pattern', 'number'), ASKED.items())
+def test_what_was_asked_for_is_there(pattern, number):
+    assert len(mmgfnuc.list_foundation(pattern)) == number
+
+
+def test_examples_of_the_docstrings():
+    assert doctest.testmod(catalogue).failed == 0
+    assert mmgfnuc.list_foundation() == NAMES
+    assert mmgfnuc.list_foundation('SAM-*') == ['sam-vit-b', 'sam-vit-h', 'sam-vit-l']
+
+
+@each_entry
+def test_builds_as_published(name):
+    """On the meta device: width, depth, patch and layers are those of the network."""
+    entry = CATALOGUE[name]
+    with torch.device('meta'):
+        encoder = foundation_encoder(name, weights='random', out_layers=(-1,))
+        whole = foundation_encoder(name, weights='random')
+    assert encoder.out_channels == (entry.width,)
+    assert encoder.out_strides == (entry.patch,)
+    assert entry.depth == (4 if entry.encoder == 'pyramid' else len(encoder.network.blocks))
+    assert whole.out_layers == list(entry.layers)
+    assert len(whole.out_channels) == len(entry.layers)
+    assert whole.input_size == entry.input_size
+
+
+@each_entry
+def test_position_embeddings_are_those_of_the_native_size(name):
+    entry = CATALOGUE[name]
+    if entry.resampling is None:
+        pytest.skip('no absolute position embeddings, or none that are resampled')
+    with torch.device('meta'):
+        network = foundation_encoder(name, weights='random').network
+    patches = (entry.native_size // entry.patch) ** 2
+    assert network.patch_embed.grid_size == (entry.native_size // entry.patch,) * 2
+    assert network.pos_embed.shape[1] - patches in (0, 1, network.num_prefix_tokens)
+
+
+@pytest.mark.parametrize('name', OF_TIMM)
+def test_agrees_with_the_entry_of_timm(name):
+    """Mean, standard deviation and size of those whose weights timm offers; and the hub has that very name."""
+    entry = CATALOGUE[name]
+    known = timm.models.get_pretrained_cfg(entry.hub.removeprefix('timm/'))
+    assert known.hf_hub_id == entry.hub
+    assert entry.mean == pytest.approx(known.mean)
+    assert entry.std == pytest.approx(known.std)
+    if entry.family not in ('SAM 2', 'DINOv3'):  # the publisher's size is another one
+        assert entry.native_size == known.input_size[1]
+
+
+@each_entry
+def test_says_where_its_facts_are_from(name):
+    entry = CATALOGUE[name]
+    assert entry.sources
+    assert entry.citation
+    assert entry.page.startswith('https://')
+    assert entry.sha256 is None or re.fullmatch('[0-9a-f]{64}', entry.sha256)
+    assert (entry.hub is None) <= (entry.file is None or entry.encoder == 'sam')
+    restricted = entry.non_commercial is not False or entry.gated
+    assert bool(entry.terms) == bool(restricted)
+    assert not entry.terms or (entry.name in entry.terms and entry.page in entry.terms)
+
+
+@each_entry
+class TestContract:
+    """At reduced size: images in [0, 1] -> features, shallow first."""
+
+    @pytest.mark.parametrize('size', [(64, 64), (70, 90)])
+    def test_shapes(self, name, size):
+        encoder = small(name)
+        assert isinstance(encoder, FoundationEncoder)
+        features = encoder(torch.rand(2, 3, *size))
+        assert isinstance(features, tuple)
+        grids = encoder.grid_sizes(*size)
+        strides = encoder.token_strides(*size)
+        assert encoder.grid_size(*size) == grids[-1]
+        assert len(features) == len(encoder.out_channels) == len(grids) == len(strides)
+        for feature, channels, grid, stride in zip(features, encoder.out_channels, grids, strides, strict=True):
+            assert feature.shape == (2, channels, *grid)
+            assert feature.isfinite().all()
+            assert grid == tuple(-(-side // int(stride)) for side in size)
+
+    def test_each_image_for_itself(self, name):
+        encoder = small(name)
+        images = torch.rand(2, 3, 64, 64)
+        both, alone = encoder(images), [encoder(image[None]) for image in images]
+        for feature, *parts in zip(both, *alone, strict=True):
+            torch.testing.assert_close(feature, torch.cat(parts), rtol=1e-3, atol=1e-4)
+
+    def test_frozen(self, name):
+        encoder = small(name).train()
+        assert not any(module.training for module in encoder.modules())
+        assert not any(parameter.requires_grad for parameter in encoder.parameters())
+        assert not any(feature.requires_grad for feature in encoder(torch.rand(1, 3, 64, 64)))
+
+    def test_full_tuning_reaches_every_parameter(self, name):
+        encoder = small(name, tune='full').train()
+        sum((feature * torch.randn_like(feature)).sum() for feature in encoder(torch.rand(1, 3, 64, 64))).backward()
+        assert_gradients(encoder)
+
+    def test_layers_are_ordered_by_depth(self, name):
+        encoder = small(name)
+        depths = {encoder.layer_of(key) for key, _ in encoder.network.named_parameters()}
+        assert depths <= set(range(encoder.num_layers))
+        assert 0 in depths
+        assert len(depths) > 2
+
+
+def test_default_layers():
+    assert quarters(12) == (2, 5, 8, 11)
+    assert quarters(24) == (5, 11, 17, 23)
+    assert CATALOGUE['dinov2-vit-g14'].layers == (9, 19, 29, 39)
+
+
+def test_names_are_forgiving():
+    assert find_entry('UNI') is find_entry('uni') is CATALOGUE['uni']
+    assert find_entry('SAM_ViT_B') is CATALOGUE['sam-vit-b']
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('dinov2-vitb14', "foundation='dinov2-vitb14' is unknown; did you mean dinov2-vit-b14 or"),
+        ('sam', 'did you mean sam-vit-b or sam-vit-h or sam-vit-l'),
+        ('resnet', r'mmgfnuc.list_foundation\(\) lists the names \(Any ViT or pyramid of timm'),
+        ('timm:vit_tiny', "timm has no model 'vit_tiny' .*near: .*vit.*_tiny"),
+        ('timm:convmixer_768_32', 'gives no layers of a ViT nor of a pyramid'),
+    ],
+)
+def test_unknown_names(name, message):
+    with pytest.raises(UserError, match=message) as error:
+        find_entry(name)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'encoder', 'patch', 'layers'),
+    [
+        ('timm:vit_tiny_patch16_224', 'vit', 16, (2, 5, 8, 11)),
+        ('timm:vit_small_patch14_dinov2.lvd142m', 'vit', 14, (2, 5, 8, 11)),
+        ('timm:resnet18', 'pyramid', 32, (0, 1, 2, 3, 4)),
+        ('timm:convnext_atto', 'pyramid', 32, (0, 1, 2, 3)),
+    ],
+)
+def test_any_model_of_timm(name, encoder, patch, layers):
+    entry = find_entry(name)
+    assert (entry.encoder, entry.patch, entry.layers) == (encoder, patch, layers)
+    built = foundation_encoder(name, weights='random', out_layers=(0, -1))
+    assert [f.shape[1] for f in built(torch.rand(1, 3, 64, 64))] == list(built.out_channels)
+
+
+def test_images_are_stretched_where_the_publisher_does_so():
+    """MedSAM: each image to its own minimum and maximum, and nothing else."""
+    encoder = small('medsam-vit-b', out_layers=(0,))
+    images = torch.rand(2, 3, 32, 32)
+    low = images.flatten(1).min(1).values[:, None, None, None]
+    high = images.flatten(1).max(1).values[:, None, None, None]
+    (own,), (expected,) = encoder(0.2 + 0.3 * images), encoder.encode((images - low) / (high - low))
+    torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-4)
