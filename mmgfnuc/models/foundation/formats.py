@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from timm.models import convnext, eva, hieradet_sam2, vision_transformer
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers.weights import load_exactly, read_state_dict
 
 State = dict[str, Tensor]
 SHOWN = 5
@@ -180,6 +182,23 @@ FORMATS = (
 PLAIN_FORMAT = Format('timm, DINOv2 or DINOv3', '', '', HEADS, by_timm)
 
 
+def load_published(model: Any, path: Path, config_key: str) -> None:
+    """Load a file in one of the FORMATS into a model of timm.
+
+    Raises:
+        UserError: it is not readable, has parts that are not known, or does not fit the model.
+    """
+    state = read_state_dict(path)
+    try:
+        renamed = to_timm(state, model)
+    except UserError as error:
+        raise UserError(f'{path} does not fit the encoder ({config_key}): {error}') from error
+    except (AttributeError, KeyError, RuntimeError) as error:  # a filter of timm's met what it does not expect
+        reason = str(error).partition('\n')[0]
+        raise UserError(f'{path} is of another architecture than the encoder ({config_key}): {reason}') from error
+    load_exactly(model, renamed, path, config_key)
+
+
 def to_timm(state: State, model: Any) -> State:
     """Give the parameters of an image encoder in a file timm's names; other parts of known formats are left out.
 
@@ -191,7 +210,8 @@ def to_timm(state: State, model: Any) -> State:
     unknown = [key for key in encoder if not key.startswith(found.prefix)]
     if unknown:
         more = f' and {len(unknown) - SHOWN} more' if len(unknown) > SHOWN else ''
-        raise UserError(f'it looks like {found.name}, but has {", ".join(unknown[:SHOWN])}{more}')
+        names = ', '.join(unknown[:SHOWN])
+        raise UserError(f"it looks like {found.name}, but also has {names}{more}; give the publisher's own file")
     if found.strip:
         encoder = {key.removeprefix(found.prefix): value for key, value in encoder.items()}
     renamed = found.rename(encoder, model)

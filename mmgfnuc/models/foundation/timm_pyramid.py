@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
 from mmgfnuc.models.layers.timm_models import create_for_any_size
-from mmgfnuc.models.layers.weights import load_exactly, read_state_dict
 
 from .base import FoundationEncoder
 from .catalogue import Entry
-from .formats import to_timm
+from .formats import load_published
 from .locate import CONFIG_KEY
 
 
@@ -50,11 +49,7 @@ class TimmPyramidEncoder(FoundationEncoder):
 
     def load_file(self, path: Path) -> None:
         """Load a file in any of the formats of its publishers, see `to_timm`."""
-        try:
-            state = to_timm(read_state_dict(path), self.network)
-        except (AttributeError, KeyError, RuntimeError) as error:  # a filter of timm's met what it does not expect
-            raise UserError(f"{path} does not fit '{self.entry.name}' ({CONFIG_KEY}): {error}") from error
-        load_exactly(self.network, state, path, CONFIG_KEY)
+        load_published(self.network, path, CONFIG_KEY)
 
     def prune(self) -> None:
         """Drop the stages after the last one used."""

@@ -1,0 +1,210 @@
+import json
+
+import pytest
+import torch
+from huggingface_hub import errors
+from safetensors.torch import save_file
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import find_entry, foundation_encoder, locate
+from mmgfnuc.models.foundation.locate import find_weights
+
+from ..tiny import fill_with_noise
+
+VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
+UNI = find_entry('uni')
+DINO = find_entry('dinov2-vit-s14')
+
+
+def state_of(name='vit-tiny', **arch):
+    return fill_with_noise(foundation_encoder(name, weights='random', arch=VIT | arch)).network.state_dict()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / 'vit.safetensors'
+    save_file(state_of(), path)
+    return path
+
+
+def load(path, name='vit-tiny', **arch):
+    return foundation_encoder(name, weights=str(path), arch=VIT | arch)
+
+
+@pytest.mark.parametrize('weights', ['uni', None])
+@pytest.mark.parametrize(
+    'name', ['uni.safetensors', 'uni.pth', 'uni.pt', 'uni.bin', 'uni/pytorch_model.bin', 'uni/model.safetensors']
+)
+def test_a_name_in_the_folder(weights, name, weights_folder):
+    path = weights_folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    assert find_weights(weights, UNI) == path
+
+
+@pytest.mark.parametrize('name', ['dinov2_vits14_pretrain.pth', 'vit_small_patch14_dinov2.safetensors'])
+def test_official_names_and_those_of_timm(name, weights_folder):
+    (weights_folder / name).touch()
+    (weights_folder / 'model.safetensors').touch()
+    assert find_weights(None, DINO) == weights_folder / name
+
+
+def test_a_general_name_says_nothing(weights_folder):
+    """`model.safetensors` in the folder of all weights could be anybody's."""
+    (weights_folder / 'model.safetensors').touch()
+    with pytest.raises(UserError, match='the hub cannot be reached'):
+        find_weights(None, DINO)
+
+
+def test_files_and_folders(tmp_path):
+    (tmp_path / 'any.pth').touch()
+    (tmp_path / 'open_clip_pytorch_model.bin').touch()
+    assert find_weights(str(tmp_path / 'any.pth'), UNI) == tmp_path / 'any.pth'
+    assert find_weights(str(tmp_path), UNI) == tmp_path / 'open_clip_pytorch_model.bin'
+    (tmp_path / 'model.safetensors').touch()
+    assert find_weights(str(tmp_path), UNI) == tmp_path / 'model.safetensors'
+    (tmp_path / 'pytorch_model.bin').touch()  # UNI's own
+    assert find_weights(str(tmp_path), UNI) == tmp_path / 'pytorch_model.bin'
+
+
+def test_nothing_is_fetched_for_a_name_that_was_given(weights_folder, monkeypatch):
+    monkeypatch.setattr(locate, 'hf_hub_download', lambda *_: pytest.fail('fetched'))
+    with pytest.raises(UserError, match=rf"weights 'mine' .* are not there nor in .*{weights_folder.name}.*; download"):
+        find_weights('mine', UNI)
+
+
+def test_the_hub_comes_last(monkeypatch, tmp_path):
+    monkeypatch.delenv('MMGFNUC_WEIGHTS', raising=False)
+    asked = []
+    monkeypatch.setattr(locate, 'hf_hub_download', lambda *of: asked.append(of) or str(tmp_path / 'fetched'))
+    assert find_weights(None, UNI) == tmp_path / 'fetched'
+    assert asked == [('MahmoodLab/UNI', 'pytorch_model.bin')]
+
+
+def test_an_encoder_whose_file_is_not_known(monkeypatch):
+    monkeypatch.delenv('MMGFNUC_WEIGHTS', raising=False)
+    with pytest.raises(
+        UserError, match=r"'hibou-l' .*and \$MMGFNUC_WEIGHTS is not set; download them from https://hugg"
+    ):
+        find_weights(None, find_entry('hibou-l'))
+
+
+def hub_error(cls):
+    response = type('Response', (), {'headers': {}, 'request': None, 'status_code': 403})()
+    return cls('403 Client Error\nfor url', response=response)
+
+
+@pytest.mark.parametrize(
+    ('error', 'message'),
+    [
+        (
+            hub_error(errors.GatedRepoError),
+            "the weights of 'uni' are gated: agree to the terms at https://huggingface.co/MahmoodLab/UNI, then log in",
+        ),
+        (hub_error(errors.RepositoryNotFoundError), r'the hub has no pytorch_model.bin in MahmoodLab/UNI'),
+        (
+            hub_error(errors.HfHubHTTPError),
+            r"the hub refuses pytorch_model.bin of MahmoodLab/UNI \('uni'\): 403 Client",
+        ),
+        (errors.LocalEntryNotFoundError('offline'), "'uni' .* are not there .*and the hub cannot be reached; download"),
+        (errors.OfflineModeIsEnabled('offline'), 'the hub cannot be reached; download pytorch_model.bin from https://'),
+        (OSError('no route'), 'the hub cannot be reached'),
+    ],
+)
+def test_errors_of_the_hub(error, message, weights_folder, monkeypatch):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(locate, 'hf_hub_download', refuse)
+    with pytest.raises(UserError, match=message) as caught:
+        find_weights(None, UNI)
+    assert '\n' not in str(caught.value)
+
+
+def test_checkpoints_are_unwrapped(tmp_path):
+    state = state_of()
+    for number, wrapped in enumerate(
+        [
+            {'model': state},
+            {'state_dict': {f'module.{key}': value for key, value in state.items()}},
+            {'model': {'state_dict': state}, 'epoch': 3},
+            state | {'head.weight': torch.rand(10, 24), 'head.bias': torch.rand(10)},
+        ]
+    ):
+        path = tmp_path / f'{number}.pth'
+        torch.save(wrapped, path)
+        own = load(path).network.state_dict()
+        assert all(torch.equal(own[key], value) for key, value in state.items())
+
+
+def test_truncated_files(file, tmp_path):
+    torch.save(state_of(), tmp_path / 'vit.pth')
+    for path in (file, tmp_path / 'vit.pth'):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match=r'is not a readable weight file \(.*\); download it again') as error:
+            load(path)
+        assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (
+            b'<!DOCTYPE html><html>Log in</html>',
+            'is a web page: the address was not that of the file, or asks for a login',
+        ),
+        (b'\n\n<html>', 'is a web page'),
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'is a pointer of Git LFS, without the file'),
+        (json.dumps({'a': 1}).encode(), 'is not a readable weight file'),
+        (b'', 'is not a readable weight file'),
+    ],
+)
+@pytest.mark.parametrize('name', ['weights.pth', 'weights.safetensors', 'weights.bin'])
+def test_what_is_no_weight_file(content, message, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / name)
+
+
+class Malicious:
+    """Its unpickling would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), 'w'))
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    torch.save({'a': torch.rand(2), 'b': Malicious(tmp_path / 'harm')}, tmp_path / 'weights.pth')
+    with pytest.raises(UserError, match='is not a readable weight file'):
+        load(tmp_path / 'weights.pth')
+    assert not (tmp_path / 'harm').exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'arch', 'message'),
+    [
+        ('vit-tiny', {'depth': 3}, r'it lacks blocks.2.norm1.weight; .*; and \d+ more'),
+        ('vit-tiny', {'embed_dim': 48}, r'has cls_token as \(1, 1, 24\), the model as \(1, 1, 48\)'),
+        ('dinov2-vit-s14', {}, 'it lacks blocks.0.ls1.gamma'),
+        ('dinov2-vit-g14', {}, r'has blocks.0.mlp.fc1.weight as \(96, 24\), the model as \(128, 24\)'),
+    ],
+)
+def test_another_architecture(name, arch, message, file):
+    with pytest.raises(UserError, match=rf'does not fit .*{message}') as error:
+        load(file, name, **arch)
+    assert '\n' not in str(error.value)
+
+
+def test_parts_that_are_not_known_are_listed(tmp_path):
+    state = {f'visual.trunk.{key}': value for key, value in state_of('conch').items()}
+    torch.save(state | {'visual.trunk.surprise': torch.rand(1)}, tmp_path / 'a.bin')
+    with pytest.raises(UserError, match=r'a\.bin does not fit .*has surprise, which the model lacks'):
+        load(tmp_path / 'a.bin', 'conch')
+    torch.save(state | {f'audio.{i}': torch.rand(1) for i in range(9)}, tmp_path / 'b.bin')
+    listed = 'open_clip with a tower of timm, but also has audio.0, .*audio.4 and 4 more; give the publisher'
+    with pytest.raises(UserError, match=rf'b\.bin does not fit the encoder .*: it looks like {listed}'):
+        load(tmp_path / 'b.bin', 'conch')
