@@ -50,7 +50,7 @@ def conditions(record: Mapping[str, Any]) -> str:
     # The hardware names every GPU of the machine.
     device = 'the GPU of' if settings['device'] == 'cuda' else f'{threads} CPU thread{"s" * (threads > 1)} of'
     numbers = f', {NUMBERS[settings["dtype"]]}' if 'dtype' in settings else ''
-    layout = ', channels_last' if settings.get('channels_last') else ''
+    layout = ', no network in channels_last' if settings.get('plain_layout') else ''
     return (
         f'batches of {settings["batch"]}, {size}x{size} pixels{numbers}{layout}, on {device} {record["hardware"]}; '
         f'PyTorch {record["versions"]["torch"]}, {record["date"]}.'

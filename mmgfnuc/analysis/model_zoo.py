@@ -28,7 +28,7 @@ COLUMNS = (
 RATIOS = {
     'ratio_vs_mmseg': "images/s over those of MMSegmentation's UNet, made the same network",
     'ratio_vs_smp': "images/s x MACs over those of segmentation-models-pytorch's Unet with vgg13_bn",
-    'ratio_channels_last': 'images/s with weights and images in channels_last over those of the network as built',
+    'ratio_channels_last': 'images/s as built, weights and images in channels_last, over those in the plain layout',
     'ratio_bf16': 'images/s under bfloat16 autocast over those in float32',
     'ratio_bf16_channels_last': 'images/s with both over those with neither',
 }

@@ -5,7 +5,7 @@ from mmgfnuc.analysis.measurements import UNETS, make_measurement
 from mmgfnuc.analysis.model_zoo import RATIOS, zoo_page
 from mmgfnuc.engine.provenance import commit, hardware, versions
 
-SETTINGS = dict(size=96, batch=2, repeats=3, pairs=7, threads=2, device='cpu', dtype='fp32', channels_last=False)
+SETTINGS = dict(size=96, batch=2, repeats=3, pairs=7, threads=2, device='cpu', dtype='fp32', plain_layout=False)
 ROW = {
     'unet': 'unet',
     'train_ms': 1234.56,
@@ -78,7 +78,10 @@ def test_identifiers_become_links(record, source, linked):
     ('changes', 'conditions'),
     [
         ({}, 'batches of 2, 96x96 pixels, float32, on 2 CPU threads of a machine; PyTorch '),
-        ({'threads': 1, 'channels_last': True}, 'float32, channels_last, on 1 CPU thread of a machine; PyTorch '),
+        (
+            {'threads': 1, 'plain_layout': True},
+            'float32, no network in channels_last, on 1 CPU thread of a machine; PyTorch ',
+        ),
         ({'device': 'cuda', 'dtype': 'bf16'}, 'bfloat16 autocast, on the GPU of a machine; PyTorch '),
     ],
 )

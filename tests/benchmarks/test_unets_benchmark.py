@@ -109,7 +109,7 @@ def test_all_unets_are_measured_without_only(script, main, monkeypatch, capsys):
     assert [row['unet'] for row in json.loads(capsys.readouterr().out)] == mmgfnuc.list_unets()
 
 
-@pytest.mark.parametrize('settings', [(), ('--dtype', 'bf16', '--channels-last')])
+@pytest.mark.parametrize('settings', [(), ('--dtype', 'bf16', '--plain-layout')])
 def test_unet_alone_is_also_compared(script, main, monkeypatch, capsys, settings):
     monkeypatch.setattr(script, 'create_model', tiny_unet)
     monkeypatch.setitem(script.RIVALS, 'ratio_vs_mmseg', (lambda: script.build_mmseg(4), script.segmentor_loss))

@@ -37,7 +37,7 @@ def test_tables_replace_the_old_ones(tool, repository, capsys):
 
 
 def test_records_of_unets_make_the_model_zoo_and_no_result(tool, repository, capsys):
-    settings = dict(size=64, batch=1, repeats=1, pairs=1, threads=1, device='cpu', dtype='fp32', channels_last=False)
+    settings = dict(size=64, batch=1, repeats=1, pairs=1, threads=1, device='cpu', dtype='fp32', plain_layout=False)
     row = dict(unet='a-net', train_ms=1, infer_ms=1, peak_mb=1, parameters=1, macs=1, levels=1, source='Who 2024')
     record = dict(kind=UNETS, commands=['c'], date='', versions={'torch': '2'}, hardware='a CPU', settings=settings)
     (repository / 'docs' / 'results' / 'unets.json').write_text(json.dumps(record | {'rows': [row]}))

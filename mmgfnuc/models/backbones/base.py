@@ -4,6 +4,7 @@ import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
@@ -29,6 +30,9 @@ class Backbone(BaseModule, metaclass=ABCMeta):
         UserError: there are fewer than two levels, or one without channels; an image has another number of channels,
             or is smaller than the deepest stride.
     """
+
+    # In which layout of memory the levels come.
+    memory_format = torch.contiguous_format
 
     def __init__(
         self,

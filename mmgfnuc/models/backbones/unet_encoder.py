@@ -17,9 +17,6 @@ DOWNSAMPLINGS: dict[str, Callable[[], nn.Module]] = {
     'max_blur_pool': MaxBlurPool,
 }
 
-# Channels of level 0 up to which a CPU is given the images in channels_last.
-NARROW = 32
-
 
 @MODELS.register_module()
 class UNetEncoder(Backbone):
@@ -42,6 +39,9 @@ class UNetEncoder(Backbone):
 
     Source: Ronneberger et al. 2015, "U-Net"; for eU-Net3+ method.md section 2.
     """
+
+    # Faster, if the weights have it too (benchmarks/unets.py).
+    memory_format = torch.channels_last
 
     def __init__(
         self,
@@ -66,14 +66,11 @@ class UNetEncoder(Backbone):
             DoubleConv(channels[i], channels[i + 1], activation, convs[i]) for i in range(len(widths))
         )
         self.downsample = DOWNSAMPLINGS[downsampling]()
+        self.to(memory_format=self.memory_format)
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Encode normalised images."""
-        x = images
-        if x.device.type == 'cpu' and self.out_channels[0] <= NARROW:
-            # What follows keeps this layout, decoder included, and is faster in it; wide convolutions are not, whose
-            # weights it makes PyTorch copy.
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = images.contiguous(memory_format=self.memory_format)
         pyramid = []
         for level, stage in enumerate(self.stages):
             x = stage(self.downsample(x) if level else x)

@@ -74,6 +74,8 @@ class GatedFusionSegmentor(BaseSegmentor):
         if _takes_strides(decode_head):
             wired['in_strides'] = self.backbone.out_strides
         self.decode_head = MODELS.build(decode_head, default_args=wired)
+        # Convolutions whose weights have the layout of their inputs need not copy them.
+        self.decode_head.to(memory_format=self.backbone.memory_format)
         self.test_cfg = test_cfg or {}
         unknown = sorted(set(self.test_cfg) - TEST_SETTINGS)
         if unknown:

@@ -39,5 +39,5 @@ def test_two_processes_train_as_one(tmp_path, unet, fusion, neck):
     parts['decode_head'] = parts.get('decode_head', {}) | {'loss_decode': loss}
     one = losses(1, tmp_path / 'one.json', unet, fusion, parts)
     two = losses(2, tmp_path / 'two.json', unet, fusion, parts)
-    assert max(one) - min(one) > 1e-3, 'nothing was trained'
+    assert max(one) - min(one) > 3e-4, 'nothing was trained'
     assert two == pytest.approx(one, abs=1e-5)
