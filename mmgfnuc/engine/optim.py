@@ -2,24 +2,61 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+# Names of the parameters of a foundation encoder begin so.
+ENCODER = 'foundation.network.'
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's default constructor without the parameters that need no gradient: frozen encoders stay out."""
+    """MMEngine's default constructor without the parameters that need no gradient: frozen encoders stay out.
+
+    `paramwise_cfg=dict(layer_decay=0.75)` lets the learning rate of a foundation encoder that is tuned in full fall
+    towards its input: `lr * layer_decay ** (num_layers - 1 - depth)`, the depth being 0 for its embeddings and
+    num_layers - 1 for its last norm or neck. The rest of the model has the full rate.
+
+    Raises:
+        UserError: there is no foundation encoder, or `layer_decay` is not in (0, 1].
+
+    Source of the decay: Clark et al. 2020, "ELECTRA", appendix B; Bao et al. 2022, "BEiT", section 3.1.
+    """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper."""
+        if 'layer_decay' in (self.paramwise_cfg or {}):
+            return self._with_layer_decay(model)
         # With a `paramwise_cfg`, which needs the module tree, the base class leaves them out itself.
         if self.paramwise_cfg:
             return super().__call__(model)
         return super().__call__(nn.ParameterList(p for p in model.parameters() if p.requires_grad))
+
+    def _with_layer_decay(self, model: nn.Module) -> OptimWrapper:
+        plain: Any = model.module if is_model_wrapper(model) else model
+        decay, encoder = self.paramwise_cfg['layer_decay'], getattr(plain, 'foundation', None)
+        if not 0 < decay <= 1:
+            raise UserError(f'layer_decay={decay}: give a number above 0, at most 1; 0.75 is usual')
+        if encoder is None:
+            raise UserError(f'layer_decay={decay} is for a foundation encoder, and the model has none; drop it')
+        scales: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in plain.named_parameters():
+            if parameter.requires_grad:
+                inside = name.removeprefix(ENCODER)
+                depth = encoder.layer_of(inside) if inside != name else encoder.num_layers - 1
+                scales.setdefault(decay ** (encoder.num_layers - 1 - depth), []).append(parameter)
+        settings = dict(self.optimizer_cfg)
+        groups = [{'params': found, 'lr': settings['lr'] * scale} for scale, found in sorted(scales.items())]
+        optimizer = OPTIMIZERS.build(settings | {'params': groups})
+        return OPTIM_WRAPPERS.build(self.optim_wrapper_cfg | {'optimizer': optimizer})
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -1,8 +1,10 @@
+from .bank import AugmentationBank
 from .formatting import PackNucleiInputs, semantic_map
 from .geometric import RandomOrientation, RandomWarpCrop, Rescale
 from .intensity import RandomCLAHE, RandomGamma, RandomIntensity
 
 __all__ = [
+    'AugmentationBank',
     'PackNucleiInputs',
     'RandomCLAHE',
     'RandomGamma',

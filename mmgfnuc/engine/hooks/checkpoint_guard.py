@@ -1,6 +1,7 @@
 """What a checkpoint says about itself, and what is checked when it is loaded."""
 
 import time
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -8,6 +9,7 @@ from mmengine.runner import Runner
 
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.inference.checkpoint import check_fit
+from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.registry import HOOKS
 
 
@@ -18,6 +20,9 @@ class CheckpointGuardHook(Hook):
     Written are the versions, the hardware, the commit, and the seconds of training (those before a resume included).
     MMEngine itself adds config, seed, class names and the data set's mpp, and would load a checkpoint of another
     model with no more than a warning.
+
+    Of a pretrained foundation encoder its name, licence and terms are written too; where these restrict the use of the
+    weights, the log says so once.
     """
 
     def __init__(self) -> None:
@@ -29,6 +34,12 @@ class CheckpointGuardHook(Hook):
         """Start the clock; note what runs now, as the files may be changed before a checkpoint is saved."""
         self.start = time.monotonic()
         self.provenance = dict(versions=versions(), hardware=hardware(), commit=commit())
+        encoder = getattr(_unwrapped(runner.model), 'foundation', None)
+        if encoder is not None and encoder.weights != RANDOM:
+            entry = encoder.entry
+            self.provenance['foundation'] = dict(name=entry.name, licence=entry.licence, terms=entry.terms)
+            if entry.terms:
+                runner.logger.warning(entry.terms)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add where it comes from."""
@@ -37,6 +48,9 @@ class CheckpointGuardHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare keys and shapes before anything is loaded."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_fit(model.state_dict(), checkpoint['state_dict'])
+        check_fit(_unwrapped(runner.model).state_dict(), checkpoint['state_dict'])
         self.seconds_before = checkpoint['meta'].get('train_seconds', 0.0)
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.module if is_model_wrapper(model) else model

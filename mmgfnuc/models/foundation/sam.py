@@ -118,7 +118,8 @@ class SAMEncoder(FoundationEncoder):
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the blocks up to the last one needed, and the neck if asked for."""
         x = self.network.patch_embed(self._pad(images))
-        x = x + self._position_embedding((x.shape[1], x.shape[2]))
+        # From the layout of convolutions to that of tokens, once and not in every norm.
+        x = (x + self._position_embedding((x.shape[1], x.shape[2]))).contiguous()
         features = []
         for index, block in enumerate(self.network.blocks):
             x = checkpoint(block, x, use_reentrant=False) if self.checkpointed and self.training else block(x)

@@ -13,9 +13,10 @@ SIZES = [(14, 14), (9, 9), (10, 7), (20, 33), (1, 5)]
 
 @pytest.fixture(params=['biased', 'folded'])
 def pair(request, monkeypatch):
-    """segment-anything's attention and ours with its parameters, one of the two ways."""
+    """segment-anything's attention and ours with its parameters, one of the ways; without gradients the third."""
     limit = 10**9 if request.param == 'biased' else 0
     monkeypatch.setattr(sam_attention, 'MAX_BIASED_TOKENS', limit)
+    monkeypatch.setattr(sam_attention, 'CHUNK', 7)
     settings = dict(dim=32, num_heads=2, qkv_bias=True, use_rel_pos=True, input_size=(14, 14))
     official, own = fill_with_noise(Attention(**settings), 0.3), FusedAttention(**settings)
     own.load_state_dict(official.state_dict(), strict=True)
@@ -29,6 +30,10 @@ def test_equals_segment_anything(pair, size):
     expected = official(x)
     assert expected.std() > 0.1
     torch.testing.assert_close(own(x), expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(own(x), expected, rtol=1e-4, atol=1e-4)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert (own(x) - expected).abs().mean() < 0.05 * expected.std()
 
 
 def test_has_the_same_gradients(pair):
@@ -56,3 +61,8 @@ def test_many_tokens_never_meet_in_one_matrix(monkeypatch):
     attention(torch.randn(1, 64, 64, 32))
     shape = (1, 2, 64 * 64, 16 + 64 + 64)
     assert given == [(shape, shape, shape, None)]
+    given.clear()
+    with torch.no_grad():
+        attention(torch.randn(1, 64, 64, 32))
+    assert len(given) == 16
+    assert {(query, bias.shape) for query, _, _, bias in given} == {((1, 2, 256, 16), (1, 2, 256, 64 * 64))}

@@ -1,0 +1,247 @@
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import cache, foundation_encoder
+from mmgfnuc.registry import MODELS
+
+from ..tiny import SEGMENTOR, data_samples, fill_with_noise, total_loss
+
+VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
+
+
+@pytest.fixture
+def build(tmp_path, weights_folder):
+    """Encoders with weights from one of two files, whose features are kept in one folder."""
+    for number in (1, 2):
+        torch.manual_seed(number)
+        network = foundation_encoder('vit-tiny', weights='random', arch=VIT).network
+        save_file(dict(fill_with_noise(network, 0.2).state_dict()), weights_folder / f'{number}.safetensors')
+
+    def make(weights='1', out_layers=(0, 1), **settings):
+        kept = {'folder': str(tmp_path / 'cache')} | settings
+        return foundation_encoder('vit-tiny', weights=weights, arch=VIT, out_layers=out_layers, cache=kept)
+
+    return make
+
+
+def files(tmp_path):
+    return sorted((tmp_path / 'cache').rglob('*.features'))
+
+
+def count(encoder, images):
+    """Features, and how many images had to be encoded for them."""
+    before = encoder.cache.misses
+    return encoder(images), encoder.cache.misses - before
+
+
+def assert_same(own, expected, **tolerance):
+    for a, b in zip(own, expected, strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
+def test_features_are_computed_once_and_then_the_same(build, tmp_path):
+    encoder, images = build(), torch.rand(3, 3, 40, 50)
+    first, computed = count(encoder, images)
+    assert computed == len(files(tmp_path)) == 3
+    assert_same(first, encoder._encode(images), rtol=0, atol=0)
+    again, computed = count(build(), images)
+    assert computed == 0
+    assert_same(again, first, rtol=0, atol=0)
+
+
+def test_only_what_is_new_is_computed(build, tmp_path):
+    encoder, images = build(), torch.rand(4, 3, 32, 32)
+    encoder(images[:2])
+    features, computed = count(encoder, images[[3, 1, 2, 0]])
+    assert computed == 2
+    assert_same(features, encoder._encode(images[[3, 1, 2, 0]]), rtol=1e-5, atol=1e-5)
+    assert len(files(tmp_path)) == 4
+
+
+def test_another_input_or_encoder_has_other_features(build, tmp_path):
+    """One pixel, the size, the weights, the layers, the arithmetic: all are part of the name."""
+    image = torch.rand(1, 3, 32, 32)
+    other = image.clone()
+    other[0, 0, 5, 5] += 1e-6
+    kinds = [
+        (build(), image),
+        (build(), other),
+        (build(), image[..., :16]),
+        (build(), image.permute(0, 1, 3, 2).contiguous()),
+        (build(weights='2'), image),
+        (build(out_layers=(1,)), image),
+        (build(dtype='float16'), image),
+    ]
+    for number, (encoder, pixels) in enumerate(kinds, start=1):
+        _, computed = count(encoder, pixels)
+        assert computed == 1
+        assert len(files(tmp_path)) == number
+
+
+@pytest.mark.parametrize(('dtype', 'size'), [('float32', 4), ('float16', 2), ('bfloat16', 2)])
+def test_precision_on_disk(dtype, size, build, tmp_path):
+    encoder, images = build(dtype=dtype), torch.rand(1, 3, 64, 64)
+    kept, fresh = [encoder(images), encoder(images)][1], encoder._encode(images)
+    assert all(feature.dtype == torch.float32 for feature in kept)
+    tolerance = {'float32': 0, 'float16': 1e-3, 'bfloat16': 1e-2}[dtype]
+    assert_same(kept, fresh, rtol=tolerance, atol=tolerance)
+    values = sum(feature.numel() for feature in fresh)
+    assert values * size < files(tmp_path)[0].stat().st_size < values * size + 500
+
+
+@pytest.mark.parametrize('damage', ['flip', 'cut', 'empty'])
+def test_damaged_files_are_made_anew(damage, build, tmp_path):
+    encoder, images = build(), torch.rand(1, 3, 32, 32)
+    expected = encoder(images)
+    (path,) = files(tmp_path)
+    content = bytearray(path.read_bytes())
+    if damage == 'flip':
+        content[len(content) // 2] ^= 1
+    path.write_bytes({'flip': content, 'cut': content[:-7], 'empty': b''}[damage])
+    with pytest.warns(UserWarning, match='is damaged; its features are computed again'):
+        features, computed = count(encoder, images)
+    assert computed == 1
+    assert_same(features, expected, rtol=0, atol=0)
+    assert count(encoder, images)[1] == 0
+
+
+def test_a_full_disk_is_reported_once_and_survived(build, tmp_path, monkeypatch):
+    def full(self, content):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    encoder = build()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'write_bytes', full)
+        with pytest.warns(UserWarning, match='feature cache: .*the disk is full; from now on') as warned:
+            features = [encoder(torch.rand(1, 3, 32, 32)) for _ in range(3)][-1]
+    assert len(warned) == 1
+    assert features[0].isfinite().all()
+    assert list((tmp_path / 'cache').rglob('*.*')) == []
+
+
+def test_the_limit_holds(build, tmp_path):
+    """Files of this run stay; once there is no room, nothing is written."""
+    encoder = build()
+    encoder(torch.rand(1, 3, 32, 32))
+    size = files(tmp_path)[0].stat().st_size
+    encoder = build(max_gb=3.5 * size / 1e9)
+    images = torch.rand(5, 3, 32, 32)
+    with pytest.warns(UserWarning, match='max_gb; from now on other features are computed each time'):
+        encoder(images)
+    kept = files(tmp_path)
+    assert sum(path.stat().st_size for path in kept) <= 3.5 * size
+    assert len(kept) == 3
+    assert count(encoder, images)[1] == 2
+
+
+def test_files_of_earlier_runs_make_room(build, tmp_path):
+    encoder = build()
+    images = torch.rand(3, 3, 32, 32)
+    encoder(images)
+    size = files(tmp_path)[0].stat().st_size
+    old = time.time() - 1000
+    for age, path in enumerate(files(tmp_path)):
+        os.utime(path, (old + age, old + age))
+    oldest = files(tmp_path)[0]
+    encoder = build(max_gb=3.5 * size / 1e9)
+    encoder(torch.rand(1, 3, 32, 32))
+    assert len(files(tmp_path)) == 3
+    assert not oldest.exists()
+
+
+SCRIPT = """
+import sys, torch
+from mmgfnuc.models.foundation import foundation_encoder
+folder, weights = sys.argv[1:]
+encoder = foundation_encoder(
+    'vit-tiny', weights=weights, arch={arch}, out_layers=(0, 1), cache=dict(folder=folder)
+)
+torch.manual_seed(5)
+images = torch.rand(24, 3, 32, 32)
+for start in range(0, 24, 4):
+    encoder(images[start : start + 4])
+torch.save(encoder(images), sys.argv[1] + f'_{{sys.argv[0].split("_")[-1]}}.pt')
+"""
+
+
+def test_several_processes_share_a_folder(build, tmp_path, weights_folder):
+    processes = []
+    for number in range(3):
+        script = tmp_path / f'script_{number}'
+        script.write_text(SCRIPT.format(arch=VIT))
+        command = [sys.executable, '-W', 'ignore', str(script), str(tmp_path / 'cache'), '1']
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parents[3])}
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in processes:
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    assert len(files(tmp_path)) == 24
+    results = [torch.load(tmp_path / f'cache_{number}.pt') for number in range(3)]
+    for result in results[1:]:
+        assert_same(result, results[0], rtol=1e-5, atol=1e-5)
+    assert not [path for path in (tmp_path / 'cache').rglob('*') if path.is_file() and path.suffix != '.features']
+
+
+def losses(cache_settings, steps=20):
+    """Of a model in training on three images, over and over."""
+    torch.manual_seed(0)
+    encoder = {'type': 'mmgfnuc.foundation_encoder', 'name': 'vit-tiny', 'weights': '1', 'arch': VIT}
+    model = MODELS.build(SEGMENTOR | {'foundation': encoder | cache_settings}).train()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    torch.manual_seed(1)
+    images, samples = torch.rand(3, 3, 32, 32), data_samples(3, 32, 32)
+    done = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        loss = total_loss(model.loss(images, samples))
+        loss.backward()
+        optimizer.step()
+        done.append(loss.item())
+    return done
+
+
+def test_training_is_the_same(build, tmp_path):
+    """Bit by bit in float32; within 1 % over 20 steps at half the size."""
+    expected = losses({})
+    assert max(expected) - min(expected) > 0.01
+    folder = str(tmp_path / 'cache')
+    assert losses({'cache': {'folder': folder}}) == expected
+    assert losses({'cache': {'folder': folder}}) == expected
+    for dtype in ('float16', 'bfloat16'):
+        assert losses({'cache': {'folder': folder, 'dtype': dtype}}) == pytest.approx(expected, rel=0.01)
+
+
+def test_random_weights_are_told_apart(tmp_path):
+    images = torch.rand(1, 3, 32, 32)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        encoder = foundation_encoder('vit-tiny', weights='random', arch=VIT, cache={'folder': str(tmp_path / 'cache')})
+        assert count(encoder, images)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'folder': 'x', 'size': 3}, "cache has no 'size'; it takes folder, dtype, max_gb"),
+        ({'dtype': 'float32'}, "cache lacks 'folder'; it takes folder"),
+        ({'folder': 'x', 'dtype': 'int8'}, "cache: dtype='int8' is unknown; choose one of float32, float16, bfloat16"),
+        ({'folder': '/proc/x'}, "cache: folder '/proc/x' cannot be made"),
+    ],
+)
+def test_errors(settings, message):
+    with pytest.raises(UserError, match=message):
+        foundation_encoder('vit-tiny', weights='random', arch=VIT, cache=settings)
+
+
+def test_gigabytes():
+    assert cache.GIGABYTE == 1_000_000_000
