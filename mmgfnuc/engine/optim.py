@@ -26,7 +26,7 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
     num_layers - 1 for its last norm or neck. The rest of the model has the full rate.
 
     Raises:
-        UserError: there is no foundation encoder, or `layer_decay` is not in (0, 1].
+        UserError: `layer_decay` is not in (0, 1], beside other settings, or there is no foundation encoder.
 
     Source of the decay: Clark et al. 2020, "ELECTRA", appendix B; Bao et al. 2022, "BEiT", section 3.1.
     """
@@ -45,6 +45,9 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
         decay, encoder = self.paramwise_cfg['layer_decay'], getattr(plain, 'foundation', None)
         if not 0 < decay <= 1:
             raise UserError(f'layer_decay={decay}: give a number above 0, at most 1; 0.75 is usual')
+        others = sorted(set(self.paramwise_cfg) - {'layer_decay'})
+        if others:
+            raise UserError(f'paramwise_cfg: layer_decay={decay} goes alone, without {", ".join(others)}; drop one')
         if encoder is None:
             raise UserError(f'layer_decay={decay} is for a foundation encoder, and the model has none; drop it')
         scales: dict[float, list[nn.Parameter]] = {}
@@ -53,9 +56,9 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
                 inside = name.removeprefix(ENCODER)
                 depth = encoder.layer_of(inside) if inside != name else encoder.num_layers - 1
                 scales.setdefault(decay ** (encoder.num_layers - 1 - depth), []).append(parameter)
-        settings = dict(self.optimizer_cfg)
-        groups = [{'params': found, 'lr': settings['lr'] * scale} for scale, found in sorted(scales.items())]
-        optimizer = OPTIMIZERS.build(settings | {'params': groups})
+        optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': [{'params': group} for group in scales.values()]})
+        for group, scale in zip(optimizer.param_groups, scales, strict=True):
+            group['lr'] *= scale
         return OPTIM_WRAPPERS.build(self.optim_wrapper_cfg | {'optimizer': optimizer})
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from mmgfnuc.engine import BroadcastBuffersHook, CheckpointGuardHook, StepBasedTrainLoop, StepSeedHook
 from mmgfnuc.engine.hooks import checkpoint_guard
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation.catalogue import find_entry
 
 
 def draw(seed=0, rank=0, step=0):
@@ -118,10 +119,33 @@ def test_seconds_of_training_add_up_over_resuming(clock):
 def test_a_checkpoint_says_what_ran_not_what_the_files_have_become(monkeypatch):
     monkeypatch.setattr(checkpoint_guard, 'commit', lambda: 'first')
     hook = CheckpointGuardHook()
-    hook.before_train(None)
+    hook.before_train(SimpleNamespace(model=nn.Linear(2, 3)))
     monkeypatch.setattr(checkpoint_guard, 'commit', lambda: 'second')
     meta = saved_meta(hook)
     assert meta['commit'] == 'first'
     assert meta['seed'] == 3
     assert meta['hardware'] == checkpoint_guard.hardware()
     assert meta['versions'] == checkpoint_guard.versions()
+
+
+@pytest.mark.parametrize(
+    ('name', 'licence', 'restricted'), [('uni', 'CC-BY-NC-ND-4.0', True), ('dinov2-vit-s14', 'Apache-2.0', False)]
+)
+def test_terms_of_the_encoder_are_in_checkpoint_and_log(name, licence, restricted):
+    entry = find_entry(name)
+    lines = []
+    model = nn.Module()
+    model.foundation = SimpleNamespace(entry=entry, weights='file.pth')
+    hook = CheckpointGuardHook()
+    hook.before_train(SimpleNamespace(model=model, logger=SimpleNamespace(warning=lines.append)))
+    found = saved_meta(hook)['foundation']
+    assert found == {'name': name, 'licence': licence, 'terms': entry.terms}
+    assert lines == ([entry.terms] if restricted else [])
+
+
+def test_random_weights_have_no_terms():
+    model = nn.Module()
+    model.foundation = SimpleNamespace(entry=find_entry('uni'), weights='random')
+    hook = CheckpointGuardHook()
+    hook.before_train(SimpleNamespace(model=model, logger=None))
+    assert 'foundation' not in saved_meta(hook)

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.optim import ConstantLR, DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from mmgfnuc.engine import BFloat16OptimWrapper, TrainableParamsConstructor
+from mmgfnuc.errors import UserError
 
 
 @pytest.fixture
@@ -67,3 +68,58 @@ def test_bfloat16_steps_stay_near_those_in_float32(model):
     assert not torch.equal(exact, start['2.weight'])
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, atol=2e-3, rtol=0)
+
+
+class Segmentor(nn.Module):
+    """An encoder of three depths, by the names of its layers, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+        self.foundation = nn.Module()
+        self.foundation.network = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4)])
+        self.foundation.layer_of = lambda name: int(name.split('.')[0])
+        self.foundation.num_layers = 3
+
+
+def rates(model, wrapper):
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {names[id(p)]: group['lr'] for group in wrapper.optimizer.param_groups for p in group['params']}
+
+
+def test_layer_decay_by_the_formula():
+    model = Segmentor()
+    wrapper = build(TrainableParamsConstructor, model, dict(layer_decay=0.5))
+    expected = {'head': 0.1, 'foundation.network.2': 0.1, 'foundation.network.1': 0.05, 'foundation.network.0': 0.025}
+    assert rates(model, wrapper) == {
+        f'{module}.{kind}': pytest.approx(rate) for module, rate in expected.items() for kind in ('weight', 'bias')
+    }
+
+
+def test_layer_decay_leaves_frozen_parameters_out_and_follows_a_schedule():
+    model = Segmentor()
+    model.foundation.network[0].requires_grad_(False)
+    wrapper = build(TrainableParamsConstructor, model, dict(layer_decay=0.5))
+    ConstantLR(wrapper, factor=0.1)
+    found = rates(model, wrapper)
+    assert 'foundation.network.0.weight' not in found
+    assert found['foundation.network.1.weight'] == pytest.approx(0.005)
+    assert found['head.weight'] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ('paramwise', 'message'),
+    [
+        (dict(layer_decay=0), 'layer_decay=0: give a number above 0, at most 1'),
+        (dict(layer_decay=1.5), 'layer_decay=1.5'),
+        (dict(layer_decay=0.5, bias_lr_mult=2), 'goes alone, without bias_lr_mult'),
+    ],
+)
+def test_layer_decay_errors(paramwise, message):
+    with pytest.raises(UserError, match=message):
+        build(TrainableParamsConstructor, Segmentor(), paramwise)
+
+
+def test_layer_decay_needs_an_encoder(model):
+    with pytest.raises(UserError, match='the model has none; drop it'):
+        build(TrainableParamsConstructor, model, dict(layer_decay=0.5))

@@ -1,5 +1,8 @@
 """SAM's attention without its matrix of all pairs of tokens."""
 
+import itertools
+import math
+
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
@@ -8,8 +11,9 @@ from torch import Tensor
 
 # Up to this many tokens the bias of all pairs is small and the fastest way (measured: windows of 196 tokens).
 MAX_BIASED_TOKENS = 1024
-# Queries whose bias is held at once.
-CHUNK = 256
+# Queries whose bias is held at once, and how many of them PyTorch's kernel gives to one thread.
+CHUNK = 1024
+QUERIES_PER_TASK = 256
 
 
 class FusedAttention(Attention):
@@ -21,8 +25,8 @@ class FusedAttention(Attention):
     segment-anything adds the two terms to the scores of all pairs of tokens. Here, with a = q R_rows' (one number for
     each row of keys) and b = q R_columns', one of three ways is taken, the fastest measured:
 
-    - few tokens (windows): a + b is given to the kernel as its bias;
-    - many tokens, on a CPU without gradients: so it is for some queries at a time, in one buffer;
+    - on a CPU without gradients a + b is given to the kernel as its bias, for some heads and queries at a time;
+    - else, with few tokens (windows), so it is for all at once;
     - else the terms are folded into the product: `[q / sqrt(d), a, b] [k, one-hot row of k, one-hot column of k]'` is
       the same sum.
 
@@ -43,11 +47,11 @@ class FusedAttention(Attention):
         places = query.unflatten(2, (height, width))
         rows = torch.einsum('bnhwc,hkc->bnhwk', places, get_rel_pos(height, height, self.rel_pos_h)).flatten(2, 3)
         columns = torch.einsum('bnhwc,wkc->bnhwk', places, get_rel_pos(width, width, self.rel_pos_w)).flatten(2, 3)
-        if height * width <= MAX_BIASED_TOKENS:
+        if x.device.type == 'cpu' and not query.requires_grad:
+            attended = _by_chunks(query, key, value, rows, columns)
+        elif height * width <= MAX_BIASED_TOKENS:
             bias = (rows[..., :, None] + columns[..., None, :]).flatten(3)
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        elif x.device.type == 'cpu' and not query.requires_grad:
-            attended = _by_chunks(query, key, value, rows, columns)
         else:
             attended = self._folded(query, key, value, rows, columns)
         return self.proj(attended.transpose(1, 2).flatten(2).unflatten(1, (height, width)))
@@ -70,14 +74,20 @@ class FusedAttention(Attention):
 
 
 def _by_chunks(query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Attend from CHUNK queries at a time: their bias is written into one buffer, which is not allocated each time."""
-    attended = torch.empty_like(query)
-    buffer = query.new_empty(*query.shape[:2], CHUNK, rows.shape[-1], columns.shape[-1])
-    for start in range(0, query.shape[2], CHUNK):
-        part = slice(start, start + CHUNK)
-        bias = buffer[:, :, : query[:, :, part].shape[2]]
-        torch.add(rows[:, :, part, :, None], columns[:, :, part, None, :], out=bias)
-        attended[:, :, part] = F.scaled_dot_product_attention(query[:, :, part], key, value, attn_mask=bias.flatten(3))
+    """Attend from CHUNK queries of as few heads as occupy all threads, so that the bias stays in the cache."""
+    images, heads, tokens = query.shape[:3]
+    chunk = min(CHUNK, tokens)
+    at_once = math.ceil(torch.get_num_threads() * QUERIES_PER_TASK / (chunk * images))
+    attended = query.new_empty(images, tokens, heads, query.shape[-1]).transpose(1, 2)
+    buffer = query.new_empty(images, at_once, chunk, rows.shape[-1], columns.shape[-1])
+    for head, start in itertools.product(range(0, heads, at_once), range(0, tokens, chunk)):
+        some = slice(head, head + at_once)
+        part = (slice(None), some, slice(start, start + CHUNK))
+        bias = buffer[:, : query[part].shape[1], : query[part].shape[2]]
+        torch.add(rows[part][..., None], columns[part][..., None, :], out=bias)
+        attended[part] = F.scaled_dot_product_attention(
+            query[part], key[:, some], value[:, some], attn_mask=bias.flatten(3)
+        )
     return attended
 
 

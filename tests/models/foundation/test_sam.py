@@ -1,4 +1,5 @@
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ from torch import nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
+from mmgfnuc.models.foundation.sam import ARCHITECTURES
 
 from ..tiny import TINY_SAM, assert_gradients, fill_with_noise
 
 
-@pytest.fixture(scope='module')
-def official():
-    """A whole official model with a small image encoder, every parameter of it noise."""
+def official_encoder(**arch):
+    """segment-anything's own image encoder as its `build_sam` makes it, every parameter of it noise."""
     torch.manual_seed(0)
     encoder = ImageEncoderViT(
         img_size=1024,
@@ -27,13 +28,19 @@ def official():
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         use_rel_pos=True,
         window_size=14,
-        **TINY_SAM,
+        **arch,
     )
+    return fill_with_noise(encoder, 0.3).eval()
+
+
+@pytest.fixture(scope='module')
+def official():
+    """A whole official model with a small image encoder."""
     prompt = PromptEncoder(
         embed_dim=256, image_embedding_size=(64, 64), input_image_size=(1024, 1024), mask_in_chans=16
     )
     transformer = TwoWayTransformer(depth=1, embedding_dim=256, num_heads=2, mlp_dim=8)
-    sam = Sam(fill_with_noise(encoder, 0.3), prompt, MaskDecoder(transformer_dim=256, transformer=transformer))
+    sam = Sam(official_encoder(**TINY_SAM), prompt, MaskDecoder(transformer_dim=256, transformer=transformer))
     return sam.eval()
 
 
@@ -47,6 +54,14 @@ def official_file(official, weights_folder):
 @pytest.fixture
 def build(official_file):
     return partial(foundation_encoder, 'sam-vit-b', weights='sam_tiny.pth', arch=TINY_SAM)
+
+
+# What `Sam.preprocess` reads, with the values of `build_sam`.
+PREPROCESS = SimpleNamespace(
+    pixel_mean=torch.tensor([123.675, 116.28, 103.53]).view(-1, 1, 1),
+    pixel_std=torch.tensor([58.395, 57.12, 57.375]).view(-1, 1, 1),
+    image_encoder=SimpleNamespace(img_size=1024),
+)
 
 
 def image(*size):
@@ -78,6 +93,20 @@ def test_equals_segment_anything_at_1024(official, build, size, grid):
     torch.testing.assert_close(
         embedding, official_embedding(official, array)[..., : grid[0], : grid[1]], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize('arch', ARCHITECTURES)
+@torch.no_grad()
+def test_every_size_equals_segment_anything(arch, tmp_path):
+    """At full width, with a windowed and a global block, on an image that needs SAM's padding."""
+    reduced = dict(depth=2, global_attn_indexes=(1,))
+    official = official_encoder(**ARCHITECTURES[arch] | reduced)
+    torch.save(official.state_dict(), tmp_path / 'sam.pth')
+    encoder = foundation_encoder(f'sam-{arch.replace("_", "-")}', weights=str(tmp_path / 'sam.pth'), arch=reduced)
+    array = image(1024, 700)
+    (embedding,) = encoder(as_images(array))
+    prepared = Sam.preprocess(PREPROCESS, torch.from_numpy(array).movedim(-1, 0)[None])
+    torch.testing.assert_close(embedding, official(prepared)[..., :44], rtol=0, atol=1e-4)
 
 
 def test_resizes_as_segment_anything(official, build):

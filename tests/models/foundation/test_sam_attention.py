@@ -16,7 +16,7 @@ def pair(request, monkeypatch):
     """segment-anything's attention and ours with its parameters, one of the ways; without gradients the third."""
     limit = 10**9 if request.param == 'biased' else 0
     monkeypatch.setattr(sam_attention, 'MAX_BIASED_TOKENS', limit)
-    monkeypatch.setattr(sam_attention, 'CHUNK', 7)
+    monkeypatch.setattr(sam_attention, 'CHUNK', 13)  # of which no size is a multiple
     settings = dict(dim=32, num_heads=2, qkv_bias=True, use_rel_pos=True, input_size=(14, 14))
     official, own = fill_with_noise(Attention(**settings), 0.3), FusedAttention(**settings)
     own.load_state_dict(official.state_dict(), strict=True)
@@ -52,17 +52,30 @@ def test_many_tokens_never_meet_in_one_matrix(monkeypatch):
     given = []
     kernel = F.scaled_dot_product_attention
 
-    def spy(query, key, value, attn_mask=None, **settings):
-        given.append((query.shape, key.shape, value.shape, attn_mask))
-        return kernel(query, key, value, attn_mask=attn_mask, **settings)
+    def spy(query, key, value, **settings):
+        given.append((query.shape, key.shape, value.shape, settings))
+        return kernel(query, key, value, **settings)
 
     monkeypatch.setattr(sam_attention.F, 'scaled_dot_product_attention', spy)
     attention = FusedAttention(32, 2, use_rel_pos=True, input_size=(64, 64))
     attention(torch.randn(1, 64, 64, 32))
     shape = (1, 2, 64 * 64, 16 + 64 + 64)
-    assert given == [(shape, shape, shape, None)]
-    given.clear()
-    with torch.no_grad():
-        attention(torch.randn(1, 64, 64, 32))
-    assert len(given) == 16
-    assert {(query, bias.shape) for query, _, _, bias in given} == {((1, 2, 256, 16), (1, 2, 256, 64 * 64))}
+    assert given == [(shape, shape, shape, {'scale': 1.0})]
+
+
+@pytest.mark.parametrize(('threads', 'heads'), [(2, 1), (8, 2)])
+@torch.no_grad()
+def test_a_part_of_the_bias_at_a_time(threads, heads, monkeypatch):
+    """Of so many heads that each thread has 256 queries."""
+    given = []
+    kernel = F.scaled_dot_product_attention
+
+    def spy(query, key, value, attn_mask):
+        given.append((query.shape, attn_mask.shape))
+        return kernel(query, key, value, attn_mask=attn_mask)
+
+    monkeypatch.setattr(sam_attention.F, 'scaled_dot_product_attention', spy)
+    monkeypatch.setattr(sam_attention.torch, 'get_num_threads', lambda: threads)
+    FusedAttention(32, 2, use_rel_pos=True, input_size=(64, 64))(torch.randn(1, 64, 64, 32))
+    assert len(given) == 8 / heads
+    assert set(given) == {((1, heads, 1024, 16), (1, heads, 1024, 64 * 64))}
