@@ -11,10 +11,19 @@ from statistics import median
 from typing import Any
 
 import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 
 MEGABYTE = 10**6
+
+
+def segmentor_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Sum of all losses of an MMSegmentation segmentor, side outputs included."""
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in labels]
+    return model.parse_losses(model(images, samples, mode='loss'))[0]
 
 
 def seconds(action: Callable[[], object], device: str) -> float:

@@ -13,9 +13,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from measure import in_fresh_process, memory, paired_ratio, positive, seconds
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
+from measure import in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -67,12 +65,6 @@ class Settings:
     device: str
     dtype: str
     plain_layout: bool
-
-
-def segmentor_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Sum of all losses of an MMSegmentation segmentor, side outputs included."""
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in labels]
-    return model.parse_losses(model(images, samples, mode='loss'))[0]
 
 
 def logits_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

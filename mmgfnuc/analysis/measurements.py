@@ -9,10 +9,11 @@ from mmgfnuc.engine.provenance import commit, hardware, versions
 
 from .records import write_record
 
-UNETS, SAM_ENCODER = 'unets', 'sam_encoder'
+UNETS, SAM_ENCODER, FEATURE_CACHE = 'unets', 'sam_encoder', 'feature_cache'
 TITLES = {
     UNETS: 'Parameters, MACs, speed and memory of the U-Nets',
     SAM_ENCODER: "SAM's image encoder against segment-anything's own: speed and memory",
+    FEATURE_CACHE: 'Training with features of a frozen encoder that are kept on disk',
 }
 NUMBERS = {'fp32': 'float32', 'bf16': 'bfloat16 autocast'}
 
