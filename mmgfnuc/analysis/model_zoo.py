@@ -1,19 +1,15 @@
 """docs/model_zoo.md, made from records of benchmarks/unets.py."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .measurements import command_block, conditions
+from .tables import linked, table_lines
 
 HEADING = """# Model zoo
 
 The U-Nets that `mmgfnuc.create_model(unet=...)` takes, at the defaults of their presets. Made from the records in
 `docs/results/` by `make table`."""
-LINKS = {
-    r'arXiv:(\d{4}\.\d{4,5})': 'https://arxiv.org/abs/',
-    r'doi:(10\.\d{4,}/[^\s,;:()]*[^\s,;:().])': 'https://doi.org/',
-}
 COLUMNS = (
     'U-Net',
     'parameters (M)',
@@ -42,7 +38,7 @@ def zoo_page(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(record: Mapping[str, Any]) -> str:
-    return f"""{_lines(COLUMNS, [_cells(row) for row in record['rows']])}
+    return f"""{table_lines(COLUMNS, [_cells(row) for row in record['rows']])}
 
 MACs are the multiply-adds of one 256x256 image, of convolutions, matrix products and attention. A training step is
 forward, loss, backward and Adam; its memory holds weights, gradients, Adam's state and activations. Times (medians of
@@ -60,7 +56,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f'{row["train_ms"]:.0f}',
         f'{row["infer_ms"]:.0f}',
         f'{row["peak_mb"]}',
-        _linked(row['source']),
+        linked(row['source']),
     ]
 
 
@@ -69,20 +65,8 @@ def _ratios(record: Mapping[str, Any]) -> str:
     cells = [[text, f'{row[key]:.2f}', f'{row[f"{key}_infer"]:.2f}'] for key, text in RATIOS.items()]
     return f"""## Speed of `{row['unet']}`
 
-{_lines(('ratio; above 1 the first is faster', 'training step', 'inference'), cells)}
+{table_lines(('ratio; above 1 the first is faster', 'training step', 'inference'), cells)}
 
 Medians of {record['settings']['pairs']} pairs of runs, in turn in one process: {conditions(record)}
 
 {command_block(record)}"""
-
-
-def _lines(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ['---'] * len(heading), *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def _linked(source: str) -> str:
-    """Make links of arXiv numbers and DOIs."""
-    for pattern, address in LINKS.items():
-        source = re.sub(pattern, rf'[\g<0>]({address}\1)', source)
-    return source

@@ -1,6 +1,7 @@
 """Markdown tables made from records."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -14,6 +15,23 @@ COLUMNS = {
     'dice_pooled': 'pooled Dice',
     'weighted_f1': "weighted F1 (as in the paper's release)",
 }
+LINKS = {
+    r'arXiv:(\d{4}\.\d{4,5})': 'https://arxiv.org/abs/',
+    r'doi:(10\.\d{4,}/[^\s,;:()]*[^\s,;:().])': 'https://doi.org/',
+}
+
+
+def table_lines(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Render a table of finished cells."""
+    lines = [heading, ['---'] * len(heading), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def linked(source: str) -> str:
+    """Make links of arXiv numbers and DOIs."""
+    for pattern, address in LINKS.items():
+        source = re.sub(pattern, rf'[\g<0>]({address}\1)', source)
+    return source
 
 
 def range_cell(values: list[float]) -> str:

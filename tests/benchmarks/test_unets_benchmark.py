@@ -1,23 +1,25 @@
 """benchmarks/unets.py: one JSON line, honest comparisons. What it measures is not asserted."""
 
 import ctypes
-import importlib.util
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import unets
 from torch import nn
 
 import mmgfnuc
 from mmgfnuc.analysis import read_records
 from mmgfnuc.analysis.measurements import UNETS
-from mmgfnuc.analysis.model_zoo import LINKS, RATIOS, zoo_page
+from mmgfnuc.analysis.model_zoo import RATIOS, zoo_page
+from mmgfnuc.analysis.tables import LINKS
 from mmgfnuc.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,23 +38,15 @@ ROW = {
 }
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location('unets_benchmark', ROOT / 'benchmarks' / 'unets.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return unets
 
 
 @pytest.fixture
-def main(script, monkeypatch):
+def main(run_here):
     """Runs the script in this process and gives its exit code."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['unets.py', *arguments])
-        return script.run_cli(script.main)
-
-    return run
+    return partial(run_here, unets)
 
 
 def tiny_unet(name):
@@ -115,11 +109,7 @@ def test_unet_alone_is_also_compared(script, main, monkeypatch, capsys, settings
     monkeypatch.setitem(script.RIVALS, 'ratio_vs_mmseg', (lambda: script.build_mmseg(4), script.segmentor_loss))
     monkeypatch.setattr(script, 'in_fresh_process', lambda function, name, settings: function(name, settings))
     options = ('--size', '64', '--repeats', '1', '--pairs', '1', '--threads', '1')
-    threads = torch.get_num_threads()
-    try:
-        assert main('--only', 'unet', *options, *settings) == 0
-    finally:
-        torch.set_num_threads(threads)
+    assert main('--only', 'unet', *options, *settings) == 0
     (line,) = capsys.readouterr().out.splitlines()
     (row,) = json.loads(line)
     ratios = {*RATIOS, *(f'{key}_infer' for key in RATIOS)}

@@ -1,4 +1,7 @@
-"""Rewrite docs/results/README.md, docs/model_zoo.md and the results of README.md from the records in docs/results/."""
+"""Rewrite the generated pages: results of README.md, docs/results/README.md, model_zoo.md, foundation_encoders.md.
+
+They are made from the records in docs/results/, the last also from the catalogue of foundation encoders.
+"""
 
 import argparse
 import sys
@@ -7,6 +10,7 @@ from typing import Any
 
 from mmgfnuc.analysis import markdown_table, read_records
 from mmgfnuc.analysis.comparison import comparison_table, comparisons
+from mmgfnuc.analysis.foundation_encoders import encoders_page
 from mmgfnuc.analysis.measurements import UNETS
 from mmgfnuc.analysis.model_zoo import zoo_page
 from mmgfnuc.analysis.tables import picture, replace_between, summary_table
@@ -28,6 +32,7 @@ def rendered(root: Path) -> dict[Path, str]:
         readme: replace_between(readme.read_text(), readme_section(results)),
         root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results)}\n',
         **({root / 'docs/model_zoo.md': zoo_page(zoo)} if zoo else {}),
+        root / 'docs/foundation_encoders.md': encoders_page(records.values()),
     }
 
 
@@ -50,7 +55,7 @@ def results_page(results: Results) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--root', type=Path, default=ROOT, help='the repository (%(default)s)')
     return parser.parse_args()
 
