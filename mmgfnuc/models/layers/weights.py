@@ -72,7 +72,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UserError(f'{path} is not a readable weight file ({reason}); download it again') from error
     while isinstance(state, dict) and (inner := next((key for key in WRAPPERS if _is_dict(state.get(key))), None)):
         state = state[inner]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} is not a plain state dict of tensors; give the publisher's original file")
     if all(key.startswith('module.') for key in state):
         return {key.removeprefix('module.'): value for key, value in state.items()}

@@ -78,11 +78,18 @@ class TestRead:
             read_state_dict(path)
 
     @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-    @pytest.mark.parametrize('content', [b'<!DOCTYPE html>\n<html><body>404 Not Found</body></html>', b''])
-    def test_a_web_page_or_nothing_instead_of_weights(self, path, suffix, content):
+    @pytest.mark.parametrize(
+        ('content', 'message'),
+        [
+            (b'<!DOCTYPE html>\n<html><body>404 Not Found</body></html>', 'is a web page'),
+            (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'is a pointer of Git LFS'),
+            (b'', 'is not a readable weight file'),
+        ],
+    )
+    def test_a_web_page_or_nothing_instead_of_weights(self, path, suffix, content, message):
         path = path.with_suffix(suffix)
         path.write_bytes(content)
-        with pytest.raises(UserError, match='is not a readable weight file') as error:
+        with pytest.raises(UserError, match=message) as error:
             read_state_dict(path)
         assert '\n' not in str(error.value)
 
