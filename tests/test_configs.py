@@ -131,8 +131,8 @@ CHANGES = {
         ('neck', 'block', 'wiring'): 'text',
         ('neck', 'levels'): 'all',
     },
-    'nuinsseg_sam_vit_l': {('foundation', 'arch'): 'vit_l', ('foundation', 'weights'): 'sam_vit_l_0b3195.pth'},
-    'nuinsseg_sam_vit_h': {('foundation', 'arch'): 'vit_h', ('foundation', 'weights'): 'sam_vit_h_4b8939.pth'},
+    'nuinsseg_sam_vit_l': {('foundation', 'name'): 'sam-vit-l'},
+    'nuinsseg_sam_vit_h': {('foundation', 'name'): 'sam-vit-h'},
 }
 
 

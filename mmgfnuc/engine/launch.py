@@ -14,7 +14,7 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
-from mmgfnuc.inference.checkpoint import read_checkpoint
+from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.registry import DATASETS
 
 from .distributed import prepare_distributed
@@ -140,7 +140,9 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     if out or show_dir:
         hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
-    scores = build_runner(cfg, 'test').test()
+    with weights_from_checkpoint(cfg):
+        runner = build_runner(cfg, 'test')
+    scores = runner.test()
     if is_main_process():
         _write_tested(out_dir / 'tested.json', checkpoint, cfg.test_dataloader.dataset)
     return scores

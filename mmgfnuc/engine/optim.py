@@ -59,7 +59,7 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': [{'params': group} for group in scales.values()]})
         for group, scale in zip(optimizer.param_groups, scales, strict=True):
             group['lr'] *= scale
-        return OPTIM_WRAPPERS.build(self.optim_wrapper_cfg | {'optimizer': optimizer})
+        return OPTIM_WRAPPERS.build({'type': 'OptimWrapper'} | self.optim_wrapper_cfg | {'optimizer': optimizer})
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -1,11 +1,16 @@
 """Reading trained checkpoints, and checking that they fit the model they are loaded into."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.models.layers import describe_mismatch
 
 META_KEYS = ('cfg', 'seed', 'iter', 'dataset_meta', 'versions')
@@ -32,6 +37,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if missing:
         raise UserError(f"'{path}' is no whole checkpoint of tools/train.py: it lacks {', '.join(missing)}")
     return checkpoint
+
+
+@contextmanager
+def weights_from_checkpoint(config: Config) -> Iterator[None]:
+    """Let an encoder that was tuned in full be built without its weight file: the checkpoint brings all of it."""
+    foundation = config.model.get('foundation')
+    if not foundation or foundation.get('tune') != 'full':
+        yield
+        return
+    foundation.weights = RANDOM
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+        yield
 
 
 def check_fit(own: dict, saved: dict) -> None:

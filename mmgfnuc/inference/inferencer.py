@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
-from .checkpoint import check_fit, read_checkpoint
+from .checkpoint import check_fit, read_checkpoint, weights_from_checkpoint
 
 
 class NucleiInferencer:
@@ -41,7 +41,8 @@ class NucleiInferencer:
         self.config = config or Config.fromstring(saved['meta']['cfg'], file_format='.py')
         self.config.merge_from_dict(options or {})
         self.mpp: float | None = saved['meta']['dataset_meta']['mpp']
-        model = MODELS.build(self.config.model)
+        with weights_from_checkpoint(self.config):
+            model = MODELS.build(self.config.model)
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
         self.model = model.to(self.device).eval()

@@ -96,6 +96,13 @@ def test_layer_decay_by_the_formula():
     }
 
 
+def test_the_wrapper_has_a_default():
+    model = Segmentor()
+    for paramwise in (None, dict(layer_decay=0.5)):
+        constructor = TrainableParamsConstructor(dict(optimizer=dict(type='SGD', lr=0.1)), paramwise)
+        assert type(constructor(model)) is OptimWrapper
+
+
 def test_layer_decay_leaves_frozen_parameters_out_and_follows_a_schedule():
     model = Segmentor()
     model.foundation.network[0].requires_grad_(False)

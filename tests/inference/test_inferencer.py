@@ -176,3 +176,15 @@ def test_a_device_that_is_not_there(plain, device):
     with pytest.raises(UserError, match=f"device '{device}' cannot be used here: ") as caught:
         NucleiInferencer(plain, device=device)
     assert '\n' not in str(caught.value)
+
+
+def test_an_encoder_tuned_in_full_needs_no_weight_file(checkpoint_of, image, tmp_path, monkeypatch, recwarn):
+    file = tmp_path / 'encoder.pth'
+    torch.save(MODELS.build(FUSED).foundation.network.state_dict(), file)
+    settings = dict(FUSED, foundation=dict(FUSED['foundation'], weights=str(file), tune='full'))
+    path = checkpoint_of('full', settings)
+    expected = whole(path).predict(image)
+    file.unlink()
+    recwarn.clear()
+    np.testing.assert_array_equal(whole(path).predict(image), expected)
+    assert not [warning for warning in recwarn if 'RANDOM' in str(warning.message)]

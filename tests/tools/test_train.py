@@ -243,7 +243,7 @@ def test_a_frozen_encoder_stays_in_its_own_file(tool, config, encoder_files, tmp
     scored = [straight / 'iter_4.pth', '--work-dir', tmp_path / 'test']
     assert run('test.py', *scored, weights=first) == 0
     assert run('test.py', *scored, weights=second) == 2
-    assert 'was trained with other encoder weights' in capsys.readouterr().err.splitlines()[-1]
+    assert 'was trained with other weights' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_every_bad_file_is_named_before_anything_starts(tool, config, data_root, tmp_path, capsys):

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import Normalize, longest_side_size, resize_longest_side
 from mmgfnuc.models.layers.weights import file_digest
 
-from .cache import FeatureCache
+from .cache import FeatureCache, arithmetic, digest_of
 from .catalogue import Entry
-from .locate import CONFIG_KEY, RANDOM, find_weights
+from .locate import CONFIG_KEY, RANDOM, check_published, find_weights
 from .lora import LoraSettings, add_adapters, is_adapter, merge_adapters
 
 TUNE_MODES = ('frozen', 'lora', 'full')
@@ -35,8 +36,8 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
       encoder exist nowhere else, so these are saved.
     - `lora`: low-rank adapters beside the linear layers of the attention, as `lora` says; they alone are saved, beside
       the SHA-256. `merge_lora` adds them to the weights for inference.
-    - `full`: everything, and everything is saved. `layer_of` orders the parameters by depth, for a learning rate that
-      decays with it.
+    - `full`: everything, and everything is saved; the SHA-256 is then zero. `layer_of` orders the parameters by depth,
+      for a learning rate that decays with it.
 
     Args:
         entry: of the catalogue.
@@ -69,7 +70,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     def __init__(
         self,
         entry: Entry,
-        weights: str | None = None,
+        weights: str | Path | None = None,
         out_layers: Sequence[int | str] | None = None,
         tune: str = 'frozen',
         input_size: int | str | None = ENTRY_SIZE,
@@ -92,7 +93,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         self.input_size: Any = entry.input_size if input_size == ENTRY_SIZE else input_size
         self.normalize = Normalize(entry.mean, entry.std)
         self.register_buffer('weights_sha256', torch.zeros(32, dtype=torch.uint8))
-        self.build(entry, self.arch, out_layers)
+        self._build(out_layers)
         self._check_input_size()
         self._load()
         self.prune()
@@ -106,7 +107,9 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         if tune != 'full' and weights != RANDOM:
             self.register_state_dict_post_hook(_drop_weights)
             self.register_load_state_dict_pre_hook(_restore_weights)
-        self.cache = FeatureCache.of(cache, self) if cache is not None else None
+        self._digest: str | None = None
+        self.register_load_state_dict_post_hook(_forget_digest)
+        self.cache = FeatureCache.of(cache) if cache is not None else None
 
     @abstractmethod
     def build(self, entry: Entry, arch: dict[str, Any], out_layers: Sequence[int | str] | None) -> None:
@@ -137,6 +140,15 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode normalised images; features may cover more than `grid_sizes`, to the right and below."""
 
+    def _build(self, out_layers: Sequence[int | str] | None) -> None:
+        try:
+            self.build(self.entry, self.arch, out_layers)
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+            if not self.arch:
+                raise
+            reason = str(error).partition('\n')[0]
+            raise UserError(f"arch={self.arch} does not fit '{self.entry.name}': {reason}") from error
+
     def _check_input_size(self) -> None:
         size, multiple = self.input_size, max(self.out_strides)
         if size is not None and (not isinstance(size, int) or size < 1 or size % multiple):
@@ -152,15 +164,23 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
             )
             return
         path = find_weights(self.weights, self.entry)
+        digest = file_digest(path)
+        check_published(path, bytes(digest.tolist()).hex(), self.entry)
         self.load_file(path)
-        self.weights_sha256.copy_(file_digest(path))
+        if self.tune != 'full':
+            self.weights_sha256.copy_(digest)
 
     def init_weights(self) -> None:
         """Do nothing: MMEngine would otherwise call timm's `init_weights` and erase the pretrained weights."""
 
     def train(self, mode: bool = True) -> 'FoundationEncoder':
-        """Set the mode; a frozen encoder stays in evaluation mode."""
-        return super().train(mode and self.tune != 'frozen')
+        """Set the mode; a frozen encoder, and the statistics of batch norms beside adapters, stay as they are."""
+        super().train(mode and self.tune != 'frozen')
+        if self.tune == 'lora':
+            for module in self.network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     def merge_lora(self) -> None:
         """Add the adapters to the weights; from then on the encoder is an ordinary one, saved in full.
@@ -172,6 +192,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
             raise UserError(f"merge_lora: '{self.entry.name}' has tune='{self.tune}', no adapters; tune it with 'lora'")
         merge_adapters(self.network)
         self.tune, self.weights = 'full', RANDOM
+        self.weights_sha256.zero_()
 
     def _scale(self, height: int, width: int) -> float:
         return 1.0 if self.input_size is None else self.input_size / max(height, width)
@@ -199,8 +220,17 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
                 'give such images, or leave the foundation encoder out'
             )
         if self.cache is not None:
-            return self.cache.features(images, self._encode)
+            return self.cache.features(images, self._encode, self._identity(images.device.type))
         return self._encode(images)
+
+    def _identity(self, device: str) -> str:
+        """All that the features of an image depend on."""
+        if self._digest is None:
+            self._digest = digest_of(self.network)
+        entry, precision = self.entry, next(self.network.parameters()).dtype
+        images = (self.input_size, entry.mean, entry.std, entry.stretch, entry.resampling)
+        network = (entry.name, entry.settings, self.arch, self.out_layers, precision, self._digest)
+        return repr((images, network, arithmetic(device)))
 
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
         grids = self.grid_sizes(*images.shape[-2:])
@@ -212,6 +242,10 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
                 images = (images - low) / (high - low).clamp(min=1e-8)
             features = self.encode(self.normalize(images))
         return tuple(f[..., :rows, :columns] for f, (rows, columns) in zip(features, grids, strict=True))
+
+
+def _forget_digest(module: FoundationEncoder, *_: object) -> None:
+    module._digest = None
 
 
 def _drop_weights(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
@@ -228,6 +262,11 @@ def _restore_weights(module: FoundationEncoder, state: dict, prefix: str, *_: ob
     saved = state.get(f'{prefix}weights_sha256')
     if module.tune == 'full':
         return
+    if saved is not None and not saved.any():
+        raise UserError(
+            f"the checkpoint holds weights of '{module.entry.name}' of its own, random ones or tuned in full, and the "
+            f"model takes them from a file (tune='{module.tune}'); give the config that it was trained with"
+        )
     if saved is not None and not torch.equal(saved.cpu(), module.weights_sha256.cpu()):
         raise UserError(
             f"the checkpoint was trained with other weights of '{module.entry.name}' than '{module.weights}' "

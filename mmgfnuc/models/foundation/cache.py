@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import tempfile
 import threading
 import time
 import warnings
@@ -13,10 +14,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
+import mmgfnuc
 from mmgfnuc.errors import UserError
 
 Features = tuple[Tensor, ...]
@@ -24,6 +27,10 @@ DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.
 SUFFIX = '.features'
 GIGABYTE = 10**9
 CHECKSUM_BYTES = 4
+# The folder is measured again after this share of the limit was written.
+SCAN_SHARE = 0.02
+# Unfinished files older than this are those of processes that died.
+ABANDONED_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -43,30 +50,33 @@ class CacheSettings:
 
 
 class FeatureCache:
-    """Features by what they are of: a hash of the exact input of the encoder, and of its weights and settings.
+    """Features by what they are of: a hash of the exact input of the encoder, of its weights and its settings.
 
     A file holds the features of one image, with a checksum. One that is damaged is made anew. Files are written under
     another name and then renamed, so that processes never see half of one; two that make the same file write the same.
-    A full disk is reported once, and the training goes on without writing.
+    A full disk is reported once, and the training goes on without writing. So are features beyond the range of
+    float16.
 
     Args:
         settings: see CacheSettings.
-        identity: all that the features depend on besides the images.
     """
 
-    def __init__(self, settings: CacheSettings, identity: str) -> None:
-        self.folder = Path(settings.folder)
+    def __init__(self, settings: CacheSettings) -> None:
+        self.folder = Path(settings.folder).expanduser()
         self.dtype = DTYPES[settings.dtype]
         self.limit = settings.max_gb * GIGABYTE
-        self.identity = hashlib.blake2b(f'{identity} {settings.dtype}'.encode(), digest_size=16).digest()
         self.writes = True
         self.began = time.time()
-        self.size = sum(path.stat().st_size for path in self._files())
         self.hits = self.misses = 0
+        self._scan()
+        for path in self.folder.glob(f'*/*{SUFFIX}.*'):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < self.began - ABANDONED_SECONDS:
+                    path.unlink()
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], encoder: Any) -> 'FeatureCache':
-        """Make the cache of an encoder from what a config says.
+    def of(cls, settings: Mapping[str, Any]) -> 'FeatureCache':
+        """Make a cache from what a config says.
 
         Raises:
             UserError: there is no such setting or value, or the folder cannot be written to.
@@ -79,37 +89,43 @@ class FeatureCache:
         chosen = CacheSettings(**settings)
         if chosen.dtype not in DTYPES:
             raise UserError(f"cache: dtype='{chosen.dtype}' is unknown; choose one of {', '.join(DTYPES)}")
+        if not isinstance(chosen.max_gb, int | float) or chosen.max_gb <= 0:
+            raise UserError(f'cache: max_gb={chosen.max_gb!r}: give gigabytes, above 0')
+        folder = Path(chosen.folder).expanduser()
         try:
-            Path(chosen.folder).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise UserError(
-                f"cache: folder '{chosen.folder}' cannot be made ({error.strerror}); give another"
+                f"cache: folder '{chosen.folder}' cannot be written to ({error.strerror}); give another"
             ) from error
-        return cls(chosen, _identity(encoder))
+        return cls(chosen)
 
-    def _files(self) -> list[Path]:
-        return list(self.folder.glob(f'*/*{SUFFIX}'))
+    def features(self, images: Tensor, encode: Callable[[Tensor], Features], encoder: str) -> Features:
+        """Return the features of a batch; those that are not kept yet are computed, together, and kept.
 
-    def _path(self, image: Tensor) -> Path:
-        digest = hashlib.blake2b(repr((tuple(image.shape), image.dtype)).encode(), key=self.identity, digest_size=20)
-        digest.update(_bytes(image))
-        name = digest.hexdigest()
-        return self.folder / name[:2] / (name + SUFFIX)
-
-    def features(self, images: Tensor, encode: Callable[[Tensor], Features]) -> Features:
-        """Return the features of a batch; those that are not kept yet are computed, together, and kept."""
-        paths = [self._path(image) for image in images]
+        Args:
+            images: (B, C, H, W), the input of `encode`.
+            encode: computes the features of some of them.
+            encoder: all that the features depend on besides the images.
+        """
+        identity = hashlib.blake2b(f'{encoder} {self.dtype}'.encode(), digest_size=16).digest()
+        paths = [self._path(image, identity) for image in images]
         found = [self._read(path) for path in paths]
         missing = [index for index, features in enumerate(found) if features is None]
         self.hits, self.misses = self.hits + len(images) - len(missing), self.misses + len(missing)
         if missing:
             computed = encode(images[missing])
             for row, index in enumerate(missing):
-                features = tuple(feature[row].to('cpu', self.dtype) for feature in computed)
-                self._write(paths[index], features)
-                found[index] = features
+                found[index] = self._keep(paths[index], tuple(feature[row].cpu() for feature in computed))
         kept = [features for features in found if features is not None]
-        return tuple(torch.stack(layer).to(images.device, torch.float32) for layer in zip(*kept, strict=True))
+        return tuple(torch.stack(layer).to(images.device) for layer in zip(*kept, strict=True))
+
+    def _path(self, image: Tensor, identity: bytes) -> Path:
+        digest = hashlib.blake2b(repr((tuple(image.shape), image.dtype)).encode(), key=identity, digest_size=20)
+        digest.update(_bytes(image))
+        name = digest.hexdigest()
+        return self.folder / name[:2] / (name + SUFFIX)
 
     def _read(self, path: Path) -> Features | None:
         """Read a file; None if it is not there or damaged."""
@@ -124,12 +140,23 @@ class FeatureCache:
         with contextlib.suppress(OSError):
             os.utime(path)  # used now
         layers = load(body)
-        return tuple(layers[str(number)] for number in range(len(layers)))
+        return tuple(layers[str(number)].float() for number in range(len(layers)))
 
-    def _write(self, path: Path, features: Features) -> None:
+    def _keep(self, path: Path, features: Features) -> Features:
+        """Write features, and return what reading them will give."""
+        rounded = tuple(feature.to(self.dtype) for feature in features)
+        if all(feature.isfinite().all() for feature in rounded):
+            self._write(path, save({str(number): feature.contiguous() for number, feature in enumerate(rounded)}))
+            return tuple(feature.float() for feature in rounded)
+        self._stop(f"features exceed the range of {str(self.dtype).removeprefix('torch.')}; take dtype='bfloat16'")
+        return tuple(feature.float() for feature in features)
+
+    def _write(self, path: Path, body: bytes) -> None:
         if not self.writes:
             return
-        body = save({str(number): feature.contiguous() for number, feature in enumerate(features)})
+        # Other processes write as well.
+        if self.written > SCAN_SHARE * self.limit:
+            self._scan()
         if self.size + len(body) > self.limit and not self._make_room(len(body)):
             self._stop(f'{self.folder} holds the {self.limit / GIGABYTE:g} GB of max_gb')
             return
@@ -138,30 +165,39 @@ class FeatureCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished.write_bytes(body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, 'big'))
             unfinished.replace(path)
-            self.size += len(body)
         except OSError as error:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
             self._stop(f'{self.folder}: {reason}')
+            return
+        self.size += len(body)
+        self.written += len(body)
 
     def _stop(self, reason: str) -> None:
+        if self.writes:
+            warnings.warn(f'feature cache: {reason}; from now on other features are computed each time', stacklevel=2)
         self.writes = False
-        warnings.warn(f'feature cache: {reason}; from now on other features are computed each time', stacklevel=2)
 
-    def _make_room(self, wanted: int) -> bool:
-        """Delete files that were last used before this process began, until there is room."""
+    def _scan(self) -> list[tuple[float, int, Path]]:
+        """Measure what the folder holds; return when each file was last used, and its size."""
         used = []
-        for path in self._files():
+        for path in self.folder.glob(f'*/*{SUFFIX}'):
             with contextlib.suppress(OSError):  # another process may have deleted it
                 status = path.stat()
                 used.append((status.st_mtime, status.st_size, path))
         self.size = sum(size for _, size, _ in used)
-        for moment, size, path in sorted(used):
+        self.written = 0
+        return used
+
+    def _make_room(self, wanted: int) -> bool:
+        """Delete files that were last used before this process began, until there is room."""
+        for moment, size, path in sorted(self._scan()):
             if self.size + wanted <= self.limit or moment >= self.began:
                 break
-            path.unlink(missing_ok=True)
-            self.size -= size
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                self.size -= size
         return self.size + wanted <= self.limit
 
 
@@ -169,16 +205,16 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _identity(encoder: Any) -> str:
-    """All that decides the features of an image: the very weights, and the settings of the encoder."""
-    entry = encoder.entry
-    weights = bytes(encoder.weights_sha256.tolist()).hex()
-    if not encoder.weights_sha256.any():  # random weights, which no file holds
-        digest = hashlib.sha256()
-        for name, tensor in encoder.network.state_dict().items():
-            digest.update(
-                name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            )
-        weights = digest.hexdigest()
-    settings = (entry.name, encoder.arch, encoder.input_size, encoder.out_layers)
-    return f'{weights} {settings} torch {torch.__version__}'
+def digest_of(module: nn.Module) -> str:
+    """Hash of all parameters and buffers of a module."""
+    digest = hashlib.blake2b(digest_size=20)
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + _bytes(tensor))
+    return digest.hexdigest()
+
+
+def arithmetic(device: str) -> tuple[Any, ...]:
+    """What decides, besides numbers and network, how features are rounded."""
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    precision = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+    return device, autocast, precision, torch.__version__, timm.__version__, mmgfnuc.__version__

@@ -11,6 +11,7 @@ from timm.models import convnext, eva, hieradet_sam2, vision_transformer
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers.timm_models import classifier_prefixes
 from mmgfnuc.models.layers.weights import load_exactly, read_state_dict
 
 State = dict[str, Tensor]
@@ -55,6 +56,10 @@ SAM2_PARTS = (
 )
 # Of timm's own names: what stands behind the layers that features are taken from.
 HEADS = ('head.', 'fc_norm.', 'attn_pool.', 'classifier.', 'pooler.')
+
+# Where OpenAI's files and those with timm's names have the kernel of the patches, and the positions.
+PATCH_KERNELS = ('patch_embed.proj.weight', 'visual.conv1.weight')
+POSITIONS = ('pos_embed', 'visual.positional_embedding')
 
 # From transformers' names, in files and in memory, to timm's; applied in order.
 TRANSFORMERS_NAMES = (
@@ -109,7 +114,12 @@ def _without_class_position(state: State, model: Any) -> State:
 
 
 def by_timm(state: State, model: Any) -> State:
-    """Rename with the filter that timm has for the architecture."""
+    """Rename with the filter that timm has for the architecture.
+
+    Raises:
+        UserError: the file is for patches or grids of another size, to which timm's filters would bend it unasked.
+    """
+    _check_patches(state, model)
     filters: dict[str, Callable[..., State]] = {
         'Eva': eva.checkpoint_filter_fn,
         'ConvNeXt': convnext.checkpoint_filter_fn,
@@ -119,6 +129,25 @@ def by_timm(state: State, model: Any) -> State:
         if parent.__name__ in filters:
             return filters[parent.__name__](state, model)
     return vision_transformer.checkpoint_filter_fn(state, model)
+
+
+def _check_patches(state: State, model: Any) -> None:
+    """Compare the patch and the grid of position embeddings in a file with those of a ViT."""
+    patch = getattr(getattr(model, 'patch_embed', None), 'patch_size', None)
+    for key in PATCH_KERNELS:
+        kernel = state.get(key)
+        if patch and kernel is not None and kernel.dim() == 4 and tuple(kernel.shape[2:]) != tuple(patch):
+            raise UserError(f'it is for patches of {kernel.shape[-1]} pixels, the encoder for {patch[-1]}')
+    if getattr(model, 'pos_embed', None) is None or not hasattr(model.patch_embed, 'grid_size'):
+        return
+    rows, columns = model.patch_embed.grid_size
+    for key in POSITIONS:
+        # Some keep positions of the class token and of registers as well.
+        if key in state and not 0 <= state[key].shape[-2] - rows * columns <= model.num_prefix_tokens:
+            raise UserError(
+                f'it has {state[key].shape[-2]} position embeddings, the encoder a grid of {rows}x{columns}; where the '
+                "file is right, give arch={'img_size': ...}, the pixels that it was trained at"
+            )
 
 
 @dataclass(frozen=True)
@@ -179,7 +208,7 @@ FORMATS = (
     ),
 )
 # DINOv2's and DINOv3's repositories, the original ConvNeXt, and timm itself.
-PLAIN_FORMAT = Format('timm, DINOv2 or DINOv3', '', '', HEADS, by_timm)
+PLAIN_FORMAT = Format('timm, DINOv2 or DINOv3', '', '', (), by_timm)
 
 
 def load_published(model: Any, path: Path, config_key: str) -> None:
@@ -196,7 +225,7 @@ def load_published(model: Any, path: Path, config_key: str) -> None:
     except (AttributeError, KeyError, RuntimeError) as error:  # a filter of timm's met what it does not expect
         reason = str(error).partition('\n')[0]
         raise UserError(f'{path} is of another architecture than the encoder ({config_key}): {reason}') from error
-    load_exactly(model, renamed, path, config_key)
+    load_exactly(model, renamed, path, config_key, optional=HEADS)
 
 
 def to_timm(state: State, model: Any) -> State:
@@ -215,4 +244,6 @@ def to_timm(state: State, model: Any) -> State:
     if found.strip:
         encoder = {key.removeprefix(found.prefix): value for key, value in encoder.items()}
     renamed = found.rename(encoder, model)
-    return {key: value for key, value in renamed.items() if not key.startswith(HEADS)}
+    heads = HEADS + classifier_prefixes(model)
+    own = model.state_dict()
+    return {key: value for key, value in renamed.items() if key in own or not key.startswith(heads)}

@@ -4,6 +4,7 @@ import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
+import timm
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -29,13 +30,13 @@ FOLDER_FILES = (
 )
 
 
-def find_weights(weights: str | None, entry: Entry) -> Path:
+def find_weights(weights: str | Path | None, entry: Entry) -> Path:
     """Find the file that a config means.
 
     Args:
         weights: a file, a folder as the hub has it, or a name in the folder `$MMGFNUC_WEIGHTS` (its suffix may be left
-            out). None means the entry's name: also found there under its official file name or timm's, and, if it is
-            not there, fetched from the hub.
+            out). None means the entry's name: also found there under its publisher's file name or timm's, and, if
+            it is not there, fetched from the hub.
         entry: of the encoder.
 
     Raises:
@@ -44,7 +45,7 @@ def find_weights(weights: str | None, entry: Entry) -> Path:
     here = [Path(weights).expanduser()] if weights else []
     folder = os.environ.get(WEIGHTS_ENV)
     if folder:
-        names = [weights] if weights else [entry.name, *_official_names(entry)]
+        names = [str(weights)] if weights else [entry.name, *_official_names(entry)]
         here += [Path(folder) / (name + suffix) for name in names for suffix in ('', *SUFFIXES)]
     for candidate in here:
         if candidate.is_file():
@@ -63,9 +64,34 @@ def find_weights(weights: str | None, entry: Entry) -> Path:
 
 
 def _official_names(entry: Entry) -> list[str]:
-    """Names under which the file may lie that tell of no other encoder."""
-    published = PurePosixPath(urlparse(entry.address or '').path).name
-    return [name for name in (published, entry.arch) if name.endswith(SUFFIXES) or name == entry.arch]
+    """The publisher's file name; timm's name with its tag, and without it where timm means the same tag by that."""
+    names = [_published_name(entry)]
+    hub = PurePosixPath(entry.hub or '')
+    if hub.parent.name == 'timm':
+        name, _, tag = hub.name.partition('.')
+        names += [hub.name] + [name] * (timm.models.get_pretrained_cfg(name).tag == tag)
+    return [name for name in names if name]
+
+
+def check_published(path: Path, digest: str, entry: Entry) -> None:
+    """Compare a file that bears the publisher's name with the SHA-256 that the publisher gives, if any.
+
+    Raises:
+        UserError: it is another file.
+    """
+    if entry.sha256 and path.name == _published_name(entry) and digest != entry.sha256:
+        raise UserError(
+            f"{path} bears the name of the publisher's file, but has SHA-256 {digest[:12]}... and not "
+            f'{entry.sha256[:12]}...; download it again from {entry.page}, or rename it if it is your own'
+        )
+
+
+def _published_name(entry: Entry) -> str:
+    """Name of the file that the publisher offers; empty where it tells nothing, as `model.safetensors`."""
+    name = PurePosixPath(urlparse(entry.address or '').path).name
+    if name.endswith(SUFFIXES):
+        return name
+    return '' if entry.hub else entry.file or ''
 
 
 def _fetch(entry: Entry, hub: str, file: str, looked: str) -> Path:

@@ -37,15 +37,19 @@ class LoraSettings:
         """Read what a config says.
 
         Raises:
-            UserError: there is no such setting, or the rank is not positive.
+            UserError: there is no such setting, or it is out of range.
         """
         names = [field.name for field in fields(cls)]
         unknown = sorted(set(settings) - set(names))
         if unknown:
             raise UserError(f"lora has no '{unknown[0]}'; it takes {', '.join(names)}")
         chosen = cls(**settings)
-        if chosen.rank < 1:
-            raise UserError(f'lora: rank={chosen.rank}: give 1 or more; 8 is usual')
+        if not isinstance(chosen.rank, int) or chosen.rank < 1:
+            raise UserError(f'lora: rank={chosen.rank!r}: give a whole number from 1; 8 is usual')
+        if not isinstance(chosen.alpha, int) or chosen.alpha < 1:
+            raise UserError(f'lora: alpha={chosen.alpha!r}: give a whole number from 1; twice the rank is usual')
+        if not isinstance(chosen.dropout, int | float) or not 0 <= chosen.dropout < 1:
+            raise UserError(f'lora: dropout={chosen.dropout!r}: give a number from 0, below 1')
         return chosen
 
 

@@ -25,6 +25,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     'vit_l': dict(embed_dim=1024, depth=24, num_heads=16, global_attn_indexes=(5, 11, 17, 23)),
     'vit_h': dict(embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31)),
 }
+COMMON: dict[str, Any] = dict(mlp_ratio=4, qkv_bias=True, use_rel_pos=True, window_size=14)
 # The other parts of an official SAM file.
 OTHER_PARTS = ('prompt_encoder.', 'mask_decoder.')
 PREFIX = 'image_encoder.'
@@ -52,21 +53,13 @@ class SAMEncoder(FoundationEncoder):
 
     def build(self, entry: Entry, arch: dict[str, Any], out_layers: Sequence[int | str] | None) -> None:
         """Build segment-anything's encoder."""
-        settings = ARCHITECTURES[entry.arch] | arch
+        settings = COMMON | ARCHITECTURES[entry.arch] | {'img_size': entry.native_size} | arch
         self.out_layers = _resolve_layers(entry.layers if out_layers is None else out_layers, settings['depth'])
         width = settings['embed_dim']
         self.out_channels = tuple(NECK_CHANNELS if layer == NECK else width for layer in self.out_layers)
         self.out_strides = (entry.patch,) * len(self.out_layers)
         self.network = ImageEncoderViT(
-            img_size=entry.native_size,
-            patch_size=entry.patch,
-            out_chans=NECK_CHANNELS,
-            mlp_ratio=4,
-            qkv_bias=True,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=14,
-            **settings,
+            patch_size=entry.patch, out_chans=NECK_CHANNELS, norm_layer=partial(nn.LayerNorm, eps=1e-6), **settings
         )
         self.checkpointed = False
         use_fused_attention(self.network)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
@@ -33,14 +33,13 @@ class TimmPyramidEncoder(FoundationEncoder):
     """
 
     def build(self, entry: Entry, arch: dict[str, Any], out_layers: Sequence[int | str] | None) -> None:
-        """Build timm's model, without its head."""
+        """Build timm's model."""
         network = create_for_any_size(entry.arch, **{**entry.settings, **arch})
         stages = network.feature_info
         layers = entry.layers if out_layers is None else out_layers
         outside = [layer for layer in layers if not (isinstance(layer, int) and -len(stages) <= layer < len(stages))]
         if outside or not layers:
             raise UserError(f"out_layers={list(layers)}: '{entry.name}' has stages 0 to {len(stages) - 1}")
-        network.head = nn.Identity()
         self.network = network
         self.out_layers = sorted({int(layer) % len(stages) for layer in layers})
         self.out_channels = tuple(stages[layer]['num_chs'] for layer in self.out_layers)
@@ -52,8 +51,8 @@ class TimmPyramidEncoder(FoundationEncoder):
         load_published(self.network, path, CONFIG_KEY)
 
     def prune(self) -> None:
-        """Drop the stages after the last one used."""
-        self.network.prune_intermediate_layers(self.out_layers, prune_norm=True, prune_head=False)
+        """Drop the stages after the last one used, and the head."""
+        self.network.prune_intermediate_layers(self.out_layers, prune_norm=True, prune_head=True)
 
     def use_grad_checkpointing(self) -> None:
         """Let timm keep only the inputs of the blocks."""

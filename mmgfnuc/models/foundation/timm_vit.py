@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
-from mmgfnuc.models.layers.timm_models import create_for_any_size
+from mmgfnuc.models.layers.timm_models import create_for_any_size, patch_stride
 
 from .base import FoundationEncoder
 from .catalogue import Entry
@@ -74,7 +74,7 @@ class TimmViTEncoder(FoundationEncoder):
         self.network = vit
         self.out_layers = sorted({int(layer) % depth for layer in layers})
         self.out_channels = (vit.embed_dim,) * len(self.out_layers)
-        self.out_strides = (vit.patch_embed.patch_size[0],) * len(self.out_layers)
+        self.out_strides = (patch_stride(vit),) * len(self.out_layers)
         # Heads and poolers are no part of the encoder.
         vit.prune_intermediate_layers(depth, prune_norm=False, prune_head=True)
 

@@ -38,11 +38,22 @@ def create_for_any_size(model_name: str, **settings: Any) -> Any:
         return timm.create_model(model_name, **settings)
 
 
+def patch_stride(vit: Any) -> int:
+    """Pixels per token of a ViT, whose patches may be those of a convolutional stem's output."""
+    return vit.patch_embed.feat_ratio()
+
+
 def timm_weights_page(model: Any) -> str:
     """Address of timm's entry, where its weights are offered."""
     entry = model.pretrained_cfg
     repository = entry.get('hf_hub_id') or f'timm/{entry["architecture"]}'
     return f'https://huggingface.co/{repository.rstrip("/")}'
+
+
+def classifier_prefixes(model: Any) -> tuple[str, ...]:
+    """What the keys of a model's classifiers begin with."""
+    names = model.pretrained_cfg['classifier'] or ()
+    return tuple(f'{name}.' for name in ((names,) if isinstance(names, str) else names))
 
 
 def load_timm_weights(model: Any, path: Path, config_key: str) -> None:
@@ -51,8 +62,6 @@ def load_timm_weights(model: Any, path: Path, config_key: str) -> None:
     Raises:
         UserError: the file is not readable, or anything else in it does not fit.
     """
-    classifiers = model.pretrained_cfg['classifier'] or ()
-    names = (classifiers,) if isinstance(classifiers, str) else classifiers
-    prefixes = tuple(f'{name}.' for name in names)
+    prefixes = classifier_prefixes(model)
     state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(prefixes)}
     load_exactly(model, state, path, config_key)

@@ -92,16 +92,19 @@ def _read(path: Path) -> Any:
     return torch.load(path, map_location='cpu', weights_only=True)
 
 
-def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path, config_key: str) -> None:
-    """Load a state dict in which every key and shape must match.
+def load_exactly(
+    module: nn.Module, state: dict[str, Tensor], path: Path, config_key: str, optional: tuple[str, ...] = ()
+) -> None:
+    """Load a state dict in which every key and shape must match; keys that begin with one of `optional` may lack.
 
     Raises:
         UserError: names the first keys that are missing, unexpected or of another shape.
     """
-    mismatch = describe_mismatch(module.state_dict(), state)
+    own = {key: value for key, value in module.state_dict().items() if key in state or not key.startswith(optional)}
+    mismatch = describe_mismatch(own, state)
     if mismatch:
         raise UserError(f'{path} does not fit the encoder ({config_key}): it {mismatch}')
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=not optional)
 
 
 def file_digest(path: Path) -> Tensor:

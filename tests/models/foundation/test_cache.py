@@ -1,8 +1,10 @@
+import dataclasses
 import errno
 import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -221,6 +223,90 @@ def test_training_is_the_same(build, tmp_path):
         assert losses({'cache': {'folder': folder, 'dtype': dtype}}) == pytest.approx(expected, rel=0.01)
 
 
+def test_weights_that_are_loaded_later_have_their_own_features(build, tmp_path):
+    """A checkpoint with random weights, say."""
+    images = torch.rand(1, 3, 32, 32)
+    first, second = (
+        foundation_encoder('vit-tiny', weights='random', arch=VIT, cache={'folder': str(tmp_path / 'cache')})
+        for _ in range(2)
+    )
+    first(images)
+    assert count(second, images)[1] == 1
+    second.load_state_dict(first.state_dict())
+    features, computed = count(second, images)
+    assert computed == 0
+    assert_same(features, first._encode(images))
+
+
+def test_what_rounds_the_features_is_part_of_their_name(build):
+    encoder, images = build(), torch.rand(1, 3, 32, 32)
+    encoder(images)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert count(encoder, images)[1] == 1
+        assert count(encoder, images)[1] == 0
+    assert count(encoder, images)[1] == 0
+    encoder.entry = dataclasses.replace(encoder.entry, mean=(0.1, 0.2, 0.3))
+    assert count(encoder, images)[1] == 1
+
+
+def test_features_that_float16_cannot_hold(build, tmp_path):
+    encoder = build(dtype='float16')
+    with torch.no_grad():
+        encoder.network.norm.weight *= 1e6
+    images = torch.rand(1, 3, 32, 32)
+    with pytest.warns(UserWarning, match="exceed the range of float16; take dtype='bfloat16'; from now on"):
+        features = encoder(images)
+    assert_same(features, encoder._encode(images), rtol=0, atol=0)
+    assert files(tmp_path) == []
+
+
+def test_the_limit_counts_what_others_write(build, tmp_path):
+    encoder = build()
+    encoder(torch.rand(1, 3, 32, 32))
+    size = files(tmp_path)[0].stat().st_size
+    ours, theirs = (build(max_gb=6.5 * size / 1e9) for _ in range(2))
+    for number in range(10):
+        with warnings.catch_warnings(record=True):
+            (ours, theirs)[number % 2](torch.rand(1, 3, 32, 32))
+    assert not ours.cache.writes
+    assert not theirs.cache.writes
+    assert len(files(tmp_path)) == 6
+
+
+def test_what_dead_processes_left_is_swept(build, tmp_path):
+    encoder = build()
+    encoder(torch.rand(1, 3, 32, 32))
+    folder = files(tmp_path)[0].parent
+    for name, age in (('dead.features.1.1', 7200), ('alive.features.2.2', 60)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    build()
+    assert not (folder / 'dead.features.1.1').exists()
+    assert (folder / 'alive.features.2.2').exists()
+
+
+def test_files_that_may_not_be_deleted(build, tmp_path, monkeypatch):
+    encoder = build()
+    encoder(torch.rand(3, 3, 32, 32))
+    size = files(tmp_path)[0].stat().st_size
+    for path in files(tmp_path):
+        os.utime(path, (1, 1))
+    encoder = build(max_gb=3.5 * size / 1e9)
+
+    def refuse(self, missing_ok=False):
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'unlink', refuse)
+    with pytest.warns(UserWarning, match='max_gb'):
+        assert encoder(torch.rand(1, 3, 32, 32))[0].isfinite().all()
+
+
+def test_the_home_folder(build, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    build(folder='~/cache')(torch.rand(1, 3, 32, 32))
+    assert len(files(tmp_path)) == 1
+
+
 def test_random_weights_are_told_apart(tmp_path):
     images = torch.rand(1, 3, 32, 32)
     for seed in (0, 1):
@@ -235,7 +321,8 @@ def test_random_weights_are_told_apart(tmp_path):
         ({'folder': 'x', 'size': 3}, "cache has no 'size'; it takes folder, dtype, max_gb"),
         ({'dtype': 'float32'}, "cache lacks 'folder'; it takes folder"),
         ({'folder': 'x', 'dtype': 'int8'}, "cache: dtype='int8' is unknown; choose one of float32, float16, bfloat16"),
-        ({'folder': '/proc/x'}, "cache: folder '/proc/x' cannot be made"),
+        ({'folder': 'x', 'max_gb': 0}, 'cache: max_gb=0: give gigabytes, above 0'),
+        ({'folder': '/proc/x'}, "cache: folder '/proc/x' cannot be written to .*; give another"),
     ],
 )
 def test_errors(settings, message):

@@ -80,14 +80,16 @@ def test_builds_as_published(name):
     assert whole.input_size == entry.input_size
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if CATALOGUE[name].resampling])
+@pytest.mark.parametrize('name', [name for name in NAMES if CATALOGUE[name].encoder == 'vit'])
 def test_position_embeddings_are_those_of_the_native_size(name):
     entry = CATALOGUE[name]
     with torch.device('meta'):
         network = foundation_encoder(name, weights='random').network
     patches = (entry.native_size // entry.patch) ** 2
     assert network.patch_embed.grid_size == (entry.native_size // entry.patch,) * 2
-    assert network.pos_embed.shape[1] - patches in (0, 1, network.num_prefix_tokens)
+    assert (network.pos_embed is None) == (entry.resampling is None)
+    if entry.resampling:
+        assert network.pos_embed.shape[1] - patches in (0, 1, network.num_prefix_tokens)
 
 
 @pytest.mark.parametrize('name', OF_TIMM)
@@ -179,6 +181,8 @@ def test_names_are_forgiving():
         ('resnet', r'mmgfnuc.list_foundation\(\) lists the names \(Any ViT or pyramid of timm'),
         ('timm:vit_tiny', "timm has no model 'vit_tiny' .*near: .*vit.*_tiny"),
         ('timm:convmixer_768_32', 'gives no layers of a ViT nor of a pyramid'),
+        ('timm:coat_tiny', r"timm's 'coat_tiny' .* does not take images of any size: Input height"),
+        ('timm:nasnetalarge', r'any size: its features are \[\(31, 47\), .* for 64x96 pixels, not \[\(32, 48\)'),
     ],
 )
 def test_unknown_names(name, message):
@@ -193,6 +197,9 @@ def test_unknown_names(name, message):
         ('timm:vit_tiny_patch16_224', 'vit', 16, (2, 5, 8, 11)),
         ('timm:vit_small_patch14_dinov2.lvd142m', 'vit', 14, (2, 5, 8, 11)),
         ('timm:resnet18', 'pyramid', 32, (0, 1, 2, 3, 4)),
+        ('timm:vit_tiny_r_s16_p8_224', 'vit', 32, (2, 5, 8, 11)),
+        ('timm:fastvit_t8', 'pyramid', 32, (0, 1, 2, 3)),
+        ('timm:selecsls42', 'pyramid', 64, (0, 1, 2, 3, 4, 5)),
         ('timm:convnext_atto', 'pyramid', 32, (0, 1, 2, 3)),
     ],
 )

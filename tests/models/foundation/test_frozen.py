@@ -103,8 +103,16 @@ def test_random_weights_are_saved():
 
 
 def test_checkpoint_of_random_weights_is_refused_beside_real_ones(weights):
-    with pytest.raises(UserError, match='other weights of'):
+    with pytest.raises(UserError, match="holds weights of 'sam-vit-b' of its own, random ones or tuned in full"):
         segmentor('first').load_state_dict(segmentor('random').state_dict())
+
+
+def test_checkpoint_of_full_tuning_is_refused_by_a_frozen_encoder(weights):
+    """It would load, and the tuned weights be lost with the next checkpoint."""
+    tuned = segmentor('first', tune='full')
+    train_step(tuned)
+    with pytest.raises(UserError, match=r"tuned in full, .*from a file \(tune='frozen'\); give the config that it was"):
+        segmentor('first').load_state_dict(tuned.state_dict())
 
 
 @pytest.mark.parametrize('tune', ['frozen', 'full'])

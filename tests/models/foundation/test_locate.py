@@ -1,13 +1,14 @@
 import json
 
 import pytest
+import timm
 import torch
 from huggingface_hub import errors
 from safetensors.torch import save_file
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import find_entry, foundation_encoder, locate
-from mmgfnuc.models.foundation.locate import find_weights
+from mmgfnuc.models.foundation.locate import check_published, find_weights
 
 from ..tiny import fill_with_noise
 
@@ -47,6 +48,47 @@ def test_official_names_and_those_of_timm(name, weights_folder):
     (weights_folder / name).touch()
     (weights_folder / 'model.safetensors').touch()
     assert find_weights(None, DINO) == weights_folder / name
+
+
+@pytest.mark.parametrize(
+    ('name', 'file'),
+    [
+        ('h-optimus-0', 'vit_giant_patch14_reg4_dinov2.safetensors'),
+        ('uni', 'vit_large_patch16_224.safetensors'),
+        ('medsam-vit-b', 'vit_b.pth'),
+        ('medsam-vit-b', 'sam_vit_b_01ec64.pth'),
+        ('sam2.1-hiera-tiny', 'sam2_hiera_tiny.safetensors'),
+        ('dinov3-convnext-tiny', 'convnext_tiny.safetensors'),
+        ('clip-vit-b32-datacomp', 'vit_base_patch32_clip_224.laion2b.safetensors'),
+    ],
+)
+def test_the_file_of_another_encoder_is_left_alone(name, file, weights_folder):
+    """Of the same architecture, so that it would load."""
+    (weights_folder / file).touch()
+    with pytest.raises(UserError, match='are not there'):
+        find_weights(None, find_entry(name))
+
+
+@pytest.mark.parametrize('tagged', ['vit_base_patch32_clip_224.datacompxl.safetensors', 'clip-vit-b32-datacomp.bin'])
+def test_names_of_timm_with_their_tag(tagged, weights_folder):
+    (weights_folder / tagged).touch()
+    assert find_weights(None, find_entry('clip-vit-b32-datacomp')) == weights_folder / tagged
+
+
+def test_the_publishers_file_by_its_hash(tmp_path):
+    openai = find_entry('clip-vit-b32-openai')
+    check_published(tmp_path / 'ViT-B-32.pt', openai.sha256, openai)
+    check_published(tmp_path / 'mine.pt', 'ab' * 32, openai)
+    with pytest.raises(
+        UserError, match=r'ViT-B-32\.pt bears the name .* SHA-256 abababababab\.\.\. and not 40d365715913'
+    ):
+        check_published(tmp_path / 'ViT-B-32.pt', 'ab' * 32, openai)
+
+
+def test_a_path_is_as_good_as_its_text(file):
+    torch.testing.assert_close(
+        foundation_encoder('vit-tiny', weights=file, arch=VIT).network.state_dict(), load(file).network.state_dict()
+    )
 
 
 def test_a_general_name_says_nothing(weights_folder):
@@ -189,14 +231,55 @@ def test_pickled_objects_are_refused(tmp_path):
     [
         ('vit-tiny', {'depth': 3}, r'it lacks blocks.2.norm1.weight; .*; and \d+ more'),
         ('vit-tiny', {'embed_dim': 48}, r'has cls_token as \(1, 1, 24\), the model as \(1, 1, 48\)'),
-        ('dinov2-vit-s14', {}, 'it lacks blocks.0.ls1.gamma'),
-        ('dinov2-vit-g14', {}, r'has blocks.0.mlp.fc1.weight as \(96, 24\), the model as \(128, 24\)'),
+        ('dinov2-vit-s14', {}, 'it is for patches of 16 pixels, the encoder for 14'),
+        ('dinov3-vit-s16', {}, 'it lacks '),
     ],
 )
 def test_another_architecture(name, arch, message, file):
     with pytest.raises(UserError, match=rf'does not fit .*{message}') as error:
         load(file, name, **arch)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'arch', 'message'),
+    [
+        ('vit-tiny', {'patch_size': 8}, 'it is for patches of 16 pixels, the encoder for 8'),
+        (
+            'vit-tiny',
+            {'img_size': 256},
+            r"it has 197 position embeddings, the encoder a grid of 16x16; .*arch=\{'img_size",
+        ),
+        ('eva02-clip-b16', {'patch_size': 8}, 'it is for patches of 16 pixels, the encoder for 8'),
+        ('eva02-clip-b16', {'img_size': 192}, 'it has 197 position embeddings, the encoder a grid of 12x12'),
+        ('clip-vit-b16-openai', {'img_size': 336}, 'it has 197 position embeddings, the encoder a grid of 21x21'),
+    ],
+)
+def test_nothing_is_bent_to_another_patch_or_grid(name, arch, message, tmp_path):
+    """timm's own filters would resample both without a word."""
+    torch.save(state_of(name), tmp_path / 'native.pth')
+    with pytest.raises(UserError, match=rf'native\.pth does not fit the encoder .*{message}'):
+        load(tmp_path / 'native.pth', name, **arch)
+
+
+def test_another_size_on_purpose(tmp_path):
+    torch.save(state_of(img_size=256), tmp_path / 'finetuned.pth')
+    assert load(tmp_path / 'finetuned.pth', img_size=256).network.pos_embed.shape[1] == 257
+
+
+@pytest.mark.parametrize(
+    'name', ['resnet18', 'efficientnet_b0', 'fastvit_t8', 'selecsls42', 'rexnet_100', 'test_convnext', 'test_vit']
+)
+def test_whole_files_of_timm(name, tmp_path):
+    """With the classifier, whatever its name, as timm publishes them: features are those of timm."""
+    whole = timm.create_model(name).eval()
+    save_file(dict(fill_with_noise(whole, 0.05).state_dict()), tmp_path / f'{name}.safetensors')
+    encoder = foundation_encoder(f'timm:{name}', weights=str(tmp_path / f'{name}.safetensors')).eval()
+    images = torch.randn(1, 3, 128, 128)
+    given = {'indices': encoder.out_layers, 'intermediates_only': True, 'norm': name == 'test_vit'}
+    with torch.no_grad():
+        for own, expected in zip(encoder.encode(images), whole.forward_intermediates(images, **given), strict=True):
+            torch.testing.assert_close(own, expected)
 
 
 def test_parts_that_are_not_known_are_listed(tmp_path):

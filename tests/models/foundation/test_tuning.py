@@ -167,7 +167,13 @@ def test_gradient_checkpointing_changes_memory_only(settings, tune):
         ({'tune': 'half'}, "tune='half' is unknown; choose one of frozen, lora, full"),
         ({'lora': {'rank': 4}}, r"lora=\{'rank': 4\} has no meaning for tune='frozen'; set tune='lora' or drop it"),
         ({'tune': 'lora', 'lora': {'r': 4}}, "lora has no 'r'; it takes rank, alpha, dropout, mlp"),
-        ({'tune': 'lora', 'lora': {'rank': 0}}, 'rank=0: give 1 or more'),
+        ({'tune': 'lora', 'lora': {'rank': 0}}, 'rank=0: give a whole number from 1; 8 is usual'),
+        ({'tune': 'lora', 'lora': {'rank': '8'}}, "rank='8': give a whole number from 1"),
+        ({'tune': 'lora', 'lora': {'alpha': 0}}, 'alpha=0: give a whole number from 1'),
+        ({'tune': 'lora', 'lora': {'dropout': 2.0}}, 'dropout=2.0: give a number from 0, below 1'),
+        ({'arch': {'embed_dims': 8}}, r"arch=\{'embed_dims': 8\} does not fit 'vit-tiny': .*unexpected keyword"),
+        ({'arch': {'embed_dim': 25, 'num_heads': 3}}, r"arch=\{'embed_dim': 25, .*\} does not fit 'vit-tiny'"),
+        ({'name': 'sam-vit-b', 'arch': {'patch_size': 8}}, r"arch=\{'patch_size': 8\} does not fit 'sam-vit-b'"),
         ({'tune': 'full', 'cache': {'folder': 'x'}}, "cache=.*: features of an encoder with tune='full' change"),
         ({'input_size': 250}, 'input_size=250 is not a multiple of 16; nearest 240, 256'),
         ({'input_size': 'big'}, "input_size='big' is not a multiple of 16; nearest 224, 240"),
@@ -181,6 +187,20 @@ def test_errors(settings, message):
 def test_convolutions_have_no_attention_to_adapt():
     with pytest.raises(UserError, match="adapts the linear layers of attention, and this encoder has none; use 'full'"):
         foundation_encoder('dinov3-convnext-tiny', weights='random', tune='lora')
+
+
+def test_statistics_of_batch_norms_stay_beside_adapters():
+    """They are no part of the checkpoint."""
+    encoder = foundation_encoder('timm:mobilevit_xxs', weights='random', tune='lora', lora={'mlp': True}).train()
+    before = {key: value.clone() for key, value in encoder.state_dict().items() if 'running' in key}
+    encoder(torch.rand(2, 3, 64, 64))
+    assert before
+    assert all(torch.equal(encoder.state_dict()[key], value) for key, value in before.items())
+
+
+def test_sam_of_another_window():
+    windows = foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM | {'window_size': 7}, input_size=None)
+    assert [block.window_size for block in windows.network.blocks] == [7, 0]
 
 
 def test_lora_needs_peft(monkeypatch):

@@ -15,9 +15,9 @@ class Resampling(NamedTuple):
     antialias: bool
 
 
-# timm, open_clip, and DINOv2 with registers.
+# timm (SAM too), open_clip, and DINOv2 with registers.
 ANTIALIASED = Resampling(antialias=True)
-# transformers' Dinov2Model, CLIPVisionModel and SiglipVisionModel.
+# transformers' Dinov2Model, CLIPVisionModel and SiglipVisionModel; SAM 2.
 PLAIN = Resampling(antialias=False)
 
 
@@ -45,7 +45,7 @@ class Entry:
         stretch: each image is stretched to its own minimum and maximum first.
         native_size: side of the images that the publisher's position embeddings are for (pixels).
         input_size: to which the longer side of an image is scaled by default (pixels); None takes images as given.
-        resampling: of absolute position embeddings; None where there are none, or where they are not resampled.
+        resampling: of absolute position embeddings; None where there are none.
         mpp: micrometres per pixel of the images that it was trained on.
         licence: of the weights.
         non_commercial: does the licence forbid commercial use?

@@ -1,6 +1,6 @@
 """SAM, MedSAM and SAM 2."""
 
-from .entry import IMAGENET_MEAN, IMAGENET_STD, Entry
+from .entry import ANTIALIASED, IMAGENET_MEAN, IMAGENET_STD, PLAIN, Entry
 
 _KIRILLOV = 'Kirillov et al. 2023, "Segment Anything", arXiv:2304.02643'
 _RAVI = 'Ravi et al. 2024, "SAM 2: Segment Anything in Images and Videos", arXiv:2408.00714'
@@ -22,7 +22,7 @@ def _sam(size: str, name: str, width: int, depth: int, file: str) -> Entry:
         std=IMAGENET_STD,
         native_size=1024,
         input_size=1024,
-        resampling=None,
+        resampling=ANTIALIASED,
         licence='Apache-2.0',
         non_commercial=False,
         gated=False,
@@ -50,7 +50,7 @@ def _sam2(version: str, size: str, width: int, folder: str, tag: str) -> Entry:
         std=IMAGENET_STD,
         native_size=1024,
         input_size=1024,
-        resampling=None,
+        resampling=PLAIN,
         licence='Apache-2.0',
         non_commercial=False,
         gated=False,
@@ -81,7 +81,7 @@ ENTRIES = (
         stretch=True,
         native_size=1024,
         input_size=1024,
-        resampling=None,
+        resampling=ANTIALIASED,
         licence='Apache-2.0',
         non_commercial=False,
         gated=False,
@@ -93,6 +93,8 @@ ENTRIES = (
             'https://github.com/bowang-lab/MedSAM (README.md, MedSAM_Inference.py)',
             'https://huggingface.co/wanglab/medsam-vit-base (licence)',
         ),
+        note="The publisher's script squashes images to 1024x1024 (bicubic) and rounds them to 256 levels; here their "
+        'aspect is kept, as with SAM.',
     ),
     *(
         _sam2(version, size, width, folder, base + suffix)
