@@ -6,10 +6,10 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import torch
-from measure import in_fresh_process, memory, paired_ratio, positive, seconds
+from measure import MEGABYTE, in_fresh_process, memory, paired_ratio, positive, seconds
 from torch import Tensor, nn
 
 from mmgfnuc.analysis.measurements import SAM_ENCODER, make_measurement
@@ -29,10 +29,12 @@ The line:
   max_abs_diff                 largest difference of the two embeddings in float32
   max_abs_diff_bf16            of ours under bfloat16 autocast from segment-anything in float32
   embedding_std                standard deviation of the embedding, to judge the differences by
+  position_effect              standard deviation of what the relative positions change in the embedding
+  images_per_s_...             medians; on this machine only
   peak_memory_ratio            memory that a forward pass adds at most, over what segment-anything's adds; each in a
-                               process of its own (on a CPU resident memory, on a GPU that of tensors)
+                               process of its own (on a CPU resident memory, on a GPU that of tensors); in MB as well
 
-Both encoders have the same random weights, position embeddings included. Images have the native 1024x1024 pixels."""
+Both encoders have the same random weights, such that attention is far from uniform and positions matter. Images have the native 1024x1024 pixels."""
 
 SIDE = 1024
 
@@ -43,8 +45,11 @@ def build_official(arch: str) -> nn.Module:
 
     torch.manual_seed(0)
     encoder = sam_model_registry[arch]().image_encoder
-    for parameter in encoder.parameters():
-        nn.init.trunc_normal_(parameter, std=0.02)
+    for name, parameter in encoder.named_parameters():
+        # Such that attention is far from uniform, and the relative positions matter: a mistake in them would show.
+        nn.init.trunc_normal_(parameter, std=0.5 if 'rel_pos' in name else 0.05)
+        if parameter.dim() == 1 and name.endswith('weight'):  # the scale of a norm
+            nn.init.ones_(parameter)
     return encoder.eval()
 
 
@@ -63,6 +68,33 @@ def forward(encoder: nn.Module, images: Tensor, dtype: torch.dtype = torch.float
     with torch.inference_mode(), torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         embedding = encoder(images)
     return embedding[0] if isinstance(embedding, tuple) else embedding
+
+
+class Timer:
+    """Seconds of a forward pass; it remembers them all."""
+
+    def __init__(self, encoder: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.action = partial(forward, encoder, images, dtype)
+        self.images = images
+        self.measured: list[float] = []
+
+    def __call__(self) -> float:
+        """Run once."""
+        self.measured.append(seconds(self.action, self.images.device.type))
+        return self.measured[-1]
+
+    def images_per_s(self) -> float:
+        """Return the median over all runs but the first."""
+        return round(len(self.images) / median(self.measured[1:]), 3)
+
+
+@torch.no_grad()
+def without_positions(official: nn.Module) -> nn.Module:
+    """Take the relative positions out, to see how much they matter."""
+    for name, parameter in official.named_parameters():
+        if 'rel_pos' in name:
+            parameter.zero_()
+    return official
 
 
 def added_memory(name: str, settings: argparse.Namespace) -> dict[str, int]:
@@ -85,16 +117,23 @@ def compare(name: str, settings: argparse.Namespace) -> dict[str, float]:
     expected = forward(official, images)
     bf16 = torch.bfloat16
 
-    def timed(encoder: nn.Module, dtype: torch.dtype = torch.float32) -> Any:
-        return partial(seconds, partial(forward, encoder, images, dtype), settings.device)
+    def speedup(fast: Timer, slow: Timer) -> float:
+        return round(paired_ratio(fast, slow, settings.pairs), 2)
 
+    own_fp32, own_bf16 = Timer(own, images), Timer(own, images, bf16)
+    official_fp32, official_bf16 = Timer(official, images), Timer(official, images, bf16)
     return {
-        'speedup_fp32': round(paired_ratio(timed(own), timed(official), settings.pairs), 2),
-        'speedup_bf16': round(paired_ratio(timed(own, bf16), timed(official), settings.pairs), 2),
-        'speedup_bf16_both': round(paired_ratio(timed(own, bf16), timed(official, bf16), settings.pairs), 2),
+        'speedup_fp32': speedup(own_fp32, official_fp32),
+        'speedup_bf16': speedup(own_bf16, official_fp32),
+        'speedup_bf16_both': speedup(own_bf16, official_bf16),
+        'images_per_s_fp32': own_fp32.images_per_s(),
+        'images_per_s_bf16': own_bf16.images_per_s(),
+        'images_per_s_official_fp32': official_fp32.images_per_s(),
+        'images_per_s_official_bf16': official_bf16.images_per_s(),
         'max_abs_diff': (forward(own, images) - expected).abs().max().item(),
         'max_abs_diff_bf16': (forward(own, images, bf16) - expected).abs().max().item(),
         'embedding_std': expected.std().item(),
+        'position_effect': (forward(without_positions(official), images) - expected).std().item(),
     }
 
 
@@ -118,7 +157,11 @@ def main() -> None:
         raise UserError('--device cuda: PyTorch sees no GPU here; leave it out to measure on the CPU')
     added = {name: in_fresh_process(added_memory, name, args)['bytes'] for name in BUILDERS}
     row = in_fresh_process(compare, 'both', args)
-    row |= {'peak_memory_ratio': round(added['mmgfnuc'] / added['segment-anything'], 3)}
+    row |= {
+        'peak_memory_ratio': round(added['mmgfnuc'] / added['segment-anything'], 3),
+        'peak_memory_mb': round(added['mmgfnuc'] / MEGABYTE),
+        'peak_memory_official_mb': round(added['segment-anything'] / MEGABYTE),
+    }
     print(json.dumps({'arch': args.arch, **row}))
     if args.out:
         command = shlex.join(['python', 'benchmarks/sam_encoder.py', *sys.argv[1:]])

@@ -19,7 +19,8 @@ Made by `make table` from [the catalogue](../mmgfnuc/models/foundation/catalogue
 `docs/results/`. What could not be checked against the publisher's page, repository or timm's own entry is "unknown"
 here, not guessed.
 
-An encoder is one name, in a config or in Python; `timm:<name>` takes any other ViT or pyramid of timm:
+An encoder is one name, in a config or in Python; `timm:<name>` takes any other ViT or pyramid of timm that runs on
+images of any size:
 
 ```python
 foundation = dict(type='mmgfnuc.foundation_encoder', name='dinov2-vit-b14')
@@ -30,8 +31,8 @@ mmgfnuc.list_foundation('dinov2-*')
 ## How weights are found
 
 1. `weights=` names a file, or a folder as the hub has it.
-2. Else the name of the encoder, the publisher's file name and timm's name are looked for in the folder
-   `$MMGFNUC_WEIGHTS`: `uni.bin`, `sam_vit_b_01ec64.pth`, `vit_small_patch14_dinov2.safetensors`, or a folder `uni/`.
+2. Else the name of the encoder, the publisher's file name and timm's name (with its tag, where timm has several) are
+   looked for in the folder `$MMGFNUC_WEIGHTS`: `uni.bin`, `sam_vit_b_01ec64.pth`, `vit_small_patch14_dinov2.safetensors`, or a folder `uni/`.
 3. Else the hub is asked (huggingface.co, kept in its own cache; `HF_HUB_OFFLINE=1` keeps it from the network).
 
 Gated weights need an account: agree to the terms on their page, then `hf auth login`. Files load as published:
@@ -63,6 +64,7 @@ RATIOS = {
     'max_abs_diff': 'largest difference in float32',
     'max_abs_diff_bf16': 'largest difference of bfloat16 from float32',
     'embedding_std': 'standard deviation of the embedding',
+    'position_effect': 'standard deviation of what relative positions change in it',
     'peak_memory_ratio': "memory of a forward pass over segment-anything's",
 }
 
