@@ -34,7 +34,8 @@ The line:
   peak_memory_ratio            memory that a forward pass adds at most, over what segment-anything's adds; each in a
                                process of its own (on a CPU resident memory, on a GPU that of tensors); in MB as well
 
-Both encoders have the same random weights, such that attention is far from uniform and positions matter. Images have the native 1024x1024 pixels."""
+Both encoders have the same random weights, such that attention is far from uniform and positions matter. Images have
+the native 1024x1024 pixels."""
 
 SIDE = 1024
 

@@ -32,7 +32,8 @@ mmgfnuc.list_foundation('dinov2-*')
 
 1. `weights=` names a file, or a folder as the hub has it.
 2. Else the name of the encoder, the publisher's file name and timm's name (with its tag, where timm has several) are
-   looked for in the folder `$MMGFNUC_WEIGHTS`: `uni.bin`, `sam_vit_b_01ec64.pth`, `vit_small_patch14_dinov2.safetensors`, or a folder `uni/`.
+   looked for in the folder `$MMGFNUC_WEIGHTS`: `uni.bin`, `sam_vit_b_01ec64.pth`,
+   `vit_small_patch14_dinov2.safetensors`, or a folder `uni/`.
 3. Else the hub is asked (huggingface.co, kept in its own cache; `HF_HUB_OFFLINE=1` keeps it from the network).
 
 Gated weights need an account: agree to the terms on their page, then `hf auth login`. Files load as published:
