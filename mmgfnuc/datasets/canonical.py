@@ -4,6 +4,7 @@
 
     <root>/images/<id>.png     tissue image, RGB uint8
     <root>/labels/<id>.png     instance label map, uint16, 0 = background; <id>.tif (int32) above id 65,535
+    <root>/types/<id>.png      where classes are told apart: index into the classes of each pixel, uint8
     <root>/ignore/<id>.png     optional: ambiguous area, non-zero = out of loss and metrics
     <root>/meta.json           name, classes, licence, citation, source; group and mpp of each image
     <root>/splits/<name>.json  {"train": [ids], "val": [ids], ...}
@@ -30,6 +31,7 @@ LARGEST_PNG_ID = np.iinfo(np.uint16).max
 PREPARE_HINT = 'prepare it first: python tools/datasets/prepare.py DATASET ... --out {root} (--help lists them)'
 
 RGBImage = NDArray[np.uint8]
+TypeMap = NDArray[np.uint8]
 LabelMap = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
@@ -49,11 +51,12 @@ class BadFileError(UserError):
 
 @dataclass(frozen=True)
 class SamplePaths:
-    """The files of one sample; `ignore` is None where no ambiguous area is marked."""
+    """The files of one sample; `ignore` is None where no area is ambiguous, `types` where no types are told apart."""
 
     image: Path
     label: Path
     ignore: Path | None
+    types: Path | None
 
 
 def read_image(path: str | Path) -> RGBImage:
@@ -134,6 +137,22 @@ def read_ignore(path: str | Path) -> Mask:
         return np.array(grey if grey.mode.startswith('I') else grey.convert('L')) > 0
 
 
+def read_types(path: str | Path) -> TypeMap:
+    """Read a map of nucleus types: the class of each pixel, 0 = background.
+
+    Shape:
+        - returns: (H, W), uint8.
+
+    Raises:
+        BadFileError: The file is missing, unreadable, has channels, or more than 256 classes.
+
+    """
+    types = read_label_map(path)
+    if types.max(initial=0) > np.iinfo(np.uint8).max:
+        raise BadFileError(Path(path), f'type {types.max()} is above 255', 'give indices into the classes of meta.json')
+    return types.astype(np.uint8)
+
+
 def count_nuclei(instances: LabelMap) -> int:
     """Number of distinct ids above 0.
 
@@ -144,7 +163,12 @@ def count_nuclei(instances: LabelMap) -> int:
 
 
 def write_sample(
-    root: str | Path, sample_id: str, image: RGBImage, instances: NDArray[np.integer], ignore: Mask | None = None
+    root: str | Path,
+    sample_id: str,
+    image: RGBImage,
+    instances: NDArray[np.integer],
+    ignore: Mask | None = None,
+    types: NDArray[np.integer] | None = None,
 ) -> None:
     """Write one sample, replacing an earlier one of the same id.
 
@@ -154,16 +178,16 @@ def write_sample(
         - image: (H, W, 3), uint8.
         - instances: (H, W), integers >= 0; ids are kept as they are.
         - ignore: (H, W), bool.
+        - types: (H, W), integers from 0 to 255.
 
     Raises:
         UserError: A shape or type differs from the above, or the id is no plain file name.
 
     """
-    _check_sample(sample_id, image, instances, ignore)
+    _check_sample(sample_id, image, instances, ignore, types)
     root = Path(root)
     label_png = root / 'labels' / f'{sample_id}.png'
     label_tiff = root / 'labels' / f'{sample_id}.tif'
-    ignore_png = root / 'ignore' / f'{sample_id}.png'
     if instances.max(initial=0) > LARGEST_PNG_ID:
         wide = instances.astype(np.int32)
         with whole_file(label_tiff) as file:
@@ -172,10 +196,13 @@ def write_sample(
     else:
         _write_png(label_png, instances.astype(np.uint16))
         label_tiff.unlink(missing_ok=True)
-    if ignore is None:
-        ignore_png.unlink(missing_ok=True)
-    else:
-        _write_png(ignore_png, ignore.astype(np.uint8) * 255)
+    ignored = None if ignore is None else ignore.astype(np.uint8) * 255
+    for kind, array in (('ignore', ignored), ('types', types)):
+        path = root / kind / f'{sample_id}.png'
+        if array is None:
+            path.unlink(missing_ok=True)
+        else:
+            _write_png(path, array.astype(np.uint8))
     _write_png(root / 'images' / f'{sample_id}.png', image)
 
 
@@ -183,11 +210,12 @@ def sample_paths(root: str | Path, sample_id: str) -> SamplePaths:
     """Files of one sample; whether image and label exist is left to the reader and the validator."""
     root = Path(root)
     label_tiff = root / 'labels' / f'{sample_id}.tif'
-    ignore = root / 'ignore' / f'{sample_id}.png'
+    ignore, types = (root / kind / f'{sample_id}.png' for kind in ('ignore', 'types'))
     return SamplePaths(
         image=root / 'images' / f'{sample_id}.png',
         label=label_tiff if label_tiff.exists() else root / 'labels' / f'{sample_id}.png',
         ignore=ignore if ignore.exists() else None,
+        types=types if types.exists() else None,
     )
 
 
@@ -207,7 +235,8 @@ def list_ids(root: str | Path) -> list[str]:
 def write_meta(root: str | Path, meta: dict[str, Any]) -> None:
     """Write meta.json: name, classes, licence, citation, source, and `images`: {id: {"group", "mpp"}}.
 
-    `mpp` is micrometres per pixel, None where unknown.
+    `mpp` is micrometres per pixel, None where unknown. An image may have a `magnification` (of the objective) too.
+    `splits_with_leaks`, a list, names splits that share groups or images between their parts on purpose.
 
     Raises:
         UserError: A key is missing.
@@ -307,14 +336,22 @@ def _unreadable(path: Path, error: Exception) -> BadFileError:
     return BadFileError(path, f'unreadable ({reason})', 'copy or export the file again')
 
 
-def _check_sample(sample_id: str, image: RGBImage, instances: NDArray[np.integer], ignore: Mask | None) -> None:
+def _check_sample(
+    sample_id: str,
+    image: RGBImage,
+    instances: NDArray[np.integer],
+    ignore: Mask | None,
+    types: NDArray[np.integer] | None,
+) -> None:
     if not sample_id or sample_id != Path(sample_id).name:
         raise UserError(f'id {sample_id!r} is no plain file name; use letters, digits, "_" and "-"')
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f'{sample_id}: image is {image.dtype} {image.shape}; give uint8 (H, W, 3)')
     if not np.issubdtype(instances.dtype, np.integer) or instances.min(initial=0) < 0:
         raise UserError(f'{sample_id}: instances are {instances.dtype} or negative; give integer ids from 0')
-    for name, array in (('instances', instances), ('ignore', ignore)):
+    if types is not None and not (np.issubdtype(types.dtype, np.integer) and np.isin(types, range(256)).all()):
+        raise UserError(f'{sample_id}: types are {types.dtype}, or leave 0 to 255; give indices into the classes')
+    for name, array in (('instances', instances), ('ignore', ignore), ('types', types)):
         if array is not None and array.shape != image.shape[:2]:
             raise UserError(f'{sample_id}: {name} {array.shape} and image {image.shape[:2]} differ; give equal (H, W)')
 

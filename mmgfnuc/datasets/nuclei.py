@@ -16,6 +16,7 @@ from mmgfnuc.registry import DATASETS, TRANSFORMS
 from .canonical import (
     CLASSES,
     PREPARE_HINT,
+    TypeMap,
     list_ids,
     list_splits,
     read_ignore,
@@ -23,10 +24,15 @@ from .canonical import (
     read_label_map,
     read_meta,
     read_split,
+    read_types,
     sample_paths,
 )
 
 SPLIT_HINT = 'split again: python tools/datasets/prepare.py nuinsseg --source DIR --val-groups ORGAN ... --out '
+
+
+# Background, then colours that the colour-blind can tell apart. Source: Okabe and Ito 2008, "Color universal design".
+PALETTE = [[0, 0, 0], [0, 158, 115], [230, 159, 0], [86, 180, 233], [204, 121, 167], [240, 228, 66], [213, 94, 0]]
 
 
 def derangement(length: int) -> list[int]:
@@ -65,6 +71,7 @@ class NucleiDataset(Dataset):
     dict with
 
     - `img`: RGB uint8; `instance_map`: int32, 0 = background; `ignore_map`: bool, True where the truth is unknown;
+      with `types` also `type_map`: uint8, index into the classes;
     - `img_id`, `group` (organ, slide or patient), `mpp` (micrometres per pixel or None), `img_path`, `ori_shape`;
     - `rng`: a NumPy generator seeded by (seed, epoch, index).
 
@@ -74,7 +81,7 @@ class NucleiDataset(Dataset):
 
     Shape:
         - `img`: (H, W, 3)
-        - `instance_map`, `ignore_map`: (H, W)
+        - `instance_map`, `ignore_map`, `type_map`: (H, W)
         - `ori_shape`: (H, W) of the file
 
     Args:
@@ -86,13 +93,12 @@ class NucleiDataset(Dataset):
         partner_images: Append to the channels of `inputs` those of another image, its partner: a control for fusion,
             see GatedFusionSegmentor's `partner_context`. Partners are a fixed derangement of the set: every image is
             the partner of one other, in every epoch and run. A partner of another size is cut and mirrored to fit.
+        types: Tell the nucleus types of the set apart; else all nuclei are one class.
 
     Raises:
         UserError: The folder, the split or the part does not exist or is empty, the split names an unknown image, or
             an image and its label map differ in size.
     """
-
-    METAINFO = {'classes': tuple(CLASSES), 'palette': [[0, 0, 0], [0, 158, 115]]}
 
     def __init__(
         self,
@@ -102,25 +108,25 @@ class NucleiDataset(Dataset):
         pipeline: Sequence[dict | Callable[[dict], dict]] = (),
         seed: int = 0,
         partner_images: bool = False,
+        types: bool = False,
     ) -> None:
         if seed < 0:
             raise UserError(f'seed={seed}: a seed is 0 or larger')
         self.data_root = Path(data_root)
         self.seed = seed
         self.pipeline = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
-        meta = self._read_meta()
+        meta = self._read_meta(types)
+        self._types = types
+        self._classes = meta['classes'] if types else CLASSES
         self.ids = self._read_ids(split, part)
         self._images = self._select(meta['images'])
         self._name = meta['name']
         self._partners = derangement(len(self.ids)) if partner_images else None
 
-    def _read_meta(self) -> dict[str, Any]:
+    def _read_meta(self, types: bool) -> dict[str, Any]:
         meta = read_meta(self.data_root)
-        if meta['classes'] != CLASSES:
-            raise UserError(
-                f'{self.data_root / "meta.json"}: classes {meta["classes"]}, but the labels are read as {CLASSES}; '
-                + PREPARE_HINT.format(root=self.data_root)
-            )
+        if types and len(meta['classes']) <= len(CLASSES):
+            raise UserError(f'types=True: {self.data_root} has no nucleus types, its classes are {meta["classes"]}')
         return meta
 
     def _read_ids(self, split: str | None, part: str) -> list[str]:
@@ -153,9 +159,11 @@ class NucleiDataset(Dataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """Classes, palette (RGB), `dataset_name`, and the `mpp` that all images share, else None."""
+        palette = [PALETTE[index % len(PALETTE)] for index in range(len(self._classes))]
         scales = {image['mpp'] for image in self._images.values()}
         mpp = scales.pop() if len(scales) == 1 else None
-        return copy.deepcopy(self.METAINFO) | {'dataset_name': self._name, 'mpp': mpp}
+        named = {'classes': tuple(self._classes), 'palette': copy.deepcopy(palette)}
+        return named | {'dataset_name': self._name, 'mpp': mpp}
 
     @property
     def groups(self) -> set[str]:
@@ -190,18 +198,28 @@ class NucleiDataset(Dataset):
         paths = sample_paths(self.data_root, sample_id)
         image, instances = read_image(paths.image), read_label_map(paths.label)
         ignore = np.zeros(instances.shape, bool) if paths.ignore is None else read_ignore(paths.ignore)
-        if not image.shape[:2] == instances.shape == ignore.shape:
+        maps = {'instance_map': instances, 'ignore_map': ignore}
+        if self._types:
+            maps['type_map'] = self._read_types(sample_id, paths.types)
+        if any(array.shape != image.shape[:2] for array in maps.values()):
+            sizes = ', '.join(f'{name.replace("_", " ")} {array.shape}' for name, array in maps.items())
             raise UserError(
-                f'{paths.image}: image {image.shape[:2]}, label map {instances.shape} and ignore map {ignore.shape} '
-                'must have one size; replace the file that is wrong'
+                f'{paths.image}: image {image.shape[:2]}, {sizes} must have one size; replace the file that is wrong'
             )
         return {
             'img': image,
-            'instance_map': instances,
-            'ignore_map': ignore,
+            **maps,
             'img_id': sample_id,
             'group': self._images[sample_id]['group'],
             'mpp': self._images[sample_id]['mpp'],
             'img_path': str(paths.image),
             'ori_shape': image.shape[:2],
         }
+
+    def _read_types(self, sample_id: str, path: Path | None) -> TypeMap:
+        if path is None:
+            raise UserError(f'types=True: {self.data_root} has no types/{sample_id}.png; prepare the dataset again')
+        types = read_types(path)
+        if types.max(initial=0) >= len(self._classes):
+            raise UserError(f'{path}: type {types.max()}, but meta.json has {len(self._classes)} classes; correct one')
+        return types

@@ -5,6 +5,7 @@ what it was trained on. Source: code: own, over scikit-learn's splitters.
 """
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from sklearn.model_selection import GroupKFold, KFold
@@ -83,6 +84,29 @@ def official_nuinsseg_folds(groups: Mapping[str, str]) -> list[Split]:
         raise UserError(f'{len(groups)} images; the official folds need all {NUINSSEG_IMAGES}, get the full NuInsSeg')
     ids = sorted(groups, key=lambda i: (groups[i], f'{i}.png'))
     return _splits(ids, KFold(n_splits=5, shuffle=True, random_state=19).split(ids))
+
+
+def find_leaks(parts: Split, groups: Mapping[str, str], digests: Mapping[str, str]) -> list[str]:
+    """What stands in more than one part of a split: a line for each group, and one for each image of equal content.
+
+    Args:
+        parts: The split.
+        groups: Group of each id.
+        digests: Hash of the pixels of each id's image.
+    """
+    leaks = []
+    for kind, keys in (('group', groups), ('image', digests)):
+        seen: dict[str, dict[str, str]] = defaultdict(dict)
+        for part, ids in parts.items():
+            for sample_id in ids:
+                if sample_id in keys:
+                    seen[keys[sample_id]].setdefault(part, sample_id)
+        for key, members in seen.items():
+            if len(members) > 1:
+                what = f'group {key!r}' if kind == 'group' else 'one image'
+                places = ', '.join(f'{part} ({sample_id})' for part, sample_id in members.items())
+                leaks.append(f'{what} stands in several parts: {places}')
+    return leaks
 
 
 def _splits(ids: Sequence[str], folds: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[Split]:

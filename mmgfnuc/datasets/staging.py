@@ -1,24 +1,30 @@
 """Preparing a dataset folder whole or not at all."""
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmgfnuc.errors import UserError
 
 from .canonical import read_meta
 
+SETTINGS = '.settings.json'
+
 
 @contextmanager
-def staged_dataset(out: str | Path, name: str) -> Iterator[Path]:
-    """Give an empty folder beside `out` to write a dataset into; it becomes `out` only if the block succeeds.
+def staged_dataset(out: str | Path, name: str, settings: Mapping[str, Any] | None = None) -> Iterator[Path]:
+    """Give a folder beside `out` to write a dataset into; it becomes `out` only if the block succeeds.
 
     An earlier preparation of the same dataset is replaced whole, or kept as it was if the block fails.
 
     Args:
         out: Folder of the dataset.
         name: Name of the dataset, as in its meta.json.
+        settings: All that decides what is written. With them a block that was interrupted (Ctrl-C, a killed process)
+            leaves its files, and a later one with equal settings finds them; else the folder is empty.
 
     Raises:
         UserError: `out` holds anything but an earlier preparation of `name`.
@@ -30,14 +36,19 @@ def staged_dataset(out: str | Path, name: str) -> Iterator[Path]:
     former = out.with_name(f'.{out.name}.former')
     if former.exists() and not out.exists():
         former.rename(out)  # a run was killed between its last two steps
-    for leftover in (staging, former):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging.mkdir(parents=True)
+    shutil.rmtree(former, ignore_errors=True)
+    note, begun = staging / SETTINGS, json.dumps(settings, sort_keys=True)
+    if settings is None or not note.is_file() or note.read_text(encoding='utf-8') != begun:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        note.write_text(begun, encoding='utf-8')
     try:
         yield staging
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+    except BaseException as error:
+        if settings is None or isinstance(error, Exception):
+            shutil.rmtree(staging, ignore_errors=True)
         raise
+    note.unlink()
     if out.exists():
         out.rename(former)
     staging.rename(out)

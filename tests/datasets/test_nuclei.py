@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmgfnuc.datasets import NucleiDataset, PackNucleiInputs, RandomOrientation
+from mmgfnuc.datasets.canonical import read_label_map, sample_paths
 from mmgfnuc.datasets.nuclei import _fit, derangement
 from mmgfnuc.errors import UserError
 
@@ -292,10 +293,38 @@ def test_split_that_names_an_unknown_image(root):
         NucleiDataset(root, split='organs')
 
 
-def test_other_classes_are_refused(root):
-    write_meta(root, classes=['background', 'nucleus', 'debris'])
-    with pytest.raises(UserError, match='debris'):
-        NucleiDataset(root)
+def write_types(root, sample_id, value):
+    instances = read_label_map(sample_paths(root, sample_id).label)
+    types = np.where(instances > 0, value, 0).astype(np.uint8)
+    (root / 'types').mkdir(exist_ok=True)
+    cv2.imwrite(str(root / 'types' / f'{sample_id}.png'), types)
+    return types
+
+
+def test_nucleus_types_are_told_apart_if_asked_for(root):
+    write_meta(root, classes=['background', 'epithelial', 'lymphocyte'])
+    expected = write_types(root, 'liver_2', 2)
+    plain, typed = NucleiDataset(root), NucleiDataset(root, types=True, pipeline=[PackNucleiInputs()])
+    assert 'type_map' not in plain[plain.ids.index('liver_2')]
+    assert plain.metainfo['classes'] == ('background', 'nucleus')
+    assert typed.metainfo['classes'] == ('background', 'epithelial', 'lymphocyte')
+    assert len(typed.metainfo['palette']) == 3
+    labels = typed[typed.ids.index('liver_2')]['data_samples'].gt_sem_seg.data[0].numpy()
+    ignored = labels == 255
+    assert expected.any()
+    np.testing.assert_array_equal(labels[~ignored], expected[~ignored])
+
+
+def test_types_that_are_not_there(root):
+    with pytest.raises(UserError, match=r"types=True: .* has no nucleus types, its classes are \['background', 'nucl"):
+        NucleiDataset(root, types=True)
+    write_meta(root, classes=['background', 'epithelial', 'lymphocyte'])
+    typed = NucleiDataset(root, types=True)
+    with pytest.raises(UserError, match=r'has no types/liver_2\.png; prepare the dataset again'):
+        typed[typed.ids.index('liver_2')]
+    write_types(root, 'liver_2', 3)
+    with pytest.raises(UserError, match=r'liver_2\.png: type 3, but meta\.json has 3 classes'):
+        typed[typed.ids.index('liver_2')]
 
 
 def test_sizes_that_differ(root):

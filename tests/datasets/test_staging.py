@@ -28,7 +28,7 @@ def names(folder):
 def test_the_folder_appears_when_it_is_complete(tmp_path):
     out = tmp_path / 'data' / 'tiny'
     with staged_dataset(out, 'tiny') as root:
-        assert names(root) == []
+        assert names(root) == ['.settings.json']
         write(root, 'first')
         assert names(out.parent) == ['.tiny.partial']
     assert names(out.parent) == ['tiny']

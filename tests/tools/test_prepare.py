@@ -29,7 +29,7 @@ def prepare():
 
 
 def write_source(root, organs, per_organ=2):
-    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
     labels = np.zeros((8, 8), np.uint16)
     labels[1:3, 1:3] = 2
     labels[1:3, 3:5] = 9
@@ -38,6 +38,7 @@ def write_source(root, organs, per_organ=2):
             (root / organ / folder).mkdir(parents=True)
         for number in range(per_organ):
             name = f'{organ.replace(" ", "_")}_{number:02d}'
+            image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(image).save(root / organ / 'tissue images' / f'{name}.png')
             tifffile.imwrite(root / organ / 'label masks modify' / f'{name}.tif', labels)
     return root
@@ -58,7 +59,7 @@ def test_default_run_writes_the_organ_split_and_sums_up(prepare, source, tmp_pat
     assert validate_dataset(out, 'organs') == []
     printed = capsys.readouterr().out
     assert '10 images, 20 nuclei, 5 groups' in printed
-    assert 'no official folds: they are defined on all 665 images, here are 10' in printed
+    assert 'notice: 10 images here, 665 as published' in printed
 
 
 def test_named_groups_and_grouped_folds(prepare, source, tmp_path):
@@ -96,7 +97,7 @@ def test_official_folds_are_written_only_for_the_full_set(prepare, tmp_path):
         (['--folds', '5'], 'leak parts of one slide from train to val; give --folds K --grouped'),
         (['--folds', '9', '--grouped'], '9 folds of 5 groups; choose 2 to 5'),
         (['--val-groups', 'human_lung'], "no group 'human_lung', did you mean 'human lung'?"),
-        (['--source', 'nowhere'], 'nowhere is no folder'),
+        (['--source', 'nowhere'], 'nowhere is not there; give the folder or archive'),
     ],
 )
 def test_bad_request_is_one_line_exit_code_2_and_no_dataset(prepare, source, tmp_path, capsys, args, message):

@@ -2,46 +2,40 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from mmgfnuc.datasets.canonical import (
-    count_nuclei,
-    list_ids,
-    list_splits,
-    read_label_map,
-    read_meta,
-    sample_paths,
-    write_split,
-)
-from mmgfnuc.datasets.converters.nuinsseg import NAME, convert_nuinsseg, read_groups
-from mmgfnuc.datasets.splits import NUINSSEG_IMAGES, Split, group_holdout, grouped_folds, official_nuinsseg_folds
-from mmgfnuc.datasets.staging import staged_dataset
+from mmgfnuc.datasets.canonical import count_nuclei, list_splits, read_label_map, read_meta, sample_paths
+from mmgfnuc.datasets.converters import CONVERTERS, Converter, convert
+from mmgfnuc.datasets.splits import Split, group_holdout, grouped_folds
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 
-DEFAULT_VAL_ORGANS = ['human rectum', 'human kidney', 'mouse heart']
-
-NUINSSEG_HELP = """\
-Convert NuInsSeg (H&E, 512x512, 31 human and mouse organs; CC BY 4.0) from its authors' layout:
-
-  SOURCE/human bladder/tissue images/human_bladder_01.png
-  SOURCE/human bladder/label masks modify/human_bladder_01.tif
-  SOURCE/human bladder/vague areas/mask binary/human_bladder_01.png   (optional: becomes ignore/)
-
-An organ is one slide, so splits keep organs whole. Written to OUT/splits/:
-  organs               train and val by --val-groups
-  grouped-K-fold-i     with --folds K --grouped
-  official-i           the five folds of the paper (not grouped); only when all 665 images are there
-"""
-NUINSSEG_EXAMPLES = """\
+EPILOG = """\
 examples:
   python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg
-  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg --folds 5 --grouped
-  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg --val-groups "human lung"
+  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg.zip --out data/nuinsseg --folds 5 --grouped
+  python tools/datasets/prepare.py nuinsseg --help     what is read, and the options
 
-Bad source files are all reported at once and nothing is written. An earlier NuInsSeg at OUT is replaced whole;
-any other content there is left alone and reported.
+Each dataset has a page in docs/datasets/. Look at the result: python tools/datasets/check.py OUT"""
+DESCRIPTION = """\
+Convert {title} ({licence}) from its authors' layout, a folder or an archive of it:
+
+{layout}
+
+Get it from {page}
+Splits go to OUT/splits/: those of the authors where all their images are there; "{holdout}" with --val-groups;
+grouped-K-fold-i with --folds K --grouped.
+"""
+COMMAND_EPILOG = """\
+examples:
+  python tools/datasets/prepare.py {name} --source DIR --out data/{name}
+  python tools/datasets/prepare.py {name} --source DIR --out data/{name} --mpp 0.5 --folds 5 --grouped
+
+Bad source files are all reported at once and nothing is written. An interrupted run goes on where it was. An earlier
+{title} at OUT is replaced whole; any other content there is left alone and reported.
 """
 SYNTHETIC_HELP = 'Draw synthetic H&E images with exact instance maps: no download, for demos and tests.'
 SYNTHETIC_EXAMPLES = """\
@@ -51,23 +45,14 @@ example:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=f'{__doc__} Try: prepare.py nuinsseg --help')
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=raw)
     commands = parser.add_subparsers(dest='dataset', required=True, metavar='DATASET')
-
-    nuinsseg = _add_command(commands, 'nuinsseg', NUINSSEG_HELP, NUINSSEG_EXAMPLES)
-    nuinsseg.add_argument('--source', type=Path, required=True, help='folder that holds the organ folders')
-    nuinsseg.add_argument('--out', type=Path, required=True, help='folder to write; the configs expect data/nuinsseg')
-    nuinsseg.add_argument(
-        '--val-groups',
-        nargs='+',
-        metavar='ORGAN',
-        help=f'organs of the validation part of split "organs" (default: {", ".join(DEFAULT_VAL_ORGANS)})',
+    for converter in CONVERTERS.values():
+        _add_converter(commands, converter)
+    synthetic = commands.add_parser(
+        'synthetic', help=SYNTHETIC_HELP, description=SYNTHETIC_HELP, epilog=SYNTHETIC_EXAMPLES, formatter_class=raw
     )
-    nuinsseg.add_argument('--folds', type=int, metavar='K', help='also write K folds; needs --grouped')
-    nuinsseg.add_argument('--grouped', action='store_true', help='keep each organ whole in one fold')
-    nuinsseg.set_defaults(prepare=prepare_nuinsseg)
-
-    synthetic = _add_command(commands, 'synthetic', SYNTHETIC_HELP, SYNTHETIC_EXAMPLES)
     synthetic.add_argument('--out', type=Path, required=True, help='folder to write')
     synthetic.add_argument('--train', type=int, default=64, metavar='N', help='training images (default: %(default)s)')
     synthetic.add_argument('--val', type=int, default=16, metavar='N', help='validation images (default: %(default)s)')
@@ -77,13 +62,65 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def prepare_nuinsseg(args: argparse.Namespace) -> None:
-    groups = read_groups(args.source)
-    splits = plan_splits(groups, args.val_groups, args.folds, args.grouped)
-    with staged_dataset(args.out, NAME) as root:
-        convert_nuinsseg(args.source, root)
-        for name, parts in splits.items():
-            write_split(root, name, parts)
+def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -> None:
+    name, groups = converter.holdout
+    parser = commands.add_parser(
+        converter.name,
+        help=f"convert {converter.title} from its authors' layout",
+        description=DESCRIPTION.format(
+            title=converter.title,
+            licence=converter.licence or 'licence not stated',
+            layout=converter.layout,
+            page=converter.page,
+            holdout=name,
+        ).replace('%', '%%'),
+        epilog=COMMAND_EPILOG.format(name=converter.name, title=converter.title),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--source', type=Path, required=True, help='folder or archive as downloaded')
+    parser.add_argument('--out', type=Path, required=True, help=f'folder to write, such as data/{converter.name}')
+    for option in converter.options:
+        choices = {'choices': option.choices} if option.choices else {}
+        text = option.help + (f' (default: {option.default})' if option.default else '')
+        parser.add_argument(f'--{option.name}', help=text, **choices)
+    parser.add_argument(
+        '--val-groups',
+        nargs='+',
+        metavar='GROUP',
+        help=f'groups held out as val of split "{name}" (default: {", ".join(groups) or "none, no such split"})',
+    )
+    parser.add_argument('--folds', type=int, metavar='K', help='also write K folds; needs --grouped')
+    parser.add_argument('--grouped', action='store_true', help='keep each group (slide, patient, organ) in one fold')
+    parser.add_argument('--mpp', type=float, metavar='UM', help='resample to this many micrometres per pixel')
+    parser.add_argument('--source-mpp', type=float, metavar='UM', help='state them where the dataset does not')
+    parser.add_argument('--allow-leaks', action='store_true', help='accept images of equal content in two parts')
+    parser.add_argument('--workers', type=int, metavar='N', help='processes (default: one for each CPU if it pays)')
+    parser.set_defaults(prepare=partial(prepare_converted, converter))
+
+
+def prepare_converted(converter: Converter, args: argparse.Namespace) -> None:
+    for name in ('mpp', 'source_mpp', 'workers'):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserError(f'--{name.replace("_", "-")} {value:g}: give a number above 0')
+    if (args.folds is not None) != args.grouped:
+        raise UserError(
+            '--folds and --grouped go together: folds that cut a group leak parts of one slide from train to val; '
+            'give --folds K --grouped'
+        )
+    report = convert(
+        converter,
+        args.source,
+        args.out,
+        {option.name: getattr(args, option.name.replace('-', '_')) for option in converter.options},
+        mpp=args.mpp,
+        source_mpp=args.source_mpp,
+        plan=partial(plan_splits, converter, args.val_groups, args.folds),
+        allow_leaks=args.allow_leaks,
+        workers=args.workers,
+    )
+    for difference in report.differences:
+        print(f'notice: {difference}')
 
 
 def prepare_synthetic(args: argparse.Namespace) -> None:
@@ -91,54 +128,35 @@ def prepare_synthetic(args: argparse.Namespace) -> None:
 
 
 def plan_splits(
-    groups: dict[str, str], val_groups: list[str] | None, folds: int | None, grouped: bool
+    converter: Converter, val_groups: list[str] | None, folds: int | None, groups: Mapping[str, str]
 ) -> dict[str, Split]:
-    """All splits of NuInsSeg by name; a split that these images cannot give is named in a notice."""
-    if (folds is not None) != grouped:
-        raise UserError(
-            '--folds and --grouped go together: folds that cut an organ leak parts of one slide from train to val; '
-            'give --folds K --grouped'
-        )
+    """Splits that the user asks for, by name; the default one is left out, with a notice, where its groups lack."""
+    name, default = converter.holdout
     splits: dict[str, Split] = {}
-    if val_groups is None and not set(DEFAULT_VAL_ORGANS) < set(groups.values()):
-        print(f'notice: no split "organs": it needs {", ".join(DEFAULT_VAL_ORGANS)} and more; choose with --val-groups')
-    else:
-        splits['organs'] = group_holdout(groups, val_groups or DEFAULT_VAL_ORGANS)
+    if val_groups or set(default) < set(groups.values()):
+        if val_groups or default:
+            splits[name] = group_holdout(groups, val_groups or default)
+    elif default:
+        print(f'notice: no split "{name}": it needs {", ".join(default)} and more; choose with --val-groups')
     if folds is not None:
         splits |= {f'grouped-{folds}-fold-{i}': fold for i, fold in enumerate(grouped_folds(groups, folds))}
-    if len(groups) == NUINSSEG_IMAGES:
-        splits |= {f'official-{i}': fold for i, fold in enumerate(official_nuinsseg_folds(groups))}
-    else:
-        print(f'notice: no official folds: they are defined on all {NUINSSEG_IMAGES} images, here are {len(groups)}')
     return splits
 
 
 def print_summary(root: Path) -> None:
-    ids = list_ids(root)
-    nuclei = sum(count_nuclei(read_label_map(sample_paths(root, i).label)) for i in ids)
-    ambiguous = sum(sample_paths(root, i).ignore is not None for i in ids)
-    groups = {image['group'] for image in read_meta(root)['images'].values()}
-    print(f'{root}: {len(ids)} images, {nuclei:,} nuclei, {len(groups)} groups, {ambiguous} with ambiguous areas')
+    images = read_meta(root)['images']
+    nuclei = sum(count_nuclei(read_label_map(sample_paths(root, sample_id).label)) for sample_id in images)
+    ambiguous = sum(sample_paths(root, sample_id).ignore is not None for sample_id in images)
+    groups = {image['group'] for image in images.values()}
+    print(f'{root}: {len(images)} images, {nuclei:,} nuclei, {len(groups)} groups, {ambiguous} with ambiguous areas')
     print(f'splits: {", ".join(list_splits(root)) or "none"}')
-    print('next: python tools/train.py CONFIG, with a config of configs/ that reads this folder')
+    print(f'next: python tools/datasets/check.py {root}, then python tools/train.py CONFIG')
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     args.prepare(args)
     print_summary(args.out)
-
-
-def _add_command(
-    commands: argparse._SubParsersAction, name: str, description: str, examples: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=description.splitlines()[0].rstrip(':'),
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 if __name__ == '__main__':

@@ -13,14 +13,14 @@ from mmgfnuc.registry import TRANSFORMS
 IGNORE_LABEL = 255
 
 
-def semantic_map(instance_map: np.ndarray, ignore_map: np.ndarray) -> np.ndarray:
-    """Label of every pixel: 0 background, 1 nucleus, 255 where `ignore_map` is True, nucleus or not.
+def semantic_map(instance_map: np.ndarray, ignore_map: np.ndarray, type_map: np.ndarray | None = None) -> np.ndarray:
+    """Label of every pixel: 0 background, 1 nucleus or its type, 255 where `ignore_map` is True, nucleus or not.
 
     Shape:
-        - instance_map, ignore_map: (H, W)
+        - instance_map, ignore_map, type_map: (H, W)
         - returns: (H, W), uint8
     """
-    labels = (instance_map > 0).astype(np.uint8)
+    labels = (instance_map > 0).astype(np.uint8) if type_map is None else type_map.astype(np.uint8)
     labels[ignore_map] = IGNORE_LABEL
     return labels
 
@@ -35,7 +35,7 @@ class PackNucleiInputs(BaseTransform):
 
     Shape:
         - inputs: (3, H, W), uint8
-        - data_samples.gt_sem_seg.data: (1, H, W), int64: 0 background, 1 nucleus, 255 ignore
+        - data_samples.gt_sem_seg.data: (1, H, W), int64: 0 background, 1 nucleus (or its type), 255 ignore
         - data_samples.gt_instance_map.data: (1, H, W), int32: 0 background
     """
 
@@ -44,7 +44,7 @@ class PackNucleiInputs(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pack `img`, `instance_map`, `ignore_map` and the keys that say where the sample comes from."""
         image, instances = results['img'], results['instance_map']
-        labels = semantic_map(instances, results['ignore_map']).astype(np.int64)
+        labels = semantic_map(instances, results['ignore_map'], results.get('type_map')).astype(np.int64)
         sample = SegDataSample(metainfo={key: results[key] for key in self.META_KEYS} | {'img_shape': image.shape[:2]})
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels[None]))
         sample.gt_instance_map = PixelData(data=torch.from_numpy(np.ascontiguousarray(instances)[None]))

@@ -1,4 +1,4 @@
-"""Changes of place: image, instance map and ignore map move together."""
+"""Changes of place: the image and all its maps move together."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +11,13 @@ from mmcv.transforms import BaseTransform
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import TRANSFORMS
 
+# Maps of a sample, and what they hold beyond its edges. `type_map` is there where nucleus types are told apart.
+MAPS = {'instance_map': 0, 'ignore_map': True, 'type_map': 0}
+
+
+def _maps(results: dict[str, Any]) -> list[str]:
+    return [key for key in MAPS if key in results]
+
 
 @TRANSFORMS.register_module()
 class RandomOrientation(BaseTransform):
@@ -21,9 +28,9 @@ class RandomOrientation(BaseTransform):
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Turn `img`, `instance_map` and `ignore_map`."""
+        """Turn the image and its maps."""
         mirrored, turns = divmod(int(results['rng'].integers(8)), 4)
-        for key in ('img', 'instance_map', 'ignore_map'):
+        for key in ('img', *_maps(results)):
             array = np.rot90(results[key], turns)
             results[key] = np.ascontiguousarray(array[:, ::-1] if mirrored else array)
         return results
@@ -36,7 +43,7 @@ class Rescale(BaseTransform):
     `mpp`, where known, is divided by the factor.
 
     Shape:
-        - img, instance_map, ignore_map: (H, W) to (round(factor H), round(factor W))
+        - img and maps: (H, W) to (round(factor H), round(factor W))
 
     Args:
         factor: New size over old; at most 1, since area averaging is for making things smaller.
@@ -51,14 +58,14 @@ class Rescale(BaseTransform):
         self.factor = factor
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Resize `img`, `instance_map` and `ignore_map`; correct `mpp`."""
+        """Resize the image and its maps; correct `mpp`."""
         height, width = (max(round(self.factor * side), 1) for side in results['instance_map'].shape)
         rows, columns = (
             ((np.arange(new) + 0.5) * old / new).astype(np.intp)
             for new, old in zip((height, width), results['instance_map'].shape, strict=True)
         )
         results['img'] = cv2.resize(results['img'], (width, height), interpolation=cv2.INTER_AREA)
-        for key in ('instance_map', 'ignore_map'):
+        for key in _maps(results):
             results[key] = results[key][np.ix_(rows, columns)]
         if results['mpp'] is not None:
             results['mpp'] /= self.factor
@@ -118,8 +125,8 @@ class RandomWarpCrop(BaseTransform):
         p = c + R(angle) (q + d(q) - m) / s,     m = ((size - 1) / 2, (size - 1) / 2),
 
     with the centre c, the magnification s (log-uniform) and the displacement d. The image is interpolated linearly,
-    mirrored beyond its edges; the maps take the nearest pixel. Beyond the edges the instance map is 0 and the ignore
-    map True, so that mirrored tissue is never learnt. Without rotation, scaling and deformation the crop is an exact
+    mirrored beyond its edges; the maps take the nearest pixel. Beyond the edges instance and type map are 0 and the
+    ignore map True, so that mirrored tissue is never learnt. Without rotation, scaling and deformation the crop is an exact
     copy. `mpp`, where known, is divided by s.
 
     c is drawn where the crop lies inside the source; along an axis that is too short for this, the crop is centred,
@@ -127,7 +134,7 @@ class RandomWarpCrop(BaseTransform):
 
     Shape:
         - img: (H, W, 3) to (size, size, 3)
-        - instance_map, ignore_map: (H, W) to (size, size)
+        - maps: (H, W) to (size, size)
 
     Args:
         size: Edge of the crop, in pixels.
@@ -162,7 +169,7 @@ class RandomWarpCrop(BaseTransform):
         self.elastic = None if elastic is None else ElasticField(**elastic)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Crop and warp `img`, `instance_map` and `ignore_map`; correct `mpp`."""
+        """Crop and warp the image and its maps; correct `mpp`."""
         rng: np.random.Generator = results['rng']
         angle, scale = 0.0, 1.0
         if rng.random() < self.prob:
@@ -171,8 +178,8 @@ class RandomWarpCrop(BaseTransform):
         x, y = self._source_points(rng, results['instance_map'].shape, angle, scale)
 
         results['img'] = cv2.remap(results['img'], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        results['instance_map'] = _take_nearest(results['instance_map'], x, y, outside=0)
-        results['ignore_map'] = _take_nearest(results['ignore_map'], x, y, outside=True)
+        for key in _maps(results):
+            results[key] = _take_nearest(results[key], x, y, outside=MAPS[key])
         if results['mpp'] is not None:
             results['mpp'] /= scale
         return results

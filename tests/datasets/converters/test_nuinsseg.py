@@ -9,8 +9,7 @@ import tifffile
 from PIL import Image
 
 from mmgfnuc.datasets import canonical
-from mmgfnuc.datasets.converters.nuinsseg import NAME, convert_nuinsseg, read_groups
-from mmgfnuc.datasets.staging import staged_dataset
+from mmgfnuc.datasets.converters import CONVERTERS, convert
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
 
@@ -50,8 +49,7 @@ def source(tmp_path):
 
 
 def prepare(source, out):
-    with staged_dataset(out, NAME) as root:
-        convert_nuinsseg(source.root, root)
+    convert(CONVERTERS['nuinsseg'], source.root, out)
     return out
 
 
@@ -161,19 +159,19 @@ def test_foreign_content_at_the_target_is_never_touched(source, tmp_path):
 
 
 def test_wrong_source_folder_is_explained(source, tmp_path):
-    with pytest.raises(UserError, match='is no folder'):
-        read_groups(tmp_path / 'nowhere')
+    with pytest.raises(UserError, match='is not there; give the folder or archive'):
+        prepare(source, tmp_path / 'out')
     source.root.mkdir()
     with pytest.raises(UserError, match='holds no "<organ>/tissue images'):
-        read_groups(source.root)
+        prepare(source, tmp_path / 'out')
 
 
-def test_one_name_in_two_organs_is_refused(source):
+def test_one_name_in_two_organs_is_refused(source, tmp_path):
     name, _, _ = source.add('human liver', 1)
     twin = source.file('human brain', 'tissue images', f'{name}.png')
     twin.write_bytes(source.file('human liver', 'tissue images', f'{name}.png').read_bytes())
     with pytest.raises(UserError, match="'human_liver_01' in 'human brain' and 'human liver'"):
-        read_groups(source.root)
+        prepare(source, tmp_path / 'out')
 
 
 @pytest.mark.slow
@@ -181,8 +179,7 @@ def test_one_name_in_two_organs_is_refused(source):
 @pytest.mark.skipif('MMGFNUC_DATA' not in os.environ, reason='needs real images: set MMGFNUC_DATA')
 def test_real_images_give_the_documented_counts(tmp_path):
     out = tmp_path / 'out'
-    with staged_dataset(out, NAME) as root:
-        convert_nuinsseg(Path(os.environ['MMGFNUC_DATA']) / 'nuinsseg', root)
+    convert(CONVERTERS['nuinsseg'], Path(os.environ['MMGFNUC_DATA']) / 'nuinsseg', out)
     ids = canonical.list_ids(out)
     assert len(ids) == 181
     assert sum(canonical.count_nuclei(canonical.read_label_map(out / 'labels' / f'{i}.png')) for i in ids) == 8440

@@ -1,0 +1,279 @@
+"""From a source in its authors' layout to the canonical form: in parallel, restartable, whole or not at all.
+
+Source: code: own.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mmgfnuc.datasets.canonical import (
+    count_nuclei,
+    read_image,
+    read_label_map,
+    sample_paths,
+    write_meta,
+    write_sample,
+    write_split,
+)
+from mmgfnuc.datasets.splits import Split, find_leaks
+from mmgfnuc.datasets.staging import staged_dataset
+from mmgfnuc.errors import UserError
+
+from .base import Content, Converter, Options, Sample
+from .sources import opened_source
+
+# The shown part of a long list of faults or leaks.
+SHOWN = 20
+# Fewer images are converted faster than processes start.
+IMAGES_PER_PROCESS = 40
+# Ratios of pixel sizes nearer to 1 than this are taken for 1.
+SAME_MPP = 0.002
+
+SplitPlanner = Callable[[Mapping[str, str]], Mapping[str, Split]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and how it differs from what the authors published."""
+
+    images: int
+    nuclei: int
+    differences: list[str]
+
+
+@dataclass(frozen=True)
+class _Written:
+    nuclei: int = 0
+    digest: str = ''
+    problem: str = ''
+
+
+def no_plan(groups: Mapping[str, str]) -> dict[str, Split]:
+    """Make no splits besides those of the authors."""
+    return {}
+
+
+def convert(
+    converter: Converter,
+    source: str | Path,
+    out: str | Path,
+    options: Options | None = None,
+    *,
+    mpp: float | None = None,
+    source_mpp: float | None = None,
+    plan: SplitPlanner = no_plan,
+    allow_leaks: bool = False,
+    workers: int | None = None,
+) -> Report:
+    """Write a dataset in the canonical form, with the splits of its authors and those of `plan`.
+
+    A run that was interrupted goes on where it was when it is started again in the same way.
+
+    Args:
+        converter: of the dataset.
+        source: folder or archive as the authors ship it.
+        out: folder to write.
+        options: of the converter, by name.
+        mpp: micrometres per pixel to resample all images to; None leaves them as they are.
+        source_mpp: micrometres per pixel of the source, where the dataset does not state it.
+        plan: makes splits of one's own from the group of each id.
+        allow_leaks: accept splits of `plan` whose parts share groups or images.
+        workers: processes; None takes one for each CPU if the images are many.
+
+    Raises:
+        UserError: one line for each fault of the source, or for each leak of a split; nothing is written then.
+    """
+    chosen = _choose(converter, options or {})
+    out = Path(out)
+    with opened_source(source, out.resolve().parent) as folder:
+        samples = _checked(converter, converter.list_samples(folder, chosen))
+        samples = [_with_mpp(sample, source_mpp, mpp) for sample in samples]
+        groups = {sample.id: sample.group for sample in samples}
+        official, planned = dict(converter.splits(samples)), dict(plan(groups))
+        settings = {
+            'source': str(Path(source).resolve()),
+            'options': chosen,
+            'mpp': mpp,
+            'samples': [[sample.id, sample.mpp] for sample in samples],
+        }
+        with staged_dataset(out, converter.name, settings) as root:
+            written = _write_all(converter, samples, root, mpp, workers)
+            _raise_problems([done.problem for done in written if done.problem])
+            digests = {sample.id: done.digest for sample, done in zip(samples, written, strict=True)}
+            leaky = [*converter.leaky, *(planned if allow_leaks else ())]
+            _write_splits(root, planned | official, groups, digests, leaky)
+            _write_meta(root, converter, samples, mpp, leaky)
+    nuclei = sum(done.nuclei for done in written)
+    # Small nuclei may vanish when images are made smaller.
+    return Report(len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei))
+
+
+def _choose(converter: Converter, options: Options) -> dict[str, str]:
+    chosen = {}
+    for option in converter.options:
+        value = options.get(option.name) or option.default
+        if value is None:
+            raise UserError(f'{converter.title}: give --{option.name}: {option.help}')
+        if option.choices and value not in option.choices:
+            raise UserError(f"--{option.name} '{value}' is unknown; choose one of {', '.join(option.choices)}")
+        chosen[option.name] = value
+    return chosen
+
+
+def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
+    if not samples:
+        raise UserError(f'no image of {converter.title} is there; expected is\n{converter.layout}')
+    places: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        places[sample.id].append(repr(sample.group))
+    doubled = [f'{name!r} in {" and ".join(groups)}' for name, groups in places.items() if len(groups) > 1]
+    if doubled:
+        raise UserError(f'images of one name: {", ".join(doubled[:SHOWN])}; rename all but one of each')
+    return sorted(samples, key=lambda sample: sample.id)
+
+
+def _with_mpp(sample: Sample, source_mpp: float | None, target: float | None) -> Sample:
+    if sample.mpp is not None and source_mpp is not None and sample.mpp != source_mpp:
+        raise UserError(f'{sample.id}: its authors state {sample.mpp:g} micrometres per pixel; drop --source-mpp')
+    known = sample.mpp if sample.mpp is not None else source_mpp
+    if target is not None and known is None:
+        raise UserError(
+            f'{sample.id}: its micrometres per pixel are not known, so --mpp cannot be met; add --source-mpp'
+        )
+    return replace(sample, mpp=known)
+
+
+def _write_all(
+    converter: Converter, samples: Sequence[Sample], root: Path, mpp: float | None, workers: int | None
+) -> list[_Written]:
+    if workers is None:
+        workers = max(1, min(os.cpu_count() or 1, len(samples) // IMAGES_PER_PROCESS))
+    classes = len(converter.classes)
+    write = partial(_write_one, root=root, mpp=mpp, types=range(classes) if classes > 2 else None)
+    with _mapper(workers) as spread:
+        return list(tqdm(spread(write, samples), total=len(samples), desc=converter.title, unit='image'))
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
+    if workers == 1:
+        yield map
+        return
+    # Not fork: by now this process may have threads. The server imports the package once for all workers.
+    context = get_context('forkserver')
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_one(sample: Sample, root: Path, mpp: float | None, types: range | None) -> _Written:
+    done = sample_paths(root, sample.id)
+    if done.image.is_file():  # written last, by a run that was interrupted
+        return _Written(count_nuclei(read_label_map(done.label)), image_digest(read_image(done.image)))
+    try:
+        content = resampled(sample.read(), sample.mpp, mpp)
+        _check_types(sample.id, content, types)
+        write_sample(root, sample.id, content.image, content.instances, content.ignore, content.types)
+    except UserError as error:
+        return _Written(problem=str(error))
+    return _Written(count_nuclei(content.instances), image_digest(content.image))
+
+
+def _check_types(sample_id: str, content: Content, types: range | None) -> None:
+    if types is not None and (content.types is None or not np.isin(content.types, types).all()):
+        raise UserError(f'{sample_id}: a nucleus type is missing or not one of 0 to {types[-1]}; get the original file')
+
+
+def resampled(content: Content, mpp: float | None, target: float | None) -> Content:
+    """Bring an image from `mpp` to `target` micrometres per pixel: smoothly; its maps by the nearest pixel.
+
+    Shape:
+        (H, W) -> (round(H mpp / target), round(W mpp / target))
+    """
+    if mpp is None or target is None or abs(mpp / target - 1) < SAME_MPP:
+        return content
+    old = content.instances.shape
+    height, width = (max(round(side * mpp / target), 1) for side in old)
+    way = cv2.INTER_AREA if target > mpp else cv2.INTER_CUBIC
+    places = np.ix_(
+        *(((np.arange(new) + 0.5) * side / new).astype(np.intp) for new, side in zip((height, width), old, strict=True))
+    )
+    return Content(
+        cv2.resize(content.image, (width, height), interpolation=way),
+        content.instances[places],
+        None if content.ignore is None else content.ignore[places],
+        None if content.types is None else content.types[places],
+    )
+
+
+def image_digest(image: np.ndarray) -> str:
+    """Hash of the pixels of an image."""
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _raise_problems(problems: Sequence[str]) -> None:
+    if problems:
+        more = [f'... and {len(problems) - SHOWN} more'] if len(problems) > SHOWN else []
+        count = '1 bad source file' if len(problems) == 1 else f'{len(problems)} bad source files'
+        raise UserError('\n'.join([f'{count}, nothing was written:', *problems[:SHOWN], *more]))
+
+
+def _write_splits(
+    root: Path,
+    splits: Mapping[str, Split],
+    groups: Mapping[str, str],
+    digests: Mapping[str, str],
+    leaky: Sequence[str],
+) -> None:
+    leaks = []
+    for name, parts in splits.items():
+        if name not in leaky:
+            leaks += [f'split {name!r}: {leak}' for leak in find_leaks(parts, groups, digests)]
+        write_split(root, name, parts)
+    if leaks:
+        fix = 'split otherwise, remove doubled images, or accept it with --allow-leaks'
+        raise UserError('\n'.join([f'a split leaks from one part to another; {fix}:', *leaks[:SHOWN]]))
+
+
+def _write_meta(
+    root: Path, converter: Converter, samples: Sequence[Sample], mpp: float | None, leaky: Sequence[str]
+) -> None:
+    images: dict[str, dict[str, Any]] = {}
+    for sample in samples:
+        images[sample.id] = {'group': sample.group, 'mpp': mpp if mpp is not None else sample.mpp}
+        if sample.magnification is not None:
+            images[sample.id]['magnification'] = sample.magnification
+    meta = {
+        'name': converter.name,
+        'classes': list(converter.classes),
+        'licence': converter.licence or '',
+        'citation': converter.citation,
+        'source': converter.page,
+        'splits_with_leaks': sorted(leaky),
+        'images': images,
+    }
+    write_meta(root, meta)
+
+
+def _differences(converter: Converter, images: int, nuclei: int | None) -> list[str]:
+    if converter.images is not None and images != converter.images:
+        return [f'{images:,} images here, {converter.images:,} as published']
+    if converter.nuclei is not None and nuclei is not None and nuclei != converter.nuclei:
+        return [f'{nuclei:,} nuclei here, {converter.nuclei:,} as published ({nuclei - converter.nuclei:+,})']
+    return []

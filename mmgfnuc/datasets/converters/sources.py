@@ -1,0 +1,125 @@
+"""What users give as a source: a folder, or an archive whose paths are not trusted.
+
+Source: code: own.
+"""
+
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from mmgfnuc.errors import UserError
+
+ARCHIVES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
+# An archive that says it holds more than this per byte of its own is a bomb; label maps of few nuclei come near 100.
+LARGEST_RATIO = 1000
+# In a folder that was unpacked too high, the dataset lies at most this many levels down.
+DEPTH = 3
+
+
+@contextmanager
+def opened_source(source: str | Path, scratch: Path) -> Iterator[Path]:
+    """Give the folder of a source; an archive is unpacked into a folder below `scratch`, which is removed afterwards.
+
+    Raises:
+        UserError: it is not there, is no folder and no archive, or the archive is damaged, a bomb, or has an entry that
+            leaves the folder, or is a link or device.
+    """
+    source = Path(source).expanduser()
+    if source.is_dir():
+        yield source
+        return
+    if not source.exists():
+        raise UserError(f'{source} is not there; give the folder or archive that was downloaded')
+    if not source.name.lower().endswith(ARCHIVES):
+        raise UserError(f'{source} is no folder and no archive ({", ".join(ARCHIVES)}); give one')
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix='.unpacked-', dir=scratch))
+    try:
+        unpack(source, folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive into a folder; nothing is written outside of it.
+
+    Raises:
+        UserError: see `opened_source`.
+    """
+    try:
+        if archive.suffix.lower() == '.zip':
+            _unzip(archive, folder)
+        else:
+            _untar(archive, folder)
+    except UserError:
+        raise
+    # zlib, lzma, struct and the archive modules each raise their own types.
+    except Exception as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise UserError(f'{archive} cannot be unpacked ({reason}); download it again') from error
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        entries = content.infolist()
+        _check_size(archive, sum(entry.file_size for entry in entries))
+        for entry in entries:
+            _check_path(archive, entry.filename)
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                raise UserError(f'{archive}: {entry.filename!r} is a link; unpack the archive yourself and check it')
+        content.extractall(folder)
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as content:
+        entries = content.getmembers()
+        _check_size(archive, sum(entry.size for entry in entries))
+        for entry in entries:
+            _check_path(archive, entry.name)
+            if not (entry.isfile() or entry.isdir()):
+                raise UserError(f'{archive}: {entry.name!r} is a link or device; unpack it yourself and check it')
+        content.extractall(folder, filter='data')
+
+
+def _check_path(archive: Path, name: str) -> None:
+    path = PurePosixPath(name.replace('\\', '/'))
+    if path.is_absolute() or '..' in path.parts or ':' in (path.parts or ('',))[0]:
+        raise UserError(f'{archive}: {name!r} would be written outside of its folder; do not trust this archive')
+
+
+def _check_size(archive: Path, unpacked: int) -> None:
+    if unpacked > LARGEST_RATIO * max(archive.stat().st_size, 1):
+        raise UserError(f'{archive} says that it unpacks to {unpacked / 10**9:.1f} GB, too much for its size')
+
+
+def find_root(source: Path, *patterns: str) -> Path | None:
+    """Find the folder, `source` or one some levels below, under which a file or folder of each pattern lies.
+
+    Of several the first by name among the shallowest; None if there is none.
+    """
+    level = [source]
+    for _ in range(DEPTH + 1):
+        for folder in level:
+            if all(any(folder.glob(pattern)) for pattern in patterns):
+                return folder
+        level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir() and _visible(child))
+    return None
+
+
+def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
+    """Files of a folder with one of the suffixes (lower case), by their name without it; hidden ones are left out."""
+    if not folder.is_dir():
+        return {}
+    files = sorted(path for path in folder.iterdir() if _visible(path) and path.is_file())
+    return {path.stem: path for path in files if path.suffix.lower() in suffixes}
+
+
+def _visible(path: Path) -> bool:
+    # macOS archives carry a folder of metadata.
+    return not path.name.startswith('.') and path.name != '__MACOSX'
