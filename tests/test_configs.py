@@ -1,6 +1,8 @@
 """Every config that is shipped: loads, stays short, survives a dump, builds; every part takes a step."""
 
 import io
+import re
+import shutil
 import tokenize
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mmseg.structures import SegDataSample
 
 import mmgfnuc
 from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.transforms import AugmentationBank
 from mmgfnuc.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -166,6 +169,19 @@ def test_the_papers_settings():
     assert config.optim_wrapper.optimizer.lr == 1e-4
     assert tuple(config.model.backbone.widths) == (32, 64, 128, 256, 512)
     assert config.model.test_cfg == {'scale': 0.5, 'tile': 256}
+
+
+def test_what_the_readme_adds_to_a_config_takes_effect(tmp_path):
+    """Adapters, layer decay, cache and bank, at the end of a leaf."""
+    section = (CONFIGS.parent / 'README.md').read_text().split('### Tune it')[1].split('\n## ')[0]
+    lines = ''.join(re.findall(r'```python\n(.*?)```', section, flags=re.DOTALL))
+    shutil.copytree(CONFIGS, tmp_path / 'configs')
+    leaf = tmp_path / 'configs' / 'cpu' / 'nuinsseg_vit-tiny.py'
+    leaf.write_text(f'{leaf.read_text()}\nfrom mmgfnuc.datasets.transforms import AugmentationBank\n\n{lines}')
+    config = Config.fromfile(leaf)
+    assert config.train_dataloader.dataset.pipeline[0] == {'type': AugmentationBank, 'variants': 8}
+    assert {'tune', 'lora', 'grad_checkpointing', 'cache'} <= config.model.foundation.keys()
+    assert config.optim_wrapper.paramwise_cfg == {'layer_decay': 0.75}
 
 
 def step(model, images):

@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-import mmgfnuc
 from mmgfnuc.errors import UserError
 
 Features = tuple[Tensor, ...]
@@ -27,6 +26,8 @@ DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.
 SUFFIX = '.features'
 GIGABYTE = 10**9
 CHECKSUM_BYTES = 4
+# To be raised whenever the encoders of this package compute otherwise than before: old files are then left alone.
+ARITHMETIC = 1
 # The folder is measured again after this share of the limit was written.
 SCAN_SHARE = 0.02
 # Unfinished files older than this are those of processes that died.
@@ -217,4 +218,4 @@ def arithmetic(device: str) -> tuple[Any, ...]:
     """What decides, besides numbers and network, how features are rounded."""
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     precision = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
-    return device, autocast, precision, torch.__version__, timm.__version__, mmgfnuc.__version__
+    return device, autocast, precision, torch.__version__, timm.__version__, ARITHMETIC
