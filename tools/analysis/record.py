@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--title', required=True, help='what was measured, and under which budget')
     parser.add_argument('--checkpoint', required=True, action='append', type=Path, help='tested; one for each seed')
     parser.add_argument('--data', required=True, help='data set that was scored')
-    parser.add_argument('--split', required=True)
+    parser.add_argument('--split', help='(default: all images)')
     parser.add_argument('--part', default='val')
     parser.add_argument('--command', required=True, action='append', help='that made the result; in order')
     parser.add_argument('--picture', type=Path, help='an overlay of tools/test.py --show-dir')

@@ -70,6 +70,8 @@ class Option:
 
 
 Options = Mapping[str, str]
+# The option by which a source of one's own gets its name.
+NAME_OPTION = 'name'
 
 
 def _no_splits(samples: Sequence[Sample]) -> dict[str, Split]:

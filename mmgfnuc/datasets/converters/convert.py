@@ -32,7 +32,7 @@ from mmgfnuc.datasets.splits import Split, find_leaks
 from mmgfnuc.datasets.staging import staged_dataset
 from mmgfnuc.errors import UserError
 
-from .base import Content, Converter, Options, Sample
+from .base import NAME_OPTION, Content, Converter, Options, Sample
 from .sources import opened_source
 
 # The shown part of a long list of faults or leaks.
@@ -109,13 +109,14 @@ def convert(
             'mpp': mpp,
             'samples': [[sample.id, sample.mpp] for sample in samples],
         }
-        with staged_dataset(out, converter.name, settings) as root:
+        name = chosen.get(NAME_OPTION) or converter.name
+        with staged_dataset(out, name, settings) as root:
             written = _write_all(converter, samples, root, mpp, workers)
             _raise_problems([done.problem for done in written if done.problem])
             digests = {sample.id: done.digest for sample, done in zip(samples, written, strict=True)}
             leaky = [*converter.leaky, *(planned if allow_leaks else ())]
             _write_splits(root, planned | official, groups, digests, leaky)
-            _write_meta(root, converter, samples, mpp, leaky)
+            _write_meta(root, name, converter, samples, mpp, leaky)
     nuclei = sum(done.nuclei for done in written)
     # Small nuclei may vanish when images are made smaller.
     return Report(len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei))
@@ -252,7 +253,7 @@ def _write_splits(
 
 
 def _write_meta(
-    root: Path, converter: Converter, samples: Sequence[Sample], mpp: float | None, leaky: Sequence[str]
+    root: Path, name: str, converter: Converter, samples: Sequence[Sample], mpp: float | None, leaky: Sequence[str]
 ) -> None:
     images: dict[str, dict[str, Any]] = {}
     for sample in samples:
@@ -260,7 +261,7 @@ def _write_meta(
         if sample.magnification is not None:
             images[sample.id]['magnification'] = sample.magnification
     meta = {
-        'name': converter.name,
+        'name': name,
         'classes': list(converter.classes),
         'licence': converter.licence or '',
         'citation': converter.citation,
