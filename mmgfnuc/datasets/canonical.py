@@ -12,6 +12,7 @@
 Source: code: own.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,15 @@ def count_nuclei(instances: LabelMap) -> int:
         - instances: (H, W).
     """
     return int(np.count_nonzero(np.unique(instances)))
+
+
+def image_digest(image: RGBImage) -> str:
+    """Hash of the pixels of an image.
+
+    Shape:
+        - image: (H, W, 3).
+    """
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def write_sample(

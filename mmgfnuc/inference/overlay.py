@@ -1,10 +1,10 @@
 """Pictures of a segmentation for the human eye."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-TRUTH_COLOUR = (0, 230, 80)
+from mmgfnuc.datasets.drawing import TRUTH_COLOUR, outline
+
 PREDICTION_COLOUR = (255, 225, 0)
 IGNORED = 255
 
@@ -15,9 +15,7 @@ def draw_contours(picture: NDArray[np.uint8], semantic: NDArray[np.uint8], colou
     Shape:
         picture (H, W, 3) RGB, semantic (H, W): 0 background, 255 ignored
     """
-    mask = ((semantic > 0) & (semantic != IGNORED)).astype(np.uint8)
-    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, colour, 1)
+    picture[outline((semantic > 0) & (semantic != IGNORED))] = colour
 
 
 def draw_overlay(

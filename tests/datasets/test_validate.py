@@ -21,7 +21,7 @@ def root(tmp_path):
         instances[2:6, 6:9] = 2
         image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
         canonical.write_sample(tmp_path, sample_id, image, instances, instances == 2)
-    images = {i: {'group': 'slide', 'mpp': None} for i in IDS}
+    images = {i: {'group': f'slide of {pair}', 'mpp': None} for pair in ('ab', 'cd') for i in pair}
     meta = {'name': 'tiny', 'classes': canonical.CLASSES, 'licence': '', 'citation': '', 'source': '', 'images': images}
     canonical.write_meta(tmp_path, meta)
     canonical.write_split(tmp_path, 'half', {'train': ['a', 'b'], 'val': ['c', 'd']})
@@ -61,6 +61,30 @@ def test_size_mismatch(root, folder):
     assert problem.what == 'size 41x50 differs from 40x50 (height x width) of c.png'
 
 
+def give_types(root, sample_id, types):
+    canonical.write_meta(root, canonical.read_meta(root) | {'classes': ['background', 'round', 'flat']})
+    (root / 'types').mkdir()
+    save_png(root / 'types' / f'{sample_id}.png', types)
+    return root / 'types' / f'{sample_id}.png'
+
+
+def test_types_up_to_the_last_class_are_sound(root):
+    give_types(root, 'a', np.eye(40, 50, dtype=np.uint8) * 2)
+    assert validate_dataset(root, 'half') == []
+
+
+def test_faults_of_type_maps(root):
+    path = give_types(root, 'a', np.eye(40, 50, dtype=np.uint8) * 3)
+    problem = the_only_problem(root)
+    assert (problem.where, problem.what) == (str(path), 'type 3, but meta.json has 3 classes')
+    save_png(path, np.zeros((50, 40), np.uint8))
+    assert the_only_problem(root).what == 'size 50x40 differs from 40x50 (height x width) of a.png'
+    path.write_bytes(path.read_bytes()[:-30])
+    assert 'unreadable' in the_only_problem(root).what
+    path.rename(path.with_suffix('.npy'))
+    assert 'not a .png file' in the_only_problem(root).what
+
+
 def test_fractional_labels(root):
     (root / 'labels' / 'a.png').unlink()
     tifffile.imwrite(root / 'labels' / 'a.tif', np.full((40, 50), 0.5, np.float32))
@@ -80,8 +104,12 @@ def test_image_without_label(root):
     assert (problem.where, problem.what) == (str(root / 'images' / 'a.png'), 'image without label')
 
 
-@pytest.mark.parametrize(('folder', 'what'), [('labels', 'label without image'), ('ignore', 'ignore without image')])
+@pytest.mark.parametrize(
+    ('folder', 'what'),
+    [('labels', 'label without image'), ('ignore', 'ignore without image'), ('types', 'types without image')],
+)
 def test_map_without_image(root, folder, what):
+    (root / folder).mkdir(exist_ok=True)
     save_png(root / folder / 'x.png', np.zeros((40, 50), np.uint8))
     problem = the_only_problem(root)
     assert (problem.where, problem.what) == (str(root / folder / 'x.png'), what)
@@ -211,6 +239,19 @@ def test_faults_of_a_split(root, parts, what):
     problem = the_only_problem(root, 'mine')
     assert (problem.where, problem.what) == (str(path), what)
     assert validate_dataset(root, 'half') == []
+
+
+def test_group_in_two_parts_is_a_leak_unless_meta_says_that_it_is_meant(root):
+    path = canonical.write_split(root, 'mine', {'train': ['a', 'c'], 'val': ['b'], 'test': ['d']})
+    problems = validate_dataset(root, 'mine')
+    assert [(problem.where, problem.what) for problem in problems] == [
+        (str(path), "group 'slide of ab' stands in several parts: train (a), val (b)"),
+        (str(path), "group 'slide of cd' stands in several parts: train (c), test (d)"),
+    ]
+    with pytest.raises(UserError, match='stands in several parts'):
+        check_dataset(root, 'mine')
+    canonical.write_meta(root, canonical.read_meta(root) | {'splits_with_leaks': ['mine']})
+    check_dataset(root, 'mine')
 
 
 def test_missing_split_lists_those_there(root):

@@ -21,12 +21,11 @@ examples:
 
 Each dataset has a page in docs/datasets/. Look at the result: python tools/datasets/check.py OUT"""
 DESCRIPTION = """\
-Convert {title} ({licence}) from its authors' layout, a folder or an archive of it:
+Convert {title}{licence} from a folder or an archive of it:
 
 {layout}
 
-Get it from {page}
-Splits go to OUT/splits/: those of the authors where all their images are there; "{holdout}" with --val-groups;
+{origin}Splits go to OUT/splits/: those of the authors where all their images are there; "{holdout}" with --val-groups;
 grouped-K-fold-i with --folds K --grouped.
 """
 COMMAND_EPILOG = """\
@@ -47,7 +46,7 @@ example:
 def build_parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=raw)
-    commands = parser.add_subparsers(dest='dataset', required=True, metavar='DATASET')
+    commands = parser.add_subparsers(dest='dataset', required=True, metavar='DATASET', help='one of:')
     for converter in CONVERTERS.values():
         _add_converter(commands, converter)
     synthetic = commands.add_parser(
@@ -66,12 +65,12 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
     name, groups = converter.holdout
     parser = commands.add_parser(
         converter.name,
-        help=f"convert {converter.title} from its authors' layout",
+        help=converter.title,
         description=DESCRIPTION.format(
             title=converter.title,
-            licence=converter.licence or 'licence not stated',
+            licence=f' ({converter.licence})' if converter.licence else '',
             layout=converter.layout,
-            page=converter.page,
+            origin=f'Get it from {converter.page}\n' if converter.page.startswith('http') else '',
             holdout=name,
         ).replace('%', '%%'),
         epilog=COMMAND_EPILOG.format(name=converter.name, title=converter.title),
@@ -92,8 +91,8 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
     parser.add_argument('--folds', type=int, metavar='K', help='also write K folds; needs --grouped')
     parser.add_argument('--grouped', action='store_true', help='keep each group (slide, patient, organ) in one fold')
     parser.add_argument('--mpp', type=float, metavar='UM', help='resample to this many micrometres per pixel')
-    parser.add_argument('--source-mpp', type=float, metavar='UM', help='state them where the dataset does not')
-    parser.add_argument('--allow-leaks', action='store_true', help='accept images of equal content in two parts')
+    parser.add_argument('--source-mpp', type=float, metavar='UM', help='of images for which the dataset states none')
+    parser.add_argument('--allow-leaks', action='store_true', help='accept groups or equal images in two parts')
     parser.add_argument('--workers', type=int, metavar='N', help='processes (default: one for each CPU if it pays)')
     parser.set_defaults(prepare=partial(prepare_converted, converter))
 
@@ -119,6 +118,8 @@ def prepare_converted(converter: Converter, args: argparse.Namespace) -> None:
         allow_leaks=args.allow_leaks,
         workers=args.workers,
     )
+    if converter.overlaps:
+        print(f'overlaps: {converter.overlaps}')
     for difference in report.differences:
         print(f'notice: {difference}')
 

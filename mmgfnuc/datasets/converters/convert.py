@@ -3,7 +3,6 @@
 Source: code: own.
 """
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from mmgfnuc.datasets.canonical import (
     count_nuclei,
+    image_digest,
     read_image,
     read_label_map,
     sample_paths,
@@ -88,9 +88,9 @@ def convert(
         out: folder to write.
         options: of the converter, by name.
         mpp: micrometres per pixel to resample all images to; None leaves them as they are.
-        source_mpp: micrometres per pixel of the source, where the dataset does not state it.
+        source_mpp: micrometres per pixel of the images for which the dataset states none.
         plan: makes splits of one's own from the group of each id.
-        allow_leaks: accept splits of `plan` whose parts share groups or images.
+        allow_leaks: accept splits whose parts share groups or images.
         workers: processes; None takes one for each CPU if the images are many.
 
     Raises:
@@ -99,6 +99,8 @@ def convert(
     chosen = _choose(converter, options or {})
     out = Path(out)
     with opened_source(source, out.resolve().parent) as folder:
+        if converter.read_classes:
+            converter = replace(converter, classes=converter.read_classes(folder, chosen))
         samples = _checked(converter, converter.list_samples(folder, chosen))
         samples = [_with_mpp(sample, source_mpp, mpp) for sample in samples]
         groups = {sample.id: sample.group for sample in samples}
@@ -114,7 +116,7 @@ def convert(
             written = _write_all(converter, samples, root, mpp, workers)
             _raise_problems([done.problem for done in written if done.problem])
             digests = {sample.id: done.digest for sample, done in zip(samples, written, strict=True)}
-            leaky = [*converter.leaky, *(planned if allow_leaks else ())]
+            leaky = [*converter.leaky, *(planned | official if allow_leaks else ())]
             _write_splits(root, planned | official, groups, digests, leaky)
             _write_meta(root, name, converter, samples, mpp, leaky)
     nuclei = sum(done.nuclei for done in written)
@@ -147,8 +149,6 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
 
 
 def _with_mpp(sample: Sample, source_mpp: float | None, target: float | None) -> Sample:
-    if sample.mpp is not None and source_mpp is not None and sample.mpp != source_mpp:
-        raise UserError(f'{sample.id}: its authors state {sample.mpp:g} micrometres per pixel; drop --source-mpp')
     known = sample.mpp if sample.mpp is not None else source_mpp
     if target is not None and known is None:
         raise UserError(
@@ -223,11 +223,6 @@ def resampled(content: Content, mpp: float | None, target: float | None) -> Cont
     )
 
 
-def image_digest(image: np.ndarray) -> str:
-    """Hash of the pixels of an image."""
-    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
 def _raise_problems(problems: Sequence[str]) -> None:
     if problems:
         more = [f'... and {len(problems) - SHOWN} more'] if len(problems) > SHOWN else []
@@ -266,7 +261,7 @@ def _write_meta(
         'licence': converter.licence or '',
         'citation': converter.citation,
         'source': converter.page,
-        'splits_with_leaks': sorted(leaky),
+        'splits_with_leaks': sorted(set(leaky)),
         'images': images,
     }
     write_meta(root, meta)

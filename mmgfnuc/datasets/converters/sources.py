@@ -85,6 +85,20 @@ def _untar(archive: Path, folder: Path) -> None:
             if not (entry.isfile() or entry.isdir()):
                 raise UserError(f'{archive}: {entry.name!r} is a link or device; unpack it yourself and check it')
         content.extractall(folder, filter='data')
+        _check_end(content)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Read on to the end, where there are zeros: tarfile takes an archive that was cut off for one that ends there."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    read = 0
+    while block := archive.fileobj.read(tarfile.RECORDSIZE):  # also checks the sum of a gzip
+        read += len(block)
+        if block.strip(b'\0'):
+            raise tarfile.ReadError('damaged')
+    if not read:
+        raise tarfile.ReadError('it ends early')
 
 
 def _check_path(archive: Path, name: str) -> None:

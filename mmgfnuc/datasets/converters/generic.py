@@ -1,0 +1,142 @@
+"""Generic sources: images of one's own with label maps, binary masks, COCO or GeoJSON annotations.
+
+Source: code: own.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from skimage.measure import label as connected_components
+
+from mmgfnuc.datasets.canonical import BadFileError, LabelMap, read_image, read_label_map
+
+from .arrays import LARGEST_ID, whole_numbers
+from .base import Content, Converter, Option, Options, Sample, same_size
+from .outlines import coco_classes, geojson_classes, list_coco, list_geojson
+from .own_files import GROUPS_LAYOUT, OWN_OPTIONS, folder_option, paired_samples
+
+MAP_SUFFIXES = ('.png', '.tif', '.tiff', '.npy')
+TOUCHING = (
+    'a binary mask does not tell nuclei apart: each connected region becomes one nucleus, so nuclei that touch are '
+    'counted as one; do not trust instance scores on them'
+)
+
+
+def list_folders(source: Path, options: Options) -> list[Sample]:
+    """Pair images and label maps."""
+    return paired_samples(source, options, 'labels', MAP_SUFFIXES, read_folders)
+
+
+def list_masks(source: Path, options: Options) -> list[Sample]:
+    """Pair images and binary masks; warns of what the masks do not tell."""
+    samples = paired_samples(source, options, 'masks', MAP_SUFFIXES, read_masks)
+    warnings.warn(TOUCHING, stacklevel=2)
+    return samples
+
+
+def read_folders(image: Path, path: Path) -> Content:
+    """Read an image and its label map."""
+    content = Content(read_image(image), read_map(path))
+    same_size(image, content, {'instances': path})
+    return content
+
+
+def read_masks(image: Path, path: Path) -> Content:
+    """Read an image and its binary mask; each 8-connected region becomes an instance."""
+    mask = read_map(path)
+    values = np.unique(mask[mask > 0])
+    if len(values) > 1:
+        what = f'{len(values)} values besides 0, so it is no binary mask'
+        raise BadFileError(path, what, 'take the source "folders" for label maps, or save 0 and 255 alone')
+    content = Content(read_image(image), connected_components(mask > 0).astype(np.int32))
+    same_size(image, content, {'instances': path})
+    return content
+
+
+def read_map(path: Path) -> LabelMap:
+    """Read a map of integers from PNG, TIFF or NPY.
+
+    Shape:
+        - returns: (H, W), int32
+
+    Raises:
+        BadFileError: see `read_label_map`.
+    """
+    if path.suffix.lower() != '.npy':
+        return read_label_map(path)
+    try:
+        with path.open('rb') as file:
+            labels = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadFileError(path, f'unreadable ({error})', 'save it again: numpy.save(path, labels)') from error
+    if labels.ndim != 2 or labels.dtype.kind not in 'buif':
+        raise BadFileError(path, f'{labels.dtype} of shape {labels.shape}', 'give one integer per pixel, (H, W)')
+    return whole_numbers(labels, LARGEST_ID, path, 'the map')
+
+
+IMAGES = folder_option('images', 'images')
+IMAGES_LAYOUT = 'SOURCE/images/<stem>.png   8-bit RGB; also .tif .tiff .jpg .jpeg'
+
+CONVERTERS = (
+    Converter(
+        name='folders',
+        title='images with label maps',
+        layout=f"""\
+  {IMAGES_LAYOUT}
+  SOURCE/labels/<stem>.png   8 or 16 bit, 0 = background, nuclei numbered from 1; also .tif .tiff .npy of integers
+{GROUPS_LAYOUT}""",
+        licence=None,
+        citation='',
+        page='your own files',
+        list_samples=list_folders,
+        overlaps='A label map has none.',
+        options=(IMAGES, folder_option('labels', 'label maps'), *OWN_OPTIONS),
+    ),
+    Converter(
+        name='masks',
+        title='images with binary masks',
+        layout=f"""\
+  {IMAGES_LAYOUT}
+  SOURCE/masks/<stem>.png    0 = background, one other value = nucleus; also .tif .tiff .npy of integers
+{GROUPS_LAYOUT}
+WARNING: {TOUCHING}.""",
+        licence=None,
+        citation='',
+        page='your own files',
+        list_samples=list_masks,
+        overlaps='A mask does not tell nuclei apart: each 8-connected region is one.',
+        options=(IMAGES, folder_option('masks', 'binary masks'), *OWN_OPTIONS),
+    ),
+    Converter(
+        name='coco',
+        title='COCO JSON',
+        layout=f"""\
+  SOURCE/annotations.json    images, annotations (polygons or RLE), categories = nucleus types
+  SOURCE/images/...          the files that "file_name" names, 8-bit RGB
+{GROUPS_LAYOUT}""",
+        licence=None,
+        citation='',
+        page='your own files',
+        list_samples=list_coco,
+        read_classes=coco_classes,
+        overlaps='The nucleus that comes first keeps shared pixels; polygons come before RLE.',
+        options=(IMAGES, Option('annotations', (), 'annotations.json', 'JSON file in the source'), *OWN_OPTIONS),
+    ),
+    Converter(
+        name='geojson',
+        title='QuPath GeoJSON',
+        layout=f"""\
+  {IMAGES_LAYOUT}
+  SOURCE/annotations/<stem>.geojson   a Polygon or MultiPolygon for each nucleus, in pixels; also .json
+                                      properties.classification.name = nucleus type
+{GROUPS_LAYOUT}""",
+        licence=None,
+        citation='',
+        page='your own files',
+        list_samples=list_geojson,
+        read_classes=geojson_classes,
+        overlaps='The nucleus that comes first keeps shared pixels.',
+        options=(IMAGES, folder_option('annotations', 'GeoJSON files'), *OWN_OPTIONS),
+    ),
+)

@@ -1,0 +1,151 @@
+"""Files of a user's own source: images, their partners in another folder, their groups.
+
+Source: code: own.
+"""
+
+import csv
+import glob
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmgfnuc.datasets.canonical import BadFileError
+from mmgfnuc.errors import UserError
+
+from .base import NAME_OPTION, Content, Option, Options, Sample, faulty
+from .sources import files_by_stem, find_root
+
+IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg')
+
+OWN_OPTIONS = (
+    Option(NAME_OPTION, (), 'own', 'of the dataset, in meta.json'),
+    Option(
+        'group-pattern',
+        (),
+        '(.+)',
+        'regular expression with one group in (), such as "^(slide[0-9]+)_", for the names of images',
+    ),
+)
+GROUPS_LAYOUT = """\
+  SOURCE/groups.json or groups.csv   (optional) slide or patient of each image: {"stem": "group"}, or lines stem,group
+Without such a file --group-pattern cuts the group out of the stem; without both each image is its own group."""
+
+
+def folder_option(name: str, what: str) -> Option:
+    """Give the option that names a folder of the source."""
+    return Option(name, (), name, f'folder of the {what} in the source')
+
+
+def paired_samples(
+    source: Path, options: Options, partner: str, suffixes: Sequence[str], read: Callable[[Path, Path], Content]
+) -> list[Sample]:
+    """Pair the files of two folders by their stems.
+
+    Args:
+        source: of the user.
+        options: names of both folders, as `images` and under the name of the partner; `group-pattern`.
+        partner: option that names the other folder.
+        suffixes: of the files in it, lower case.
+        read: reads image and partner.
+
+    Raises:
+        UserError: A folder is missing, or an image has no group.
+    """
+    root = source_root(source, options['images'], options[partner])
+    images = files_by_stem(root / options['images'], *IMAGE_SUFFIXES)
+    partners = files_by_stem(root / options[partner], *suffixes)
+    groups = read_groups(root, images.keys() & partners, options['group-pattern'])
+    samples = [Sample(stem, group, partial(read, images[stem], partners[stem])) for stem, group in groups.items()]
+    for stem in images.keys() - partners:
+        problem = f'{images[stem]}: no {stem} ({" ".join(suffixes)}) in {options[partner]}/; add it'
+        samples.append(faulty(stem, stem, problem))
+    for stem in partners.keys() - images:
+        samples.append(faulty(stem, stem, f'{partners[stem]}: no image of that name in {options["images"]}/; add it'))
+    return samples
+
+
+def source_root(source: Path, *names: str) -> Path:
+    """Folder, the source or one below, in which the named files and folders stand side by side.
+
+    Raises:
+        UserError: There is none.
+    """
+    paths = [inside(name) for name in names]
+    root = find_root(source, *(glob.escape(str(path)) for path in paths if path != Path()))
+    if root is None:
+        raise UserError(
+            f'{source} holds no {" and ".join(names)} side by side; --help shows the layout and its options'
+        )
+    return root
+
+
+def inside(name: str) -> Path:
+    """Path of a name below the source.
+
+    Raises:
+        UserError: It leads elsewhere.
+    """
+    path = Path(name)
+    if path.is_absolute() or '..' in path.parts:
+        raise UserError(f'{name!r} leads out of the source; give a path inside of it')
+    return path
+
+
+def read_groups(root: Path, stems: Iterable[str], pattern: str) -> dict[str, str]:
+    """Group of each stem: from groups.json, else groups.csv, else by a pattern with one group.
+
+    Raises:
+        UserError: A stem has no group, or the file or the pattern is none.
+    """
+    for name, read in (('groups.json', _read_group_json), ('groups.csv', _read_group_csv)):
+        if (root / name).is_file():
+            return _group_all(stems, read(root / name).get, str(root / name))
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f'--group-pattern {pattern!r} is no regular expression ({error}); see --help') from error
+    if compiled.groups != 1:
+        raise UserError(f'--group-pattern {pattern!r} has {compiled.groups} groups in (); give one')
+    return _group_all(stems, lambda stem: (match := compiled.search(stem)) and match[1], f'--group-pattern {pattern!r}')
+
+
+def _group_all(stems: Iterable[str], find: Callable[[str], str | None], name: str) -> dict[str, str]:
+    groups = {stem: find(stem) for stem in sorted(stems)}
+    missing = [stem for stem, group in groups.items() if not group]
+    if missing:
+        more = f' and {len(missing) - 1} more images' if len(missing) > 1 else ''
+        raise UserError(f'{name} gives no group of {missing[0]}{more}; each image needs one')
+    return {stem: group for stem, group in groups.items() if group}
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        BadFileError: The file is missing or is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise BadFileError(path, f'no JSON ({error})', 'export it again') from error
+
+
+def _read_group_json(path: Path) -> dict[str, str]:
+    groups = read_json(path)
+    if not isinstance(groups, dict) or not all(isinstance(group, str | int) for group in groups.values()):
+        raise BadFileError(path, 'no table of groups', 'write it as {"stem": "group", ...}')
+    return {stem: str(group) for stem, group in groups.items()}
+
+
+def _read_group_csv(path: Path) -> dict[str, str]:
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (ValueError, csv.Error) as error:
+        raise BadFileError(path, f'no CSV ({error})', 'write lines stem,group in UTF-8') from error
+    if any(len(row) != 2 for row in rows):
+        raise BadFileError(path, 'a line has not two columns', 'write lines stem,group')
+    return dict(rows)

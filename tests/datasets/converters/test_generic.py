@@ -1,0 +1,575 @@
+"""Sources of users: label maps, binary masks, COCO and GeoJSON, right and wrong ones, in tiny hand-made folders."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.converters import convert, generic
+from mmgfnuc.datasets.converters.outlines import uncompressed
+from mmgfnuc.datasets.nuclei import NucleiDataset
+from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.errors import UserError
+
+CONVERTERS = {converter.name: converter for converter in generic.CONVERTERS}
+SIZE = 12, 16
+# Two nuclei that touch, and one apart.
+LABELS = np.zeros(SIZE, np.uint16)
+LABELS[1:4, 1:5], LABELS[4:8, 1:5], LABELS[9:11, 9:16] = 7, 300, 2
+
+
+def instances(*nuclei):
+    """Map of nuclei, each a pair of slices, numbered from 1."""
+    labels = np.zeros(SIZE, int)
+    for number, places in enumerate(nuclei, start=1):
+        labels[places] = number
+    return labels
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / 'mine'
+    (folder / 'images').mkdir(parents=True)
+    return folder
+
+
+def add_image(source, stem='a', suffix='.png', folder='images'):
+    image = np.random.default_rng(list(stem.encode())).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    (source / folder).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(source / folder / f'{stem}{suffix}')
+    return image
+
+
+def add_map(source, labels=LABELS, stem='a', suffix='.png', folder='labels'):
+    path = source / folder / f'{stem}{suffix}'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == '.npy':
+        np.save(path, labels)
+    elif suffix == '.png':
+        Image.fromarray(labels).save(path)
+    else:
+        tifffile.imwrite(path, labels)
+    return path
+
+
+def prepare(kind, source, out, **options):
+    convert(CONVERTERS[kind], source, out, {name.replace('_', '-'): value for name, value in options.items()})
+    return out
+
+
+def labels_of(out, stem='a'):
+    return canonical.read_label_map(canonical.sample_paths(out, stem).label)
+
+
+def types_of(out, stem='a'):
+    """Name of the type of each pixel."""
+    classes = np.array(canonical.read_meta(out)['classes'])
+    return classes[canonical.read_types(canonical.sample_paths(out, stem).types)]
+
+
+def groups_of(out):
+    return {stem: image['group'] for stem, image in canonical.read_meta(out)['images'].items()}
+
+
+def fault(kind, source, tmp_path, **options):
+    """Text of the error; nothing else is left behind."""
+    with pytest.raises(UserError) as caught:
+        prepare(kind, source, tmp_path / 'out', **options)
+    assert [path.name for path in tmp_path.iterdir()] == ['mine']
+    return str(caught.value)
+
+
+class TestFolders:
+    @pytest.mark.parametrize('suffix', ['.png', '.tif', '.tiff', '.npy'])
+    def test_ids_are_kept(self, source, tmp_path, suffix):
+        image = add_image(source)
+        add_map(source, suffix=suffix)
+        out = prepare('folders', source, tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(out), LABELS)
+        np.testing.assert_array_equal(canonical.read_image(out / 'images' / 'a.png'), image)
+        meta = canonical.read_meta(out)
+        assert (meta['name'], meta['classes']) == ('own', canonical.CLASSES)
+        assert validate_dataset(out) == []
+
+    @pytest.mark.parametrize('suffix', ['.tif', '.tiff', '.jpg', '.JPEG'])
+    def test_images_of_other_formats(self, source, tmp_path, suffix):
+        image = add_image(source, suffix=suffix)
+        add_map(source)
+        out = prepare('folders', source, tmp_path / 'out')
+        written = canonical.read_image(out / 'images' / 'a.png').astype(int)
+        if suffix.startswith('.t'):
+            np.testing.assert_array_equal(written, image)
+        assert abs(written.mean() - image.mean()) < 10
+
+    @pytest.mark.parametrize('dtype', [np.int64, np.uint8, np.float32, bool])
+    def test_whole_numbers_of_any_type_in_npy(self, source, tmp_path, dtype):
+        labels = instances(np.s_[1:4, 1:5]).astype(dtype)
+        add_image(source)
+        add_map(source, labels, suffix='.npy')
+        np.testing.assert_array_equal(labels_of(prepare('folders', source, tmp_path / 'out')), labels.astype(int))
+
+    def test_ids_above_16_bits(self, source, tmp_path):
+        labels = LABELS.astype(np.int32) * 1000
+        add_image(source)
+        add_map(source, labels, suffix='.tif')
+        np.testing.assert_array_equal(labels_of(prepare('folders', source, tmp_path / 'out')), labels)
+
+    def test_folders_of_other_names_below_the_source(self, source, tmp_path):
+        add_image(source, folder='batch [1]/rgb tiles')
+        add_map(source, folder='batch [1]/ids')
+        out = prepare('folders', source, tmp_path / 'out', images='rgb tiles', labels='ids', name='biopsies')
+        np.testing.assert_array_equal(labels_of(out), LABELS)
+        assert canonical.read_meta(out)['name'] == 'biopsies'
+
+    @pytest.mark.parametrize('name', ['/etc', '../other'])
+    def test_folders_outside_of_the_source_are_refused(self, source, tmp_path, name):
+        assert 'leads out of the source' in fault('folders', source, tmp_path, images=name)
+
+    def test_a_missing_folder_is_named(self, source, tmp_path):
+        add_image(source)
+        assert 'holds no images and labels side by side' in fault('folders', source, tmp_path)
+
+    def test_empty_folders(self, source, tmp_path):
+        (source / 'labels').mkdir()
+        assert 'no image of' in fault('folders', source, tmp_path)
+
+    def test_every_bad_file_is_reported_at_once(self, source, tmp_path):
+        for stem in ('alone', 'wide', 'cut_png', 'cut_tiff', 'cut_npy', 'fraction', 'objects', 'colours', 'negative'):
+            add_image(source, stem)
+        for stem in ('stray', 'cut_png'):
+            add_map(source, stem=stem)
+        add_map(source, LABELS[:, :15], 'wide')
+        image = source / 'images' / 'cut_png.png'
+        image.write_bytes(image.read_bytes()[:200])
+        for stem, suffix in (('cut_tiff', '.tif'), ('cut_npy', '.npy')):
+            path = add_map(source, stem=stem, suffix=suffix)
+            path.write_bytes(path.read_bytes()[:150])
+        add_map(source, LABELS + 0.5, 'fraction', '.npy')
+        np.save(source / 'labels' / 'objects.npy', np.array([[{'harm': 1}]]), allow_pickle=True)
+        add_map(source, np.zeros((*SIZE, 3), np.uint8), 'colours')
+        add_map(source, -LABELS.astype(np.int32), 'negative', '.tif')
+        first, *lines = fault('folders', source, tmp_path).splitlines()
+        assert first == '10 bad source files, nothing was written:'
+        faults = {
+            'alone.png': 'no alone (.png .tif .tiff .npy) in labels/; add it',
+            'stray.png': 'no image of that name in images/',
+            'wide.png': 'size (12, 15) differs from (12, 16)',
+            'cut_png.png': 'unreadable',
+            'cut_tiff.tif': 'unreadable',
+            'cut_npy.npy': 'unreadable',
+            'fraction.npy': '0.5, no whole number',
+            'objects.npy': 'Object arrays cannot be loaded when allow_pickle=False',
+            'colours.png': 'shape (12, 16, 3) is not (H, W)',
+            'negative.tif': 'leave 0',
+        }
+        for name, what in faults.items():
+            assert sum(name in line and what in line for line in lines) == 1, name
+
+
+    @pytest.mark.slow
+    @pytest.mark.data
+    @pytest.mark.skipif('MMGFNUC_DATA' not in os.environ, reason='needs real images: set MMGFNUC_DATA')
+    def test_a_real_folder_comes_over_as_it_is(self, tmp_path):
+        source = Path(os.environ['MMGFNUC_DATA']) / 'dsb2018_stained'
+        out = prepare('folders', source, tmp_path / 'out')
+        assert groups_of(out) == json.loads((source / 'groups.json').read_text())
+        assert len(canonical.list_ids(out)) == 107
+        for path in (source / 'labels').iterdir():
+            np.testing.assert_array_equal(labels_of(out, path.stem), np.array(Image.open(path)))
+
+
+class TestGroups:
+    @pytest.fixture(autouse=True)
+    def _images(self, source):
+        for stem in ('s1_x', 's1_y', 's2_x'):
+            add_image(source, stem)
+            add_map(source, stem=stem)
+
+    def test_each_image_is_its_own_group(self, source, tmp_path):
+        assert groups_of(prepare('folders', source, tmp_path / 'out')) == {
+            stem: stem for stem in ('s1_x', 's1_y', 's2_x')
+        }
+
+    def test_groups_cut_out_of_the_stem(self, source, tmp_path):
+        out = prepare('folders', source, tmp_path / 'out', group_pattern='^(s[0-9])_')
+        assert groups_of(out) == {'s1_x': 's1', 's1_y': 's1', 's2_x': 's2'}
+
+    def test_groups_of_a_json_come_first(self, source, tmp_path):
+        (source / 'groups.json').write_text('{"s1_x": "P1", "s1_y": "P1", "s2_x": 2, "not here": "P9"}')
+        (source / 'groups.csv').write_text('nonsense')
+        out = prepare('folders', source, tmp_path / 'out', group_pattern='^(s[0-9])_')
+        assert groups_of(out) == {'s1_x': 'P1', 's1_y': 'P1', 's2_x': '2'}
+
+    @pytest.mark.parametrize('head', ['', 'stem,group\n', '\ufeff'])
+    def test_groups_of_a_csv(self, source, tmp_path, head):
+        (source / 'groups.csv').write_text(head + 's1_x,P1\ns1_y,P1\n\ns2_x,P2\n', encoding='utf-8')
+        out = prepare('folders', source, tmp_path / 'out')
+        assert groups_of(out) == {'s1_x': 'P1', 's1_y': 'P1', 's2_x': 'P2'}
+
+    @pytest.mark.parametrize(
+        ('name', 'text', 'what'),
+        [
+            ('groups.json', '{"s1_x": "P1"}', 'gives no group of s1_y and 1 more images'),
+            ('groups.json', '{"s1_x": ', 'no JSON'),
+            ('groups.json', '["P1"]', 'no table of groups'),
+            ('groups.csv', 's1_x;P1\n', 'a line has not two columns'),
+            ('groups.csv', 's1_x,P1\ns1_y,P1\n', 'gives no group of s2_x'),
+        ],
+    )
+    def test_bad_tables_are_explained(self, source, tmp_path, name, text, what):
+        (source / name).write_text(text)
+        line = fault('folders', source, tmp_path)
+        assert name in line
+        assert what in line
+
+    @pytest.mark.parametrize(
+        ('pattern', 'what'),
+        [
+            ('(', 'is no regular expression'),
+            ('^s[0-9]', 'has 0 groups in ()'),
+            ('^(s)([0-9])', 'has 2 groups in ()'),
+            ('_(y)', 'gives no group of s1_x and 1 more'),
+        ],
+    )
+    def test_bad_patterns_are_explained(self, source, tmp_path, pattern, what):
+        assert what in fault('folders', source, tmp_path, group_pattern=pattern)
+
+
+class TestMasks:
+    def test_connected_regions_become_instances_and_a_warning_says_so(self, source, tmp_path):
+        mask = np.zeros(SIZE, np.uint8)
+        # Two that touch at a corner, one apart.
+        mask[1:4, 1:5] = mask[4:8, 5:7] = mask[9:11, 9:16] = 255
+        for stem in 'ab':
+            add_image(source, stem)
+            add_map(source, mask, stem, folder='masks')
+        with pytest.warns(UserWarning, match='nuclei that touch are counted as one') as caught:
+            out = prepare('masks', source, tmp_path / 'out')
+        assert len(caught) == 1
+        for stem in 'ab':
+            labels = labels_of(out, stem)
+            np.testing.assert_array_equal(labels > 0, mask > 0)
+            assert canonical.count_nuclei(labels) == 2
+            assert labels[1, 1] == labels[7, 6] != labels[9, 9]
+
+    @pytest.mark.filterwarnings('ignore:a binary mask')
+    @pytest.mark.parametrize('suffix', ['.png', '.tif', '.npy'])
+    def test_any_value_may_mean_nucleus(self, source, tmp_path, suffix):
+        add_image(source)
+        add_map(source, (LABELS > 0).astype(np.uint8), folder='masks', suffix=suffix)
+        assert canonical.count_nuclei(labels_of(prepare('masks', source, tmp_path / 'out'))) == 2
+
+    @pytest.mark.filterwarnings('ignore:a binary mask')
+    def test_bad_masks_are_reported_at_once(self, source, tmp_path):
+        for stem in ('map', 'wide'):
+            add_image(source, stem)
+        add_map(source, stem='map', folder='masks')
+        add_map(source, (LABELS[:, :15] > 0), stem='wide', folder='masks')
+        text = fault('masks', source, tmp_path)
+        assert 'map.png: 3 values besides 0, so it is no binary mask; take the source "folders"' in text
+        assert 'wide.png: size (12, 15) differs' in text
+
+
+def rectangle(left, top, right, bottom):
+    """Corners of a rectangle of pixels, `right` and `bottom` excluded."""
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+class Coco:
+    """A COCO JSON, built entry by entry."""
+
+    def __init__(self, source):
+        self.source = source
+        self.content = {
+            'images': [],
+            'annotations': [],
+            'categories': [{'id': 5, 'name': 'tumour'}, {'id': 2, 'name': 'lymphocyte'}],
+        }
+
+    def image(self, stem='a', number=1, **fields):
+        add_image(self.source, stem)
+        entry = {'id': number, 'file_name': f'{stem}.png', 'height': 12, 'width': 16}
+        self.content['images'].append(entry | fields)
+
+    def nucleus(self, segmentation, category=5, image=1, **fields):
+        number = len(self.content['annotations']) + 10
+        entry = {'id': number, 'image_id': image, 'category_id': category, 'segmentation': segmentation}
+        self.content['annotations'].append(entry | fields)
+
+    def polygon(self, *rectangles, **fields):
+        self.nucleus([np.ravel(rectangle(*corners)).tolist() for corners in rectangles], **fields)
+
+    def prepare(self, out, **options):
+        self.write()
+        return prepare('coco', self.source, out, **options)
+
+    def write(self):
+        (self.source / 'annotations.json').write_text(json.dumps(self.content))
+
+    def fault(self, tmp_path):
+        self.write()
+        return fault('coco', self.source, tmp_path)
+
+
+@pytest.fixture
+def coco(source):
+    return Coco(source)
+
+
+class TestCoco:
+    def test_polygons_and_both_forms_of_rle(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((1, 1, 5, 4))
+        # Columns of 12 pixels: the nucleus has rows 4 to 7 of columns 1 and 2.
+        coco.nucleus({'size': [12, 16], 'counts': [16, 4, 8, 4, 160]}, category=2)
+        # The same in columns 5 and 6, at rows 4 to 7: runs 64, 4, 8, 4 (as 0: that of two before), 112 (as 104 more).
+        coco.nucleus({'size': [12, 16], 'counts': 'P248' + '0' + 'X3'}, category=5)
+        out = coco.prepare(tmp_path / 'out')
+        nuclei = instances(np.s_[1:4, 1:5], np.s_[4:8, 1:3], np.s_[4:8, 5:7])
+        np.testing.assert_array_equal(labels_of(out), nuclei)
+        np.testing.assert_array_equal(types_of(out), np.array(['background', 'tumour', 'lymphocyte', 'tumour'])[nuclei])
+        assert canonical.read_meta(out)['classes'] == ['background', 'tumour', 'lymphocyte']
+        assert validate_dataset(out) == []
+
+    def test_types_reach_the_reader(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((1, 1, 5, 4), category=2)
+        sample = NucleiDataset(coco.prepare(tmp_path / 'out'), types=True)[0]
+        np.testing.assert_array_equal(np.unique(sample['type_map']), [0, 2])
+
+    def test_parts_of_one_nucleus_are_one_even_if_they_overlap(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((1, 1, 5, 4), (3, 2, 8, 6), (10, 10, 12, 12))
+        expected = instances(np.s_[1:4, 1:5])
+        expected[2:6, 3:8] = expected[10:12, 10:12] = 1
+        np.testing.assert_array_equal(labels_of(coco.prepare(tmp_path / 'out')), expected)
+
+    def test_the_first_nucleus_keeps_shared_pixels(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((1, 1, 5, 4))
+        coco.polygon((3, 2, 8, 6))
+        expected = instances(np.s_[0:0, 0:0], np.s_[2:6, 3:8])
+        expected[1:4, 1:5] = 1
+        np.testing.assert_array_equal(labels_of(coco.prepare(tmp_path / 'out')), expected)
+
+    def test_a_crowd_is_ignored(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((1, 1, 5, 4))
+        coco.nucleus({'size': [12, 16], 'counts': [16, 4, 8, 4, 160]}, iscrowd=1)
+        out = coco.prepare(tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(out), instances(np.s_[1:4, 1:5]))
+        ignored = canonical.read_ignore(canonical.sample_paths(out, 'a').ignore)
+        np.testing.assert_array_equal(ignored, instances(np.s_[4:8, 1:3]) > 0)
+
+    def test_polygons_that_leave_the_image_are_cut(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((-5, -5, 3, 2))
+        np.testing.assert_array_equal(labels_of(coco.prepare(tmp_path / 'out')), instances(np.s_[0:2, 0:3]))
+
+    def test_an_image_without_nuclei_stays(self, coco, tmp_path):
+        coco.image()
+        coco.image('b', 2)
+        coco.polygon((1, 1, 5, 4))
+        assert not labels_of(coco.prepare(tmp_path / 'out'), 'b').any()
+
+    @pytest.mark.parametrize('names', [['nucleus'], ['background', 'nucleus'], []])
+    def test_one_category_makes_a_binary_set(self, coco, tmp_path, names):
+        coco.content['categories'] = [{'id': number, 'name': name} for number, name in enumerate(names)]
+        coco.image()
+        if names:
+            coco.polygon((1, 1, 5, 4), category=len(names) - 1)
+        assert canonical.read_meta(coco.prepare(tmp_path / 'out'))['classes'] == canonical.CLASSES
+
+    def test_json_beside_the_images(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((1, 1, 5, 4))
+        coco.write()
+        (coco.source / 'annotations.json').rename(coco.source / 'images' / '_annotations.coco.json')
+        out = prepare(
+            'coco', coco.source / 'images', tmp_path / 'out', images='.', annotations='_annotations.coco.json'
+        )
+        np.testing.assert_array_equal(labels_of(out), instances(np.s_[1:4, 1:5]))
+
+    @pytest.mark.parametrize(
+        ('counts', 'runs'),
+        [
+            ('', []),
+            ('324', [3, 2, 4]),
+            ('32401', [3, 2, 4, 2, 5]),
+            ('055NM', [0, 5, 5, 3, 2]),
+            ('d0_1X1', [20, 47, 40]),
+            ('1T32nN', [1, 100, 2, 66]),
+        ],
+    )
+    def test_compressed_counts_worked_out_by_hand(self, counts, runs):
+        assert uncompressed(counts) == runs
+
+    def test_a_random_mask_comes_back_from_its_runs(self, coco, tmp_path):
+        mask = np.random.default_rng(0).random(SIZE) > 0.5
+        column_wise = mask.T.ravel()
+        changes = np.flatnonzero(np.diff(column_wise.astype(int))) + 1
+        runs = np.diff([0, *changes, column_wise.size]).tolist()
+        coco.image()
+        coco.nucleus({'size': [12, 16], 'counts': [0, *runs] if mask[0, 0] else runs})
+        np.testing.assert_array_equal(labels_of(coco.prepare(tmp_path / 'out')) > 0, mask)
+
+    @pytest.mark.parametrize(
+        ('segmentation', 'what'),
+        [
+            ([[1, 1, 5, 4]], '2 different points enclose nothing'),
+            ([[1, 1, 5, 4, 1, 1]], '2 different points enclose nothing'),
+            ([[1, 1, 5, 4, 3]], 'a polygon is no list of x, y'),
+            ([[1, 1, 5, 'x', 3, 4]], 'a polygon is no list of x, y'),
+            ([[1, 1, 5, float('nan'), 3, 4]], 'a coordinate is not finite'),
+            ([], 'no segmentation'),
+            (None, 'no segmentation'),
+            ({'size': [16, 12], 'counts': [192]}, 'RLE of size [16, 12], image [12, 16]'),
+            ({'size': [12, 16], 'counts': [16, 4]}, 'run lengths do not fill the 192 pixels'),
+            ({'size': [12, 16], 'counts': [200, -8]}, 'run lengths do not fill the 192 pixels'),
+            ({'size': [12, 16], 'counts': [10**15]}, 'run lengths do not fill the 192 pixels'),
+            ({'size': [12, 16], 'counts': 'é'}, 'counts are no run lengths'),
+            ({'size': [12, 16]}, 'counts are no run lengths'),
+        ],
+    )
+    def test_bad_segmentations_are_explained(self, coco, tmp_path, segmentation, what):
+        coco.image()
+        coco.nucleus(segmentation)
+        line = coco.fault(tmp_path).splitlines()[1]
+        assert 'a.png: annotation 10: ' in line
+        assert what in line
+
+    def test_unknown_images_and_categories_are_reported_at_once(self, coco, tmp_path):
+        coco.image()
+        coco.image('gone', 2)
+        (coco.source / 'images' / 'gone.png').unlink()
+        coco.image('small', 3, height=6, width=8)
+        coco.polygon((1, 1, 5, 4), category=9)
+        coco.polygon((1, 1, 5, 4), image=77)
+        text = coco.fault(tmp_path)
+        assert text.startswith('4 bad source files')
+        assert 'annotations.json: 1 annotations of image 77, which "images" lacks' in text
+        assert 'a.png: annotation 10: unknown category 9' in text
+        assert 'gone.png: missing' in text
+        assert 'small.png: size (12, 16) differs from (6, 8) of the JSON' in text
+
+    @pytest.mark.parametrize(
+        ('change', 'what'),
+        [
+            ({'images': None}, 'no list "images"'),
+            ({'annotations': [{'id': 1, 'image_id': 1}]}, 'an entry of "annotations" lacks id, image_id, category_id'),
+            ({'categories': [{'id': 1}]}, 'an entry of "categories" lacks id, name'),
+            (
+                {'categories': [{'id': 1, 'name': 'x'}, {'id': 1, 'name': 'y'}]},
+                'two entries of "categories" have one id',
+            ),
+            ({'images': [{'id': 1, 'file_name': '../../secret.png'}]}, 'leads out of the source'),
+        ],
+    )
+    def test_bad_json_is_explained(self, coco, tmp_path, change, what):
+        coco.content |= change
+        assert what in coco.fault(tmp_path)
+
+    @pytest.mark.parametrize('text', ['{"images": [', '[]', 'null'])
+    def test_no_coco_at_all(self, coco, tmp_path, text):
+        (coco.source / 'annotations.json').write_text(text)
+        line = fault('coco', coco.source, tmp_path)
+        assert 'annotations.json: no ' in line
+        assert '\n' not in line
+
+
+def feature(kind, coordinates, name=None, **fields):
+    properties = {'objectType': 'annotation'}
+    if name:
+        properties['classification'] = {'name': name, 'color': [200, 0, 0]}
+    geometry = {'type': kind, 'coordinates': coordinates}
+    return {'type': 'Feature', 'id': 'x', 'geometry': geometry, 'properties': properties} | fields
+
+
+def closed(*corners):
+    """Ring of GeoJSON: the last point is the first."""
+    ring = rectangle(*corners)
+    return [*ring, ring[0]]
+
+
+def add_features(source, content, stem='a', suffix='.geojson'):
+    add_image(source, stem)
+    (source / 'annotations').mkdir(exist_ok=True)
+    if isinstance(content, list):
+        content = {'type': 'FeatureCollection', 'features': content}
+    text = content if isinstance(content, str) else json.dumps(content)
+    (source / 'annotations' / f'{stem}{suffix}').write_text(text)
+
+
+class TestGeoJSON:
+    def test_polygons_with_holes_and_types(self, source, tmp_path):
+        ring = feature('Polygon', [closed(1, 1, 8, 8), closed(3, 3, 5, 5)], 'tumour')
+        parts = feature('MultiPolygon', [[closed(9, 1, 12, 4)], [closed(9, 6, 15, 11), closed(11, 7, 13, 9)]], 'immune')
+        add_features(source, [ring, parts])
+        add_features(source, [feature('Polygon', [closed(0, 0, 4, 4)], 'stroma')], 'b', '.json')
+        out = prepare('geojson', source, tmp_path / 'out')
+        nuclei = instances(np.s_[1:8, 1:8], np.s_[1:4, 9:12])
+        nuclei[6:11, 9:15] = 2
+        nuclei[3:5, 3:5] = nuclei[7:9, 11:13] = 0
+        np.testing.assert_array_equal(labels_of(out), nuclei)
+        np.testing.assert_array_equal(types_of(out), np.array(['background', 'tumour', 'immune'])[nuclei])
+        np.testing.assert_array_equal(types_of(out, 'b') == 'stroma', instances(np.s_[0:4, 0:4]) > 0)
+        assert canonical.read_meta(out)['classes'] == ['background', 'immune', 'stroma', 'tumour']
+        assert validate_dataset(out) == []
+
+    @pytest.mark.parametrize('name', [None, 'nucleus'])
+    def test_without_several_names_the_set_is_binary(self, source, tmp_path, name):
+        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], name)])
+        out = prepare('geojson', source, tmp_path / 'out')
+        assert canonical.read_meta(out)['classes'] == canonical.CLASSES
+        np.testing.assert_array_equal(labels_of(out), instances(np.s_[1:8, 1:8]))
+
+    def test_a_list_of_features_and_a_single_one(self, source, tmp_path):
+        nucleus = feature('Polygon', [closed(1, 1, 8, 8)])
+        add_features(source, json.dumps([nucleus]), 'a')
+        add_features(source, json.dumps(nucleus), 'b')
+        add_features(source, [], 'c')
+        out = prepare('geojson', source, tmp_path / 'out')
+        assert [canonical.count_nuclei(labels_of(out, stem)) for stem in 'abc'] == [1, 1, 0]
+
+    def test_of_a_cell_the_nucleus_is_taken(self, source, tmp_path):
+        nucleus = {'type': 'Polygon', 'coordinates': [closed(3, 3, 5, 5)]}
+        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], nucleusGeometry=nucleus)])
+        np.testing.assert_array_equal(
+            labels_of(prepare('geojson', source, tmp_path / 'out')), instances(np.s_[3:5, 3:5])
+        )
+
+    def test_points_beyond_x_and_y_are_left_out(self, source, tmp_path):
+        add_features(source, [feature('Polygon', [[[*point, 0] for point in closed(1, 1, 8, 8)]])])
+        np.testing.assert_array_equal(
+            labels_of(prepare('geojson', source, tmp_path / 'out')), instances(np.s_[1:8, 1:8])
+        )
+
+    def test_every_bad_file_is_reported_at_once(self, source, tmp_path):
+        faults = {
+            'point': ([feature('Point', [3, 3], 'tumour')], 'feature 1 is a Point'),
+            'few': (
+                [feature('Polygon', [[[1, 1], [5, 5], [1, 1]]], 'immune')],
+                'feature 1: 2 different points enclose nothing',
+            ),
+            'ragged': ([feature('Polygon', [[[1, 1], [5], [1, 4]]], 'immune')], 'are no rings of points'),
+            'unnamed': ([feature('Polygon', [closed(1, 1, 8, 8)])], 'feature 1 has no classification'),
+            'text': ('{"features": [', 'no JSON'),
+            'foreign': ('{"shapes": []}', 'no features as QuPath writes them'),
+            'odd': (
+                [feature('Polygon', [closed(1, 1, 8, 8)]) | {'properties': {'classification': 'x'}}],
+                'no features',
+            ),
+        }
+        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], name) for name in ('tumour', 'immune')], 'good')
+        for stem, (content, _) in faults.items():
+            add_features(source, content, stem)
+        add_image(source, 'alone')
+        first, *lines = fault('geojson', source, tmp_path).splitlines()
+        assert first == '8 bad source files, nothing was written:'
+        for stem, (_, what) in (faults | {'alone': ('', 'no alone (.geojson .json) in annotations/')}).items():
+            assert sum(f'{stem}.' in line and what in line for line in lines) == 1, stem

@@ -1,0 +1,436 @@
+"""The inspection: numbers as computed by hand, each planted fault found with its count, a sound set without any."""
+
+import json
+import math
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.inspection import ERROR, REMARK, WARNING, inspect_dataset, report_text
+from mmgfnuc.datasets.inspection.charts import ticks
+from mmgfnuc.datasets.inspection.measure import measure_nuclei
+from mmgfnuc.datasets.inspection.page import spread
+from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.errors import UserError
+
+GROUPS = {'a': 'liver', 'b': 'liver', 'c': 'lung', 'd': 'lung'}
+SHAPE = (60, 80)
+TYPED = ['background', 'round', 'flat']
+
+
+def noise(seed):
+    return np.random.default_rng(seed).integers(40, 200, (*SHAPE, 3), dtype=np.uint8)
+
+
+def squares(number=12, side=8):
+    """So many squares that do not touch, the first at the upper left corner, none at the other edges."""
+    labels = np.zeros(SHAPE, np.int32)
+    for i in range(number):
+        row, column = 12 * (i // 6), 12 * (i % 6)
+        labels[row : row + side, column : column + side] = i + 1
+    return labels
+
+
+class Dataset:
+    """A sound set of four images in two groups, to plant faults in."""
+
+    def __init__(self, root):
+        self.root = root
+        for seed, sample_id in enumerate(GROUPS):
+            self.write(sample_id, image=noise(seed))
+        # Squares of 8 pixels at 1.0: 9.03 pixels wide as discs, 9.03 micrometres.
+        entries = {sample_id: {'group': group, 'mpp': 1.0} for sample_id, group in GROUPS.items()}
+        meta = dict(name='tiny', classes=canonical.CLASSES, licence='CC0', citation='none', source='here')
+        canonical.write_meta(root, {**meta, 'images': entries})
+        canonical.write_split(root, 'organs', {'train': ['a', 'b'], 'val': ['c', 'd']})
+
+    def write(self, sample_id, image=None, labels=None, ignore=None, types=None):
+        image = noise('abcd'.index(sample_id)) if image is None else image
+        canonical.write_sample(self.root, sample_id, image, squares() if labels is None else labels, ignore, types)
+
+    def change_meta(self, **changes):
+        canonical.write_meta(self.root, canonical.read_meta(self.root) | changes)
+
+    def change_mpp(self, **changes):
+        images = canonical.read_meta(self.root)['images']
+        self.change_meta(images={i: entry | {'mpp': changes.get(i, entry['mpp'])} for i, entry in images.items()})
+
+    def add_types(self):
+        self.change_meta(classes=TYPED)
+        for sample_id in GROUPS:
+            self.write(sample_id, types=np.where(squares() > 6, 2, squares() > 0))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return Dataset(tmp_path / 'tiny')
+
+
+def the_only_fault(dataset):
+    faults = inspect_dataset(dataset.root).faults
+    assert len(faults) == 1, faults
+    return faults[0]
+
+
+def test_sound_sets_have_no_fault(dataset, tmp_path):
+    report = inspect_dataset(dataset.root)
+    assert report.faults == ()
+    assert report.sound
+    dataset.add_types()
+    assert inspect_dataset(dataset.root).faults == ()
+    write_dataset(tmp_path / 'synthetic', num_train=6, num_val=2, size=128, seed=0)
+    assert inspect_dataset(tmp_path / 'synthetic').faults == ()
+
+
+def test_numbers_are_those_computed_by_hand(dataset):
+    labels = np.zeros(SHAPE, np.int32)
+    labels[10:20, 10:20] = 1
+    labels[30:35, 10:14] = 2
+    labels[50:60, 40:60] = 3  # cut by the edge
+    ignore = np.zeros(SHAPE, bool)
+    ignore[:6] = True
+    dark, bright = np.full((*SHAPE, 3), (10, 20, 30), np.uint8), np.full((*SHAPE, 3), (30, 20, 130), np.uint8)
+    for sample_id, image in (('a', dark), ('b', bright)):
+        dataset.write(sample_id, image, labels, ignore)
+    dataset.change_mpp(a=0.5, b=None)
+    liver = inspect_dataset(dataset.root).groups['liver']
+    assert (liver.images, liver.nuclei) == (2, 6)
+    assert (liver.heights, liver.widths) == ((60, 60, 60), (80, 80, 80))
+    assert liver.nuclei_per_image == (3, 3, 3, 3)
+    assert liver.nucleus_share == pytest.approx((100 + 20 + 200) / (60 * 80))
+    assert liver.ignored_share == pytest.approx(0.1)
+    assert liver.mean == pytest.approx((20, 20, 80))
+    assert liver.std == pytest.approx((10, 0, 50))
+    assert liver.mpp == (None, 0.5)
+    small, large = math.sqrt(4 * 20 / math.pi), math.sqrt(4 * 100 / math.pi)
+    # Of four values small, small, large, large.
+    assert liver.diameter_px == pytest.approx((small, small, (small + large) / 2, large, large))
+    # Of two values; image b has no mpp.
+    expected = [0.5 * (small + share * (large - small)) for share in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    assert liver.diameter_um == pytest.approx(expected)
+
+
+def test_colours_of_all_images_are_those_of_their_pixels_together(dataset):
+    total = inspect_dataset(dataset.root).total
+    pixels = np.concatenate([noise(seed).reshape(-1, 3) for seed in range(4)]).astype(float)
+    assert total.mean == pytest.approx(pixels.mean(axis=0))
+    assert total.std == pytest.approx(pixels.std(axis=0))
+
+
+def test_images_of_several_sizes(dataset):
+    canonical.write_sample(dataset.root, 'a', noise(0)[:30, :50], squares()[:30, :50])
+    report = inspect_dataset(dataset.root)
+    assert report.total.heights == (30, 60, 60)
+    assert report.total.widths == (50, 80, 80)
+    assert '30 to 60 (median 60) x 50 to 80 (median 80) pixels' in report_text(report)
+
+
+def test_numbers_of_each_class(dataset):
+    dataset.add_types()
+    report = inspect_dataset(dataset.root)
+    assert report.classes == tuple(TYPED)
+    assert {name: numbers.nuclei for name, numbers in report.types.items()} == {'round': 24, 'flat': 24}
+    assert report.types['flat'].diameter_px[2] == pytest.approx(math.sqrt(4 * 64 / math.pi))
+
+
+def test_nuclei_against_a_map_drawn_by_hand():
+    labels = np.array(
+        [
+            [7, 7, 0, 0, 0, 0],
+            [0, 0, 0, 3, 0, 0],
+            [0, 0, 0, 0, 3, 0],
+            [0, 3, 0, 0, 9, 0],
+            [0, 0, 0, 0, 0, 0],
+        ],
+        np.int32,
+    )
+    types = np.where(labels == 3, 2, 0).astype(np.uint8)
+    types[1, 3] = 1
+    nuclei = measure_nuclei(labels, types)
+    assert nuclei.ids.tolist() == [3, 7, 9]
+    assert nuclei.areas.tolist() == [3, 2, 1]
+    assert nuclei.pieces.tolist() == [2, 1, 1]
+    assert nuclei.whole.tolist() == [True, False, True]
+    assert nuclei.types.tolist() == [2, 0, 0]
+    assert nuclei.kinds.tolist() == [2, 1, 1]
+
+
+def nuclei_of(change):
+    labels = squares()
+    change(labels)
+    return labels
+
+
+def test_nucleus_in_several_pieces(dataset):
+    def cut(labels):
+        labels[15] = np.where(labels[15] == 8, 0, labels[15])
+        labels[15] = np.where(labels[15] == 9, 0, labels[15])
+
+    dataset.write('b', labels=nuclei_of(cut))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count) == (WARNING, 'nucleus in several pieces', 2)
+    assert fault.cases == ('b: 2 (id 8, 9)',)
+
+
+def test_specks_count_unless_the_edge_cuts_them(dataset):
+    def add(labels):
+        labels[50, 50:59] = 13
+        labels[50:52, 10:15] = 14  # 10 pixels
+        labels[59, 30:33] = 15
+
+    dataset.write('b', labels=nuclei_of(add))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count) == (WARNING, 'speck below 10 pixels', 1)
+    assert fault.cases == ('b: 1 (id 13)',)
+
+
+def test_ids_that_leave_some_out_are_a_remark(dataset):
+    dataset.write('c', labels=squares() * 3)
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.count, fault.cases) == (REMARK, 1, ('c: 12 nuclei, largest id 36',))
+    assert inspect_dataset(dataset.root).sound
+
+
+@pytest.mark.parametrize(
+    ('colour', 'white'), [((90, 40, 60), '0%'), ((210, 215, 212), '0%'), ((250, 250, 250), '100%')]
+)
+def test_image_of_one_colour_but_for_the_noise_of_the_sensor(dataset, colour, white):
+    image = np.array(colour) + np.random.default_rng(0).integers(-2, 3, (*SHAPE, 3))
+    dataset.write('d', image=image.astype(np.uint8))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count) == (WARNING, 'blank image', 1)
+    assert fault.cases == (f'd: standard deviation 1.4, {white} white',)
+
+
+def test_glass_with_a_shred_of_tissue_is_blank(dataset):
+    image = np.full((*SHAPE, 3), 240, np.uint8)
+    image[:2] = noise(3)[:2]
+    dataset.write('d', image=image)
+    fault = the_only_fault(dataset)
+    assert (fault.kind, fault.count) == ('blank image', 1)
+    assert '97% white' in fault.cases[0]
+
+
+def test_clipped_images(dataset):
+    image = noise(3)
+    image[:10] = 0
+    image[-8:] = 255
+    dataset.write('d', image=image)
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count) == (WARNING, 'clipped image', 1)
+    assert fault.cases == ('d: 30% of the values are 0 or 255',)
+    image[9] = noise(3)[9]
+    image[-8:-4] = noise(3)[-8:-4]
+    dataset.write('d', image=image)
+    assert inspect_dataset(dataset.root).faults == ()
+
+
+def test_unknown_pixel_size(dataset):
+    dataset.change_mpp(a=None, d=None)
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count, fault.cases) == (WARNING, 'mpp unknown', 2, ('a', 'd'))
+
+
+@pytest.mark.parametrize(('mpp', 'median'), [(0.3, '2.7'), (2.5, '22.6')])
+def test_implausible_pixel_size(dataset, mpp, median):
+    dataset.change_mpp(c=mpp, d=mpp)
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.count) == (WARNING, 1)
+    assert fault.kind == 'group with a median nucleus diameter outside 3 to 20 micrometres'
+    assert fault.cases == (f'lung: median {median} micrometres',)
+
+
+def test_few_nuclei_say_nothing_of_the_pixel_size(dataset):
+    for sample_id in 'cd':
+        dataset.write(sample_id, labels=squares(3))
+    dataset.change_mpp(c=2.5, d=2.5)
+    assert inspect_dataset(dataset.root).faults == ()
+
+
+def test_image_without_nuclei(dataset):
+    dataset.write('a', labels=np.zeros(SHAPE, np.int32))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count) == (WARNING, 'image without any nucleus', 1)
+    assert fault.cases == ('a',)
+    report = inspect_dataset(dataset.root)
+    assert report.total.nuclei_per_image == (0, 12, 9, 12)
+
+
+def test_set_without_nuclei(dataset):
+    for sample_id in GROUPS:
+        dataset.write(sample_id, labels=np.zeros(SHAPE, np.int32))
+    report = inspect_dataset(dataset.root)
+    assert [(fault.severity, fault.count) for fault in report.faults] == [(ERROR, 1), (WARNING, 4)]
+    assert report.total.diameter_px is None
+    assert report.total.nucleus_share == 0
+    assert 'all' in report_text(report)
+
+
+def test_equal_images(dataset):
+    dataset.write('b', image=noise(0))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count, fault.cases) == (WARNING, 'duplicate image', 1, ('a = b',))
+
+
+def test_equal_images_in_two_parts_are_a_leak(dataset):
+    dataset.write('d', image=noise(0))
+    leak, duplicate = inspect_dataset(dataset.root).faults
+    assert (leak.severity, leak.kind, leak.count) == (ERROR, 'leak between parts of a split', 1)
+    assert leak.cases == ('splits/organs.json: one image stands in several parts: train (a), val (d)',)
+    assert duplicate.cases == ('a = d',)
+
+
+def test_groups_in_two_parts_are_a_leak_unless_meant(dataset):
+    canonical.write_split(dataset.root, 'random', {'train': ['a', 'c'], 'val': ['b', 'd']})
+    leak = the_only_fault(dataset)
+    assert (leak.severity, leak.count) == (ERROR, 2)
+    assert leak.cases[0] == "splits/random.json: group 'liver' stands in several parts: train (a), val (b)"
+    dataset.change_meta(splits_with_leaks=['random'])
+    remark = the_only_fault(dataset)
+    assert (remark.severity, remark.count, remark.cases) == (REMARK, 2, leak.cases)
+
+
+def test_an_id_in_two_parts_is_reported_once(dataset):
+    canonical.write_split(dataset.root, 'organs', {'train': ['a', 'b'], 'val': ['c', 'b']})
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count) == (ERROR, 'id in several parts', 1)
+    assert fault.cases == ("splits/organs.json: id 'b' stands in train and val",)
+
+
+def test_every_split_is_checked_and_counted(dataset):
+    path = canonical.write_split(dataset.root, 'broken', {})
+    path.write_text('[]')
+    report = inspect_dataset(dataset.root)
+    assert report.splits == {'organs': {'train': 2, 'val': 2}}
+    assert [fault.cases for fault in report.faults] == [('splits/broken.json: holds a list',)]
+
+
+def test_faults_of_types(dataset):
+    dataset.add_types()
+    types = np.where(squares() > 6, 2, squares() > 0)
+    types[squares() == 3] = 0
+    types[squares() == 5] = 0
+    types[20:22, :10] = 1  # half of the rows of nucleus 7 end at 20
+    types[13, 12:20] = 1  # within nucleus 8
+    dataset.write('b', types=types)
+    dataset.write('c')
+    missing, untyped, several, outside = inspect_dataset(dataset.root).faults
+    assert (missing.severity, missing.kind, missing.cases) == (ERROR, 'image without type map', ('c',))
+    assert (untyped.severity, untyped.kind, untyped.count) == (WARNING, 'nucleus without type', 2)
+    assert untyped.cases == ('b: 2 (id 3, 5)',)
+    assert (several.severity, several.kind, several.count) == (WARNING, 'nucleus with several types', 1)
+    assert several.cases == ('b: 1 (id 8)',)
+    assert (outside.severity, outside.kind, outside.cases) == (WARNING, 'type where no nucleus is', ('b: 20 pixels',))
+
+
+def test_type_maps_of_a_set_without_types(dataset):
+    dataset.write('b', types=np.where(squares() > 0, 1, 0))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.cases) == (WARNING, 'type map of a set without types', ('b',))
+
+
+def test_type_above_the_classes(dataset):
+    dataset.add_types()
+    dataset.write('b', types=np.where(squares() > 0, 3, 0))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.count) == (ERROR, 1)
+    assert fault.cases == ('types/b.png: type 3, but meta.json has 3 classes',)
+
+
+def test_faults_that_training_refuses_are_errors_and_their_images_not_measured(dataset):
+    for sample_id in 'ab':
+        (dataset.root / 'labels' / f'{sample_id}.png').unlink()
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(dataset.root / 'labels' / 'c.png')
+    (dataset.root / 'types').mkdir()
+    Image.fromarray(np.zeros(SHAPE, np.uint8)).save(dataset.root / 'types' / 'x.png')
+    report = inspect_dataset(dataset.root)
+    assert {fault.kind: (fault.severity, fault.count, fault.cases) for fault in report.faults} == {
+        'map without image': (ERROR, 1, ('types/x.png: types without image',)),
+        'image without label': (
+            ERROR,
+            2,
+            ('images/a.png: image without label', 'images/b.png: image without label'),
+        ),
+        'sizes differ': (ERROR, 1, ('labels/c.png: size 5x5 differs from 60x80 (height x width) of c.png',)),
+    }
+    assert [image.id for image in report.measured] == ['d']
+    assert (report.images, report.total.images) == (4, 1)
+    assert 'files of 3 of 4 images' in report_text(report)
+
+
+def test_without_meta_the_images_are_still_measured(dataset):
+    (dataset.root / 'meta.json').unlink()
+    report = inspect_dataset(dataset.root)
+    assert [fault.cases for fault in report.faults if fault.severity == ERROR] == [('meta.json: missing',)]
+    assert (report.name, list(report.groups), report.total.images) == ('tiny', ['(unknown)'], 4)
+
+
+def test_image_whose_checksums_hold_but_whose_pixels_are_short(dataset):
+    def chunk(kind, content):
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+    header = struct.pack('>IIBBBBB', SHAPE[1], SHAPE[0], 8, 2, 0, 0, 0)
+    chunks = [(b'IHDR', header), (b'IDAT', zlib.compress(bytes(1000))), (b'IEND', b'')]
+    (dataset.root / 'images' / 'a.png').write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*each) for each in chunks))
+    fault = the_only_fault(dataset)
+    assert (fault.severity, fault.kind, fault.count) == (ERROR, 'unusable file', 1)
+    assert fault.cases[0].startswith('images/a.png: unreadable')
+
+
+def test_set_without_images(dataset):
+    for folder in ('images', 'labels'):
+        for path in (dataset.root / folder).iterdir():
+            path.unlink()
+    (dataset.root / 'splits' / 'organs.json').unlink()
+    report = inspect_dataset(dataset.root)
+    assert [(fault.severity, fault.kind) for fault in report.faults] == [(ERROR, 'empty set')]
+    assert (report.images, report.total) == (0, None)
+    assert '1 error' in report_text(report)
+
+
+def test_folder_that_is_no_dataset(tmp_path):
+    with pytest.raises(UserError, match='holds no dataset'):
+        inspect_dataset(tmp_path)
+
+
+def test_text_shows_the_numbers_and_a_few_cases_of_each_fault(dataset):
+    def scatter(labels):
+        labels[:] = 0
+        labels[5:55:6, 5:75:6] = np.arange(1, 109).reshape(9, 12)
+
+    dataset.write('b', labels=nuclei_of(scatter))
+    lines = report_text(inspect_dataset(dataset.root)).splitlines()
+    assert lines[0] == f'tiny ({dataset.root})'
+    assert next(line.split()[1:3] for line in lines if line.startswith('liver')) == ['2', '120']
+    assert '  108 x speck below 10 pixels' in lines
+    assert '      b: 108 (id 1, 2, 3, 4, 5, ...)' in lines
+    assert lines[-1] == 'found: 2 warnings'
+
+
+def test_json_holds_numbers_and_all_faults(dataset):
+    dataset.change_mpp(**dict.fromkeys(GROUPS))
+    content = json.loads(json.dumps(inspect_dataset(dataset.root).to_json()))
+    assert (content['root'], content['images'], content['measured']) == (str(dataset.root), 4, 4)
+    assert content['total']['nuclei'] == 48
+    assert content['groups']['lung']['nuclei'] == 24
+    assert content['splits'] == {'organs': {'train': 2, 'val': 2}}
+    assert [(fault['kind'], fault['cases']) for fault in content['faults']] == [('mpp unknown', list(GROUPS))]
+
+
+def test_pictures_are_spread_over_groups(dataset):
+    images = inspect_dataset(dataset.root).measured
+    assert [image.id for image in spread(images, 2)] == ['a', 'c']
+    assert [image.id for image in spread(images, 3)] == ['a', 'b', 'c']
+    assert len(spread(images, 1)) == 1
+    assert [image.id for image in spread(images, 48)] == ['a', 'b', 'c', 'd']
+
+
+@pytest.mark.parametrize(
+    ('end', 'expected'), [(30.0, [0, 10, 20, 30]), (1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (274.0, [0, 100, 200])]
+)
+def test_axis_ticks_are_round(end, expected):
+    assert ticks(end) == pytest.approx(expected)

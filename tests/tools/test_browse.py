@@ -1,0 +1,182 @@
+"""tools/datasets/browse.py: one HTML file that is well formed, needs nothing else, and shows what it says."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.drawing import TRUTH_COLOUR
+from mmgfnuc.datasets.nuclei import PALETTE
+from mmgfnuc.datasets.synthetic import write_dataset
+
+VOID = {'meta', 'img', 'input', 'br'}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; collects attributes and text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ''
+        self.source = path.read_text(encoding='utf-8')
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def pictures(self, kind):
+        prefix = f'data:image/{kind};base64,'
+        found = [image['src'].removeprefix(prefix) for image in self.all('img') if image['src'].startswith(prefix)]
+        return [Image.open(BytesIO(base64.b64decode(data))) for data in found]
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'synthetic'
+    write_dataset(root, num_train=6, num_val=2, size=96, seed=0)
+    return root
+
+
+@pytest.fixture
+def odd_root(tmp_path):
+    """One image of two nuclei with types, an untyped one, an ignored area, and names that HTML could trip over."""
+    image = np.random.default_rng(0).integers(40, 200, (512, 400, 3), dtype=np.uint8)
+    labels = np.zeros((512, 400), np.int32)
+    labels[100:140, 100:140] = 1
+    labels[100:140, 140:180] = 2
+    labels[300:340, 100:140] = 3
+    ignored = np.zeros(labels.shape, bool)
+    ignored[400:500, 200:300] = True
+    canonical.write_sample(tmp_path, 'a&b', image, labels, ignored, np.array([0, 1, 2, 0])[labels])
+    entry = {'group': '<slide> "1"', 'mpp': 0.25}
+    meta = dict(name='<b>odd</b>', classes=['background', 'round', 'flat & thin'], licence='', citation='A & B: <x>')
+    canonical.write_meta(tmp_path, meta | {'source': 'https://example.org/data', 'images': {'a&b': entry}})
+    return tmp_path
+
+
+def browse(tool, root, out, *options):
+    assert tool('datasets/browse.py', root, '--out', out, *options) == 0
+    return Page(out)
+
+
+def test_page_stands_alone(tool, odd_root, tmp_path):
+    page = browse(tool, odd_root, tmp_path / 'page.html')
+    for _, attributes in page.tags:
+        for name, value in attributes.items():
+            if name in ('src', 'href', 'data', 'action', 'srcset', 'poster'):
+                assert value.startswith(('data:image/', '#'))
+    assert not {'script', 'link', 'iframe', 'object', 'base'} & {tag for tag, _ in page.tags}
+    assert not re.search(r'url\(|@import|@font-face', page.source)
+    targets = {attributes.get('id') for _, attributes in page.tags}
+    assert {link['href'][1:] for link in page.all('a')} <= targets
+    assert 'prefers-color-scheme:dark' in page.source
+    assert {'name': 'viewport', 'content': 'width=device-width, initial-scale=1'} in page.all('meta')
+
+
+def test_page_says_what_the_set_is(tool, root, tmp_path, capsys):
+    page = browse(tool, root, tmp_path / 'new' / 'page.html')
+    meta = canonical.read_meta(root)
+    nuclei = sum(canonical.count_nuclei(canonical.read_label_map(path)) for path in (root / 'labels').iterdir())
+    for words in (
+        meta['name'],
+        meta['licence'],
+        meta['citation'],
+        f'{nuclei:,}',
+        'sound: no fault found',
+        '6 train, 2 val',
+    ):
+        assert words in page.text
+    assert len(page.all('svg')) == 4
+    assert 'page.html: 0.' in capsys.readouterr().out
+
+
+def test_names_are_shown_as_they_are(tool, odd_root, tmp_path):
+    page = browse(tool, odd_root, tmp_path / 'page.html')
+    for words in ('<b>odd</b>', 'A & B: <x>', '<slide> "1"', 'a&b', 'flat & thin', 'not stated'):
+        assert words in page.text
+    assert page.all('b')[0] == {}
+    assert page.text.count('1 × nucleus without type') == 1
+
+
+def test_pictures_are_the_images(tool, root, tmp_path):
+    page = browse(tool, root, tmp_path / 'page.html', '--images', 5)
+    pictures, contours = page.pictures('jpeg'), page.pictures('png')
+    names = [image['alt'] for image in page.all('img') if image['alt']]
+    assert len(names) == len(set(names)) == len(pictures) == len(contours) == 5
+    for name, picture, drawn in zip(names, pictures, contours, strict=True):
+        # Enlarged twice.
+        assert picture.size == drawn.size == (192, 192)
+        truth = canonical.read_image(root / 'images' / f'{name}.png')
+        seen = np.asarray(picture.resize((96, 96), Image.Resampling.BOX))
+        assert np.abs(seen.astype(int) - truth).mean() < 6
+        # All contours, and nothing but contours, lie within nuclei.
+        visible = np.asarray(drawn.convert('RGBA'))
+        edge = visible[..., 3] > 0
+        assert (visible[edge][:, :3] == TRUTH_COLOUR).all()
+        nuclei = canonical.read_label_map(root / 'labels' / f'{name}.png').repeat(2, axis=0).repeat(2, axis=1)
+        assert set(np.unique(nuclei[edge])) == set(np.unique(nuclei)) - {0}
+
+
+def test_contours_have_the_colour_of_their_type_and_ignored_areas_are_hatched(tool, odd_root, tmp_path):
+    page = browse(tool, odd_root, tmp_path / 'page.html')
+    (drawn,) = page.pictures('png')
+    visible = np.asarray(drawn.convert('RGBA'))
+    assert visible.shape == (512, 400, 4)
+    round_one, flat_one, untyped = visible[100, 110], visible[100, 160], visible[300, 110]
+    assert round_one.tolist() == [*PALETTE[1], 255]
+    assert flat_one.tolist() == [*PALETTE[2], 255]
+    assert untyped.tolist() == [255, 255, 255, 255]
+    # Nuclei that touch have a contour each.
+    assert visible[120, 139].tolist() == [*PALETTE[1], 255]
+    assert visible[120, 140].tolist() == [*PALETTE[2], 255]
+    assert visible[120, 120, 3] == 0
+    assert 0.1 < (visible[400:500, 200:300, 3] > 0).mean() < 0.3
+    assert not visible[400:, :200, 3].any()
+    for index in (1, 2):
+        red, green, blue = PALETTE[index]
+        assert page.source.count(f'rgb({red},{green},{blue})') == 2  # of the legend and of the table
+    assert 'ignored area' in page.text
+
+
+def test_many_pictures_are_smaller(tool, tmp_path, monkeypatch, root):
+    monkeypatch.setattr('mmgfnuc.datasets.inspection.page.PICTURE_BYTES', 8 * 0.5 * 50**2)
+    page = browse(tool, root, tmp_path / 'page.html')
+    assert {picture.size for picture in page.pictures('jpeg')} == {(50, 50)}
+
+
+def test_set_of_which_nothing_can_be_shown(tool, tmp_path):
+    (tmp_path / 'images').mkdir()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / 'images' / 'a.png')
+    page = browse(tool, tmp_path, tmp_path / 'page.html')
+    assert 'No image could be measured.' in page.text
+    assert 'image without label' in page.text
+    assert page.all('img') == []
+
+
+def test_mistakes_end_in_one_line(tool, root, tmp_path, capsys):
+    assert tool('datasets/browse.py', root, '--out', tmp_path / 'x.html', '--images', 0) == 2
+    assert '--images 0: give a number from 1' in capsys.readouterr().err
+    assert tool('datasets/browse.py', tmp_path / 'nowhere', '--out', tmp_path / 'x.html') == 2
+    assert 'holds no dataset' in capsys.readouterr().err
+    assert not (tmp_path / 'x.html').exists()

@@ -1,0 +1,40 @@
+"""Write a page that shows a prepared dataset: numbers, faults, distributions and images with their contours."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmgfnuc.datasets.inspection import build_page, inspect_dataset
+from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.errors import UserError
+from mmgfnuc.files import whole_file
+
+EPILOG = """\
+The page is one HTML file of at most about 10 MB: it needs no network and can be sent by mail. More images
+are shown smaller.
+
+examples:
+  python tools/datasets/browse.py data/nuinsseg --out nuinsseg.html
+  python tools/datasets/browse.py data/nuinsseg --out nuinsseg.html --images 200"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('root', type=Path, metavar='ROOT', help='dataset, as tools/datasets/prepare.py writes it')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='page to write')
+    parser.add_argument(
+        '--images', type=int, default=48, metavar='N', help='images to show, evenly over groups (%(default)s)'
+    )
+    args = parser.parse_args(argv)
+    if args.images < 1:
+        raise UserError(f'--images {args.images}: give a number from 1')
+    page = build_page(inspect_dataset(args.root), args.images)
+    with whole_file(args.out) as file:
+        file.write_text(page, encoding='utf-8')
+    print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, open it in a browser')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))

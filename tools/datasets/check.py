@@ -1,0 +1,45 @@
+"""Measure a prepared dataset and report what is wrong with it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mmgfnuc.datasets.inspection import inspect_dataset, report_text
+from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.files import whole_file
+
+EPILOG = """\
+Each fault comes with its number, examples and what to do.
+  error     cannot be trained on, or gives scores that mean nothing: broken files, maps of another size,
+            a slide in two parts of a split, ...
+  warning   worth a look: mpp unknown or implausible, specks, nuclei in several pieces, blank or clipped
+            images, duplicates, images without nuclei, nuclei without type, ...
+  remark    nothing to mend
+
+The exit code is 1 if there are errors, else 0.
+
+examples:
+  python tools/datasets/check.py data/nuinsseg
+  python tools/datasets/check.py data/nuinsseg --json nuinsseg.json
+
+See the images with their contours: python tools/datasets/browse.py data/nuinsseg --out nuinsseg.html"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('root', type=Path, metavar='ROOT', help='dataset, as tools/datasets/prepare.py writes it')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write numbers and all faults to a JSON file')
+    args = parser.parse_args(argv)
+    report = inspect_dataset(args.root)
+    print(report_text(report))
+    if args.json:
+        with whole_file(args.json) as file:
+            file.write_text(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    return 0 if report.sound else 1
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))
