@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,27 @@ def test_process_prints_the_error_and_ends_with_code_2(tmp_path):
     assert run.returncode == 2
     assert run.stderr.splitlines()[-1].startswith('error: ')
     assert 'Traceback' not in run.stderr
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path, prepare):
+    """SIGKILL in the middle: nothing at the target, and the second run keeps what the first had written."""
+    source = write_source(tmp_path / 'NuInsSeg', [f'human o{i}' for i in range(30)], per_organ=10)
+    out, partial = tmp_path / 'out', tmp_path / '.out.partial'
+    command = [sys.executable, str(SCRIPT), 'nuinsseg', '--source', source, '--out', out, '--workers', '1']
+    paths = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {'PYTHONPATH': paths})
+    while process.poll() is None and len(list(partial.glob('images/*.png'))) < 20:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    written = {path.name: path.stat().st_mtime_ns for path in partial.glob('images/*.png')}
+    assert 20 <= len(written) < 300
+    assert not out.exists()
+    assert prepare('nuinsseg', '--source', source, '--out', out, '--workers', '1') == 0
+    assert len(canonical.list_ids(out)) == 300
+    assert {name: (out / 'images' / name).stat().st_mtime_ns for name in written} == written
+    assert validate_dataset(out) == []
+    assert not partial.exists()
 
 
 def test_help_teaches_by_example(prepare, capsys):

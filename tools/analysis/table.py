@@ -1,6 +1,7 @@
-"""Rewrite the generated pages: results of README.md, docs/results/README.md, model_zoo.md, foundation_encoders.md.
+"""Rewrite the generated pages: results of README.md, and of docs/: results/README.md, model_zoo.md, datasets/README.md,
+foundation_encoders.md.
 
-They are made from the records in docs/results/, the last also from the catalogue of foundation encoders.
+They are made from the records in docs/results/, the catalogue of foundation encoders and the converters of datasets.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from typing import Any
 
 from mmgfnuc.analysis import markdown_table, read_records
 from mmgfnuc.analysis.comparison import comparison_table, comparisons
+from mmgfnuc.analysis.datasets import datasets_page
 from mmgfnuc.analysis.foundation_encoders import encoders_page
 from mmgfnuc.analysis.measurements import UNETS
 from mmgfnuc.analysis.model_zoo import zoo_page
@@ -33,6 +35,7 @@ def rendered(root: Path) -> dict[Path, str]:
         root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results)}\n',
         **({root / 'docs/model_zoo.md': zoo_page(zoo)} if zoo else {}),
         root / 'docs/foundation_encoders.md': encoders_page(records.values()),
+        root / 'docs/datasets/README.md': datasets_page(),
     }
 
 

@@ -76,7 +76,7 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
         epilog=COMMAND_EPILOG.format(name=converter.name, title=converter.title),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--source', type=Path, required=True, help='folder or archive as downloaded')
+    parser.add_argument('--source', type=Path, required=True, help='folder or archive (.zip, .tar, .tar.gz, ...)')
     parser.add_argument('--out', type=Path, required=True, help=f'folder to write, such as data/{converter.name}')
     for option in converter.options:
         choices = {'choices': option.choices} if option.choices else {}

@@ -108,6 +108,7 @@ def convert(
         settings = {
             'source': str(Path(source).resolve()),
             'options': chosen,
+            'classes': list(converter.classes),
             'mpp': mpp,
             'samples': [[sample.id, sample.mpp] for sample in samples],
         }

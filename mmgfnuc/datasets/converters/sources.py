@@ -127,11 +127,20 @@ def find_root(source: Path, *patterns: str) -> Path | None:
 
 
 def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
-    """Files of a folder with one of the suffixes (lower case), by their name without it; hidden ones are left out."""
+    """Files of a folder with one of the suffixes (lower case), by their name without it; hidden ones are left out.
+
+    Raises:
+        UserError: two files differ in the suffix alone.
+    """
     if not folder.is_dir():
         return {}
-    files = sorted(path for path in folder.iterdir() if _visible(path) and path.is_file())
-    return {path.stem: path for path in files if path.suffix.lower() in suffixes}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if _visible(path) and path.is_file() and path.suffix.lower() in suffixes:
+            other = files.setdefault(path.stem, path)
+            if other is not path:
+                raise UserError(f'{other} and {path.name} bear one name; remove or rename one of them')
+    return files
 
 
 def _visible(path: Path) -> bool:

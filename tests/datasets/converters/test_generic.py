@@ -170,7 +170,6 @@ class TestFolders:
         for name, what in faults.items():
             assert sum(name in line and what in line for line in lines) == 1, name
 
-
     @pytest.mark.slow
     @pytest.mark.data
     @pytest.mark.skipif('MMGFNUC_DATA' not in os.environ, reason='needs real images: set MMGFNUC_DATA')

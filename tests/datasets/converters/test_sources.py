@@ -199,3 +199,11 @@ def test_files_are_found_by_stem(tmp_path):
         (tmp_path / name).touch()
     assert files_by_stem(tmp_path, '.png') == {'a': tmp_path / 'a.png', 'b': tmp_path / 'b.PNG'}
     assert files_by_stem(tmp_path / 'nowhere', '.png') == {}
+
+
+def test_two_files_of_one_name(tmp_path):
+    for name in ('a.png', 'b.png', 'a.TIF', 'a.txt'):
+        (tmp_path / name).touch()
+    assert files_by_stem(tmp_path, '.png') == {'a': tmp_path / 'a.png', 'b': tmp_path / 'b.png'}
+    with pytest.raises(UserError, match=r'a\.TIF and a\.png bear one name; remove or rename one'):
+        files_by_stem(tmp_path, '.png', '.tif')
