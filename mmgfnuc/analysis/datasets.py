@@ -6,8 +6,8 @@ from .tables import table_lines
 
 HEADING = """# Datasets
 
-Made by `make table` from [the converters](../../mmgfnuc/datasets/converters/). Each brings a dataset, as its authors ship
-it (a folder or an archive), to the one form that everything here reads:
+Made by `make table` from [the converters](../../mmgfnuc/datasets/converters/). Each brings a dataset, as its authors
+ship it (a folder or an archive), to the one form that everything here reads:
 
 ```bash
 python tools/datasets/prepare.py NAME --source DIR --out data/NAME    # --mpp 0.5 resamples; --help tells the rest
