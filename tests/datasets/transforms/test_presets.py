@@ -37,8 +37,8 @@ def samples(draw):
     """A sample whose ids tell all: colour, type and ignored area of each instance follow from its id."""
     height, width = draw(st.integers(60, 700)), draw(st.integers(60, 700))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    cells = rng.integers(len(IDS), size=(-(-height // BLOCK), -(-width // BLOCK)))
-    numbers = np.kron(cells, np.ones((BLOCK, BLOCK), int))[:height, :width]
+    rows, columns = (np.minimum(np.arange(side) // BLOCK, side // BLOCK - 1) for side in (height, width))
+    numbers = rng.integers(len(IDS), size=(rows[-1] + 1, columns[-1] + 1))[np.ix_(rows, columns)]
     types = np.where(IDS > 0, rng.integers(1, CLASSES, len(IDS)), 0).astype(np.uint8)
     ignored = rng.random(len(IDS)) < 0.2
     ignored[IDS == 0] = False
