@@ -24,7 +24,12 @@ MAINTAINED = {
 # OpenMMLab's own distributions of the same modules, which no longer work with current PyTorch.
 OLD = ('mmengine', 'mmengine-lite', 'mmcv', 'mmcv-full', 'mmcv-lite', 'mmsegmentation')
 OTHERS = {'timm': 'timm', 'segment-anything': 'segment_anything', 'opencv-python': 'cv2', 'scikit-image': 'skimage'}
-EXTRAS = {'peft': "tune='lora'", 'tensorboard': '--tensorboard', 'matplotlib': 'make table'}
+EXTRAS = {
+    'peft': "tune='lora'",
+    'tensorboard': '--tensorboard',
+    'matplotlib': 'make table',
+    'torchstain': 'StainNormalize',
+}
 WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
 INSTALL = 'pip install -c requirements/constraints.txt'
 MIN_FREE_GB = 5

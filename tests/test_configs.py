@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 import mmgfnuc
-from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets import StainNormalize, canonical
 from mmgfnuc.datasets.transforms import AugmentationBank
 from mmgfnuc.registry import DATASETS, MODELS
 
@@ -200,6 +200,13 @@ def test_what_the_readme_adds_to_a_config_takes_effect(tmp_path):
     assert config.train_dataloader.dataset.pipeline[0] == {'type': AugmentationBank, 'variants': 8}
     assert {'tune', 'lora', 'grad_checkpointing', 'cache'} <= config.model.foundation.keys()
     assert config.optim_wrapper.paramwise_cfg == {'layer_decay': 0.75}
+
+
+def test_the_paper_normalises_stains_first_in_training_and_test():
+    config = Config.fromfile(STUDY)
+    first, *others = (config[f'{part}_dataloader'].dataset.pipeline[0] for part in ('train', 'val', 'test'))
+    assert first == {'type': StainNormalize, 'method': 'macenko'}
+    assert others == [first, first]
 
 
 def step(model, images):

@@ -5,7 +5,7 @@ from mmengine.config import read_base
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 
 with read_base():
-    from .._base_.datasets.nuinsseg import *
+    from .._base_.datasets.nuinsseg_normalised import *
     from .._base_.schedules.adam_50e import *
     from .._base_.unets.eunet3plus import backbone, decode_head
 

@@ -23,16 +23,17 @@ def staged_dataset(out: str | Path, name: str, settings: Mapping[str, Any] | Non
     Args:
         out: Folder of the dataset.
         name: Name of the dataset, as in its meta.json.
-        settings: All that decides what is written. With them a block that was interrupted (Ctrl-C, a killed process)
-            leaves its files, and a later one with equal settings finds them; else the folder is empty.
+        settings: All that decides what is written. With them a block that was interrupted (Ctrl-C, a killed process, a
+            full disk) leaves its files, and a later one with equal settings finds them; else the folder is empty.
 
     Raises:
-        UserError: `out` holds anything but an earlier preparation of `name`.
+        UserError: `out` holds anything but an earlier preparation of `name`, or maps and splits that were put there
+            since and would be lost.
 
     """
     out = Path(out).resolve()
-    _refuse_foreign(out, name)
-    staging = out.with_name(f'.{out.name}.partial')
+    refuse_foreign(out, name)
+    staging = staging_folder(out)
     former = out.with_name(f'.{out.name}.former')
     if former.exists() and not out.exists():
         former.rename(out)  # a run was killed between its last two steps
@@ -45,17 +46,40 @@ def staged_dataset(out: str | Path, name: str, settings: Mapping[str, Any] | Non
     try:
         yield staging
     except BaseException as error:
-        if settings is None or isinstance(error, Exception):
+        if settings is None or isinstance(error, UserError):
             shutil.rmtree(staging, ignore_errors=True)
         raise
     note.unlink()
+    _refuse_loss(out, staging)
     if out.exists():
         out.rename(former)
     staging.rename(out)
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _refuse_foreign(out: Path, name: str) -> None:
+def staging_folder(out: Path) -> Path:
+    """Where the files of `out` are until they are complete."""
+    return out.with_name(f'.{out.name}.partial')
+
+
+def _refuse_loss(out: Path, staging: Path) -> None:
+    """Keep ignore maps and splits that somebody put there by hand."""
+    there = [*sorted(out.glob('ignore/*.png')), *sorted(out.glob('splits/*.json'))]
+    images = staging / 'images'
+    lost = [path.relative_to(out) for path in there if not (staging / path.relative_to(out)).exists()]
+    lost = [path for path in lost if path.parent.name == 'splits' or (images / path.name).exists()]
+    if lost:
+        shutil.rmtree(staging, ignore_errors=True)
+        more = f' and {len(lost) - 1} more' if len(lost) > 1 else ''
+        raise UserError(f'{out / lost[0]}{more} would be lost, as this run writes none; move it away, or delete {out}')
+
+
+def refuse_foreign(out: Path, name: str) -> None:
+    """Refuse a folder that holds anything but an earlier preparation of the dataset.
+
+    Raises:
+        UserError: it does.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not ((out / 'meta.json').is_file() and read_meta(out)['name'] == name):

@@ -3,6 +3,7 @@
 Source: code: own.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -230,7 +231,7 @@ def _is_described(entry: object) -> bool:
     if not (isinstance(entry, dict) and isinstance(entry.get('group'), str) and 'mpp' in entry):
         return False
     mpp = entry['mpp']
-    return mpp is None or (isinstance(mpp, int | float) and mpp > 0)
+    return mpp is None or (isinstance(mpp, int | float) and 0 < mpp < math.inf)
 
 
 def described_images(meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -14,12 +14,15 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
     That is a `UserError`, or an `OSError` about a named file, such as an output folder that cannot be made. Of several
     processes only the first prints. Every other exception passes through, because it is a bug and its traceback is
-    needed.
+    needed. Ctrl-C ends in one line too, and 130.
     """
     try:
         return main() or 0
     except UserError as error:
         return _report(str(error))
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
     except OSError as error:
         if error.filename is None:
             raise

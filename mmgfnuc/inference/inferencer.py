@@ -8,8 +8,9 @@ import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
 
+from mmgfnuc.datasets.transforms import StainNormalize
 from mmgfnuc.errors import UserError
-from mmgfnuc.registry import MODELS
+from mmgfnuc.registry import MODELS, TRANSFORMS
 
 from .checkpoint import check_fit, read_checkpoint, weights_from_checkpoint
 
@@ -17,7 +18,8 @@ from .checkpoint import check_fit, read_checkpoint, weights_from_checkpoint
 class NucleiInferencer:
     """Segments images with a checkpoint of `tools/train.py`, which carries its own config.
 
-    Resolution and tiles are those of the config's `model.test_cfg`.
+    Resolution and tiles are those of the config's `model.test_cfg`; stains are normalised where its test pipeline says
+    so.
 
     Args:
         checkpoint: a .pth file.
@@ -46,6 +48,7 @@ class NucleiInferencer:
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
         self.model = model.to(self.device).eval()
+        self.normalizers = _stain_normalizers(self.config)
 
     @property
     def num_classes(self) -> int:
@@ -59,8 +62,18 @@ class NucleiInferencer:
         Shape:
             (H, W, 3) RGB uint8 -> (H, W) uint8: 0 background, 1 nucleus (or nucleus type)
         """
+        for normalizer in self.normalizers:
+            image = normalizer.normalize(image)
         inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         return self.model.predict_logits(inputs.float() / 255).argmax(1)[0].to('cpu', torch.uint8).numpy()
+
+
+def _stain_normalizers(config: Config) -> list[StainNormalize]:
+    """Build the steps of the test pipeline that the model expects of its images."""
+    steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', [])
+    # A type is a class in a config file, a name in a dumped one.
+    classes = [TRANSFORMS.get(step.type) if isinstance(step.type, str) else step.type for step in steps]
+    return [TRANSFORMS.build(step) for step, cls in zip(steps, classes, strict=True) if cls is StainNormalize]
 
 
 def _find_device(name: str | None) -> torch.device:

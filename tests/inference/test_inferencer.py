@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 
 from mmgfnuc.datasets.synthetic import render_tile
+from mmgfnuc.datasets.transforms import StainNormalize
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.registry import MODELS
@@ -188,3 +189,19 @@ def test_an_encoder_tuned_in_full_needs_no_weight_file(checkpoint_of, image, tmp
     recwarn.clear()
     np.testing.assert_array_equal(whole(path).predict(image), expected)
     assert not [warning for warning in recwarn if 'RANDOM' in str(warning.message)]
+
+
+def test_stains_are_normalised_as_in_the_test_pipeline(plain, image, tmp_path):
+    """By hand before, or by the dumped config: the same prediction."""
+    normalise = {'type': 'mmgfnuc.datasets.transforms.StainNormalize', 'method': 'macenko'}
+    config = Config(
+        dict(
+            model=PLAIN, test_dataloader=dict(dataset=dict(pipeline=[normalise, dict(type='mmgfnuc.PackNucleiInputs')]))
+        )
+    )
+    saved = torch.load(plain, weights_only=False)
+    saved['meta']['cfg'] = config.pretty_text
+    torch.save(saved, tmp_path / 'normalised.pth')
+    expected = whole(plain).predict(StainNormalize().normalize(image))
+    assert not np.array_equal(expected, whole(plain).predict(image))
+    np.testing.assert_array_equal(whole(tmp_path / 'normalised.pth').predict(image), expected)

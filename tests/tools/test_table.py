@@ -6,7 +6,7 @@ import pytest
 
 from mmgfnuc.analysis.measurements import UNETS
 
-WRITTEN = ['README.md', 'docs/results/README.md', 'docs/foundation_encoders.md']
+WRITTEN = ['README.md', 'docs/results/README.md', 'docs/foundation_encoders.md', 'docs/datasets/README.md']
 
 
 @pytest.fixture

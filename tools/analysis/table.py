@@ -1,5 +1,5 @@
 """Rewrite the generated pages: results of README.md, and of docs/: results/README.md, model_zoo.md, datasets/README.md,
-foundation_encoders.md.
+stain.md (its speeds), foundation_encoders.md.
 
 They are made from the records in docs/results/, the catalogue of foundation encoders and the converters of datasets.
 """
@@ -11,9 +11,10 @@ from typing import Any
 
 from mmgfnuc.analysis import markdown_table, read_records
 from mmgfnuc.analysis.comparison import comparison_table, comparisons
+from mmgfnuc.analysis.data_loading import speed_section
 from mmgfnuc.analysis.datasets import datasets_page
 from mmgfnuc.analysis.foundation_encoders import encoders_page
-from mmgfnuc.analysis.measurements import UNETS
+from mmgfnuc.analysis.measurements import DATA_LOADING, UNETS
 from mmgfnuc.analysis.model_zoo import zoo_page
 from mmgfnuc.analysis.tables import picture, replace_between, summary_table
 from mmgfnuc.engine.cli import run_cli
@@ -29,13 +30,15 @@ def rendered(root: Path) -> dict[Path, str]:
     records = read_records(root / 'docs/results')
     zoo = [record for record in records.values() if record.get('kind') == UNETS]
     results = {name: record for name, record in records.items() if 'kind' not in record}
-    readme = root / 'README.md'
+    loading = [record for record in records.values() if record.get('kind') == DATA_LOADING]
+    readme, stain = root / 'README.md', root / 'docs/stain.md'
     return {
         readme: replace_between(readme.read_text(), readme_section(results)),
         root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results)}\n',
         **({root / 'docs/model_zoo.md': zoo_page(zoo)} if zoo else {}),
         root / 'docs/foundation_encoders.md': encoders_page(records.values()),
         root / 'docs/datasets/README.md': datasets_page(),
+        **({stain: replace_between(stain.read_text(), speed_section(loading[0]))} if loading else {}),
     }
 
 
@@ -66,6 +69,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     root = parse_args().root
     for path, text in rendered(root).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         print(f'{path.relative_to(root)} written')
 

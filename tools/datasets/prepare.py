@@ -10,7 +10,7 @@ from mmgfnuc.datasets.canonical import count_nuclei, list_splits, read_label_map
 from mmgfnuc.datasets.converters import CONVERTERS, Converter, convert
 from mmgfnuc.datasets.splits import Split, group_holdout, grouped_folds
 from mmgfnuc.datasets.synthetic import write_dataset
-from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.cli import positive_float, run_cli
 from mmgfnuc.errors import UserError
 
 EPILOG = """\
@@ -90,18 +90,18 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
     )
     parser.add_argument('--folds', type=int, metavar='K', help='also write K folds; needs --grouped')
     parser.add_argument('--grouped', action='store_true', help='keep each group (slide, patient, organ) in one fold')
-    parser.add_argument('--mpp', type=float, metavar='UM', help='resample to this many micrometres per pixel')
-    parser.add_argument('--source-mpp', type=float, metavar='UM', help='of images for which the dataset states none')
+    parser.add_argument('--mpp', type=positive_float, metavar='UM', help='resample to this many micrometres per pixel')
+    parser.add_argument(
+        '--source-mpp', type=positive_float, metavar='UM', help='of images for which the dataset states none'
+    )
     parser.add_argument('--allow-leaks', action='store_true', help='accept groups or equal images in two parts')
     parser.add_argument('--workers', type=int, metavar='N', help='processes (default: one for each CPU if it pays)')
     parser.set_defaults(prepare=partial(prepare_converted, converter))
 
 
 def prepare_converted(converter: Converter, args: argparse.Namespace) -> None:
-    for name in ('mpp', 'source_mpp', 'workers'):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise UserError(f'--{name.replace("_", "-")} {value:g}: give a number above 0')
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f'--workers {args.workers}: give a number above 0')
     if (args.folds is not None) != args.grouped:
         raise UserError(
             '--folds and --grouped go together: folds that cut a group leak parts of one slide from train to val; '
@@ -150,6 +150,8 @@ def print_summary(root: Path) -> None:
     ambiguous = sum(sample_paths(root, sample_id).ignore is not None for sample_id in images)
     groups = {image['group'] for image in images.values()}
     print(f'{root}: {len(images)} images, {nuclei:,} nuclei, {len(groups)} groups, {ambiguous} with ambiguous areas')
+    if len(groups) == len(images) > 1:
+        print('notice: each image is a group of its own; if some show one slide, splits by group do not keep it whole')
     print(f'splits: {", ".join(list_splits(root)) or "none"}')
     print(f'next: python tools/datasets/check.py {root}, then python tools/train.py CONFIG')
 

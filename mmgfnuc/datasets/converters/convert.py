@@ -29,16 +29,18 @@ from mmgfnuc.datasets.canonical import (
     write_split,
 )
 from mmgfnuc.datasets.splits import Split, find_leaks
-from mmgfnuc.datasets.staging import staged_dataset
+from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder
 from mmgfnuc.errors import UserError
 
 from .base import NAME_OPTION, Content, Converter, Options, Sample
-from .sources import opened_source
+from .sources import fingerprint, opened_source
 
 # The shown part of a long list of faults or leaks.
 SHOWN = 20
 # Fewer images are converted faster than processes start.
 IMAGES_PER_PROCESS = 40
+# Nobody means to change an image by more than this along an axis.
+LARGEST_FACTOR = 16
 # Ratios of pixel sizes nearer to 1 than this are taken for 1.
 SAME_MPP = 0.002
 
@@ -97,8 +99,10 @@ def convert(
         UserError: one line for each fault of the source, or for each leak of a split; nothing is written then.
     """
     chosen = _choose(converter, options or {})
-    out = Path(out)
-    with opened_source(source, out.resolve().parent) as folder:
+    name, out = chosen.get(NAME_OPTION) or converter.name, Path(out).resolve()
+    refuse_foreign(out, name)
+    _refuse_inside(Path(source).expanduser().resolve(), out)
+    with opened_source(source, out.parent) as folder:
         if converter.read_classes:
             converter = replace(converter, classes=converter.read_classes(folder, chosen))
         samples = _checked(converter, converter.list_samples(folder, chosen))
@@ -106,23 +110,29 @@ def convert(
         groups = {sample.id: sample.group for sample in samples}
         official, planned = dict(converter.splits(samples)), dict(plan(groups))
         settings = {
-            'source': str(Path(source).resolve()),
+            'source': [str(Path(source).resolve()), fingerprint(source, out, staging_folder(out))],
             'options': chosen,
             'classes': list(converter.classes),
             'mpp': mpp,
             'samples': [[sample.id, sample.mpp] for sample in samples],
         }
-        name = chosen.get(NAME_OPTION) or converter.name
         with staged_dataset(out, name, settings) as root:
             written = _write_all(converter, samples, root, mpp, workers)
-            _raise_problems([done.problem for done in written if done.problem])
+            # What was unpacked is gone when the user reads this.
+            _raise_problems([done.problem.replace(f'{folder}/', '') for done in written if done.problem])
             digests = {sample.id: done.digest for sample, done in zip(samples, written, strict=True)}
             leaky = [*converter.leaky, *(planned | official if allow_leaks else ())]
+            leaky = [split for split in leaky if split in planned | official]
             _write_splits(root, planned | official, groups, digests, leaky)
             _write_meta(root, name, converter, samples, mpp, leaky)
     nuclei = sum(done.nuclei for done in written)
     # Small nuclei may vanish when images are made smaller.
     return Report(len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei))
+
+
+def _refuse_inside(source: Path, out: Path) -> None:
+    if source.is_relative_to(out):
+        raise UserError(f'the source {source} lies in {out}, which would be replaced with it; choose another --out')
 
 
 def _choose(converter: Converter, options: Options) -> dict[str, str]:
@@ -142,6 +152,8 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
         raise UserError(f'no image of {converter.title} is there; expected is\n{converter.layout}')
     places: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
+        if sample.id != Path(sample.id).name:
+            raise UserError(f'{sample.id!r} is no plain file name; an image is called so in {converter.title}')
         places[sample.id].append(repr(sample.group))
     doubled = [f'{name!r} in {" and ".join(groups)}' for name, groups in places.items() if len(groups) > 1]
     if doubled:
@@ -155,6 +167,8 @@ def _with_mpp(sample: Sample, source_mpp: float | None, target: float | None) ->
         raise UserError(
             f'{sample.id}: its micrometres per pixel are not known, so --mpp cannot be met; add --source-mpp'
         )
+    if target is not None and known is not None and not 1 / LARGEST_FACTOR <= known / target <= LARGEST_FACTOR:
+        raise UserError(f'{sample.id}: from {known:g} to {target:g} micrometres per pixel; give --mpp nearer to that')
     return replace(sample, mpp=known)
 
 
@@ -254,7 +268,7 @@ def _write_meta(
     images: dict[str, dict[str, Any]] = {}
     for sample in samples:
         images[sample.id] = {'group': sample.group, 'mpp': mpp if mpp is not None else sample.mpp}
-        if sample.magnification is not None:
+        if sample.magnification is not None and mpp is None:
             images[sample.id]['magnification'] = sample.magnification
     meta = {
         'name': name,

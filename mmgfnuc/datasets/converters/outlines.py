@@ -22,6 +22,8 @@ from .own_files import inside, paired_samples, read_groups, read_json, source_ro
 from .polygons import Ring, rasterise
 from .sources import files_by_stem
 
+LARGEST_TYPE = np.iinfo(np.uint8).max
+DETECTED = ('detection', 'cell')
 GEOJSON_SUFFIXES = ('.geojson', '.json')
 
 # A nucleus: parts of an area, each an outline and its holes.
@@ -37,7 +39,14 @@ def draw(areas: Sequence[Area], shape: tuple[int, int]) -> LabelMap:
 
     Shape:
         - returns: (H, W)
+
+    Raises:
+        UserError: An area lies wholly outside of the image.
     """
+    for number, area in enumerate(areas, start=1):
+        points = np.concatenate([ring for part in area for ring in part])
+        if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= shape[::-1]).any():
+            raise UserError(f'outline {number} lies outside of the image {shape}; give x, y in pixels of this image')
     owners = [number for number, area in enumerate(areas, start=1) for _ in area]
     parts = [[ring - 0.5 for ring in part] for area in areas for part in area]
     return np.array([0, *owners], np.int32)[rasterise(parts, shape)]
@@ -64,7 +73,12 @@ def list_coco(source: Path, options: Options) -> list[Sample]:
 
 def coco_classes(source: Path, options: Options) -> list[str]:
     """Background and the categories in their order; two classes where there are fewer than two categories."""
-    names = [name for _, name in _categories(_read_coco_json(source, options)[1])]
+    return _classes([name for _, name in _categories(_read_coco_json(source, options)[1])])
+
+
+def _classes(names: Sequence[str]) -> list[str]:
+    if len(names) > LARGEST_TYPE:
+        raise UserError(f'{len(names)} nucleus types; at most {LARGEST_TYPE} can be told apart')
     return [CLASSES[0], *names] if len(names) > 1 else CLASSES
 
 
@@ -74,28 +88,36 @@ def read_coco(
     """Read an image and the nuclei drawn on it; a crowd (`iscrowd`) tells no nuclei apart and is ignored."""
     picture = read_image(image)
     shape = picture.shape[:2]
-    stated = entry.get('height', shape[0]), entry.get('width', shape[1])
+    stated = entry.get('height') or shape[0], entry.get('width') or shape[1]
     if stated != shape:
         raise BadFileError(image, f'size {shape} differs from {stated} of the JSON', 'annotate the image at this size')
-    areas: list[Area] = []
+    for annotation in drawn:
+        if annotation['category_id'] not in index:
+            name = f'{image.name}: annotation {annotation["id"]}'
+            raise UserError(f'{name}: unknown category {annotation["category_id"]}; add it to "categories"')
+    nuclei = [annotation for annotation in drawn if not annotation.get('iscrowd')]
+    instances = _draw_coco(image, nuclei, shape)
+    crowd = _draw_coco(image, [annotation for annotation in drawn if annotation.get('iscrowd')], shape) > 0
+    crowd &= instances == 0
+    types = np.array([0, *(index[annotation['category_id']] for annotation in nuclei)], np.uint8)
+    return Content(picture, instances, crowd if crowd.any() else None, types[instances] if len(index) > 1 else None)
+
+
+def _draw_coco(image: Path, drawn: Sequence[Mapping[str, Any]], shape: tuple[int, int]) -> LabelMap:
+    """Instance map of annotations; polygons come before masks, and of each kind the first one keeps shared pixels."""
+    areas: dict[int, Area] = {}
     masks: dict[int, Mask] = {}
     for number, annotation in enumerate(drawn, start=1):
         segmentation = annotation.get('segmentation')
         name = f'{image.name}: annotation {annotation["id"]}'
-        if annotation['category_id'] not in index:
-            raise UserError(f'{name}: unknown category {annotation["category_id"]}; add it to "categories"')
         if isinstance(segmentation, Mapping):
             masks[number] = decode_rle(segmentation, shape, name)
-            areas.append([])
         else:
-            areas.append(_coco_area(segmentation, name))
-    instances = draw(areas, shape)
+            areas[number] = _coco_area(segmentation, name)
+    instances = np.array([0, *areas], np.int32)[draw(list(areas.values()), shape)]
     for number, mask in masks.items():
         instances[mask & (instances == 0)] = number
-    types = np.array([0, *(index[annotation['category_id']] for annotation in drawn)], np.uint8)
-    crowd = np.array([False, *(bool(annotation.get('iscrowd')) for annotation in drawn)])[instances]
-    instances[crowd] = 0
-    return Content(picture, instances, crowd if crowd.any() else None, types[instances])
+    return instances
 
 
 def decode_rle(segmentation: Mapping[str, Any], shape: tuple[int, int], name: str) -> Mask:
@@ -160,7 +182,7 @@ def geojson_classes(source: Path, options: Options) -> list[str]:
         # A bad file is reported with those of all other images when it is read for its own.
         with suppress(UserError):
             names |= {name for name in map(_classification, _features(path)) if name}
-    return [CLASSES[0], *sorted(names)] if len(names) > 1 else CLASSES
+    return _classes(sorted(names - {CLASSES[0]}))
 
 
 def read_geojson(image: Path, path: Path, classes: Sequence[str]) -> Content:
@@ -171,10 +193,16 @@ def read_geojson(image: Path, path: Path, classes: Sequence[str]) -> Content:
         name = _classification(feature)
         if len(classes) > len(CLASSES) and not name:
             raise BadFileError(path, f'feature {number} has no classification', 'classify all nuclei, or none')
+        if name == CLASSES[0]:
+            raise BadFileError(path, f'feature {number} is classified as {name}', 'remove it, or name its nucleus type')
         areas.append(_geojson_area(feature, f'{path}: feature {number}'))
         types.append(classes.index(name) if name in classes else 1)
-    instances = draw(areas, picture.shape[:2])
-    return Content(picture, instances, types=np.array([0, *types], np.uint8)[instances])
+    try:
+        instances = draw(areas, picture.shape[:2])
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
+    typed = len(classes) > len(CLASSES)
+    return Content(picture, instances, types=np.array([0, *types], np.uint8)[instances] if typed else None)
 
 
 def _read_coco_json(source: Path, options: Options) -> tuple[Path, dict[str, Any]]:
@@ -232,7 +260,13 @@ def _features(path: Path) -> list[dict[str, Any]]:
         for feature in features
     ):
         raise BadFileError(path, 'no features as QuPath writes them', 'export it from QuPath as a FeatureCollection')
-    return features
+    # Where QuPath has found nuclei, what was annotated is the region in which it looked for them.
+    detected = [feature for feature in features if _object_type(feature) in DETECTED]
+    return detected or features
+
+
+def _object_type(feature: Mapping[str, Any]) -> str:
+    return str((feature.get('properties') or {}).get('objectType'))
 
 
 def _classification(feature: Mapping[str, Any]) -> str:

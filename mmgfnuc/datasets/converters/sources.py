@@ -3,6 +3,7 @@
 Source: code: own.
 """
 
+import hashlib
 import shutil
 import stat
 import tarfile
@@ -112,18 +113,46 @@ def _check_size(archive: Path, unpacked: int) -> None:
         raise UserError(f'{archive} says that it unpacks to {unpacked / 10**9:.1f} GB, too much for its size')
 
 
+def fingerprint(source: str | Path, *excluded: Path) -> str:
+    """Hash of names, sizes and times of change of all files of a source: what an interrupted run depends on.
+
+    Args:
+        source: folder or archive.
+        excluded: folders within it that do not count.
+    """
+    source = Path(source).expanduser()
+    files = [source] if source.is_file() else sorted(path for path in source.rglob('*') if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        if not any(path.resolve().is_relative_to(folder) for folder in excluded):
+            status = path.stat()
+            digest.update(f'{path}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode())
+    return digest.hexdigest()
+
+
 def find_root(source: Path, *patterns: str) -> Path | None:
     """Find the folder, `source` or one some levels below, under which a file or folder of each pattern lies.
 
-    Of several the first by name among the shallowest; None if there is none.
+    The shallowest counts; None if there is none. Prepared datasets below `source` are passed over.
+
+    Raises:
+        UserError: there are several on one level.
     """
     level = [source]
     for _ in range(DEPTH + 1):
-        for folder in level:
-            if all(any(folder.glob(pattern)) for pattern in patterns):
-                return folder
-        level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir() and _visible(child))
+        found = [folder for folder in level if all(any(folder.glob(pattern)) for pattern in patterns)]
+        if len(found) > 1:
+            names = ' and '.join(str(folder.relative_to(source)) for folder in found[:2])
+            raise UserError(f'{source} holds several such datasets: {names}; give one of them as the source')
+        if found:
+            return found[0]
+        level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir() and _searched(child))
     return None
+
+
+def _searched(folder: Path) -> bool:
+    prepared = (folder / 'meta.json').is_file() and (folder / 'labels').is_dir()
+    return _visible(folder) and not prepared
 
 
 def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:

@@ -13,6 +13,9 @@ from mmgfnuc.registry import TRANSFORMS
 
 # Maps of a sample, and what they hold beyond its edges. `type_map` is there where nucleus types are told apart.
 MAPS = {'instance_map': 0, 'ignore_map': True, 'type_map': 0}
+# Types of OpenCV by their bytes.
+MOVABLE = {1: np.uint8, 2: np.uint16, 4: np.float32}
+TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 
 
 def _maps(results: dict[str, Any]) -> list[str]:
@@ -31,8 +34,7 @@ class RandomOrientation(BaseTransform):
         """Turn the image and its maps."""
         mirrored, turns = divmod(int(results['rng'].integers(8)), 4)
         for key in ('img', *_maps(results)):
-            array = np.rot90(results[key], turns)
-            results[key] = np.ascontiguousarray(array[:, ::-1] if mirrored else array)
+            results[key] = _turn(results[key], TURNS[turns], bool(mirrored))
         return results
 
 
@@ -66,7 +68,7 @@ class Rescale(BaseTransform):
         )
         results['img'] = cv2.resize(results['img'], (width, height), interpolation=cv2.INTER_AREA)
         for key in _maps(results):
-            results[key] = results[key][np.ix_(rows, columns)]
+            results[key] = results[key].take(rows, axis=0).take(columns, axis=1)
         if results['mpp'] is not None:
             results['mpp'] /= self.factor
         return results
@@ -126,8 +128,8 @@ class RandomWarpCrop(BaseTransform):
 
     with the centre c, the magnification s (log-uniform) and the displacement d. The image is interpolated linearly,
     mirrored beyond its edges; the maps take the nearest pixel. Beyond the edges instance and type map are 0 and the
-    ignore map True, so that mirrored tissue is never learnt. Without rotation, scaling and deformation the crop is an exact
-    copy. `mpp`, where known, is divided by s.
+    ignore map True, so that mirrored tissue is never learnt. Without rotation, scaling and deformation the crop is an
+    exact copy. `mpp`, where known, is divided by s.
 
     c is drawn where the crop lies inside the source; along an axis that is too short for this, the crop is centred,
     which covers most tissue.
@@ -202,6 +204,12 @@ class RandomWarpCrop(BaseTransform):
         return x.astype(np.float32), y.astype(np.float32)
 
 
+def _turn(array: np.ndarray, turn: int | None, mirrored: bool) -> np.ndarray:
+    bits = array.view(np.uint8) if array.dtype == bool else array
+    turned = bits if turn is None else cv2.rotate(bits, turn)
+    return (cv2.flip(turned, 1) if mirrored else turned).view(array.dtype)
+
+
 def _draw_centre(rng: np.random.Generator, length: int, footprint: float) -> float:
     """Centre of a crop that spans `footprint` of an axis of `length` pixels."""
     # Whole steps from the edge: without rotation and scaling, pixels of the crop fall on pixels of the source.
@@ -212,13 +220,12 @@ def _draw_centre(rng: np.random.Generator, length: int, footprint: float) -> flo
 
 
 def _take_nearest(source: np.ndarray, x: np.ndarray, y: np.ndarray, outside: int) -> np.ndarray:
-    """`source` at the pixels nearest to (x, y), `outside` beyond its edges; exact for any integer type."""
-    height, width = source.shape
-    column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    taken = source.ravel()[np.where(inside, row * width + column, 0)]
-    taken[~inside] = outside
-    return taken
+    """`source` at the pixels nearest to (x, y), `outside` beyond its edges; exact for any type of 1, 2 or 4 bytes."""
+    # OpenCV moves no integers of 4 bytes and no bools; without interpolation bits of any meaning do.
+    bits = source.view(MOVABLE[source.itemsize])
+    border = float(np.array(outside, source.dtype).view(bits.dtype))
+    taken = cv2.remap(bits, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+    return taken.view(source.dtype)
 
 
 def _check_prob(prob: float) -> None:

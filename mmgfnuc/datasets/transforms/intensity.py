@@ -14,8 +14,12 @@ from mmgfnuc.registry import TRANSFORMS
 LEVELS = np.arange(256) / 255
 
 
-class _RandomColour(BaseTransform):
-    """Applies `change` to the image of the share `prob` of the samples."""
+class RandomColour(BaseTransform):
+    """Applies `change` to the image of the share `prob` of the samples.
+
+    Raises:
+        UserError: `prob` is no probability.
+    """
 
     def __init__(self, prob: float) -> None:
         if not 0 <= prob <= 1:
@@ -23,6 +27,7 @@ class _RandomColour(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Change `img`, or not."""
         rng = results['rng']
         if rng.random() < self.prob:
             results['img'] = self.change(results['img'], rng)
@@ -34,7 +39,7 @@ class _RandomColour(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class RandomGamma(_RandomColour):
+class RandomGamma(RandomColour):
     """v -> v^g on values in [0, 1], the same g for the three channels.
 
     Args:
@@ -57,7 +62,7 @@ class RandomGamma(_RandomColour):
 
 
 @TRANSFORMS.register_module()
-class RandomCLAHE(_RandomColour):
+class RandomCLAHE(RandomColour):
     """Contrast-limited adaptive histogram equalisation of the lightness (L of CIELAB).
 
     Args:
@@ -86,7 +91,7 @@ class RandomCLAHE(_RandomColour):
 
 
 @TRANSFORMS.register_module()
-class RandomIntensity(_RandomColour):
+class RandomIntensity(RandomColour):
     """Brightness, contrast and tint: v_k -> ((v_k - 1/2) (1 + c) + 1/2 + b) (1 + t_k) on values in [0, 1], clipped.
 
     b, c and the t_k of the three channels are drawn uniformly from -limit to +limit; the t_k shift hue and saturation

@@ -245,3 +245,54 @@ def test_every_converter_says_what_it_is():
         assert made.layout.startswith('  SOURCE')
         assert made.page.startswith('http') or made.page == 'your own files'
         assert made.classes[0] == 'background'
+
+
+def test_the_source_is_never_replaced(source, out):
+    """It lies in the folder that would be."""
+    convert(converter(samples()), source, out)
+    (out / 'raw').mkdir()
+    for inside in (out, out / 'raw'):
+        with pytest.raises(UserError, match=r'the source .* lies in .*, which would be replaced with it; ch'):
+            convert(converter(samples()), inside, out)
+    assert (out / 'raw').is_dir()
+
+
+@pytest.mark.parametrize('name', ['ignore/image_0.png', 'splits/mine.json'])
+def test_what_was_put_there_by_hand_is_not_lost(source, out, name):
+    plain = [replace(sample, read=partial(bare, index)) for index, sample in enumerate(samples())]
+    convert(converter(plain), source, out)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text('{}')
+    with pytest.raises(UserError, match=rf'{name} would be lost, as this run writes none; move it away, or delete'):
+        convert(converter(plain), source, out)
+    assert (out / name).read_text() == '{}'
+    assert sorted(path.name for path in out.parent.iterdir()) == ['out', 'source']
+
+
+def bare(seed):
+    return replace(content(seed), ignore=None)
+
+
+def test_a_source_that_changed_begins_anew(source, out):
+    (source / 'image.png').write_text('old')
+    with pytest.raises(KeyboardInterrupt):
+        convert(converter(interrupted(samples(), 2)), source, out)
+    (source / 'image.png').write_text('newer')
+    convert(converter(samples()), source, out)
+    assert READ == [0, 1, 0, 1, 2, 3]
+
+
+def test_names_that_leave_the_folder(source, out):
+    outside = Sample('../outside', 'slide', partial(read, 0))
+    with pytest.raises(UserError, match=r"'\.\./outside' is no plain file name"):
+        convert(converter([outside]), source, out)
+
+
+def test_a_pixel_size_that_is_surely_wrong(source, out):
+    with pytest.raises(UserError, match=r'image_0: from 0\.25 to 1e-06 micrometres per pixel; give --mpp nearer'):
+        convert(converter(samples()), source, out, mpp=1e-6)
+
+
+def test_magnification_is_that_of_the_pixels(source, out):
+    convert(converter(samples()), source, out, mpp=0.5)
+    assert canonical.read_meta(out)['images']['image_0'] == {'group': 'slide_0', 'mpp': 0.5}

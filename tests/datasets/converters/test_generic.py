@@ -365,6 +365,23 @@ class TestCoco:
         ignored = canonical.read_ignore(canonical.sample_paths(out, 'a').ignore)
         np.testing.assert_array_equal(ignored, instances(np.s_[4:8, 1:3]) > 0)
 
+    @pytest.mark.parametrize('polygons', [True, False])
+    def test_a_crowd_takes_no_pixel_from_a_nucleus(self, coco, tmp_path, polygons):
+        """It stands first, and covers all of the image."""
+        coco.image()
+        whole = [[0, 0, 16, 0, 16, 12, 0, 12]] if polygons else {'size': [12, 16], 'counts': [0, 192]}
+        coco.nucleus(whole, iscrowd=1)
+        coco.polygon((2, 3, 6, 8))
+        out = coco.prepare(tmp_path / 'out')
+        expected = instances(np.s_[3:8, 2:6])
+        np.testing.assert_array_equal(labels_of(out) > 0, expected > 0)
+        np.testing.assert_array_equal(canonical.read_ignore(out / 'ignore' / 'a.png'), expected == 0)
+
+    def test_outlines_of_another_image_are_refused(self, coco, tmp_path):
+        coco.image()
+        coco.polygon((100, 100, 110, 110))
+        assert 'outline 1 lies outside of the image (12, 16)' in coco.fault(tmp_path)
+
     def test_polygons_that_leave_the_image_are_cut(self, coco, tmp_path):
         coco.image()
         coco.polygon((-5, -5, 3, 2))
@@ -572,3 +589,19 @@ class TestGeoJSON:
         assert first == '8 bad source files, nothing was written:'
         for stem, (_, what) in (faults | {'alone': ('', 'no alone (.geojson .json) in annotations/')}).items():
             assert sum(f'{stem}.' in line and what in line for line in lines) == 1, stem
+
+    def test_a_region_is_no_nucleus_where_some_were_detected(self, source, tmp_path):
+        """QuPath exports the annotation in which it looked along with what it found."""
+        add_image(source)
+        region = feature('Polygon', [closed(0, 0, 16, 12)])
+        found = feature('Polygon', [closed(2, 3, 6, 8)])
+        region['properties']['objectType'], found['properties']['objectType'] = 'annotation', 'detection'
+        add_features(source, [region, found])
+        out = prepare('geojson', source, tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(out) > 0, instances(np.s_[3:8, 2:6]) > 0)
+
+    def test_background_is_no_nucleus_type(self, source, tmp_path):
+        add_image(source)
+        names = ('background', 'tumor', 'stroma')
+        add_features(source, [feature('Polygon', [closed(2, 3, 6, 8)], name) for name in names])
+        assert 'feature 1 is classified as background' in fault('geojson', source, tmp_path)

@@ -207,3 +207,18 @@ def test_two_files_of_one_name(tmp_path):
     assert files_by_stem(tmp_path, '.png') == {'a': tmp_path / 'a.png', 'b': tmp_path / 'b.png'}
     with pytest.raises(UserError, match=r'a\.TIF and a\.png bear one name; remove or rename one'):
         files_by_stem(tmp_path, '.png', '.tif')
+
+
+def test_several_datasets_are_not_one(tmp_path):
+    for part in ('train', 'val'):
+        (tmp_path / 'all' / part / 'images').mkdir(parents=True)
+    with pytest.raises(UserError, match=r'holds several such datasets: train and val; give one of them as the source'):
+        find_root(tmp_path / 'all', 'images')
+    assert find_root(tmp_path / 'all' / 'val', 'images') == tmp_path / 'all' / 'val'
+
+
+def test_prepared_datasets_are_no_source(tmp_path):
+    for folder in ('data/images', 'data/labels', 'raw/images'):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / 'data' / 'meta.json').touch()
+    assert find_root(tmp_path, 'images') == tmp_path / 'raw'
