@@ -1,6 +1,7 @@
 """The canonical form: what is written is read back exactly, and what cannot be read is named."""
 
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -79,11 +80,12 @@ def test_ids_are_sorted_and_keep_their_dots(tmp_path, image):
 def test_interrupted_write_leaves_the_earlier_file_and_no_new_id(tmp_path, image, monkeypatch):
     canonical.write_sample(tmp_path, 'a', image, labels_up_to(8))
 
-    def fail_half_way(self, file, **_):
-        file.write_bytes(b'half')
+    def fail_half_way(self, content):
+        with self.open('wb') as file:
+            file.write(content[: len(content) // 2])
         raise OSError('disk full')
 
-    monkeypatch.setattr(Image.Image, 'save', fail_half_way)
+    monkeypatch.setattr(Path, 'write_bytes', fail_half_way)
     for sample_id in ('a', 'b'):
         with pytest.raises(OSError, match='disk full'):
             canonical.write_sample(tmp_path, sample_id, image, labels_up_to(9))

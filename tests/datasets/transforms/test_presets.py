@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[3] / 'configs' / '_base_' / 'datasets'
 PRESETS = sorted(path.stem for path in FOLDER.glob('augmentation*.py'))
 SIZE = 256
 # Nuclei of this many pixels at least: they survive any scaling with some inner pixels.
-BLOCK = 40
+BLOCK = 60
 # The converters number from 1, but ids may be anything, such as those above 65,535 in TIFF files.
 IDS = np.array([0, 0, 1, 2, 3, 7, 255, 256, 65_535, 65_536, 2**24 + 1, 2**31 - 1], np.int32)
 CLASSES = 5
@@ -92,13 +92,13 @@ def test_image_and_instances_move_together(preset, drawn, seed):
     places = [step for step in steps(preset)[:-1] if not isinstance(step, (RandomColour, StainNormalize))]
     results = run(places, sample, seed)
     instances = results['instance_map']
-    # Off the borders, those of the crop too, nothing is blended.
-    lowest, highest = (extreme(instances, 9, mode='constant') for extreme in (minimum_filter, maximum_filter))
+    # Off the borders, those of the crop too, nothing is blended: a pixel of the source may fill three of the crop.
+    lowest, highest = (extreme(instances, 13, mode='constant') for extreme in (minimum_filter, maximum_filter))
     inner = (instances > 0) & (lowest == highest)
     for instance in np.unique(instances[inner]):
         away = results['img'][inner & (instances == instance)] - key[int(instance)][2].astype(float)
         assert np.abs(away).max() <= 1
-    assert inner.any() or not (sample['instance_map'] > 0).any() or min(sample['ori_shape']) < 10 * BLOCK
+    assert inner.any() or not (sample['instance_map'] > 0).any() or min(sample['ori_shape']) < 8 * BLOCK
 
 
 @each_preset
