@@ -4,6 +4,7 @@ Source: code: own.
 """
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,22 +79,22 @@ def read_map(path: Path) -> LabelMap:
 IMAGES = folder_option('images', 'images')
 IMAGES_LAYOUT = 'SOURCE/images/<stem>.png   8-bit RGB; also .tif .tiff .jpg .jpeg'
 
+# Nothing is published of them.
+_OwnSource = partial(Converter, licence=None, citation='', page='your own files')
+
 CONVERTERS = (
-    Converter(
+    _OwnSource(
         name='folders',
         title='images with label maps',
         layout=f"""\
   {IMAGES_LAYOUT}
   SOURCE/labels/<stem>.png   8 or 16 bit, 0 = background, nuclei numbered from 1; also .tif .tiff .npy of integers
 {GROUPS_LAYOUT}""",
-        licence=None,
-        citation='',
-        page='your own files',
         list_samples=list_folders,
         overlaps='A label map has none.',
         options=(IMAGES, folder_option('labels', 'label maps'), *OWN_OPTIONS),
     ),
-    Converter(
+    _OwnSource(
         name='masks',
         title='images with binary masks',
         layout=f"""\
@@ -101,29 +102,23 @@ CONVERTERS = (
   SOURCE/masks/<stem>.png    0 = background, one other value = nucleus; also .tif .tiff .npy of integers
 {GROUPS_LAYOUT}
 WARNING: {TOUCHING}.""",
-        licence=None,
-        citation='',
-        page='your own files',
         list_samples=list_masks,
         overlaps='A mask does not tell nuclei apart: each 8-connected region is one.',
         options=(IMAGES, folder_option('masks', 'binary masks'), *OWN_OPTIONS),
     ),
-    Converter(
+    _OwnSource(
         name='coco',
         title='COCO JSON',
         layout=f"""\
   SOURCE/annotations.json    images, annotations (polygons or RLE), categories = nucleus types
   SOURCE/images/...          the files that "file_name" names, 8-bit RGB
 {GROUPS_LAYOUT}""",
-        licence=None,
-        citation='',
-        page='your own files',
         list_samples=list_coco,
         read_classes=coco_classes,
         overlaps='The nucleus that comes first keeps shared pixels; polygons come before RLE.',
         options=(IMAGES, Option('annotations', (), 'annotations.json', 'JSON file in the source'), *OWN_OPTIONS),
     ),
-    Converter(
+    _OwnSource(
         name='geojson',
         title='QuPath GeoJSON',
         layout=f"""\
@@ -131,9 +126,6 @@ WARNING: {TOUCHING}.""",
   SOURCE/annotations/<stem>.geojson   a Polygon or MultiPolygon for each nucleus, in pixels; also .json
                                       properties.classification.name = nucleus type
 {GROUPS_LAYOUT}""",
-        licence=None,
-        citation='',
-        page='your own files',
         list_samples=list_geojson,
         read_classes=geojson_classes,
         overlaps='The nucleus that comes first keeps shared pixels.',

@@ -31,7 +31,7 @@ def noisy(model):
 
 
 @torch.no_grad()
-def compare(encoder, expected, images, patch):
+def assert_equal_features(encoder, expected, images, patch):
     """The features of two layers, given the tokens of the patches of each, before the encoder's own normalisation."""
     rows, columns = images.shape[2] // patch, images.shape[3] // patch
     features = encoder.encode(images)
@@ -67,7 +67,7 @@ def test_dinov2_of_transformers(name, official, settings, prefix_tokens, size, t
     images = torch.randn(2, 3, *(size or (518, 518)))
     hidden = model(images, output_hidden_states=True).hidden_states[1:]
     expected = [model.layernorm(x)[:, prefix_tokens:] for x in hidden]
-    compare(ours(name, tmp_path), expected, images, 14)
+    assert_equal_features(ours(name, tmp_path), expected, images, 14)
 
 
 @pytest.mark.parametrize('size', [None, (160, 96), (256, 256)])
@@ -79,7 +79,7 @@ def test_vit_of_transformers(size, tmp_path):
     model.save_pretrained(tmp_path)
     images = torch.randn(2, 3, *(size or (224, 224)))
     hidden = model(images, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states[1:]
-    compare(ours('phikon', tmp_path), [model.layernorm(x)[:, 1:] for x in hidden], images, 16)
+    assert_equal_features(ours('phikon', tmp_path), [model.layernorm(x)[:, 1:] for x in hidden], images, 16)
 
 
 CLIP = {'intermediate_size': 96, 'image_size': 224, 'patch_size': 32, 'layer_norm_eps': 1e-5}
@@ -101,8 +101,8 @@ def test_clip_of_transformers(whole, size, tmp_path):
     images = torch.randn(2, 3, *(size or (224, 224)))
     hidden = tower(images, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states[1:]
     norm = (tower if whole else getattr(tower, 'vision_model', tower)).post_layernorm
-    compare(ours('clip-vit-b32-openai', tmp_path), [norm(x)[:, 1:] for x in hidden], images, 32)
-    compare(ours('plip', tmp_path), [norm(x)[:, 1:] for x in hidden], images, 32)
+    assert_equal_features(ours('clip-vit-b32-openai', tmp_path), [norm(x)[:, 1:] for x in hidden], images, 32)
+    assert_equal_features(ours('plip', tmp_path), [norm(x)[:, 1:] for x in hidden], images, 32)
 
 
 @pytest.mark.parametrize('size', [None, (160, 96), (256, 288)])
@@ -115,7 +115,7 @@ def test_siglip_of_transformers(name, size, tmp_path):
     images = torch.randn(2, 3, *(size or (224, 224)))
     hidden = model(images, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states[1:]
     norm = getattr(model, 'vision_model', model).post_layernorm
-    compare(ours(name, tmp_path), [norm(x) for x in hidden], images, 16)
+    assert_equal_features(ours(name, tmp_path), [norm(x) for x in hidden], images, 16)
 
 
 def open_clip_model(quick_gelu, size=(224, 224)):
@@ -149,7 +149,7 @@ def test_open_clip(name, size, tmp_path):
     open_clip.model.resize_pos_embed(state, other)
     other.load_state_dict(state)
     images = torch.randn(2, 3, *size)
-    compare(ours(name, tmp_path), open_clip_tokens(other, images), images, 32)
+    assert_equal_features(ours(name, tmp_path), open_clip_tokens(other, images), images, 32)
 
 
 class Archived(nn.Module):
@@ -181,7 +181,7 @@ def test_clip_of_openai(form, tmp_path):
     else:
         model = model.half().float()
         torch.save({key: value.half() for key, value in model.state_dict().items()}, path)
-    compare(ours('clip-vit-b32-openai', path), open_clip_tokens(model, images), images, 32)
+    assert_equal_features(ours('clip-vit-b32-openai', path), open_clip_tokens(model, images), images, 32)
 
 
 @torch.no_grad()
@@ -239,7 +239,9 @@ def test_dinov2_of_the_repository(registers, tmp_path):
     hidden = model(images, output_hidden_states=True).hidden_states[1:]
     prefix = 5 if registers else 1
     name = 'dinov2-vit-g14-reg' if registers else 'dinov2-vit-g14'
-    compare(ours(name, tmp_path / 'dinov2.pth'), [model.layernorm(x)[:, prefix:] for x in hidden], images, 14)
+    assert_equal_features(
+        ours(name, tmp_path / 'dinov2.pth'), [model.layernorm(x)[:, prefix:] for x in hidden], images, 14
+    )
 
 
 @torch.no_grad()
