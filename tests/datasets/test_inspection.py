@@ -1,6 +1,5 @@
 """The inspection: numbers as computed by hand, each planted fault found with its count, a sound set without any."""
 
-import json
 import math
 import struct
 import zlib
@@ -11,58 +10,11 @@ from PIL import Image
 
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.inspection import ERROR, REMARK, WARNING, inspect_dataset, report_text
-from mmgfnuc.datasets.inspection.charts import ticks
 from mmgfnuc.datasets.inspection.measure import measure_nuclei
-from mmgfnuc.datasets.inspection.page import spread
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.errors import UserError
 
-GROUPS = {'a': 'liver', 'b': 'liver', 'c': 'lung', 'd': 'lung'}
-SHAPE = (60, 80)
-TYPED = ['background', 'round', 'flat']
-
-
-def noise(seed):
-    return np.random.default_rng(seed).integers(40, 200, (*SHAPE, 3), dtype=np.uint8)
-
-
-def squares(number=12, side=8):
-    """So many squares that do not touch, the first at the upper left corner, none at the other edges."""
-    labels = np.zeros(SHAPE, np.int32)
-    for i in range(number):
-        row, column = 12 * (i // 6), 12 * (i % 6)
-        labels[row : row + side, column : column + side] = i + 1
-    return labels
-
-
-class Dataset:
-    """A sound set of four images in two groups, to plant faults in."""
-
-    def __init__(self, root):
-        self.root = root
-        for seed, sample_id in enumerate(GROUPS):
-            self.write(sample_id, image=noise(seed))
-        # Squares of 8 pixels at 1.0: 9.03 pixels wide as discs, 9.03 micrometres.
-        entries = {sample_id: {'group': group, 'mpp': 1.0} for sample_id, group in GROUPS.items()}
-        meta = dict(name='tiny', classes=canonical.CLASSES, licence='CC0', citation='none', source='here')
-        canonical.write_meta(root, {**meta, 'images': entries})
-        canonical.write_split(root, 'organs', {'train': ['a', 'b'], 'val': ['c', 'd']})
-
-    def write(self, sample_id, image=None, labels=None, ignore=None, types=None):
-        image = noise('abcd'.index(sample_id)) if image is None else image
-        canonical.write_sample(self.root, sample_id, image, squares() if labels is None else labels, ignore, types)
-
-    def change_meta(self, **changes):
-        canonical.write_meta(self.root, canonical.read_meta(self.root) | changes)
-
-    def change_mpp(self, **changes):
-        images = canonical.read_meta(self.root)['images']
-        self.change_meta(images={i: entry | {'mpp': changes.get(i, entry['mpp'])} for i, entry in images.items()})
-
-    def add_types(self):
-        self.change_meta(classes=TYPED)
-        for sample_id in GROUPS:
-            self.write(sample_id, types=np.where(squares() > 6, 2, squares() > 0))
+from .small_set import GROUPS, SHAPE, TYPED, Dataset, noise, nuclei_of, squares
 
 
 @pytest.fixture
@@ -157,12 +109,6 @@ def test_nuclei_against_a_map_drawn_by_hand():
     assert nuclei.whole.tolist() == [True, False, True]
     assert nuclei.types.tolist() == [2, 0, 0]
     assert nuclei.kinds.tolist() == [2, 1, 1]
-
-
-def nuclei_of(change):
-    labels = squares()
-    change(labels)
-    return labels
 
 
 def test_nucleus_in_several_pieces(dataset):
@@ -395,42 +341,3 @@ def test_set_without_images(dataset):
 def test_folder_that_is_no_dataset(tmp_path):
     with pytest.raises(UserError, match='holds no dataset'):
         inspect_dataset(tmp_path)
-
-
-def test_text_shows_the_numbers_and_a_few_cases_of_each_fault(dataset):
-    def scatter(labels):
-        labels[:] = 0
-        labels[5:55:6, 5:75:6] = np.arange(1, 109).reshape(9, 12)
-
-    dataset.write('b', labels=nuclei_of(scatter))
-    lines = report_text(inspect_dataset(dataset.root)).splitlines()
-    assert lines[0] == f'tiny ({dataset.root})'
-    assert next(line.split()[1:3] for line in lines if line.startswith('liver')) == ['2', '120']
-    assert '  108 x speck below 10 pixels' in lines
-    assert '      b: 108 (id 1, 2, 3, 4, 5, ...)' in lines
-    assert lines[-1] == 'found: 2 warnings'
-
-
-def test_json_holds_numbers_and_all_faults(dataset):
-    dataset.change_mpp(**dict.fromkeys(GROUPS))
-    content = json.loads(json.dumps(inspect_dataset(dataset.root).to_json()))
-    assert (content['root'], content['images'], content['measured']) == (str(dataset.root), 4, 4)
-    assert content['total']['nuclei'] == 48
-    assert content['groups']['lung']['nuclei'] == 24
-    assert content['splits'] == {'organs': {'train': 2, 'val': 2}}
-    assert [(fault['kind'], fault['cases']) for fault in content['faults']] == [('mpp unknown', list(GROUPS))]
-
-
-def test_pictures_are_spread_over_groups(dataset):
-    images = inspect_dataset(dataset.root).measured
-    assert [image.id for image in spread(images, 2)] == ['a', 'c']
-    assert [image.id for image in spread(images, 3)] == ['a', 'b', 'c']
-    assert len(spread(images, 1)) == 1
-    assert [image.id for image in spread(images, 48)] == ['a', 'b', 'c', 'd']
-
-
-@pytest.mark.parametrize(
-    ('end', 'expected'), [(30.0, [0, 10, 20, 30]), (1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (274.0, [0, 100, 200])]
-)
-def test_axis_ticks_are_round(end, expected):
-    assert ticks(end) == pytest.approx(expected)

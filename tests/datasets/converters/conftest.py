@@ -26,3 +26,11 @@ def write_imagescope():
         return path
 
     return write
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Folder of a user, without images yet."""
+    folder = tmp_path / 'mine'
+    (folder / 'images').mkdir(parents=True)
+    return folder

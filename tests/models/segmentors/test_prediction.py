@@ -1,0 +1,133 @@
+"""Whole images, tiles, and other resolutions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from mmgfnuc.models.segmentors import tiled_forward
+
+from ..tiny import data_samples, fill_with_noise
+from .build import build, without_fusion
+
+
+class CertainHead(nn.Module):
+    """Says nucleus everywhere, without a doubt."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+
+    def forward(self, pyramid):
+        logits = pyramid[0][:, :2] * 0 - 1000
+        return logits + torch.tensor([0.0, 2000.0])[:, None, None]
+
+
+def test_predict_sets_fields_and_keeps_what_samples_know():
+    model = build().eval()
+    images, samples = torch.rand(2, 3, 20, 30), data_samples(2, 20, 30)
+    truth = [sample.gt_sem_seg.data.clone() for sample in samples]
+    with torch.no_grad():
+        predicted = model(images, samples, mode='predict')
+        logits = model(images, mode='tensor')
+    for sample, image_logits, labels in zip(predicted, logits, truth, strict=True):
+        torch.testing.assert_close(sample.seg_logits.data, image_logits)
+        foreground = image_logits[1] > image_logits[0]
+        assert torch.equal(sample.pred_sem_seg.data, foreground.long()[None])
+        assert torch.equal(sample.gt_sem_seg.data, labels)
+
+
+def test_predict_without_samples():
+    (sample,) = without_fusion().eval()(torch.rand(1, 3, 16, 16), mode='predict')
+    assert isinstance(sample, SegDataSample)
+    assert sample.pred_sem_seg.data.shape == (1, 16, 16)
+
+
+@torch.no_grad()
+def predicted_logits(test_cfg, images):
+    """The model, and the logits it predicts: moderate ones, since float32 has no probability below exp(-87)."""
+    model = fill_with_noise(build(test_cfg=test_cfg), 0.5).eval()
+    largest = model(images).abs().max()
+    for parameter in model.decode_head.conv_seg.parameters():
+        parameter /= largest
+    return model, torch.stack([sample.seg_logits.data for sample in model(images, mode='predict')])
+
+
+@pytest.mark.parametrize('test_cfg', [None, {}, {'scale': 1}, {'scale': 1.0, 'overlap': 8}, {'tile': None}])
+def test_whole_by_default(test_cfg):
+    images = torch.rand(2, 3, 40, 70)
+    model, logits = predicted_logits(test_cfg, images)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, model.encode_decode(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('test_cfg', [{'tile': 32}, {'tile': 32, 'overlap': 8}])
+def test_tiles_blend_probabilities_by_hand(test_cfg):
+    """Two tiles of 32 share 8 pixels: a margin of 2, a ramp of 4, a margin of 2."""
+    images = torch.rand(1, 3, 32, 56)
+    model, logits = predicted_logits(test_cfg, images)
+    with torch.no_grad():
+        left, right = (model.encode_decode(images[..., x : x + 32]).softmax(1) for x in (0, 24))
+    ramp = torch.tensor([0.0, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+    shared = (1 - ramp) * left[..., 24:] + ramp * right[..., :8]
+    blended = torch.cat([left[..., :24], shared, right[..., 8:]], -1)
+    torch.testing.assert_close(logits, blended.log())
+    assert not torch.allclose(left[..., 24:], right[..., :8])
+
+
+def test_overlap_of_the_config():
+    images = torch.rand(1, 3, 40, 70)
+    model, logits = predicted_logits({'tile': 32, 'overlap': 16}, images)
+    with torch.no_grad():
+        expected = {
+            overlap: tiled_forward(lambda crops: model.encode_decode(crops).softmax(1), images, 32, overlap).log()
+            for overlap in (8, 16)
+        }
+    torch.testing.assert_close(logits, expected[16])
+    assert not torch.allclose(expected[8], expected[16])
+
+
+@pytest.mark.parametrize('size', [(32, 32), (20, 32), (16, 24)])
+def test_an_image_within_a_tile_is_predicted_whole(size):
+    images = torch.rand(2, 3, *size)
+    model, logits = predicted_logits({'tile': 32}, images)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, model(images).log_softmax(1))
+
+
+def test_certain_tiles_have_finite_logits():
+    """A probability of 0 has no logarithm."""
+    model = without_fusion(decode_head={'type': CertainHead}, test_cfg={'tile': 32}).eval()
+    (sample,) = model(torch.rand(1, 3, 32, 56), mode='predict')
+    assert sample.seg_logits.data.isfinite().all()
+    assert (sample.pred_sem_seg.data == 1).all()
+
+
+@pytest.mark.parametrize('reduction', [2, 4])
+@pytest.mark.parametrize('size', [(64, 96), (40, 36)])
+def test_lower_resolution(size, reduction):
+    images = torch.rand(2, 3, *size)
+    model, logits = predicted_logits({'scale': 1 / reduction}, images)
+    with torch.no_grad():
+        small = model.encode_decode(F.avg_pool2d(images, reduction))
+        torch.testing.assert_close(logits, F.interpolate(small, size, mode='bilinear', align_corners=False))
+        assert not torch.allclose(logits, model.encode_decode(images))
+
+
+def test_lower_resolution_in_tiles():
+    """Sizes of tiles are those after scaling: an image of 112 pixels has 56, two tiles of 32."""
+    images = torch.rand(1, 3, 64, 112)
+    model, logits = predicted_logits({'scale': 0.5, 'tile': 32}, images)
+    model.test_cfg = {'tile': 32}
+    with torch.no_grad():
+        half = model.predict_logits(F.avg_pool2d(images, 2))
+    assert half.shape == (1, 2, 32, 56)
+    torch.testing.assert_close(logits, F.interpolate(half, (64, 112), mode='bilinear', align_corners=False))
+
+
+@pytest.mark.parametrize('test_cfg', [{'scale': 0.5}, {'scale': 0.5, 'tile': 32}, {'scale': 0.3, 'tile': 16}])
+@pytest.mark.parametrize('size', [(33, 51), (90, 35)])
+def test_predictions_have_the_size_of_the_image(test_cfg, size):
+    _, logits = predicted_logits(test_cfg, torch.rand(1, 3, *size))
+    assert logits.shape == (1, 2, *size)
+    assert logits.isfinite().all()
