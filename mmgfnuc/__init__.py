@@ -4,10 +4,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_unets
+    from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_heads, list_unets
 
 __version__ = '0.1.0'
-__all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_unets']
+__all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
 
 # Both are raised while OpenMMLab packages are imported or built, and neither is about anything used here:
 # no compiled mmcv op is needed, and two softmax channels (background, nucleus) are this project's contract.

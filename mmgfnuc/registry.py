@@ -11,6 +11,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -23,6 +24,7 @@ MODELS = _child('model', MMENGINE_MODELS, 'mmgfnuc.models')
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmgfnuc.datasets')
 DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'mmgfnuc.datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmgfnuc.datasets')
+TASK_UTILS = _child('task util', MMENGINE_TASK_UTILS, 'mmgfnuc.postprocess')
 METRICS = _child('metric', MMENGINE_METRICS, 'mmgfnuc.evaluation')
 HOOKS = _child('hook', MMENGINE_HOOKS, 'mmgfnuc.engine')
 LOOPS = _child('loop', MMENGINE_LOOPS, 'mmgfnuc.engine')

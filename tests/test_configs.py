@@ -76,7 +76,8 @@ def test_model_builds_and_maps_an_image_to_logits(path):
         model = MODELS.build(config.model).eval()
         channels = 6 if config.model.get('partner_context') else 3
         logits = model(torch.zeros(1, channels, 256, 256), mode='tensor')
-    assert logits.shape == (1, 2, 256, 256)
+    assert model.decode_head.num_classes == 2
+    assert logits.shape == (1, 2 + model.decode_head.num_cues, 256, 256)
     assert any(parameter.requires_grad for parameter in model.parameters())
 
 

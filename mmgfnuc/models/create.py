@@ -14,7 +14,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder, list_foundation
 from mmgfnuc.registry import MODELS
 
-__all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_unets']
+__all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
 
 
 def list_presets(kind: str) -> dict[str, Path]:
@@ -34,6 +34,11 @@ def list_unets() -> list[str]:
 def list_fusions() -> list[str]:
     """Names that `create_model(fusion=...)` takes."""
     return list(list_presets('fusion'))
+
+
+def list_heads() -> list[str]:
+    """Names that `create_model(head=...)` takes."""
+    return list(list_presets('heads'))
 
 
 def _spelling(name: str) -> str:
@@ -57,12 +62,13 @@ def create_model(
     unet: str = 'unet',
     foundation: str | Mapping[str, Any] | None = None,
     fusion: str = 'none',
+    head: str = 'semantic',
     num_classes: int = 2,
     in_channels: int = 3,
     weights: str | None = None,
     parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> nn.Module:
-    """Build a segmentation model from presets: a U-Net, and a foundation encoder that a fusion block merges into it.
+    """Build a segmentation model from presets: a U-Net, a foundation encoder fused into it, and a head.
 
     >>> model = create_model('unet', parts={'backbone': {'widths': (8, 16, 32)}})
     >>> model(torch.rand(1, 3, 100, 140)).shape
@@ -77,7 +83,15 @@ def create_model(
     >>> sorted(losses)
     ['acc_seg', 'loss_dice_focal']
 
-    (`PixelData` is MMEngine's, `SegDataSample` MMSegmentation's.) Only the latter trains the side outputs of unet3+.
+    (`PixelData` is MMEngine's, `SegDataSample` MMSegmentation's.) Heads but `semantic` also learn from a map that a
+    target transform of `mmgfnuc.datasets.transforms` makes of an instance map: `gt_distance_map`, `gt_hover_map` or
+    `gt_boundary_map`. Any head gives nuclei:
+
+    >>> (sample,) = model.eval()(torch.rand(1, 3, 100, 140), mode='predict')
+    >>> sample.pred_instance_map.data.shape
+    torch.Size([1, 100, 140])
+
+    Only the latter trains the side outputs of unet3+.
     With a loss of your own leave them out, so that no parameter goes without a gradient:
     `parts={'decode_head': {'deep_supervision': False, 'classification_guided': False}}`.
 
@@ -87,15 +101,17 @@ def create_model(
             encoder, where it needs settings of its own; None for a U-Net alone.
         fusion: one of `list_fusions()`. Under `shuffled-context-image` the model takes (B, 6, H, W): each image, then
             the one whose context it gets.
+        head: one of `list_heads()`: what tells touching nuclei apart.
         num_classes: softmax channels: background, nucleus (or more nucleus types).
         in_channels: channels of the images; 3 where there is a foundation encoder.
         weights: of the foundation encoder: a file, a folder, a name in `$MMGFNUC_WEIGHTS`, or `random`. None finds
             those of its entry there or on the Hugging Face hub.
-        parts: settings laid over those of the presets, for `backbone`, `decode_head`, `foundation` and `neck`, such as
-            `{'neck': {'levels': 'all', 'block': {'num_heads': 8}}}`.
+        parts: settings laid over those of the presets, for `backbone`, `decode_head`, `foundation`, `neck` and
+            `head`, such as `{'neck': {'levels': 'all', 'block': {'num_heads': 8}}}`.
 
     Shape:
-        the model: (B, in_channels, H, W) in [0, 1] -> logits (B, num_classes, H, W)
+        the model: (B, in_channels, H, W) in [0, 1] -> logits (B, num_classes, H, W), and after them the channels of the
+        head's cues: 1 of `dual-decoder` and `boundary`, 2 of `hover`
 
     Raises:
         UserError: a name is unknown, or the arguments do not fit together.
@@ -109,7 +125,7 @@ def create_model(
     if (foundation is None) != (fused['neck'] is None):
         given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
         raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
-    settings |= fused
+    settings |= fused | {'head': _find('heads', 'head', head)['head']}
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
@@ -119,11 +135,12 @@ def create_model(
     elif weights is not None:
         raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
     settings['backbone']['in_channels'] = in_channels
-    settings['decode_head']['num_classes'] = num_classes
+    settings['head']['num_classes'] = num_classes
     for part, changes in _as_mapping('parts', parts or {}).items():
         if not isinstance(settings.get(part), dict):
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
         settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
+    settings['decode_head'] = {**settings.pop('head'), 'decoder': settings['decode_head']}
     try:
         return MODELS.build(dict(type='mmgfnuc.GatedFusionSegmentor', **settings))
     except UserError:

@@ -1,9 +1,10 @@
 """From the maps of an instance head to a label map of nuclei.
 
-A decoder is a small callable that a config names with its parameters. All work alike: foreground above a threshold is
-cleaned of holes and small objects, each nucleus gets a marker, and a watershed divides what holds several. They only
-differ in what marks a nucleus and where the borders lie. Values of NaN count as background, and as no cue; what the
-decoders return depends on their input alone.
+A decoder is a small callable that a config names with its parameters: it takes the probability of the foreground, what
+its head predicts besides (its cue), and the pixel size where that is known. All work alike: foreground above a
+threshold is cleaned of holes and small objects, each nucleus gets a marker, and a watershed divides what holds several.
+They only differ in what marks a nucleus and where the borders lie. Values of NaN count as background, and as no cue;
+what the decoders return depends on their input alone.
 
 `watershed_instances`, `distance_instances`, `hover_instances` and `boundary_instances` are the decoders with their
 default parameters.
@@ -16,6 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from mmgfnuc.registry import TASK_UTILS
 
 from .regions import LabelMap, Mask, divide, drop_small, fill_holes, label_regions
 
@@ -85,6 +88,7 @@ class InstanceDecoder(ABC):
         return self.nucleus_pixels if mpp is None else self.nucleus_um2 / mpp**2
 
 
+@TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
 class WatershedInstances(InstanceDecoder):
     """Nuclei of a foreground alone: what touches is divided where it is narrow.
@@ -120,6 +124,7 @@ class WatershedInstances(InstanceDecoder):
         return depth >= self.share * cv2.dilate(depth, window), -depth
 
 
+@TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
 class DistanceInstances(InstanceDecoder):
     """Nuclei of a foreground and a distance map as `DistanceTarget` defines it: 1 at the deepest of each nucleus.
@@ -150,6 +155,7 @@ class DistanceInstances(InstanceDecoder):
         return distance > self.depth, -distance
 
 
+@TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
 class HoverInstances(InstanceDecoder):
     """Nuclei of a foreground and the horizontal and vertical maps that `HoverTarget` defines.
@@ -187,11 +193,12 @@ class HoverInstances(InstanceDecoder):
         return rise > self.rise, -cv2.GaussianBlur(rise, (3, 3), 0)
 
 
+@TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
 class BoundaryInstances(InstanceDecoder):
-    """Nuclei of the probabilities of background, inside and boundary, as `BoundaryTarget` defines the classes.
+    """Nuclei of a foreground and the probability that a pixel of it is boundary, as `BoundaryTarget` defines that.
 
-    Foreground is inside or boundary. Markers are where inside is more probable than boundary by `margin`.
+    Markers are where inside (the foreground that is no boundary) is more probable than boundary by `margin`.
 
     Attributes:
         margin: of the probabilities, in a marker.
@@ -203,14 +210,13 @@ class BoundaryInstances(InstanceDecoder):
     margin: float = 0.5
     sigma: float = 1.0
 
-    def __call__(self, classes: Map, mpp: float | None = None) -> LabelMap:
+    def __call__(self, foreground: Map, boundary: Map, mpp: float | None = None) -> LabelMap:
         """Label the nuclei; see `decode`.
 
         Shape:
-            - classes: (3, H, W)
+            - boundary: (H, W), at most the foreground
         """
-        inside, boundary = classes[1:]
-        return self.decode(inside + boundary, mpp, boundary - inside)
+        return self.decode(foreground, mpp, 2 * boundary - foreground)
 
     def mark(self, mask: Mask, mpp: float | None, landscape: Map) -> tuple[Mask, Float32Map]:  # type: ignore[override]
         """Mark the insides."""

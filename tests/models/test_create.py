@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import mmgfnuc
-from mmgfnuc import create_model, list_fusions, list_unets
+from mmgfnuc import create_model, list_fusions, list_heads, list_unets
 from mmgfnuc.errors import UserError
 from mmgfnuc.models import create
 from mmgfnuc.models.backbones import UNetEncoder
@@ -68,11 +68,11 @@ def test_example_of_the_docstring():
         create.create_model,
         globs={**vars(create), 'torch': torch, 'PixelData': PixelData, 'SegDataSample': SegDataSample},
     )
-    assert len(example.examples) == 5
+    assert len(example.examples) == 7
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-@pytest.mark.parametrize(('kind', 'names'), [('unets', list_unets), ('fusion', list_fusions)])
+@pytest.mark.parametrize(('kind', 'names'), [('unets', list_unets), ('fusion', list_fusions), ('heads', list_heads)])
 def test_the_presets_are_the_files_of_the_configs(kind, names):
     """Each once, and in the order of the alphabet."""
     stems = {path.stem for path in (BASE / kind).glob('*.py')}
@@ -96,8 +96,9 @@ def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
         target.mkdir(parents=True)
         shutil.copy(BASE / 'unets' / 'unet.py', target / f'{stem}.py')
         shutil.copytree(BASE / 'fusion', target.parent / 'fusion')
+        shutil.copytree(BASE / 'heads', target.parent / 'heads')
         assert list_unets() == [stem.replace('plus', '+').replace('_', '-')]
-    assert isinstance(build('Installed_plusplus').decode_head, UNetHead)
+    assert isinstance(build('Installed_plusplus').decode_head.decoder, UNetHead)
 
 
 @pytest.mark.parametrize('unet', list_unets())
@@ -107,7 +108,7 @@ def test_every_unet_loads(unet):
         model = create_model(unet, num_classes=3)
     assert isinstance(model, GatedFusionSegmentor)
     assert model.foundation is model.neck is None
-    assert tuple(model.decode_head.in_channels) == model.backbone.out_channels
+    assert tuple(model.decode_head.decoder.in_channels) == model.backbone.out_channels
     assert model.decode_head.num_classes == 3
 
 
@@ -189,7 +190,7 @@ def test_context_starts_as_the_unet_alone():
 @pytest.mark.parametrize('name', ['unet3+', 'unet3plus', 'UNet3+', 'UNET3PLUS', 'Unet3Plus'])
 def test_names_of_unets(name):
     model = build(name, parts=SMALL | {'decode_head': {'skip_channels': 4}})
-    assert isinstance(model.decode_head, UNet3PlusHead)
+    assert isinstance(model.decode_head.decoder, UNet3PlusHead)
 
 
 @pytest.mark.parametrize('name', ['gate-only', 'gate_only', 'Gate-Only', 'GATE_ONLY'])
@@ -240,17 +241,17 @@ def test_unknown_names_get_a_suggestion(settings, message):
             'in_channels=4: foundation encoders take RGB images; give 3, or no foundation$',
         ),
         (
-            {'parts': {'head': {}}},
-            "parts has 'head', which the model lacks; it has backbone, decode_head$",
+            {'parts': {'tail': {}}},
+            "parts has 'tail', which the model lacks; it has backbone, decode_head, head$",
         ),
         (
             {'parts': {'neck': {'levels': 'all'}}},
-            "parts has 'neck', which the model lacks; it has backbone, decode_head$",
+            "parts has 'neck', which the model lacks; it has backbone, decode_head, head$",
         ),
         ({'parts': {'partner_context': {}}}, "parts has 'partner_context', which the model lacks"),
         (
             {'foundation': ENCODER, 'fusion': 'add', 'parts': {'necks': {}}},
-            "parts has 'necks', which the model lacks; it has backbone, decode_head, neck, foundation$",
+            "parts has 'necks', which the model lacks; it has backbone, decode_head, neck, head, foundation$",
         ),
         (
             {'foundation': ENCODER, 'fusion': 'context', 'parts': {'neck': {'levels': (9,)}}},

@@ -7,7 +7,7 @@ import pytest
 
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.synthetic import MPP, render_tile
-from mmgfnuc.datasets.transforms.instance_targets import BoundaryTarget, DistanceTarget, HoverTarget
+from mmgfnuc.datasets.transforms.instance_targets import BOUNDARY, BoundaryTarget, DistanceTarget, HoverTarget
 from mmgfnuc.postprocess import (
     WatershedInstances,
     boundary_instances,
@@ -34,7 +34,7 @@ def perfect(labels):
         'semantic': (foreground,),
         'distance': (foreground, DistanceTarget.target(labels)),
         'hover': (foreground, HoverTarget.target(labels)),
-        'boundary': (np.stack([classes == index for index in range(3)]).astype(np.float32),),
+        'boundary': (foreground, (classes == BOUNDARY).astype(np.float32)),
     }
 
 
@@ -100,7 +100,7 @@ def test_ids_are_contiguous_and_repeatable(kind):
 @pytest.mark.parametrize('shape', [(12, 9), (1, 1), (0, 0), (0, 5)])
 @pytest.mark.parametrize('value', [0.0, np.nan])
 def test_nothing_is_found_in_nothing(kind, shape, value):
-    shapes = {'semantic': [()], 'distance': [(), ()], 'hover': [(), (2,)], 'boundary': [(3,)]}
+    shapes = {'semantic': [()], 'distance': [(), ()], 'hover': [(), (2,)], 'boundary': [(), ()]}
     found = DECODERS[kind](*(np.full((*channels, *shape), value, np.float32) for channels in shapes[kind]))
     assert found.shape == shape
     assert found.dtype == np.int32

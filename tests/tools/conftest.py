@@ -140,9 +140,9 @@ def checkpoint(trained, data_root):
     model = NucleiInferencer(source, device='cpu').model
     image = render_tile(np.random.default_rng(0), 96)[0]
     with torch.inference_mode():
-        logits = model.predict_logits(torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0)
+        logits, _ = model.predict_maps(torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0)
     saved = torch.load(source, weights_only=False)
-    saved['state_dict']['decode_head.conv_seg.bias'][1] -= torch.quantile(logits[0, 1] - logits[0, 0], 0.8)
+    saved['state_dict']['decode_head.decoder.conv_seg.bias'][1] -= torch.quantile(logits[0, 1] - logits[0, 0], 0.8)
     torch.save(saved, trained / 'shifted.pth')
     return trained / 'shifted.pth'
 

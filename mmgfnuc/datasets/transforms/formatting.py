@@ -37,8 +37,10 @@ class PackNucleiInputs(BaseTransform):
         - inputs: (3, H, W), uint8
         - data_samples.gt_sem_seg.data: (1, H, W), int64: 0 background, 1 nucleus (or its type), 255 ignore
         - data_samples.gt_instance_map.data: (1, H, W), int32: 0 background
+    - data_samples.gt_distance_map, gt_hover_map, gt_boundary_map.data: (1 or 2, H, W), where a target transform made them
     """
 
+    TARGETS = ('distance_map', 'hover_map', 'boundary_map')
     META_KEYS = ('img_id', 'group', 'mpp', 'img_path', 'ori_shape')
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +50,10 @@ class PackNucleiInputs(BaseTransform):
         sample = SegDataSample(metainfo={key: results[key] for key in self.META_KEYS} | {'img_shape': image.shape[:2]})
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels[None]))
         sample.gt_instance_map = PixelData(data=torch.from_numpy(np.ascontiguousarray(instances)[None]))
+        for key in self.TARGETS:
+            if key in results:
+                target = torch.from_numpy(results[key])
+                setattr(sample, f'gt_{key}', PixelData(data=target if target.ndim == 3 else target[None]))
         return {
             'inputs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             'data_samples': sample,

@@ -2,6 +2,7 @@ from .attention_unet_head import AttentionUNetHead
 from .awgunet_head import AWGUNetHead
 from .base import PyramidDecodeHead
 from .ddunet_head import DDUNetHead
+from .instance_heads import BoundaryHead, DualDecoderHead, HoverHead, InstanceHead, SemanticHead
 from .swin_unet_head import SwinUNetHead
 from .transunet_head import TransUNetHead
 from .u2net_head import U2NetHead
@@ -14,8 +15,13 @@ from .unext_head import UNeXtHead
 __all__ = [
     'AWGUNetHead',
     'AttentionUNetHead',
+    'BoundaryHead',
     'DDUNetHead',
+    'DualDecoderHead',
+    'HoverHead',
+    'InstanceHead',
     'PyramidDecodeHead',
+    'SemanticHead',
     'SwinUNetHead',
     'TransUNetHead',
     'U2NetHead',

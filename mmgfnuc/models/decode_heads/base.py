@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
@@ -44,6 +44,8 @@ class PyramidDecodeHead(BaseDecodeHead):
 
     # Set by decoders that double what they decode.
     halving = False
+    # Settings that make no sense where the output are no classes.
+    classes_only: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

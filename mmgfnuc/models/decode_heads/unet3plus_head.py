@@ -78,6 +78,8 @@ class UNet3PlusHead(PyramidDecodeHead):
     Source: Huang et al. 2020, "UNet 3+", sections 2.1 to 2.3; for eU-Net3+ method.md section 2.
     """
 
+    classes_only = ('classification_guided',)
+
     def __init__(
         self,
         in_channels: Sequence[int],

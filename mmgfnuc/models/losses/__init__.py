@@ -1,3 +1,4 @@
 from .dice_focal import DiceFocalLoss
+from .instance_cues import DistanceLoss, HoverLoss
 
-__all__ = ['DiceFocalLoss']
+__all__ = ['DiceFocalLoss', 'DistanceLoss', 'HoverLoss']

@@ -1,4 +1,4 @@
-"""Wires a backbone, a foundation encoder, a fusion neck and a decode head."""
+"""Wires a backbone, a foundation encoder, a fusion neck and a head."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.decode_heads import PyramidDecodeHead
+from mmgfnuc.models.decode_heads import InstanceHead, SemanticHead
 from mmgfnuc.models.layers import pad_to_multiple, resize
 from mmgfnuc.registry import MODELS
 
@@ -19,7 +19,7 @@ TEST_SETTINGS = {'scale', 'tile', 'overlap'}
 
 @MODELS.register_module()
 class GatedFusionSegmentor(BaseSegmentor):
-    """Local pyramid of the backbone, fused with the context of the foundation encoder, decoded to logits.
+    """Local pyramid of the backbone, fused with the context of the foundation encoder, decoded to maps and nuclei.
 
     Images are padded on the right and below to a multiple of the backbone's deepest stride, and the logits cropped
     back: all levels then have their exact sizes, and no map is stretched against another.
@@ -29,7 +29,8 @@ class GatedFusionSegmentor(BaseSegmentor):
 
     Args:
         backbone: registry config, images -> local pyramid.
-        decode_head: registry config, pyramid -> logits.
+        decode_head: registry config, pyramid -> maps: an instance head, or a plain decode head, which is taken as the
+            decoder of a SemanticHead.
         foundation: registry config of the foundation encoder; None for the arm without fusion.
         neck: registry config of the fusion neck; given if and only if `foundation` is.
         data_preprocessor: registry config.
@@ -42,7 +43,7 @@ class GatedFusionSegmentor(BaseSegmentor):
             tiles, by default a quarter of their side. Sizes in pixels.
 
     Shape:
-        images (B, 3, H, W) in [0, 1] -> logits (B, num_classes, H, W)
+        images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M cues of the head
     """
 
     def __init__(
@@ -70,10 +71,8 @@ class GatedFusionSegmentor(BaseSegmentor):
             self.foundation = MODELS.build(foundation)
             wired = dict(in_channels=local, in_strides=self.backbone.out_strides)
             self.neck = MODELS.build(neck, default_args=wired | dict(context_channels=self.foundation.out_channels))
-        wired = dict(in_channels=local)
-        if _takes_strides(decode_head):
-            wired['in_strides'] = self.backbone.out_strides
-        self.decode_head = MODELS.build(decode_head, default_args=wired)
+        wired = dict(in_channels=local, in_strides=self.backbone.out_strides)
+        self.decode_head = MODELS.build(_as_instance_head(decode_head), default_args=wired)
         # Convolutions whose weights have the layout of their inputs need not copy them.
         self.decode_head.to(memory_format=self.backbone.memory_format)
         self.test_cfg = test_cfg or {}
@@ -105,16 +104,20 @@ class GatedFusionSegmentor(BaseSegmentor):
         return inputs[:, :3], inputs[:, 3:]
 
     def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
-        """Return logits at image size."""
-        logits = self.decode_head(self.extract_feat(inputs))
+        """Return the maps of the head at image size."""
+        maps = self.decode_head(self.extract_feat(inputs))
         height, width = inputs.shape[-2:]
         padded = [side + -side % self.backbone.out_strides[-1] for side in (height, width)]
-        return resize(logits, padded)[..., :height, :width]
+        return resize(maps, padded)[..., :height, :width]
 
-    def predict_logits(self, inputs: Tensor) -> Tensor:
-        """Return logits at image size, at the resolution and in tiles as `test_cfg` says.
+    def predict_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of the classes and cues at image size, at the resolution and in tiles as `test_cfg` says.
 
-        Images that are too small for the backbone's depth are continued to the right and below first.
+        The logits are logarithms of probabilities, which are what tiles blend. Images that are too small for the
+        backbone's depth are continued to the right and below first.
+
+        Shape:
+            (B, 3, H, W) -> (B, K, H, W), (B, M, H, W), float32
         """
         scale, tile = self.test_cfg.get('scale', 1.0), self.test_cfg.get('tile')
         # Rounded as the transform Rescale does, so that training and prediction see one size.
@@ -122,15 +125,18 @@ class GatedFusionSegmentor(BaseSegmentor):
         images = inputs if scale == 1 else F.interpolate(inputs, size, mode='area')
         bottom, right = (max(self.backbone.out_strides[-1] - side, 0) for side in size)
         images = F.pad(images, (0, right, 0, bottom), mode='replicate')
-        logits = self._predict_tiled(images, tile) if tile else self.encode_decode(images)
-        return resize(logits[..., : size[0], : size[1]], inputs.shape[-2:])
+        if tile:
+            maps = tiled_forward(self._activated, images, tile, self.test_cfg.get('overlap', tile // 4))
+        else:
+            maps = self._activated(images)
+        classes = self.decode_head.num_classes
+        probabilities, cues = maps[:, :classes], maps[:, classes:]
+        logits = probabilities.clamp(min=torch.finfo(maps.dtype).tiny).log()
+        maps = resize(torch.cat([logits, cues], dim=1)[..., : size[0], : size[1]], inputs.shape[-2:])
+        return maps[:, :classes].log_softmax(1), maps[:, classes:]
 
-    def _predict_tiled(self, images: Tensor, tile: int) -> Tensor:
-        """Blend the probabilities of the tiles; their logarithm serves as logits."""
-        probabilities = tiled_forward(
-            lambda crops: self.encode_decode(crops).softmax(1), images, tile, self.test_cfg.get('overlap', tile // 4)
-        )
-        return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+    def _activated(self, images: Tensor) -> Tensor:
+        return self.decode_head.activate(self.encode_decode(images))
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of a training batch."""
@@ -140,27 +146,41 @@ class GatedFusionSegmentor(BaseSegmentor):
 
     def _pad_truth(self, sample: SegDataSample) -> SegDataSample:
         """Return a sample with the truth of the padded image: what was added is ignored."""
-        truth = sample.gt_sem_seg.data
-        bottom, right = (-side % self.backbone.out_strides[-1] for side in truth.shape[-2:])
-        padded = F.pad(truth, (0, right, 0, bottom), value=self.decode_head.ignore_index)
-        return SegDataSample(gt_sem_seg=PixelData(data=padded), metainfo=sample.metainfo)
+        padded = SegDataSample(metainfo=sample.metainfo)
+        for key in [key for key in sample.keys() if key.startswith('gt_')]:  # noqa: SIM118 - no dict: it yields tensors
+            truth = sample.get(key).data
+            bottom, right = (-side % self.backbone.out_strides[-1] for side in truth.shape[-2:])
+            value = self.decode_head.ignore_index if key == 'gt_sem_seg' else 0
+            setattr(padded, key, PixelData(data=F.pad(truth, (0, right, 0, bottom), value=value)))
+        return padded
 
     def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
-        """Data samples with `seg_logits` (K, H, W) and `pred_sem_seg` (1, H, W) set."""
-        logits = self.predict_logits(inputs)
-        samples = data_samples or [SegDataSample() for _ in logits]
-        for sample, image_logits in zip(samples, logits, strict=True):
-            sample.seg_logits = PixelData(data=image_logits)
-            sample.pred_sem_seg = PixelData(data=image_logits.argmax(0, keepdim=True))
+        """Set `seg_logits`, `pred_sem_seg` and `pred_instance_map` of data samples.
+
+        A pixel of more than half a probability of nucleus has the most probable type, the others are background. Areas
+        are told in micrometres where a sample says its `mpp`.
+
+        Shape:
+            - seg_logits: (K, H, W), logarithms of the probabilities
+            - pred_sem_seg: (1, H, W), int64
+            - pred_instance_map: (1, H, W), int32, on the CPU: nuclei from 1 without gaps, 0 = background
+        """
+        samples = data_samples or [SegDataSample() for _ in inputs]
+        for sample, logits, cues in zip(samples, *self.predict_maps(inputs), strict=True):
+            foreground = 1 - logits[0].exp()
+            nuclei = self.decode_head.nuclei(foreground, cues, sample.get('mpp'))
+            sample.seg_logits = PixelData(data=logits)
+            sample.pred_sem_seg = PixelData(data=((foreground > 0.5) * (logits[1:].argmax(0) + 1))[None])
+            sample.pred_instance_map = PixelData(data=nuclei[None])
         return samples
 
     def _forward(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> Tensor:
-        """Return logits at image size (`mode='tensor'`)."""
+        """Return the maps of the head at image size (`mode='tensor'`)."""
         return self.encode_decode(inputs)
 
 
-def _takes_strides(decode_head: dict) -> bool:
-    """Those of this project do, MMSegmentation's own do not."""
-    head = decode_head['type']
-    part = MODELS.get(head) if isinstance(head, str) else head
-    return isinstance(part, type) and issubclass(part, PyramidDecodeHead)
+def _as_instance_head(config: dict) -> dict:
+    """Make a plain decode head the decoder of a SemanticHead."""
+    head = MODELS.get(config['type']) if isinstance(config['type'], str) else config['type']
+    gives_nuclei = isinstance(head, type) and issubclass(head, InstanceHead)
+    return config if gives_nuclei else dict(type=SemanticHead, decoder=config)

@@ -17,7 +17,7 @@ def padded_by_hand(images):
 
 def test_wires_the_widths():
     model = build(foundation=FOUNDATION | {'out_layers': (0, 'neck')})
-    assert list(model.decode_head.in_channels) == [4, 8, 16]
+    assert list(model.decode_head.decoder.in_channels) == [4, 8, 16]
     gates = [block.gate.squeeze.in_features for block in model.neck.blocks.values()]
     assert gates == [width + 32 + 256 for width in (4, 8, 16)]
 
@@ -71,7 +71,7 @@ def test_what_is_padded_is_no_truth():
     model = fill_with_noise(without_fusion(), 0.3).eval()
     images, samples = torch.rand(1, 3, 33, 50), data_samples(1, 33, 50)
     losses = model(images, samples, mode='loss')
-    expected = model.decode_head.loss_decode(model(images), samples[0].gt_sem_seg.data)
+    expected = model.decode_head.decoder.loss_decode(model(images), samples[0].gt_sem_seg.data)
     torch.testing.assert_close(losses['loss_dice_focal'], expected)
     assert samples[0].gt_sem_seg.data.shape == (1, 33, 50)
 
@@ -199,8 +199,8 @@ def test_partners_in_training_and_at_prediction():
     samples = model.eval().val_step(data)
     assert [sample.seg_logits.data.shape for sample in samples] == [(2, 64, 112)] * 2
     with torch.no_grad():
-        torch.testing.assert_close(samples[0].seg_logits.data, model.predict_logits(both['inputs'])[0])
-        swapped = model.predict_logits(both['inputs'].roll(3, 1))[0]
+        torch.testing.assert_close(samples[0].seg_logits.data, model.predict_maps(both['inputs'])[0][0])
+        swapped = model.predict_maps(both['inputs'].roll(3, 1))[0][0]
     assert not torch.allclose(samples[0].seg_logits.data, swapped)
 
 
@@ -252,7 +252,7 @@ def test_loss_ignores_255():
     model = without_fusion().eval()
     samples, images = data_samples(1, 32, 32), torch.rand(1, 3, 32, 32)
     loss = model(images, samples, mode='loss')['loss_dice_focal']
-    expected = model.decode_head.loss_decode(model(images), samples[0].gt_sem_seg.data)
+    expected = model.decode_head.decoder.loss_decode(model(images), samples[0].gt_sem_seg.data)
     torch.testing.assert_close(loss, expected)
     samples[0].gt_sem_seg = PixelData(data=torch.full((1, 32, 32), 255))
     assert model(images, samples, mode='loss')['loss_dice_focal'].item() == 0

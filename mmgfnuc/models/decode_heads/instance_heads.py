@@ -1,0 +1,265 @@
+"""Heads that give nuclei, not only foreground: any decode head of the zoo, and what tells touching nuclei apart.
+
+All of them predict the classes (background, nucleus or its types) and, but for `SemanticHead`, cues besides. A decoder
+of `mmgfnuc.postprocess`, named by config, makes nuclei of the probabilities and the cues.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers import resize
+from mmgfnuc.registry import MODELS, TASK_UTILS
+
+from .base import PyramidDecodeHead
+
+BOUNDARY = 2
+# Settings of a decode head that belong to its classes.
+OF_CLASSES = {'num_classes', 'out_channels', 'loss_decode', 'sampler', 'ignore_index'}
+
+
+def build_decoder(
+    config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None, **changes: Any
+) -> BaseModule:
+    """Build a decode head and wire it to the pyramid; heads of MMSegmentation take no strides."""
+    part = MODELS.get(config['type']) if isinstance(config['type'], str) else config['type']
+    wired: dict[str, Any] = dict(in_channels=in_channels)
+    if isinstance(part, type) and issubclass(part, PyramidDecodeHead):
+        wired['in_strides'] = in_strides
+    return MODELS.build({**config, **changes}, default_args=wired)
+
+
+class InstanceHead(BaseModule):
+    """The classes of every pixel, and cues for the division of touching nuclei.
+
+    Args:
+        decoder: registry config of a decode head, of this project or of MMSegmentation, for the classes.
+        in_channels: channels of each level, shallow first; the segmentor gives them.
+        in_strides: image pixels per pixel of each level; the segmentor gives them.
+        num_classes: classes of the truth: background, nucleus (or more nucleus types); by default those of `decoder`.
+        postprocess: registry config of what makes nuclei of the maps; by default that of the head, with its defaults.
+
+    Shape:
+        level i: (B, in_channels[i], H_i, W_i) -> maps (B, K + M, h, w), the size that `decoder` gives; K logits of the
+        classes come first, then M cues
+
+    Raises:
+        UserError: `num_classes` is given twice and differs, or training samples lack the map that the head learns.
+    """
+
+    # Cues that the head predicts, the map of the truth that they are learned from, and what turns them into nuclei.
+    num_cues: ClassVar[int]
+    target: ClassVar[str | None] = None
+    decoded_by: ClassVar[str]
+
+    def __init__(
+        self,
+        decoder: dict,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int] | None = None,
+        num_classes: int | None = None,
+        postprocess: dict | None = None,
+    ) -> None:
+        super().__init__()
+        own = decoder.get('num_classes')
+        if num_classes is not None and own not in (None, num_classes):
+            raise UserError(f'num_classes={num_classes} of the head, {own} of its decoder; give one of them')
+        changes = {} if num_classes is None else {'num_classes': num_classes}
+        self.decoder = self._build_decoder({**decoder, **changes}, in_channels, in_strides)
+        self.postprocess = TASK_UTILS.build(postprocess or dict(type=self.decoded_by))
+
+    def _build_decoder(self, config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None) -> BaseModule:
+        return build_decoder(config, in_channels, in_strides)
+
+    @property
+    def num_classes(self) -> int:
+        """Softmax channels, the background counted in."""
+        return self.decoder.num_classes
+
+    @property
+    def ignore_index(self) -> int:
+        """Label of pixels that do not count."""
+        return self.decoder.ignore_index
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Decode a pyramid, shallow first."""
+        return self.decoder(inputs)
+
+    def activate(self, maps: Tensor) -> Tensor:
+        """Turn logits into probabilities: what may be averaged over tiles.
+
+        Shape:
+            (B, K + M, H, W) -> (B, K + M, H, W): K probabilities of the classes, M cues, float32
+        """
+        logits, cues = maps.float().split([self.num_classes, self.num_cues], dim=1)
+        return torch.cat([logits.softmax(1), cues], dim=1)
+
+    def nuclei(self, foreground: Tensor, cues: Tensor, mpp: float | None) -> Tensor:
+        """Divide the foreground of one image into nuclei, on the CPU.
+
+        Args:
+            foreground: probability.
+            cues: as `activate` gives them.
+            mpp: size of a pixel in micrometres, where it is known.
+
+        Shape:
+            foreground (H, W), cues (M, H, W) -> (H, W) int32, 0 = background
+        """
+        arrays = [part.detach().float().cpu().numpy() for part in (foreground, *([cues] if len(cues) else []))]
+        arrays[1:] = [cue[0] if len(cue) == 1 else cue for cue in arrays[1:]]
+        return torch.from_numpy(self.postprocess(*arrays, mpp=mpp))
+
+    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
+        """Losses of a training batch: those of `decoder`, and of the cues where there are any."""
+        return self.decoder.loss(inputs, batch_data_samples, train_cfg)
+
+    def _truth(self, samples: Sequence[SegDataSample]) -> Tensor:
+        """Stack the maps that the cues are learned from."""
+        key = f'gt_{self.target}_map'
+        if any(key not in sample for sample in samples):
+            transform = f'{str(self.target).capitalize()}Target'
+            raise UserError(
+                f'{type(self).__name__} learns from {key}, which the training samples lack; put dict(type={transform}) '
+                'before PackNucleiInputs in the training pipeline (configs/_base_/heads/ has it as `target`)'
+            )
+        return torch.stack([sample.get(key).data for sample in samples])
+
+
+@MODELS.register_module()
+class SemanticHead(InstanceHead):
+    """Foreground alone; nuclei that touch are divided where the foreground is narrow.
+
+    This is what the segmentor makes of a plain decode head.
+
+    Source: the watershed of the distance transform is the field's common recipe; code: own.
+    """
+
+    num_cues = 0
+    decoded_by = 'mmgfnuc.WatershedInstances'
+
+
+@MODELS.register_module()
+class BoundaryHead(InstanceHead):
+    """Background, inside and boundary in one softmax; nuclei are divided along the boundaries.
+
+    With nucleus types the insides of each type have a channel of their own, and the boundaries of all share one. The
+    cue is the probability of the boundary. The truth is `gt_boundary_map` (BoundaryTarget).
+
+    Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes); code: own.
+    """
+
+    num_cues = 1
+    target = 'boundary'
+    decoded_by = 'mmgfnuc.BoundaryInstances'
+
+    def _build_decoder(self, config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None) -> BaseModule:
+        return build_decoder(config, in_channels, in_strides, num_classes=config.get('num_classes', 2) + 1)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the truth, the background counted in; the decoder has the boundary besides."""
+        return self.decoder.num_classes - 1
+
+    def activate(self, maps: Tensor) -> Tensor:
+        """Turn logits into the probabilities of the classes, wherever in the nucleus, and that of the boundary."""
+        maps = maps.float()
+        probabilities = maps.softmax(1)
+        background, boundary = probabilities[:, :1], probabilities[:, -1:]
+        types = maps[:, 1:-1].softmax(1) * (1 - background)
+        return torch.cat([background, types, boundary], dim=1)
+
+    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
+        """Loss of the decoder, whose last class is the boundary."""
+        boundaries = self._truth(batch_data_samples) == BOUNDARY
+        return self.decoder.loss(
+            inputs,
+            [
+                SegDataSample(gt_sem_seg=PixelData(data=self._with_boundary(sample.gt_sem_seg.data, boundary)))
+                for sample, boundary in zip(batch_data_samples, boundaries, strict=True)
+            ],
+            train_cfg,
+        )
+
+    def _with_boundary(self, classes: Tensor, boundary: Tensor) -> Tensor:
+        return classes.where(~boundary | (classes == self.ignore_index), self.num_classes)
+
+
+class CueDecoderHead(InstanceHead):
+    """Two decoders alike, one for the classes, the other for the cues.
+
+    Args:
+        decoder: registry config of a decode head; the second decoder is built from the same, but for what belongs to
+            classes.
+        loss_cues: registry config of the loss of the cues; by default that of the head.
+        kwargs: see InstanceHead.
+    """
+
+    learned_by: ClassVar[str]
+
+    def __init__(
+        self,
+        decoder: dict,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int] | None = None,
+        loss_cues: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(decoder, in_channels, in_strides, **kwargs)
+        classes_only = OF_CLASSES.union(getattr(self.decoder, 'classes_only', ()))
+        settings = {key: value for key, value in decoder.items() if key not in classes_only}
+        # MMSegmentation warns of a single channel without a threshold.
+        self.cue_decoder = build_decoder(settings, in_channels, in_strides, num_classes=self.num_cues, threshold=0.5)
+        self.loss_cues = MODELS.build(loss_cues or dict(type=self.learned_by))
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Decode a pyramid, shallow first."""
+        return torch.cat([self.decoder(inputs), self.cue_decoder(inputs)], dim=1)
+
+    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
+        """Losses of the classes; of the cues and their side outputs under `loss_<target>`, `aux_i.loss_<target>`."""
+        truth = self._truth(batch_data_samples)
+        classes = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples])
+        losses = self.decoder.loss(inputs, batch_data_samples, train_cfg)
+        decoder = self.cue_decoder
+        outputs = decoder.outputs(inputs) if isinstance(decoder, PyramidDecodeHead) else [decoder(inputs)]
+        for number, output in enumerate(outputs):
+            prediction = resize(output, truth.shape[-2:])
+            key = f'aux_{number}.loss_{self.target}' if number else f'loss_{self.target}'
+            losses[key] = self.loss_cues(prediction, truth, classes, self.ignore_index)
+        return losses
+
+
+@MODELS.register_module()
+class DualDecoderHead(CueDecoderHead):
+    """Classes and, by a second decoder, the distance map: how deep in its nucleus a pixel lies.
+
+    The truth is `gt_distance_map` (DistanceTarget).
+
+    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146; code: own.
+    """
+
+    num_cues = 1
+    target = 'distance'
+    decoded_by = 'mmgfnuc.DistanceInstances'
+    learned_by = 'mmgfnuc.DistanceLoss'
+
+
+@MODELS.register_module()
+class HoverHead(CueDecoderHead):
+    """Classes and, by a second decoder, where in its nucleus a pixel lies, horizontally and vertically.
+
+    The truth is `gt_hover_map` (HoverTarget). HoVer-Net has a third decoder for types; here they are classes.
+
+    Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563; code: own.
+    """
+
+    num_cues = 2
+    target = 'hover'
+    decoded_by = 'mmgfnuc.HoverInstances'
+    learned_by = 'mmgfnuc.HoverLoss'
