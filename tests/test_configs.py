@@ -76,8 +76,8 @@ def test_model_builds_and_maps_an_image_to_logits(path):
         model = MODELS.build(config.model).eval()
         channels = 6 if config.model.get('partner_context') else 3
         logits = model(torch.zeros(1, channels, 256, 256), mode='tensor')
-    assert model.decode_head.num_classes == 2
-    assert logits.shape == (1, 2 + model.decode_head.num_cues, 256, 256)
+    assert model.decode_head.num_classes == (4 if 'typed' in path.stem else 2)
+    assert logits.shape == (1, model.decode_head.num_classes + model.decode_head.num_cues, 256, 256)
     assert any(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -98,8 +98,9 @@ def first_sample(settings, root, side):
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     tiles = ['tile', 'other']
     for tile in tiles:
-        canonical.write_sample(root, tile, image, np.ones((side, side), np.int32))
-    meta = {'name': 'tiles', 'classes': canonical.CLASSES, 'licence': '', 'citation': '', 'source': ''}
+        canonical.write_sample(root, tile, image, np.ones((side, side), np.int32), types=np.ones((side, side), np.uint8))
+    classes = ['background', 'epithelial', 'lymphocyte', 'connective']
+    meta = {'name': 'tiles', 'classes': classes, 'licence': '', 'citation': '', 'source': ''}
     canonical.write_meta(root, meta | {'images': {tile: {'group': 'slide', 'mpp': 1.0} for tile in tiles}})
     canonical.write_split(root, settings.split, {settings.part: tiles})
     return DATASETS.build(settings | {'data_root': root})[0]

@@ -1,4 +1,4 @@
-"""Segment nuclei in images with a trained checkpoint: masks, pictures, and a table of areas."""
+"""Find nuclei in images with a trained checkpoint: label maps, pictures, outlines for QuPath, a table of measures."""
 
 import argparse
 import sys
@@ -15,9 +15,18 @@ EPILOG = """examples:
   python tools/infer.py scans/*.tif --checkpoint CHECKPOINT --out results --mpp 0.5
 
 The checkpoint carries its config, whose `model.test_cfg` says at which resolution and in which (overlapping) tiles
-large images are predicted.
-In the output folder: masks/<name>.png (0 and 255), overlays/<name>.png (contours), nuclei.csv with one line for each
-connected region: its area in pixels (and square micrometres with --mpp). Nuclei that touch count as one region."""
+large images are predicted; nuclei are told apart in the whole image afterwards, so that no seam cuts one.
+
+in the output folder, for each image:
+  labels/<name>.png       label map, 16 bits: 0 background, 1, 2, 3, ... the nuclei (<name>.tif, 32 bits, above 65,535)
+  masks/<name>.png        0 background, 255 nucleus; with nucleus types each has a grey level of its own
+  overlays/<name>.png     the image, a contour around each nucleus, in the colour of its type if the model tells types
+  geojson/<name>.geojson  outlines, classes and measures; drag it onto the open image in QuPath
+and for all of them:
+  nuclei.csv              a line for each nucleus: place, size, shape, staining, confidence
+
+Say the size of a pixel with --mpp: the table then also has micrometres, and what is too small for a nucleus is told by
+its true size. docs/prediction.md explains each column."""
 
 
 def parse_args() -> argparse.Namespace:

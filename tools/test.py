@@ -1,8 +1,14 @@
 """Score a checkpoint on the test part of its data."""
 
 import argparse
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
 
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
@@ -10,10 +16,25 @@ from mmgfnuc.engine.distributed import leave
 
 EPILOG = """examples:
   python tools/test.py configs/cpu/nuinsseg_vit-tiny.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth
-  python tools/test.py CONFIG CHECKPOINT --show-dir pictures     contours: truth green, prediction yellow
+  python tools/test.py CONFIG CHECKPOINT --show-dir pictures     what is wrong in each image
   bash tools/dist_test.sh CONFIG CHECKPOINT 4                    the same scores from 4 processes
 
-Scores are printed and written to <work dir>/test/: metrics.json and per_image.csv."""
+written to <work dir>/test/:
+  metrics.json, per_image.csv     semantic scores (Dice, IoU): of all images and by group; of each image
+  instances.json, instances.csv   instance scores (AJI, PQ, F1) and numbers of nuclei missed, invented, merged, split
+  tested.json                     which checkpoint and data these are of
+Intervals in the JSON files are bootstrapped over groups (slides, patients or organs, as the data set says).
+
+--out writes, of each image:
+  DIR/<id>.png                    semantic mask: 0 background, 255 nucleus (types: grey levels evenly between)
+  DIR/labels/<id>.png             label map: 0 background, then the id of each nucleus (16 bits; <id>.tif above 65,535)
+--show-dir writes DIR/<id>.png: tissue, truth, prediction and errors side by side. Colours say what became of each
+nucleus: matched (IoU above 0.5), else merged with a neighbour, else split, else missed (true) or invented (predicted).
+The scores count as missed or invented all that are not matched, and as merged or split the matched ones too."""
+
+SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
+REPORTS = ('metrics.json', 'instances.json')
+NUM_WORST = 3
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,18 +44,53 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='.pth file written by tools/train.py')
     parser.add_argument('--work-dir', help='folder for scores and logs (default: work_dirs/<config name>)')
-    parser.add_argument('--out', metavar='DIR', help='write the predicted masks here (PNG, 0 and 255)')
-    parser.add_argument('--show-dir', metavar='DIR', help='write pictures with contours of truth and prediction here')
+    parser.add_argument('--out', metavar='DIR', help='write predicted masks and label maps here')
+    parser.add_argument('--show-dir', metavar='DIR', help='write a picture of the errors in each image here')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
     parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='set by the dist scripts')
     return parser.parse_args()
+
+
+def summary(scores: dict[str, Any], folder: Path) -> str:
+    """Put what a reader wants first into a few lines: scores of the run, with more from the reports in its folder."""
+    reports = [json.loads(path.read_text()) for name in REPORTS if (path := folder / name).is_file()]
+    lines = _score_lines(scores, [report['intervals'] for report in reports if report.get('intervals')])
+    if 'aji' in scores:
+        counts = {name: f'{scores[name]:,}' for name in ('num_truth', 'num_predicted')}
+        errors = ', '.join(f'{scores[name]:,} {name}' for name in ('missed', 'invented', 'merged', 'split'))
+        lines.append(f'{counts["num_truth"]} true nuclei, {counts["num_predicted"]} predicted: {errors}')
+        lines += _worst_line(folder / 'instances.csv')
+    return '\n'.join(lines)
+
+
+def _score_lines(scores: dict[str, Any], intervals: list[dict[str, Any]]) -> list[str]:
+    known = {name: ends for found in intervals for name, ends in found['scores'].items() if ends}
+    heading = [f'{100 * found["level"]:g} % interval (groups: {found["groups"]})' for found in intervals[:1]]
+    lines = ['       '.join(['        mean', *heading])]
+    for name, title in SCORES.items():
+        if name in scores:
+            value = f'{scores[name]:.3f}' if math.isfinite(scores[name]) else 'none'
+            interval = '{:.3f} to {:.3f}'.format(*known[name]) if name in known else 'none'
+            lines.append(f'{title:4}{value:>8}       {interval}' if heading else f'{title:4}{value:>8}')
+    return lines
+
+
+def _worst_line(table: Path) -> list[str]:
+    if not table.is_file():
+        return []
+    with table.open(newline='') as file:
+        scored = [(float(row['aji']), row['id']) for row in csv.DictReader(file) if row['aji']]
+    worst = ', '.join(f'{name} ({aji:.3f})' for aji, name in sorted(scored)[:NUM_WORST])
+    return [f'lowest AJI: {worst}'] if worst else []
 
 
 def main() -> None:
     args = parse_args()
     cfg = launch.load_config(args.config, args.cfg_options, args.work_dir)
     launch.set_launcher(cfg, args.launcher)
-    launch.test(cfg, args.checkpoint, args.out, args.show_dir)
+    scores = launch.test(cfg, args.checkpoint, args.out, args.show_dir)
+    if is_main_process():
+        print(summary(scores, Path(cfg.work_dir) / 'test'))
 
 
 if __name__ == '__main__':

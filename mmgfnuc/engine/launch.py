@@ -13,9 +13,10 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.evaluation import PerImageMetric
 from mmgfnuc.files import whole_file
 from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
-from mmgfnuc.registry import DATASETS
+from mmgfnuc.registry import DATASETS, METRICS
 
 from .distributed import prepare_distributed
 
@@ -136,7 +137,7 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     read_checkpoint(checkpoint)
     check_data(cfg, 'test')
     cfg.load_from = checkpoint
-    out_dir = Path(cfg.test_evaluator.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
+    folders = _report_folders(cfg)
     if out or show_dir:
         hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
@@ -144,8 +145,22 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
         runner = build_runner(cfg, 'test')
     scores = runner.test()
     if is_main_process():
-        _write_tested(out_dir / 'tested.json', checkpoint, cfg.test_dataloader.dataset)
+        for folder in folders:
+            _write_tested(folder / 'tested.json', checkpoint, cfg.test_dataloader.dataset)
     return scores
+
+
+def _report_folders(cfg: Config) -> set[Path]:
+    """Give each metric of this package that has no `out_dir` the run's own; return the folders of all of them."""
+    evaluator = cfg.test_evaluator
+    metrics = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
+    # A type is a class in a config file, a name in a dumped one.
+    classes = [METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type for metric in metrics]
+    return {
+        Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
+        for metric, cls in zip(metrics, classes, strict=True)
+        if isinstance(cls, type) and issubclass(cls, PerImageMetric)
+    }
 
 
 def _write_tested(path: Path, checkpoint: str, dataset: dict) -> None:

@@ -1,4 +1,4 @@
-from .inferencer import NucleiInferencer
+from .inferencer import NucleiInferencer, Prediction
 from .overlay import draw_overlay
 
-__all__ = ['NucleiInferencer', 'draw_overlay']
+__all__ = ['NucleiInferencer', 'Prediction', 'draw_overlay']

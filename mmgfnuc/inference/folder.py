@@ -1,4 +1,4 @@
-"""Segments a list of image files into an output folder."""
+"""Finds the nuclei of a list of image files, into an output folder; docs/prediction.md says what it holds."""
 
 import glob
 from collections import Counter
@@ -7,20 +7,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import regionprops
 from tqdm import tqdm
 
 from mmgfnuc.datasets.canonical import read_image
 from mmgfnuc.errors import UserError
-from mmgfnuc.postprocess import connected_components
 
+from .geojson import feature_collection
 from .inferencer import NucleiInferencer
+from .measurements import MEASURES, Measures, measure_nuclei
 from .overlay import draw_overlay
-from .writers import write_csv, write_mask, write_png
+from .typed_overlay import draw_typed_overlay
+from .writers import write_csv, write_json, write_label_map, write_mask, write_png
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 # Scanner settings may differ by a few percent without harm to a model trained with random scaling.
 MPP_TOLERANCE = 0.25
+HEADER = ('image', 'nucleus', 'type', *MEASURES)
+DECIMALS = 4
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -47,35 +50,15 @@ def _files_of(source: str) -> list[Path]:
     return found
 
 
-def measure_nuclei(name: str, semantic: NDArray[np.uint8], mpp: float | None) -> list[tuple]:
-    """Return a row for each connected region: image, number, centroid (pixels), area in pixels and um^2 (or empty).
-
-    Shape:
-        semantic (H, W), 0 = background
-    """
-    regions = regionprops(connected_components(semantic > 0))
-    return [
-        (
-            name,
-            region.label,
-            round(float(region.centroid[1]), 1),
-            round(float(region.centroid[0]), 1),
-            int(region.area),
-            round(float(region.area) * mpp**2, 2) if mpp else '',
-        )
-        for region in regions
-    ]
-
-
 def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | Path, mpp: float | None) -> None:
-    """Write masks/, overlays/ and nuclei.csv for all images, and print what was found.
+    """Write labels/, masks/, overlays/, geojson/ and nuclei.csv for all images, and print what was found.
 
     Raises:
         UserError: some images could not be read; the others are done all the same.
     """
     _warn_of_scale(inferencer.mpp, mpp)
     out = Path(out)
-    rows: list[tuple] = []
+    rows: list[list] = []
     failures: list[str] = []
     for path in tqdm(images, desc='segment', unit='image'):
         try:
@@ -83,14 +66,38 @@ def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | 
         except UserError as error:
             failures.append(str(error))
             continue
-        semantic = inferencer.predict(image)
-        write_mask(out / 'masks' / f'{path.stem}.png', semantic, inferencer.num_classes)
-        write_png(out / 'overlays' / f'{path.stem}.png', draw_overlay(image, semantic))
-        rows += measure_nuclei(path.stem, semantic, mpp)
-    write_csv(out / 'nuclei.csv', ('image', 'nucleus', 'x_px', 'y_px', 'area_px', 'area_um2'), rows)
-    print(f'{len(images) - len(failures)} images, {len(rows)} nuclei (connected regions) -> {out}')
+        rows += _segment(inferencer, path.stem, image, out, mpp)
+    write_csv(out / 'nuclei.csv', HEADER, rows)
+    print(f'{len(images) - len(failures)} images, {len(rows)} nuclei -> {out}')
     if failures:
         raise UserError(f'{len(failures)} of {len(images)} images failed:\n' + '\n'.join(failures))
+
+
+def _segment(
+    inferencer: NucleiInferencer, name: str, image: NDArray[np.uint8], out: Path, mpp: float | None
+) -> list[list]:
+    """Write all files of one image, and give its lines of the table."""
+    prediction = inferencer.predict(image, mpp)
+    labels, classes, palette = prediction.labels, inferencer.classes, inferencer.palette
+    measures = measure_nuclei(prediction, image, mpp)
+    numbers, types = measures['nucleus'], measures['type']
+    values = _rounded(measures)
+    write_label_map(out / 'labels', name, labels)
+    write_mask(out / 'masks' / f'{name}.png', prediction.semantic, inferencer.num_classes)
+    typed = inferencer.num_classes > 2
+    overlay = draw_typed_overlay(image, labels, types, classes, palette) if typed else draw_overlay(image, labels)
+    write_png(out / 'overlays' / f'{name}.png', overlay)
+    write_json(out / 'geojson' / f'{name}.geojson', feature_collection(name, labels, types, classes, palette, values))
+    return [
+        [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
+        for number, kind, of_one in zip(numbers, types, values, strict=True)
+    ]
+
+
+def _rounded(measures: Measures) -> list[dict[str, float]]:
+    """Give the measures of each nucleus by name."""
+    given = {measure: measures[measure].round(DECIMALS).tolist() for measure in MEASURES if measure in measures}
+    return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
 
 
 def _warn_of_scale(trained: float | None, given: float | None) -> None:

@@ -1,11 +1,13 @@
-"""From a trained checkpoint and an image to a nucleus map."""
+"""From a trained checkpoint and an image to nuclei."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 
 from mmgfnuc.datasets.transforms import StainNormalize
@@ -13,6 +15,26 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS, TRANSFORMS
 
 from .checkpoint import check_fit, read_checkpoint, weights_from_checkpoint
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image, pixel by pixel.
+
+    Attributes:
+        semantic: 0 background, 1 nucleus, or its type where the model tells types apart.
+        labels: the nuclei, from 1 without gaps; 0 = background.
+        foreground: probability that the pixel belongs to a nucleus.
+
+    Shape:
+        - semantic: (H, W) uint8
+        - labels: (H, W) int32
+        - foreground: (H, W) float32
+    """
+
+    semantic: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    foreground: NDArray[np.float32]
 
 
 class NucleiInferencer:
@@ -26,6 +48,11 @@ class NucleiInferencer:
         config: to use instead of the checkpoint's own.
         options: settings to change in the config, such as `model.foundation.weights` where the weight file moved.
         device: a torch device; a GPU where there is one by default.
+
+    Attributes:
+        mpp: micrometres per pixel of the images that the model was trained on, None where they differ or are unknown.
+        classes: names, the background first.
+        palette: colour (RGB) of each class.
 
     Raises:
         UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit.
@@ -42,7 +69,10 @@ class NucleiInferencer:
         saved = read_checkpoint(checkpoint)
         self.config = config or Config.fromstring(saved['meta']['cfg'], file_format='.py')
         self.config.merge_from_dict(options or {})
-        self.mpp: float | None = saved['meta']['dataset_meta']['mpp']
+        trained_on = saved['meta']['dataset_meta']
+        self.mpp: float | None = trained_on['mpp']
+        self.classes: tuple[str, ...] = tuple(trained_on['classes'])
+        self.palette: list[list[int]] = trained_on['palette']
         with weights_from_checkpoint(self.config):
             model = MODELS.build(self.config.model)
         check_fit(model.state_dict(), saved['state_dict'])
@@ -56,16 +86,26 @@ class NucleiInferencer:
         return self.model.decode_head.num_classes
 
     @torch.inference_mode()
-    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Segment one image.
+    def predict(self, image: NDArray[np.uint8], mpp: float | None = None) -> Prediction:
+        """Find the nuclei of one image.
+
+        Args:
+            image: RGB.
+            mpp: micrometres per pixel, where it is known: what is too small for a nucleus is then told by its true
+                size.
 
         Shape:
-            (H, W, 3) RGB uint8 -> (H, W) uint8: 0 background, 1 nucleus (or nucleus type)
+            image (H, W, 3)
         """
         for normalizer in self.normalizers:
             image = normalizer.normalize(image)
         inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
-        return self.model.predict_logits(inputs.float() / 255).argmax(1)[0].to('cpu', torch.uint8).numpy()
+        (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
+        return Prediction(
+            semantic=sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy(),
+            labels=sample.pred_instance_map.data[0].cpu().numpy(),
+            foreground=-torch.expm1(sample.seg_logits.data[0]).cpu().numpy(),
+        )
 
 
 def _stain_normalizers(config: Config) -> list[StainNormalize]:

@@ -1,18 +1,22 @@
 """Output files, each written whole or not at all."""
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmgfnuc.datasets.canonical import LARGEST_PNG_ID
 from mmgfnuc.files import whole_file
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a grey (H, W) or RGB (H, W, 3) picture."""
+def write_png(path: Path, pixels: NDArray[np.uint8 | np.uint16]) -> None:
+    """Write a grey (H, W), of 8 or 16 bits, or RGB (H, W, 3) picture."""
     with whole_file(path) as file:
         Image.fromarray(pixels).save(file, format='PNG')
 
@@ -24,6 +28,31 @@ def write_mask(path: Path, semantic: NDArray[np.uint8], num_classes: int = 2) ->
         semantic (H, W), classes 0 to num_classes - 1
     """
     write_png(path, (semantic.astype(np.uint16) * 255 // (num_classes - 1)).astype(np.uint8))
+
+
+def write_label_map(folder: Path, name: str, labels: NDArray[np.integer]) -> None:
+    """Write <name>.png (16 bits), or <name>.tif (int32) above id 65,535, as the canonical form of a dataset does.
+
+    The other of the two, left by an earlier run, is removed.
+
+    Shape:
+        labels (H, W), 0 = background
+    """
+    png, tiff = folder / f'{name}.png', folder / f'{name}.tif'
+    if labels.max(initial=0) > LARGEST_PNG_ID:
+        with whole_file(tiff) as file:
+            tifffile.imwrite(file, labels.astype(np.int32), compression='zlib')
+        png.unlink(missing_ok=True)
+    else:
+        write_png(png, labels.astype(np.uint16))
+        tiff.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON on one line, strictly: NaN and infinity are no numbers of it."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+    with whole_file(path) as file:
+        file.write_text(text + '\n', encoding='utf-8')
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -21,7 +21,7 @@ class Nuclei:
         boxes: first column, first row, and one past the last column and row.
         contours: places of the pixels along the outline of each; of the largest piece, where it is in pieces.
         confidence: mean probability of the foreground over the pixels; None where that is not given.
-        types: the type that most pixels have; None where types are not given.
+        types: the type that most pixels have, 0 = unknown; None where types are not given.
 
     Shape:
         - ids, areas, confidence, types: (N,)
@@ -40,17 +40,17 @@ class Nuclei:
 def describe_instances(
     labels: LabelMap,
     foreground: NDArray[np.floating] | None = None,
-    type_logits: NDArray[np.floating] | None = None,
+    type_map: NDArray[np.integer] | None = None,
 ) -> Nuclei:
     """Measure the nuclei of a label map.
 
-    Every pixel votes for the type from 1 on that has the greatest logit; background (channel 0) is no type. The lower
-    number wins a tie, of logits and of votes. NaN is a probability of 0, and loses to every logit.
+    Every pixel votes for its type; those of type 0 do not vote, and a nucleus of which no pixel votes is of type 0. The
+    lowest type wins a tie. NaN is a probability of 0.
 
     Shape:
         - labels: (H, W), ids may have gaps
         - foreground: (H, W), probability
-        - type_logits: (1 + types, H, W); probabilities do as well
+        - type_map: (H, W), types from 1, 0 = background
 
     Source: majority of the pixels: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.3; code: own.
     """
@@ -70,15 +70,16 @@ def describe_instances(
         boxes=np.array([(x.start, y.start, x.stop, y.stop) for y, x in windows], np.int64).reshape(-1, 4),
         contours=[_contour(numbered, number, *window) for number, window in enumerate(windows, start=1)],
         confidence=None if foreground is None else mean(np.nan_to_num(foreground[rows, columns], nan=0.0)),
-        types=None if type_logits is None else _majority(type_logits[1:, rows, columns], member, ids.size),
+        types=None if type_map is None else _majority(type_map[rows, columns], member, ids.size),
     )
 
 
-def _majority(logits: NDArray[np.floating], member: NDArray[np.integer], count: int) -> NDArray[np.int64]:
-    """Type from 1 on of each of `count` nuclei: (types, pixels) logits, and the nucleus of each pixel."""
-    votes = np.where(np.isnan(logits), -np.inf, logits).argmax(0)
-    ballots = np.bincount(member * len(logits) + votes, minlength=count * len(logits))
-    return ballots.reshape(count, len(logits)).argmax(1) + 1
+def _majority(types: NDArray[np.integer], member: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """Most frequent type of each of `count` nuclei: the type of each pixel, and the nucleus that it belongs to."""
+    size = int(types.max(initial=0)) + 1
+    votes = np.bincount(member * size + types, minlength=count * size).reshape(count, size)
+    votes[:, 0] = 0
+    return votes.argmax(1)
 
 
 def _contour(labels: LabelMap, number: int, rows: slice, columns: slice) -> NDArray[np.int32]:

@@ -1,17 +1,23 @@
-"""The synthetic H&E generator: repeatable, exactly labelled, and no prey for a global threshold."""
+"""The synthetic H&E generator: repeatable, exactly labelled and typed, and no prey for a global threshold."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
-from skimage.segmentation import expand_labels
+from skimage.segmentation import clear_border, expand_labels
 
 from mmgfnuc.datasets import canonical
-from mmgfnuc.datasets.synthetic import dataset_tile, render_tile, write_dataset
+from mmgfnuc.datasets.inspection import inspect_dataset
+from mmgfnuc.datasets.synthetic import CLASSES, dataset_tile, nuclei, render_tile, render_typed_tile, write_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.registry import DATASETS
+
+TYPED_CONFIG = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'synthetic_typed.py'
 
 
 @pytest.fixture(scope='module')
@@ -19,11 +25,23 @@ def tiles():
     return [dataset_tile(seed=0, part='train', index=index)[:2] for index in range(24)]
 
 
+@pytest.fixture(scope='module')
+def typed_tiles():
+    return [render_typed_tile(np.random.default_rng(seed)) for seed in range(8)]
+
+
+@pytest.fixture(scope='module')
+def typed_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'synthetic_typed'
+    write_dataset(root, num_train=3, num_val=2, size=256, seed=0, types=True)
+    return root
+
+
 def test_same_generator_state_gives_the_same_tile():
-    first = render_tile(np.random.default_rng(7), size=96)
-    again = render_tile(np.random.default_rng(7), size=96)
-    np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(first[1], again[1])
+    first = render_typed_tile(np.random.default_rng(7), size=96)
+    again = render_typed_tile(np.random.default_rng(7), size=96)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_seed_part_and_index_each_change_the_tile():
@@ -100,6 +118,46 @@ def test_global_threshold_fails(tiles):
     assert 0.35 < np.mean(scores) < 0.70
 
 
+def test_each_nucleus_has_one_type_and_the_background_none(typed_tiles):
+    for _, instances, types in typed_tiles:
+        assert types.dtype == np.uint8
+        np.testing.assert_array_equal(types > 0, instances > 0)
+        assert all(np.ptp(types[instances == i]) == 0 for i in range(1, instances.max() + 1))
+    assert np.unique([types for _, _, types in typed_tiles]).tolist() == [0, 1, 2, 3]
+
+
+def test_types_are_those_of_the_nuclei_drawn(monkeypatch):
+    """Repaint what each call draws, in the order of the calls, by the looks of its kind."""
+
+    def record(rng, tissue, kind, *rest):
+        before = tissue.instances.copy()
+        drawn = place(rng, tissue, kind, *rest)
+        looks = 'lymphocyte' if kind.radius[1] <= 6.5 else 'epithelial'
+        if kind.shape.aspect[0] >= 2.0:
+            looks = 'connective'
+        painted[tissue.instances != before] = CLASSES.index(looks)
+        return drawn
+
+    place = nuclei._place_nucleus
+    monkeypatch.setattr(nuclei, '_place_nucleus', record)
+    for seed in range(4):
+        painted = np.zeros((256, 256), np.uint8)
+        _, instances, types = render_typed_tile(np.random.default_rng(seed))
+        np.testing.assert_array_equal(types, np.where(instances > 0, painted, 0))
+
+
+def test_size_and_elongation_tell_the_types_apart(typed_tiles):
+    hits = {name: [] for name in CLASSES[1:]}
+    for _, instances, types in typed_tiles:
+        for region in regionprops(clear_border(instances)):
+            looks = 'lymphocyte' if region.equivalent_diameter_area < 13.0 else 'epithelial'
+            if region.axis_minor_length < 0.55 * region.axis_major_length:
+                looks = 'connective'
+            name = CLASSES[types[tuple(region.coords[0])]]
+            hits[name].append(looks == name)
+    assert all(len(of_type) > 30 and np.mean(of_type) > 0.9 for of_type in hits.values())
+
+
 @pytest.mark.parametrize('size', [64, 200, 320])
 def test_any_size(size):
     image, instances = render_tile(np.random.default_rng(0), size=size)
@@ -143,6 +201,47 @@ def test_a_larger_dataset_starts_with_the_same_tiles(tmp_path):
         assert files[0].label.read_bytes() == files[1].label.read_bytes()
 
 
+def files_of(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob('*') if path.is_file()}
+
+
+def test_types_add_their_maps_and_classes_and_change_nothing_else(tmp_path, typed_root):
+    write_dataset(tmp_path / 'plain', num_train=3, num_val=2, size=256, seed=0)
+    plain, typed = files_of(tmp_path / 'plain'), files_of(typed_root)
+    assert typed.keys() - plain.keys() == {f'types/{i}.png' for i in canonical.list_ids(typed_root)}
+    assert [name for name in plain if plain[name] != typed[name]] == ['meta.json']
+    metas = [canonical.read_meta(root) for root in (tmp_path / 'plain', typed_root)]
+    assert metas[1] == metas[0] | {'classes': ['background', 'epithelial', 'lymphocyte', 'connective']}
+
+
+def test_the_typed_set_is_sound_and_has_every_type(typed_root):
+    report = inspect_dataset(typed_root)
+    assert report.faults == ()
+    paths = [canonical.sample_paths(typed_root, sample_id) for sample_id in canonical.list_ids(typed_root)]
+    maps = [(canonical.read_label_map(sample.label), canonical.read_types(sample.types)) for sample in paths]
+    for index, name in enumerate(CLASSES[1:], 1):
+        number = sum(canonical.count_nuclei(np.where(types == index, instances, 0)) for instances, types in maps)
+        assert report.types[name].nuclei == number > 0
+
+
+def test_the_typed_config_tells_types_apart_in_every_part(typed_root):
+    config, plain = (Config.fromfile(TYPED_CONFIG.with_name(name)) for name in (TYPED_CONFIG.name, 'synthetic.py'))
+    for part in ('train', 'val', 'test'):
+        dataset = DATASETS.build(config[f'{part}_dataloader'].dataset | {'data_root': typed_root})
+        assert dataset.metainfo['classes'] == tuple(CLASSES)
+        semantic = np.concatenate([sample['data_samples'].gt_sem_seg.data for sample in dataset])
+        # 255 is what a warp of the training images brings in from outside.
+        assert set(np.unique(semantic)) - {255} == {0, 1, 2, 3}
+        plain[f'{part}_dataloader'].dataset.update(data_root='data/synthetic_typed', types=True)
+    assert config.to_dict() == plain.to_dict()
+
+
+def test_a_plain_set_takes_the_place_of_a_typed_one_whole(tmp_path):
+    for types in (True, False):
+        write_dataset(tmp_path / 'set', num_train=1, num_val=1, size=64, seed=0, types=types)
+        assert (tmp_path / 'set' / 'types').exists() == types
+
+
 def test_synthetic_data_is_replaced_and_other_data_is_not(tmp_path):
     root = tmp_path / 'set'
     write_dataset(root, num_train=2, num_val=1, size=64, seed=0)
@@ -163,10 +262,10 @@ def test_synthetic_data_is_replaced_and_other_data_is_not(tmp_path):
 
 @pytest.mark.parametrize('stop', [KeyboardInterrupt, OSError])
 def test_an_interruption_keeps_the_former_set(tmp_path, monkeypatch, stop):
-    def write_one_then_stop(root, *sample):
+    def write_one_then_stop(root, *sample, **maps):
         if (root / 'images').exists():
             raise stop
-        write_sample(root, *sample)
+        write_sample(root, *sample, **maps)
 
     root = tmp_path / 'set'
     write_dataset(root, num_train=2, num_val=1, size=64, seed=0)

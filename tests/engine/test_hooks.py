@@ -1,16 +1,22 @@
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import EpochBasedTrainLoop
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmgfnuc.engine import BroadcastBuffersHook, CheckpointGuardHook, StepBasedTrainLoop, StepSeedHook
+from mmgfnuc.datasets.canonical import read_label_map
+from mmgfnuc.engine import BroadcastBuffersHook, CheckpointGuardHook, PredictionHook, StepBasedTrainLoop, StepSeedHook
 from mmgfnuc.engine.hooks import checkpoint_guard
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.panels import draw_panels
 from mmgfnuc.models.foundation.catalogue import find_entry
 
 
@@ -149,3 +155,44 @@ def test_random_weights_have_no_terms():
     hook = CheckpointGuardHook()
     hook.before_train(SimpleNamespace(model=model, logger=None))
     assert 'foundation' not in saved_meta(hook)
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+
+
+def sample_as_tested(folder, labels):
+    """A sample of three classes as it comes out of a model: two true nuclei, and a row that is ignored."""
+    Image.fromarray(IMAGE).save(folder / 'image.png')
+    sample = SegDataSample(metainfo={'img_id': 'a', 'img_path': str(folder / 'image.png')})
+    semantic = torch.zeros(1, 6, 8, dtype=torch.int64)
+    semantic[:, 1:4, 1:3], semantic[:, 1:4, 5:7], semantic[:, 5] = 1, 2, 255
+    truth = torch.zeros(1, 6, 8, dtype=torch.int32)
+    truth[:, 1:4, 1:3], truth[:, 1:4, 5:7] = 4, 9
+    sample.gt_sem_seg, sample.gt_instance_map = PixelData(data=semantic), PixelData(data=truth)
+    sample.pred_sem_seg = PixelData(data=semantic * (semantic < 255))
+    sample.pred_instance_map = PixelData(data=torch.from_numpy(labels)[None])
+    sample.seg_logits = PixelData(data=torch.zeros(3, 6, 8))
+    return sample
+
+
+@pytest.mark.parametrize(('nucleus', 'suffix'), [(2, 'png'), (70_000, 'tif')])
+def test_predictions_and_pictures_are_written(tmp_path, nucleus, suffix):
+    labels = np.zeros((6, 8), np.int32)
+    labels[1:4, 1:3], labels[1:4, 5:7], labels[5, 3] = 1, nucleus, 3
+    hook = PredictionHook(str(tmp_path / 'out'), str(tmp_path / 'pictures'))
+    hook.after_test_iter(None, 0, outputs=[sample_as_tested(tmp_path, labels)])
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*.*')}
+    assert written == {'image.png', 'out/a.png', f'out/labels/a.{suffix}', 'pictures/a.png'}
+    mask = np.array(Image.open(tmp_path / 'out' / 'a.png'))
+    assert mask[2].tolist() == [0, 127, 127, 0, 0, 255, 255, 0]
+    assert not mask[5].any()
+    assert np.array_equal(read_label_map(tmp_path / 'out' / 'labels' / f'a.{suffix}'), labels)
+    truth, ignore = np.where(labels == 3, 0, labels), np.arange(6)[:, None] == np.full(8, 5)
+    assert np.array_equal(Image.open(tmp_path / 'pictures' / 'a.png'), draw_panels(IMAGE, truth, labels, ignore))
+
+
+def test_what_was_not_asked_for_is_not_written(tmp_path):
+    sample = sample_as_tested(tmp_path, np.zeros((6, 8), np.int32))
+    PredictionHook(show_dir=str(tmp_path / 'pictures')).after_test_iter(None, 0, outputs=[sample])
+    PredictionHook(out_dir=str(tmp_path / 'out')).after_test_iter(None, 0, outputs=None)
+    assert {path.name for path in tmp_path.iterdir()} == {'image.png', 'pictures'}

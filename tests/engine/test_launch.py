@@ -1,6 +1,8 @@
 """Settling a config, without running anything; the runs themselves are in tests/tools."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from mmengine.config import Config
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine import launch
 from mmgfnuc.errors import UserError
+from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
 from mmgfnuc.registry import DATASETS
 
 DEMO = Path(__file__).resolve().parents[2] / 'configs' / 'demo' / 'demo.py'
@@ -92,6 +95,66 @@ def test_one_process_of_several_checks(cfg, monkeypatch, variable):
     monkeypatch.setenv(variable, '0')
     launch.check_data(cfg, 'train')
     assert len(checked) == 1
+
+
+@pytest.fixture
+def tested(cfg, tmp_path, monkeypatch):
+    """Run `launch.test` with a runner that scores nothing: its evaluators, and the folders of the `tested.json`."""
+    checkpoint = tmp_path / 'iter_4.pth'
+    checkpoint.write_bytes(b'weights')
+    built = []
+
+    def build_runner(config, part):
+        built.append(config.test_evaluator)
+        return SimpleNamespace(test=lambda: {'dice': 0.5})
+
+    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {})
+    monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
+    monkeypatch.setattr(launch, 'build_runner', build_runner)
+
+    def run(evaluator):
+        cfg.work_dir, cfg.test_evaluator = str(tmp_path / 'run'), evaluator
+        assert launch.test(cfg, str(checkpoint)) == {'dice': 0.5}
+        return built.pop(), sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob('tested.json'))
+
+    return run
+
+
+EVALUATORS = """
+from mmengine.evaluator import DumpResults
+
+from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
+
+test_evaluator = [
+    dict(type=NucleiSemanticMetric),
+    dict(type=NucleiInstanceMetric),
+    dict(type=DumpResults, out_file_path='all.pkl'),
+    dict(type='mmseg.IoUMetric'),
+]
+"""
+
+
+@pytest.mark.parametrize('dumped', [False, True])
+def test_metrics_of_ours_write_into_the_working_folder(tested, tmp_path, dumped):
+    path = tmp_path / 'evaluators.py'
+    path.write_text(EVALUATORS)
+    if dumped:
+        Config.fromfile(path).dump(path)
+        assert 'import' not in path.read_text()
+    evaluators, folders = tested(Config.fromfile(path).test_evaluator)
+    place = str(tmp_path / 'run' / 'test')
+    assert [evaluator.get('out_dir') for evaluator in evaluators] == [place, place, None, None]
+    assert folders == ['run/test']
+
+
+def test_a_single_metric_and_one_with_its_own_folder(tested, tmp_path):
+    evaluator, folders = tested(dict(type=NucleiSemanticMetric))
+    assert evaluator.out_dir == str(tmp_path / 'run' / 'test')
+    assert folders == ['run/test']
+    own = dict(type=NucleiInstanceMetric, out_dir=str(tmp_path / 'own'))
+    evaluators, folders = tested([dict(type=NucleiSemanticMetric), own])
+    assert evaluators[1].out_dir == str(tmp_path / 'own')
+    assert folders == ['own', 'run/test']
 
 
 def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):

@@ -1,13 +1,10 @@
 import csv
 import json
 import math
-import pickle
+from functools import partial
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
-from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -16,6 +13,9 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import NucleiSemanticMetric
 from mmgfnuc.evaluation.functional import SCORE_NAMES
 from mmgfnuc.registry import METRICS
+
+from . import two_processes
+from .two_processes import assert_two_processes_equal_one
 
 
 def make_sample(img_id, prediction, target, group='liver'):
@@ -31,11 +31,7 @@ SAMPLE_B = make_sample('b', [[0, 1]], [[0, 1]], group='spleen')
 SAMPLE_IGNORED = make_sample('c', [[0, 1]], [[255, 255]], group='spleen')
 
 
-def evaluate(samples, **options):
-    evaluator = Evaluator(NucleiSemanticMetric(**options))
-    for sample in samples:
-        evaluator.process([sample])
-    return evaluator.evaluate(len(samples))
+evaluate = partial(two_processes.evaluate, NucleiSemanticMetric)
 
 
 def random_samples(count):
@@ -74,6 +70,14 @@ def test_several_classes_and_other_ignore_index():
     metrics = evaluate([sample], num_classes=3, ignore_index=9)
     assert metrics['dice'] == 1.0
     assert metrics['miou'] == pytest.approx(1 / 3, abs=1e-15)
+
+
+def test_classes_of_the_data_set():
+    typed = {'classes': ('background', 'epithelial', 'lymphocyte')}
+    metrics = evaluate([make_sample('a', [[0, 2, 1, 1]], [[0, 1, 2, 255]])], typed)
+    assert metrics['miou'] == pytest.approx(1 / 3, abs=1e-15)
+    with pytest.raises(UserError, match='prediction holds class 2, classes are 0 to 1'):
+        evaluate([make_sample('a', [[0, 2]], [[0, 1]])])
 
 
 def test_repeated_image_counts_once():
@@ -118,11 +122,14 @@ def test_reports(tmp_path):
         assert (float(rows[0][name]) + float(rows[1][name])) / 2 == metrics[name]
 
     report = json.loads((out_dir / 'metrics.json').read_text())
-    groups = report.pop('groups')
+    groups, intervals = report.pop('groups'), report.pop('intervals')
     assert report == metrics
     assert list(groups) == ['liver', 'spleen']
     assert groups['liver'] == evaluate([SAMPLE_A])
     assert groups['spleen'] == evaluate([SAMPLE_B, SAMPLE_IGNORED])
+    # Of two groups a resample is one of them twice, or both: the percentiles are the scores of the one and the other.
+    scores = {'dice': [2 / 3, 1.0], 'iou': [0.5, 1.0], 'dice_pooled': [2 / 3, 1.0]}
+    assert intervals == {'level': 0.95, 'groups': 2, 'scores': scores}
 
 
 def test_report_of_unscored_images_is_strict_json(tmp_path):
@@ -130,6 +137,7 @@ def test_report_of_unscored_images_is_strict_json(tmp_path):
     report = json.loads((tmp_path / 'metrics.json').read_text(), parse_constant=pytest.fail)
     assert report['dice'] is None
     assert report['groups']['spleen']['dice_pooled'] is None
+    assert report['intervals'] == {'level': 0.95, 'groups': 1, 'scores': dict.fromkeys(('dice', 'iou', 'dice_pooled'))}
 
 
 def test_new_reports_replace_old_ones(tmp_path):
@@ -153,33 +161,17 @@ def test_sample_without_meta_is_refused(key):
         NucleiSemanticMetric().process(None, [sample])
 
 
+def test_sample_without_a_map_is_refused():
+    sample = SAMPLE_B.to_dict()
+    del sample['pred_sem_seg']
+    with pytest.raises(UserError, match="no 'pred_sem_seg', NucleiSemanticMetric scores it"):
+        NucleiSemanticMetric().process(None, [sample])
+
+
 def test_one_class_is_refused():
     with pytest.raises(UserError, match='num_classes=1'):
         NucleiSemanticMetric(num_classes=1)
 
 
-def evaluate_shards(rank, folder):
-    """Score five images on two processes, once as MMEngine's sampler deals them out, once as overlapping blocks."""
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-    samples = random_samples(5)
-    shards = {'dealt': list(DefaultSampler(samples, shuffle=False)), 'blocks': [[0, 1, 2], [2, 3, 4]][rank]}
-    outcome = {}
-    for name, indices in shards.items():
-        metric = NucleiSemanticMetric(collect_dir=f'{folder}/collect', out_dir=f'{folder}/{name}_{rank}')
-        evaluator = Evaluator(metric)
-        evaluator.process([samples[i] for i in indices])
-        outcome[name] = (indices, evaluator.evaluate(len(samples)))
-    (folder / f'rank_{rank}.pkl').write_bytes(pickle.dumps(outcome))
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_give_exactly_the_single_process_result(tmp_path):
-    single = evaluate(random_samples(5), out_dir=tmp_path / 'single')
-    torch.multiprocessing.spawn(evaluate_shards, args=(tmp_path,), nprocs=2)
-    first, second = (pickle.loads((tmp_path / f'rank_{rank}.pkl').read_bytes()) for rank in (0, 1))
-    assert (first['dealt'][0], second['dealt'][0]) == ([0, 2, 4], [1, 3, 0])  # the sampler padded image 0
-    for name in ('dealt', 'blocks'):
-        assert first[name][1] == second[name][1] == single
-        assert not (tmp_path / f'{name}_1').exists()
-        for report in ('per_image.csv', 'metrics.json'):
-            assert (tmp_path / f'{name}_0' / report).read_bytes() == (tmp_path / 'single' / report).read_bytes()
+    assert_two_processes_equal_one(tmp_path, NucleiSemanticMetric, random_samples(5))

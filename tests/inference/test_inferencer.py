@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 
+from mmgfnuc.datasets.canonical import CLASSES
+from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.datasets.transforms import StainNormalize
 from mmgfnuc.errors import UserError
@@ -57,8 +59,9 @@ def checkpoint_of(image, tmp_path_factory):
             for _ in range(30):
                 head(model.extract_feat(to_inputs(image)))
             logits = model.eval().encode_decode(to_inputs(image))[0]
-            head.conv_seg.bias[1] -= torch.quantile((logits[1] - logits[0]).flatten(), 2 / 3)
-        meta = {'cfg': Config(dict(model=model_config)).pretty_text, 'dataset_meta': {'mpp': 0.25}}
+            head.decoder.conv_seg.bias[1] -= torch.quantile((logits[1] - logits[0]).flatten(), 2 / 3)
+        trained_on = {'mpp': 0.25, 'classes': CLASSES, 'palette': PALETTE[: len(CLASSES)]}
+        meta = {'cfg': Config(dict(model=model_config)).pretty_text, 'dataset_meta': trained_on}
         meta |= {'seed': 0, 'iter': 30, 'versions': {}}
         torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / f'{name}.pth')
         return folder / f'{name}.pth'
@@ -88,21 +91,27 @@ def test_a_checkpoint_suffices(fused, image):
     inferencer = whole(fused)
     assert inferencer.mpp == 0.25
     assert inferencer.num_classes == 2
-    semantic = inferencer.predict(image)
-    assert semantic.shape == image.shape[:2]
-    assert semantic.dtype == np.uint8
+    assert inferencer.classes == ('background', 'nucleus')
+    assert inferencer.palette == [[0, 0, 0], [0, 158, 115]]
+    prediction = inferencer.predict(image)
+    semantic, labels, foreground = prediction.semantic, prediction.labels, prediction.foreground
+    assert semantic.shape == labels.shape == foreground.shape == image.shape[:2]
+    assert [part.dtype for part in (semantic, labels, foreground)] == [np.uint8, np.int32, np.float32]
     assert set(np.unique(semantic)) == {0, 1}
+    assert np.unique(labels).tolist() == list(range(labels.max() + 1))
+    assert labels.max() > 3
     with torch.no_grad():
         logits = inferencer.model.encode_decode(to_inputs(image))
     margin = (logits[0, 1] - logits[0, 0]).numpy()
     certain = np.abs(margin) > 1e-5
     assert certain.mean() > 0.99
     assert np.array_equal(semantic[certain], margin[certain] > 0)
+    np.testing.assert_allclose(foreground, 1 / (1 + np.exp(-margin)), rtol=1e-4)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (17, 40), (200, 31)])
 def test_any_image_size(fused, image, size):
-    assert whole(fused).predict(np.ascontiguousarray(image[: size[0], : size[1]])).shape == size
+    assert whole(fused).predict(np.ascontiguousarray(image[: size[0], : size[1]])).labels.shape == size
 
 
 def receptive_reach(model, size=96):
@@ -121,11 +130,9 @@ def receptive_reach(model, size=96):
 def test_tiles_whose_halo_covers_the_receptive_field_give_the_whole_image(plain, image):
     inferencer = tiled(plain, tile=96, overlap=48)
     assert receptive_reach(inferencer.model) <= 48 // 4
-    with torch.inference_mode():
-        by_tiles = inferencer.model.predict_logits(to_inputs(image))
-        at_once = inferencer.model.encode_decode(to_inputs(image))
-    torch.testing.assert_close(by_tiles.softmax(1), at_once.softmax(1), atol=2e-5, rtol=1e-5)
-    assert np.mean(inferencer.predict(image) != whole(plain).predict(image)) < 1e-4
+    by_tiles, at_once = inferencer.predict(image), whole(plain).predict(image)
+    np.testing.assert_allclose(by_tiles.foreground, at_once.foreground, atol=2e-5, rtol=1e-5)
+    assert np.mean(by_tiles.semantic != at_once.semantic) < 1e-4
 
 
 def seam_distance(length, tile, overlap):
@@ -137,7 +144,7 @@ def seam_distance(length, tile, overlap):
 
 def disagreement(checkpoint, image, tile, overlap):
     """Share of the pixels that tiles and the whole image label differently: within 8 pixels of a seam, elsewhere."""
-    differs = tiled(checkpoint, tile, overlap).predict(image) != whole(checkpoint).predict(image)
+    differs = tiled(checkpoint, tile, overlap).predict(image).semantic != whole(checkpoint).predict(image).semantic
     near = np.minimum.outer(*(seam_distance(length, tile, overlap) for length in image.shape[:2])) < 8
     return differs[near].mean(), differs[~near].mean()
 
@@ -151,6 +158,54 @@ def test_seams_are_no_worse_than_elsewhere(fused):
     # The measure does find seams: without overlap they stand out.
     at_seams, elsewhere = disagreement(fused, image, tile=128, overlap=0)
     assert at_seams > 10 * elsewhere
+
+
+def darkness(images):
+    """Logits by the sum of what is dark within 4 pixels: whole numbers, so that no rounding moves a threshold."""
+    sums = F.conv2d((255 * (1 - images[:, :1])).round(), torch.ones(1, 1, 9, 9), padding=4)
+    margin = (sums - sums.new_tensor(81 * 115 + 0.5)) / 100
+    return torch.cat([torch.zeros_like(margin), margin], dim=1)
+
+
+def test_tiles_give_the_nuclei_of_the_whole_image(plain, monkeypatch):
+    """No nucleus is cut or doubled at a seam, and none of those at seams is numbered otherwise."""
+    image = render_tile(np.random.default_rng(7), 600)[0][:, :500]
+    found = {}
+    for overlap in (None, 16, 0):
+        inferencer = whole(plain) if overlap is None else tiled(plain, 128, overlap)
+        monkeypatch.setattr(inferencer.model, 'encode_decode', darkness)
+        found[overlap] = inferencer.predict(image, mpp=0.25).labels
+    at_seams = np.minimum.outer(*(seam_distance(length, 128, 16) for length in image.shape[:2])) < 1
+    assert found[None].max() > 50
+    assert np.unique(found[None][at_seams]).size > 20
+    np.testing.assert_array_equal(found[16], found[None])
+    # Without an overlap the seams show.
+    assert not np.array_equal(found[0], found[None])
+
+
+def test_small_things_are_told_by_their_true_size(plain, image, monkeypatch):
+    inferencer = whole(plain)
+    monkeypatch.setattr(inferencer.model, 'encode_decode', darkness)
+    counts = [inferencer.predict(image, mpp).labels.max() for mpp in (0.1, 0.25, 1.0)]
+    assert counts[0] < counts[1] <= counts[2]
+
+
+def test_types(checkpoint_of, image, tmp_path):
+    path = checkpoint_of('typed', {**PLAIN, 'decode_head': dict(type='mmgfnuc.UNetHead', num_classes=4)})
+    saved = torch.load(path, weights_only=False)
+    classes = ('background', 'epithelial', 'lymphocyte', 'stromal')
+    saved['meta']['dataset_meta'].update(classes=classes, palette=PALETTE[:4])
+    torch.save(saved, path)
+    inferencer = whole(path)
+    assert inferencer.num_classes == 4
+    assert inferencer.classes == classes
+    prediction = inferencer.predict(image)
+    with torch.no_grad():
+        probabilities = inferencer.model.encode_decode(to_inputs(image))[0].softmax(0).numpy()
+    certain = np.abs(probabilities[0] - 0.5) > 1e-5
+    expected = np.where(probabilities[0] < 0.5, probabilities[1:].argmax(0) + 1, 0)
+    assert np.array_equal(prediction.semantic[certain], expected[certain])
+    assert np.unique(prediction.semantic).size > 2
 
 
 def test_config_overrides_that_of_the_checkpoint(plain):
@@ -169,7 +224,7 @@ def test_options_override_the_config(plain, image):
         logits = F.interpolate(whole(plain).model.encode_decode(halved), (200, 248), mode='bilinear')
     expected = (logits[0, 1] > logits[0, 0]).numpy()
     assert 0.05 < expected.mean() < 0.95
-    assert np.mean(inferencer.predict(image) != expected) < 1e-3
+    assert np.mean(inferencer.predict(image).semantic != expected) < 1e-3
 
 
 @pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'cpu:x', 'mps'])
@@ -184,10 +239,10 @@ def test_an_encoder_tuned_in_full_needs_no_weight_file(checkpoint_of, image, tmp
     torch.save(MODELS.build(FUSED).foundation.network.state_dict(), file)
     settings = dict(FUSED, foundation=dict(FUSED['foundation'], weights=str(file), tune='full'))
     path = checkpoint_of('full', settings)
-    expected = whole(path).predict(image)
+    expected = whole(path).predict(image).foreground
     file.unlink()
     recwarn.clear()
-    np.testing.assert_array_equal(whole(path).predict(image), expected)
+    np.testing.assert_array_equal(whole(path).predict(image).foreground, expected)
     assert not [warning for warning in recwarn if 'RANDOM' in str(warning.message)]
 
 
@@ -202,6 +257,6 @@ def test_stains_are_normalised_as_in_the_test_pipeline(plain, image, tmp_path):
     saved = torch.load(plain, weights_only=False)
     saved['meta']['cfg'] = config.pretty_text
     torch.save(saved, tmp_path / 'normalised.pth')
-    expected = whole(plain).predict(StainNormalize().normalize(image))
-    assert not np.array_equal(expected, whole(plain).predict(image))
-    np.testing.assert_array_equal(whole(tmp_path / 'normalised.pth').predict(image), expected)
+    expected = whole(plain).predict(StainNormalize().normalize(image)).foreground
+    assert not np.array_equal(expected, whole(plain).predict(image).foreground)
+    np.testing.assert_array_equal(whole(tmp_path / 'normalised.pth').predict(image).foreground, expected)

@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmgfnuc.inference.writers import write_csv, write_mask, write_png
+from mmgfnuc.datasets.canonical import read_label_map
+from mmgfnuc.inference.writers import write_csv, write_json, write_label_map, write_mask, write_png
 
 
 def test_masks_are_visible_grey_levels(tmp_path):
@@ -16,6 +19,27 @@ def test_pictures_keep_their_colours(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     write_png(tmp_path / 'a.png', picture)
     assert np.array_equal(np.array(Image.open(tmp_path / 'a.png')), picture)
+
+
+def test_label_maps_are_those_of_the_canonical_form(tmp_path):
+    for largest, suffix, kind in ((65_535, 'png', np.uint16), (65_536, 'tif', np.int32)):
+        labels = np.array([[0, 1], [300, largest]], np.int32)
+        write_label_map(tmp_path, 'a', labels)
+        # The file of the other kind, of the run before, is gone.
+        assert [path.name for path in tmp_path.iterdir()] == [f'a.{suffix}']
+        assert np.array_equal(read_label_map(tmp_path / f'a.{suffix}'), labels)
+        assert np.array(Image.open(tmp_path / f'a.{suffix}')).dtype == kind
+    write_label_map(tmp_path, 'a', np.zeros((2, 3), np.int32))
+    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+
+
+def test_json_is_strict(tmp_path):
+    write_json(tmp_path / 'a.json', {'name': 'Zürich', 'values': [1, 0.5]})
+    text = (tmp_path / 'a.json').read_text(encoding='utf-8')
+    assert text == '{"name":"Zürich","values":[1,0.5]}\n'
+    with pytest.raises(ValueError, match='not JSON compliant'):
+        write_json(tmp_path / 'a.json', {'name': float('nan')})
+    assert json.loads(text) == json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))
 
 
 def test_tables_quote_what_needs_it(tmp_path):

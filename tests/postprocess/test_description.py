@@ -4,6 +4,7 @@ from skimage.draw import polygon2mask
 from skimage.measure import regionprops
 
 from mmgfnuc.datasets.synthetic import render_tile
+from mmgfnuc.evaluation.functional import nucleus_types
 from mmgfnuc.postprocess import describe_instances
 
 LABELS = render_tile(np.random.default_rng(0))[1] * 3
@@ -39,15 +40,18 @@ def test_the_largest_piece_gives_the_contour():
 
 
 def test_the_type_is_that_of_most_pixels_and_never_background():
-    labels = np.array([[1, 1, 1, 2, 2, 0, 4]])
-    logits = np.zeros((4, *labels.shape))
-    logits[0] = 9
-    for column, kind in enumerate([3, 3, 1, 2, 1, 3, 2]):
-        logits[kind, 0, column] = 1
-    # Three votes of type 3 and 1; a tie of 2 and 1; one of 2.
-    assert describe_instances(labels, type_logits=logits).types.tolist() == [3, 1, 2]
-    logits[3, 0, 0] = np.nan  # type 1 is then the first of equals
-    assert describe_instances(labels, type_logits=logits).types.tolist() == [1, 1, 2]
+    labels = np.array([[1, 1, 1, 1, 1, 2, 2, 0, 4, 6]])
+    types = np.array([[0, 0, 0, 3, 3, 2, 1, 3, 2, 0]], np.uint8)
+    # Two of type 3, the others do not vote; a tie of 2 and 1; one of 2; none.
+    assert describe_instances(labels, type_map=types).types.tolist() == [3, 1, 2, 0]
+
+
+def test_types_are_those_of_the_metrics():
+    rng = np.random.default_rng(0)
+    types = rng.integers(0, 5, LABELS.shape)
+    nuclei = describe_instances(LABELS, type_map=types)
+    assert len(set(nuclei.types)) > 2
+    np.testing.assert_array_equal(nuclei.types, nucleus_types(LABELS, types, nuclei.ids))
 
 
 def test_nan_is_no_confidence():
@@ -57,7 +61,7 @@ def test_nan_is_no_confidence():
 
 @pytest.mark.parametrize('shape', [(4, 5), (0, 3)])
 def test_no_nuclei(shape):
-    nuclei = describe_instances(np.zeros(shape, np.int32), np.zeros(shape), np.zeros((3, *shape)))
+    nuclei = describe_instances(np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, np.uint8))
     assert nuclei.contours == []
     assert nuclei.centroids.shape == (0, 2)
     assert nuclei.boxes.shape == (0, 4)

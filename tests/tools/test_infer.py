@@ -1,12 +1,13 @@
-"""tools/infer.py: an image, a folder or a glob becomes masks, overlays and a table."""
+"""tools/infer.py: an image, a folder or a glob becomes label maps, masks, overlays, GeoJSON and a table."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.measure import label
 
+from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.synthetic import render_tile
 
 pytestmark = pytest.mark.slow
@@ -45,16 +46,24 @@ def test_a_folder(segmented):
     sizes = {'alpha': (128, 128), 'grey': (128, 90), 'small': (50, 70)}
     assert sorted(path.stem for path in (out / 'overlays').iterdir()) == sorted(sizes)
     rows = rows_of(out)
-    assert f'3 images, {len(rows)} nuclei' in printed
+    assert f'3 images, {len(rows)} nuclei -> ' in printed
+    assert len(rows) > 3
     for name, size in sizes.items():
         mask = mask_of(out, name)
         assert mask.shape == size
         assert set(np.unique(mask)) <= {0, 255}
         assert np.array(Image.open(out / 'overlays' / f'{name}.png')).shape == (*size, 3)
-        regions = label(mask > 0, connectivity=2)
-        areas = [int(row['area_px']) for row in rows if row['image'] == name]
-        assert sorted(areas) == sorted(np.bincount(regions.ravel())[1:])
-    assert {row['image'] for row in rows} == set(sizes)
+        labels = read_label_map(out / 'labels' / f'{name}.png')
+        assert labels.shape == size
+        areas = np.bincount(labels.ravel())[1:].tolist()
+        assert min(areas, default=1) > 0
+        own = [row for row in rows if row['image'] == name]
+        assert [(int(row['nucleus']), int(row['area_px'])) for row in own] == list(enumerate(areas, start=1))
+        features = json.loads((out / 'geojson' / f'{name}.geojson').read_text())['features']
+        assert [feature['properties']['measurements']['area_px'] for feature in features] == areas
+        assert {feature['properties']['classification']['name'] for feature in features} <= {'nucleus'}
+    assert {row['image'] for row in rows} <= set(sizes)
+    assert {row['type'] for row in rows} == {'nucleus'}
     assert all(float(row['area_um2']) == int(row['area_px']) * 0.25 for row in rows)
 
 

@@ -118,6 +118,24 @@ def test_synthetic_dataset_is_sound(prepare, tmp_path, capsys):
     (split,) = canonical.list_splits(out)
     assert {part: len(ids) for part, ids in canonical.read_split(out, split).items()} == {'train': 2, 'val': 1}
     assert validate_dataset(out, split) == []
+    assert not (out / 'types').exists()
+
+
+def test_synthetic_dataset_with_types_is_sound(prepare, tmp_path):
+    out = tmp_path / 'out'
+    assert prepare('synthetic', '--out', out, '--train', 2, '--val', 1, '--size', 128, '--types') == 0
+    assert canonical.read_meta(out)['classes'] == ['background', 'epithelial', 'lymphocyte', 'connective']
+    assert all(canonical.sample_paths(out, sample_id).types for sample_id in canonical.list_ids(out))
+    assert validate_dataset(out, 'default') == []
+
+
+def test_synthetic_help_names_the_types(prepare, capsys):
+    with pytest.raises(SystemExit) as stop:
+        prepare('synthetic', '--help')
+    assert stop.value.code == 0
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert '--types also tell nucleus types apart: epithelial, lymphocyte, connective' in printed
+    assert '--out data/synthetic_typed --types' in printed
 
 
 def test_process_prints_the_error_and_ends_with_code_2(tmp_path):

@@ -1,8 +1,10 @@
-"""tools/test.py: scores, masks and pictures of a checkpoint, and its errors; `--help` of every tool."""
+"""tools/test.py: scores, predictions and pictures of a checkpoint, and its errors; `--help` of every tool."""
 
 import csv
 import hashlib
 import json
+import math
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import torch
 from PIL import Image
 
 from mmgfnuc.datasets import canonical
+from mmgfnuc.evaluation.functional import contingency_table, instance_counts, instance_scores, summarise_instances
+from mmgfnuc.inference.panels import draw_panels
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 VAL = [f'val_{index:04d}' for index in range(5)]
@@ -57,20 +61,39 @@ def test_scores_say_what_they_are_of(scored, checkpoint, data_root):
 
 
 @pytest.mark.slow
-def test_pictures_show_both_contours_on_the_image(scored, data_root):
-    assert sorted(path.stem for path in (scored / 'pictures').iterdir()) == VAL
-    for name in VAL:
-        picture = np.array(Image.open(scored / 'pictures' / f'{name}.png'))
-        image = canonical.read_image(data_root / 'images' / f'{name}.png')
-        changed = (picture != image).any(2)
-        assert {tuple(colour) for colour in picture[changed]} == {(0, 230, 80), (255, 225, 0)}
+def test_label_maps_and_scores_agree(scored, data_root):
+    rows = list(csv.DictReader((scored / 'run' / 'test' / 'instances.csv').open()))
+    assert [row['id'] for row in rows] == VAL
+    counts = []
+    for row in rows:
+        labels = canonical.read_label_map(scored / 'masks' / 'labels' / f'{row["id"]}.png')
+        truth = canonical.read_label_map(data_root / 'labels' / f'{row["id"]}.png')
+        counts.append(instance_counts(contingency_table(labels, truth)))
+        for name, value in instance_scores(counts[-1]).items():
+            assert float(row[name]) == pytest.approx(value, abs=1e-12)
+    assert sum(image.num_predicted for image in counts) > 5
+    metrics = json.loads((scored / 'run' / 'test' / 'instances.json').read_text())
+    summary = summarise_instances(counts)
+    assert {name: metrics[name] for name in summary} == pytest.approx(summary, abs=1e-12)
 
 
 @pytest.mark.slow
-def test_scores_alone_write_no_pictures(tool, config, checkpoint, scored, tmp_path):
+def test_pictures_show_the_errors_of_each_image(scored, data_root):
+    assert sorted(path.stem for path in (scored / 'pictures').iterdir()) == VAL
+    for name in VAL:
+        sample = canonical.sample_paths(data_root, name)
+        labels = canonical.read_label_map(scored / 'masks' / 'labels' / f'{name}.png')
+        expected = draw_panels(canonical.read_image(sample.image), canonical.read_label_map(sample.label), labels)
+        assert np.array_equal(Image.open(scored / 'pictures' / f'{name}.png'), expected)
+
+
+@pytest.mark.slow
+def test_scores_alone_are_printed_and_write_no_pictures(tool, config, checkpoint, scored, tmp_path, capsys):
     assert tool('test.py', config, checkpoint, '--work-dir', tmp_path) == 0
+    dice = json.loads((tmp_path / 'test' / 'metrics.json').read_text())['dice']
+    assert f'\nDice   {dice:.3f} ' in capsys.readouterr().out
     assert not list(tmp_path.rglob('*.png'))
-    for name in ('metrics.json', 'per_image.csv'):
+    for name in ('metrics.json', 'per_image.csv', 'instances.json', 'instances.csv'):
         assert (tmp_path / 'test' / name).read_bytes() == (scored / 'run' / 'test' / name).read_bytes()
 
 
@@ -95,11 +118,52 @@ def test_a_missing_damaged_or_foreign_checkpoint(tool, config, tmp_path, capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('setting', ['model.decode_head.bogus=1', 'test_cfg.bogus=1', 'test_evaluator.bogus=1'])
+@pytest.mark.parametrize('setting', ['model.decode_head.bogus=1', 'test_cfg.bogus=1', 'test_evaluator.0.bogus=1'])
 def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting):
     message = error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting)
     assert message.startswith('error: the config has a setting that does not exist: ')
     assert "'bogus'" in message
+
+
+SCORES = {'dice': 0.8124, 'iou': 0.7, 'aji': 0.6, 'pq': math.nan, 'num_truth': 1234, 'num_predicted': 1250}
+SCORES |= {'missed': 45, 'invented': 61, 'merged': 12, 'split': 8}
+
+
+@pytest.fixture(scope='module')
+def summary():
+    return runpy.run_path(str(TOOLS / 'test.py'))['summary']
+
+
+def write_reports(folder, intervals, rows='b,0.25\na,\nc,0.5\nd,0.0\ne,0.125\n'):
+    (folder / 'metrics.json').write_text(json.dumps({'dice': 0.8124, **intervals('dice', [0.79, 0.8346])}))
+    (folder / 'instances.json').write_text(json.dumps({'aji': 0.6, **intervals('aji', None)}))
+    (folder / 'instances.csv').write_text('id,aji\n' + rows)
+
+
+def test_summary_of_the_scores(summary, tmp_path):
+    write_reports(tmp_path, lambda name, ends: {'intervals': {'level': 0.95, 'groups': 3, 'scores': {name: ends}}})
+    assert summary(SCORES, tmp_path).splitlines() == [
+        '        mean       95 % interval (groups: 3)',
+        'Dice   0.812       0.790 to 0.835',
+        'AJI    0.600       none',
+        'PQ      none       none',
+        '1,234 true nuclei, 1,250 predicted: 45 missed, 61 invented, 12 merged, 8 split',
+        'lowest AJI: d (0.000), e (0.125), b (0.250)',
+    ]
+
+
+@pytest.mark.parametrize('intervals', [lambda *_: {}, lambda *_: {'intervals': None}])
+def test_summary_without_intervals(summary, tmp_path, intervals):
+    write_reports(tmp_path, intervals, rows='a,\n')
+    lines = summary(SCORES, tmp_path).splitlines()
+    assert lines[:4] == ['        mean', 'Dice   0.812', 'AJI    0.600', 'PQ      none']
+    assert len(lines) == 5
+
+
+def test_summary_of_a_run_that_scores_no_instances(summary, tmp_path):
+    # Reports of an earlier run may lie there.
+    write_reports(tmp_path, lambda *_: {})
+    assert summary({'dice': 0.5}, tmp_path).splitlines() == ['        mean', 'Dice   0.500']
 
 
 @pytest.mark.parametrize(

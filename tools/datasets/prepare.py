@@ -9,7 +9,7 @@ from pathlib import Path
 from mmgfnuc.datasets.canonical import count_nuclei, list_splits, read_label_map, read_meta, sample_paths
 from mmgfnuc.datasets.converters import CONVERTERS, Converter, convert
 from mmgfnuc.datasets.splits import Split, group_holdout, grouped_folds
-from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.datasets.synthetic import CLASSES, write_dataset
 from mmgfnuc.engine.cli import positive_float, run_cli
 from mmgfnuc.errors import UserError
 
@@ -38,8 +38,9 @@ Bad source files are all reported at once and nothing is written. An interrupted
 """
 SYNTHETIC_HELP = 'Draw synthetic H&E images with exact instance maps: no download, for demos and tests.'
 SYNTHETIC_EXAMPLES = """\
-example:
+examples:
   python tools/datasets/prepare.py synthetic --out data/synthetic --train 64 --val 16
+  python tools/datasets/prepare.py synthetic --out data/synthetic_typed --types
 """
 
 
@@ -57,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     synthetic.add_argument('--val', type=int, default=16, metavar='N', help='validation images (default: %(default)s)')
     synthetic.add_argument('--size', type=int, default=256, help='height and width in pixels (default: %(default)s)')
     synthetic.add_argument('--seed', type=int, default=0, help='equal seed, equal images (default: %(default)s)')
+    synthetic.add_argument(
+        '--types', action='store_true', help=f'also tell nucleus types apart: {", ".join(CLASSES[1:])}; same images'
+    )
     synthetic.set_defaults(prepare=prepare_synthetic)
     return parser
 
@@ -125,7 +129,7 @@ def prepare_converted(converter: Converter, args: argparse.Namespace) -> None:
 
 
 def prepare_synthetic(args: argparse.Namespace) -> None:
-    write_dataset(args.out, num_train=args.train, num_val=args.val, size=args.size, seed=args.seed)
+    write_dataset(args.out, num_train=args.train, num_val=args.val, size=args.size, seed=args.seed, types=args.types)
 
 
 def plan_splits(

@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 from mmgfnuc.datasets import NucleiDataset, SeededSampler
-from mmgfnuc.evaluation import NucleiSemanticMetric
+from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
 
 with read_base():
     from .augmentation import inference, test_pipeline, train_pipeline
@@ -25,5 +25,5 @@ val_dataloader = dict(
     dataset=dict(**dataset, part='val', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type=NucleiSemanticMetric)
+val_evaluator = [dict(type=NucleiSemanticMetric), dict(type=NucleiInstanceMetric)]
 test_evaluator = val_evaluator

@@ -9,18 +9,20 @@ from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
 from mmgfnuc.datasets.canonical import read_image
-from mmgfnuc.inference.overlay import draw_overlay
-from mmgfnuc.inference.writers import write_mask, write_png
+from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
+from mmgfnuc.inference.panels import draw_panels
+from mmgfnuc.inference.writers import write_label_map, write_mask, write_png
 from mmgfnuc.registry import HOOKS
 
 
 @HOOKS.register_module()
 class PredictionHook(Hook):
-    """After each tested image, write its predicted mask and/or a picture with contours of truth and prediction.
+    """After each tested image, write its predicted nuclei and/or a picture of the errors.
 
     Args:
-        out_dir: for masks `<id>.png`, 0 background and 255 nucleus.
-        show_dir: for pictures `<id>.png`, truth green, prediction yellow.
+        out_dir: for semantic masks `<id>.png`, 0 background and 255 nucleus, types evenly between; and label maps
+            `labels/<id>.png`, as the canonical form of a dataset has them.
+        show_dir: for pictures `<id>.png`: tissue, truth, prediction and errors, see `draw_panels`.
     """
 
     priority = 'LOW'
@@ -38,15 +40,18 @@ class PredictionHook(Hook):
     ) -> None:
         """Write one batch."""
         for sample in outputs or ():
-            prediction = _map(sample.pred_sem_seg)
+            labels = _map(sample.pred_instance_map)
             if self.out_dir:
-                write_mask(self.out_dir / f'{sample.img_id}.png', prediction, len(sample.seg_logits.data))
+                semantic = _map(sample.pred_sem_seg).astype(np.uint8)
+                write_mask(self.out_dir / f'{sample.img_id}.png', semantic, len(sample.seg_logits.data))
+                write_label_map(self.out_dir / 'labels', sample.img_id, labels)
             if self.show_dir:
+                ignore = _map(sample.gt_sem_seg) == IGNORE_LABEL
                 image = read_image(Path(sample.img_path))
-                picture = draw_overlay(image, prediction, _map(sample.gt_sem_seg))
+                picture = draw_panels(image, _map(sample.gt_instance_map), labels, ignore)
                 write_png(self.show_dir / f'{sample.img_id}.png', picture)
 
 
 def _map(pixel_data: object) -> np.ndarray:
-    """(1, H, W) tensor -> (H, W) uint8."""
-    return pixel_data.data[0].cpu().numpy().astype(np.uint8)  # type: ignore[attr-defined]
+    """(1, H, W) tensor -> (H, W) array."""
+    return pixel_data.data[0].cpu().numpy()  # type: ignore[attr-defined]

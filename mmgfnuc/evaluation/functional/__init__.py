@@ -12,6 +12,7 @@ from .detection import (
     match_points,
     type_f1,
 )
+from .errors import PREDICTED_STATES, TRUE_STATES, NucleusStates, nucleus_states
 from .instance import (
     INSTANCE_COUNT_NAMES,
     INSTANCE_SCORE_NAMES,
@@ -33,9 +34,12 @@ __all__ = [
     'INSTANCE_COUNT_NAMES',
     'INSTANCE_SCORE_NAMES',
     'IOU_THRESHOLDS',
+    'PREDICTED_STATES',
     'SCORE_NAMES',
+    'TRUE_STATES',
     'Contingency',
     'InstanceCounts',
+    'NucleusStates',
     'aji_areas',
     'aji_plus_areas',
     'bootstrap_interval',
@@ -59,6 +63,7 @@ __all__ = [
     'merged_nuclei',
     'mpq',
     'mpq_plus',
+    'nucleus_states',
     'nucleus_types',
     'pool',
     'semantic_scores',
