@@ -98,7 +98,8 @@ def first_sample(settings, root, side):
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     tiles = ['tile', 'other']
     for tile in tiles:
-        canonical.write_sample(root, tile, image, np.ones((side, side), np.int32), types=np.ones((side, side), np.uint8))
+        ones = np.ones((side, side), np.uint8)
+        canonical.write_sample(root, tile, image, ones.astype(np.int32), types=ones)
     classes = ['background', 'epithelial', 'lymphocyte', 'connective']
     meta = {'name': 'tiles', 'classes': classes, 'licence': '', 'citation': '', 'source': ''}
     canonical.write_meta(root, meta | {'images': {tile: {'group': 'slide', 'mpp': 1.0} for tile in tiles}})

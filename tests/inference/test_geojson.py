@@ -126,7 +126,7 @@ def test_any_map_is_valid(labels):
 
 @pytest.mark.data
 @pytest.mark.skipif('MMGFNUC_DATA' not in os.environ, reason='needs real images: set MMGFNUC_DATA')
-def test_real_maps_are_valid(shapely):
+def test_real_maps_are_valid():
     files = sorted((Path(os.environ['MMGFNUC_DATA']) / 'nuinsseg').glob('*/label masks modify/*.tif'))
     assert len(files) > 100
     for file in files[::20]:

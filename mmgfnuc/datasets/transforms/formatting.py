@@ -37,7 +37,8 @@ class PackNucleiInputs(BaseTransform):
         - inputs: (3, H, W), uint8
         - data_samples.gt_sem_seg.data: (1, H, W), int64: 0 background, 1 nucleus (or its type), 255 ignore
         - data_samples.gt_instance_map.data: (1, H, W), int32: 0 background
-    - data_samples.gt_distance_map, gt_hover_map, gt_boundary_map.data: (1 or 2, H, W), where a target transform made them
+    - data_samples.gt_distance_map, gt_hover_map, gt_boundary_map.data: (1 or 2, H, W), where a target transform made
+      them
     """
 
     TARGETS = ('distance_map', 'hover_map', 'boundary_map')
