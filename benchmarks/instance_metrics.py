@@ -163,7 +163,8 @@ def main() -> None:
     print(json.dumps(row))
     if args.out:
         command = shlex.join(['python', 'benchmarks/instance_metrics.py', *sys.argv[1:]])
-        settings = {key: value for key, value in vars(args).items() if key != 'out'} | {'threads': 1, 'device': 'cpu'}
+        settings = {key: value for key, value in vars(args).items() if key != 'out'}
+        settings |= {'batch': 1, 'threads': 1, 'device': 'cpu'}
         make_measurement(args.out, INSTANCE_METRICS, command, settings, [row])
 
 

@@ -10,13 +10,15 @@ from mmgfnuc.engine.provenance import commit, hardware, versions
 from .records import write_record
 
 UNETS, SAM_ENCODER, FEATURE_CACHE = 'unets', 'sam_encoder', 'feature_cache'
-DATA_LOADING, INSTANCE_METRICS, POSTPROCESS = 'data_loading', 'instance_metrics', 'postprocess'
+DATA_LOADING, INSTANCE_METRICS = 'data_loading', 'instance_metrics'
+POSTPROCESS, PERFECT_MAPS = 'postprocess', 'perfect_maps'
 TITLES = {
     UNETS: 'Parameters, MACs, speed and memory of the U-Nets',
     SAM_ENCODER: "SAM's image encoder against segment-anything's own: speed and memory",
     FEATURE_CACHE: 'Training with features of a frozen encoder that are kept on disk',
     DATA_LOADING: 'Reading, augmentation and stain transforms: images per second of a worker',
     POSTPROCESS: 'From instance maps to nuclei: speed of the decoders',
+    PERFECT_MAPS: 'What is lost where a head makes no mistake',
     INSTANCE_METRICS: 'AJI, AJI+ and PQ of two label maps: time',
 }
 NUMBERS = {'fp32': 'float32', 'bf16': 'bfloat16 autocast'}

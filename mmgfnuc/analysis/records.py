@@ -21,6 +21,11 @@ from .baselines import otsu_scores
 
 # Of the provenance that a checkpoint carries, what the runs of a record have in common.
 SHARED = ('versions', 'hardware', 'commit')
+# What tools/test.py writes. Key of a run -> summary, table of images, end of the name of the table's copy.
+REPORTS = {
+    'scores': ('metrics.json', 'per_image.csv', ''),
+    'instances': ('instances.json', 'instances.csv', '_instances'),
+}
 
 
 def data_digest(dataset: NucleiDataset) -> str:
@@ -37,6 +42,8 @@ def data_digest(dataset: NucleiDataset) -> str:
 def read_run(checkpoint: Path, dataset: NucleiDataset) -> dict[str, Any]:
     """Return what one trained and tested run contributes: seed, length, provenance and scores.
 
+    Scores are those of pixels, under `scores`, and where they were made those of nuclei, under `instances`.
+
     Raises:
         UserError: the scores beside the checkpoint are missing, or are those of another checkpoint or of other data.
     """
@@ -48,18 +55,24 @@ def read_run(checkpoint: Path, dataset: NucleiDataset) -> dict[str, Any]:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
     if tested['sha256'] != digest:
         raise UserError(f'{folder} holds the scores of another {tested["checkpoint"]}; test {checkpoint} again')
-    scores = json.loads((folder / 'metrics.json').read_text())
-    with (folder / 'per_image.csv').open() as file:
-        if sorted(row['id'] for row in csv.DictReader(file)) != sorted(dataset.ids):
-            raise UserError(f'{folder} holds the scores of split {tested["split"]}, part {tested["part"]}; give these')
+    made = {key: names for key, names in REPORTS.items() if names[0] in tested['reports']}
+    if 'scores' not in made:
+        raise UserError(f'{folder} holds no metrics.json of this checkpoint; test it with NucleiSemanticMetric too')
+    if any(_scored_ids(folder / table) != sorted(dataset.ids) for _, table, _ in made.values()):
+        raise UserError(f'{folder} holds the scores of split {tested["split"]}, part {tested["part"]}; give these')
     meta = read_checkpoint(checkpoint)['meta']
     return {
         'seed': meta['seed'],
         'steps': meta['iter'],
         'train_minutes': round(meta['train_seconds'] / 60, 1),
         **{key: meta[key] for key in SHARED},
-        'scores': scores,
+        **{key: json.loads((folder / summary).read_text()) for key, (summary, _, _) in made.items()},
     }
+
+
+def _scored_ids(table: Path) -> list[str]:
+    with table.open(newline='') as file:
+        return sorted(row['id'] for row in csv.DictReader(file))
 
 
 def make_record(
@@ -73,7 +86,7 @@ def make_record(
     remark: str = '',
     baseline: str | None = None,
 ) -> Path:
-    """Write `<folder>/<name>.json` and, beside it, the per-image scores of each run.
+    """Write `<folder>/<name>.json` and, beside it, the per-image scores of each run, of pixels and of nuclei.
 
     Args:
         folder: where records live, docs/results.
@@ -82,21 +95,24 @@ def make_record(
         commands: that made the result, in order.
         checkpoints: last checkpoint of each run, one for each seed, already tested.
         dataset: the part that was scored, without a pipeline.
-        picture: an overlay of `tools/test.py --show-dir`, stored as a JPEG beside the record.
+        picture: one of `tools/test.py --show-dir`, the errors of an image; stored as a JPEG beside the record.
         remark: what a reader must know to judge the scores, such as earlier looks at the same images.
         baseline: name of the record that this arm of a study is compared with.
 
     Raises:
-        UserError: a run was not tested on this part, or runs differ in steps, versions, hardware or commit.
+        UserError: a run was not tested on this part; runs differ in steps, versions, hardware or commit; some have
+            instance scores and some have not.
     """
     runs = [read_run(path, dataset) for path in checkpoints]
     for key in ('steps', *SHARED):
         if any(run[key] != runs[0][key] for run in runs):
             raise UserError(f'the runs differ in {key}: {[run[key] for run in runs]}; a record holds equal runs')
+    lacking = [str(path) for path, run in zip(checkpoints, runs, strict=True) if 'instances' not in run]
+    if 0 < len(lacking) < len(runs):
+        raise UserError(f'no instance scores beside {", ".join(lacking)}, but beside other runs; test all alike')
     folder.mkdir(parents=True, exist_ok=True)
     for path, run in zip(checkpoints, runs, strict=True):
-        run['per_image'] = f'{name}_seed{run["seed"]}.csv'
-        shutil.copyfile(path.parent / 'test' / 'per_image.csv', folder / run['per_image'])
+        _copy_tables(path.parent / 'test', folder, name, run)
     if picture:
         Image.open(picture).convert('RGB').save(folder / f'{name}.jpg', quality=90)
     meta = read_meta(dataset.data_root)
@@ -117,10 +133,19 @@ def make_record(
         'remark': remark,
         'baseline': baseline,
         'picture': f'{name}.jpg' if picture else None,
+        'caption': 'errors' if picture else None,
         'otsu': otsu_scores(dataset),
         'runs': [{key: value for key, value in run.items() if key not in ('steps', *SHARED)} for run in runs],
     }
     return write_record(folder / f'{name}.json', record)
+
+
+def _copy_tables(source: Path, folder: Path, name: str, run: dict[str, Any]) -> None:
+    """Copy the tables of images that a run has, and name the copies in it."""
+    for key in [key for key in REPORTS if key in run]:
+        _, table, end = REPORTS[key]
+        run[f'per_image{end}'] = f'{name}_seed{run["seed"]}{end}.csv'
+        shutil.copyfile(source / table, folder / run[f'per_image{end}'])
 
 
 def write_record(target: Path, record: dict[str, Any]) -> Path:

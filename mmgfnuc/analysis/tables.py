@@ -15,6 +15,31 @@ COLUMNS = {
     'dice_pooled': 'pooled Dice',
     'weighted_f1': "weighted F1 (as in the paper's release)",
 }
+# The same for records with instance scores.
+INSTANCE_COLUMNS = {
+    'dice': 'Dice',
+    'aji': 'AJI',
+    'aji_plus': 'AJI+',
+    'dq': 'DQ',
+    'sq': 'SQ',
+    'pq': 'PQ',
+    'pq_pooled': 'pooled PQ',
+    'f1_50': 'F1 at IoU 0.5',
+    'detection_f1': 'detection F1',
+}
+MAIN_SCORES = ('dice', 'aji', 'pq')
+LOSSES = ('missed', 'merged', 'split', 'invented')
+MATCHED = 'Matched is an IoU above 0.5; what merges or is split counts as missed or invented too, unless it is matched.'
+ENOUGH_GROUPS = 10
+# Kind of picture -> alternative text, caption. Older records name no kind: theirs are contours.
+CAPTIONS = {
+    'contours': ('Contours of truth and prediction', 'Truth green, prediction yellow.'),
+    'errors': (
+        'Tissue, truth, prediction and errors side by side',
+        'Colours on the right say what became of each nucleus: matched (IoU above 0.5), else merged with a neighbour, '
+        'else split, else missed (true) or invented (predicted).',
+    ),
+}
 LINKS = {
     r'arXiv:(\d{4}\.\d{4,5})': 'https://arxiv.org/abs/',
     r'doi:(10\.\d{4,}/[^\s,;:()]*[^\s,;:().])': 'https://doi.org/',
@@ -34,10 +59,27 @@ def linked(source: str) -> str:
     return source
 
 
-def range_cell(values: list[float]) -> str:
-    """Mean over the runs, and their range where there are several."""
+def range_cell(values: list[float], interval: Sequence[float] | None = None) -> str:
+    """Mean over the runs, and in brackets their range where there are several, else the interval where there is one."""
+    ends = interval if len(values) == 1 else (min(values), max(values))
     text = f'{mean(values):.3f}'
-    return text if len(values) == 1 else f'{text} ({min(values):.3f} to {max(values):.3f})'
+    return f'{text} ({ends[0]:.3f} to {ends[1]:.3f})' if ends else text
+
+
+def has_instances(record: Mapping[str, Any]) -> bool:
+    """Say whether a record has instance scores; all of its runs have, or none has."""
+    return 'instances' in record['runs'][0]
+
+
+def report_of(run: Mapping[str, Any], score: str) -> Mapping[str, Any]:
+    """Give the report of a run that holds a score: that of its pixels, or that of its nuclei."""
+    return run['scores'] if score in run['scores'] else run['instances']
+
+
+def interval_cell(record: Mapping[str, Any], score: str) -> str:
+    """Mean of a score over the runs of a record with instance scores, and their range or the interval over groups."""
+    reports = [report_of(run, score) for run in record['runs']]
+    return range_cell([report[score] for report in reports], reports[0]['intervals']['scores'][score])
 
 
 def markdown_table(name: str, record: Mapping[str, Any]) -> str:
@@ -64,6 +106,7 @@ def markdown_table(name: str, record: Mapping[str, Any]) -> str:
         f'steps, {minutes} minutes of training on {record["hardware"]}. Means over images, the deviation of the Dice '
         f'over images is {spread}. Foreground is the nuclei; pooled counts every pixel alike.',
         '',
+        *([instance_section({name: record}), ''] if has_instances(record) else []),
         *([record['remark'], ''] if record['remark'] else []),
         '```',
         *record['commands'],
@@ -85,6 +128,81 @@ def summary_table(records: Mapping[str, Mapping[str, Any]]) -> str:
     return '\n'.join(lines)
 
 
+def instance_section(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Render instance scores: one line for each record, what stands in brackets, and where nuclei are lost.
+
+    Args:
+        records: with instance scores, of the same images and seeds.
+    """
+    rows = [
+        [f'`{name}`', *(interval_cell(record, score) for score in INSTANCE_COLUMNS)] for name, record in records.items()
+    ]
+    parts = [
+        table_lines(['', *INSTANCE_COLUMNS.values()], rows),
+        f'{_brackets(next(iter(records.values())))} {MATCHED}',
+        '\n'.join(f'- `{name}`: {_losses(record)}' for name, record in records.items()),
+    ]
+    return '\n\n'.join(parts)
+
+
+def _brackets(record: Mapping[str, Any]) -> str:
+    if len(record['runs']) > 1:
+        return 'In brackets the range over seeds.'
+    groups = _num_groups(record)
+    if groups == 1:
+        return 'All images are of one group: there is no interval.'
+    text = f'In brackets the {_level(record)} interval over {groups} groups of images, by bootstrap'
+    return f'{text}.' if groups >= ENOUGH_GROUPS else f'{text}: with fewer than ten groups it is too narrow.'
+
+
+def _level(record: Mapping[str, Any]) -> str:
+    return f'{100 * record["runs"][0]["instances"]["intervals"]["level"]:g} %'
+
+
+def _num_groups(record: Mapping[str, Any]) -> int:
+    return record['runs'][0]['instances']['intervals']['groups']
+
+
+def _losses(record: Mapping[str, Any]) -> str:
+    true, predicted = _count(record, 'num_truth'), _count(record, 'num_predicted')
+    missed, invented = _count(record, 'missed'), _count(record, 'invented')
+    merged, split = _count(record, 'merged'), _count(record, 'split')
+    means = ' Means over seeds.' if len(record['runs']) > 1 else ''
+    return (
+        f'of {true:,} true nuclei {true - missed:,} are matched and {missed:,} missed; of {predicted:,} predicted ones '
+        f'{invented:,} are invented. Predicted nuclei that merge true ones: {merged:,}; true ones split: {split:,}.'
+        f'{means}'
+    )
+
+
+def _count(record: Mapping[str, Any], key: str) -> int:
+    return round(mean(run['instances'][key] for run in record['runs']))
+
+
+def instance_summary(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Render one line for each record: its main scores, and the numbers of nuclei that were lost.
+
+    Args:
+        records: with instance scores, at least one.
+    """
+    heading = ['', *(INSTANCE_COLUMNS[score] for score in MAIN_SCORES), 'groups', 'true nuclei', *LOSSES]
+    rows = [
+        [
+            f'`{name}`',
+            *(interval_cell(record, score) for score in MAIN_SCORES),
+            str(_num_groups(record)),
+            *(f'{_count(record, key):,}' for key in ('num_truth', *LOSSES)),
+        ]
+        for name, record in records.items()
+    ]
+    return (
+        f'{table_lines(heading, rows)}\n\n'
+        f'In brackets the {_level(next(iter(records.values())))} interval over groups of images, by bootstrap, too '
+        f'narrow with fewer than ten groups; of several seeds, their range, and mean numbers of nuclei. {MATCHED} '
+        'Merged are predicted nuclei that merge true ones, split are true ones.'
+    )
+
+
 def picture(record: Mapping[str, Any], folder: str = '') -> str:
     """Render the picture of a record with its source.
 
@@ -93,10 +211,8 @@ def picture(record: Mapping[str, Any], folder: str = '') -> str:
         folder: of the records, as seen from the page; empty or ending with a slash.
     """
     data = record['data']
-    return (
-        f'![Contours of truth and prediction]({folder}{record["picture"]})\n\n'
-        f'Truth green, prediction yellow. Image: {data["citation"]}, {data["licence"]}.'
-    )
+    text, caption = CAPTIONS[record.get('caption', 'contours')]
+    return f'![{text}]({folder}{record["picture"]})\n\n{caption} Image: {data["citation"]}, {data["licence"]}.'
 
 
 def replace_between(text: str, content: str, start: str = '<!-- results -->', end: str = '<!-- /results -->') -> str:

@@ -145,30 +145,31 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
         runner = build_runner(cfg, 'test')
     scores = runner.test()
     if is_main_process():
-        for folder in folders:
-            _write_tested(folder / 'tested.json', checkpoint, cfg.test_dataloader.dataset)
+        for folder, reports in folders.items():
+            _write_tested(folder / 'tested.json', checkpoint, cfg.test_dataloader.dataset, reports)
     return scores
 
 
-def _report_folders(cfg: Config) -> set[Path]:
-    """Give each metric of this package that has no `out_dir` the run's own; return the folders of all of them."""
+def _report_folders(cfg: Config) -> dict[Path, list[str]]:
+    """Give each metric of this package that has no `out_dir` the run's own; return what is reported to each folder."""
     evaluator = cfg.test_evaluator
-    metrics = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
-    # A type is a class in a config file, a name in a dumped one.
-    classes = [METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type for metric in metrics]
-    return {
-        Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
-        for metric, cls in zip(metrics, classes, strict=True)
-        if isinstance(cls, type) and issubclass(cls, PerImageMetric)
-    }
+    folders: dict[Path, list[str]] = {}
+    for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
+        # A type is a class in a config file, a name in a dumped one.
+        cls = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
+        if isinstance(cls, type) and issubclass(cls, PerImageMetric):
+            folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
+            folders.setdefault(folder, []).append(cls.json_name)
+    return folders
 
 
-def _write_tested(path: Path, checkpoint: str, dataset: dict) -> None:
-    """Say which checkpoint and which data the scores beside this file are of."""
+def _write_tested(path: Path, checkpoint: str, dataset: dict, reports: list[str]) -> None:
+    """Say which checkpoint and data the scores beside this file are of, and which files are of this run."""
     with Path(checkpoint).open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
     data = {'data_root': str(dataset['data_root']), 'split': dataset.get('split'), 'part': dataset.get('part')}
     with whole_file(path) as unfinished:
         unfinished.write_text(
-            json.dumps({'checkpoint': Path(checkpoint).name, 'sha256': digest, **data}, indent=1) + '\n'
+            json.dumps({'checkpoint': Path(checkpoint).name, 'sha256': digest, **data, 'reports': reports}, indent=1)
+            + '\n'
         )

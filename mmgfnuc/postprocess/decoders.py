@@ -12,7 +12,7 @@ default parameters.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -42,6 +42,9 @@ class InstanceDecoder(ABC):
     Source: 10 pixels: Graham et al. 2019, doi:10.1016/j.media.2019.101563, the authors' program; the other areas are
         this project's own.
     """
+
+    # How many channels of cues a head must predict.
+    num_cues: ClassVar[int]
 
     threshold: float = 0.5
     nucleus_um2: float = 2.5
@@ -105,6 +108,7 @@ class WatershedInstances(InstanceDecoder):
     Source: the watershed of the distance transform is the field's common recipe; the markers, and code: own.
     """
 
+    num_cues = 0
     share: float = 0.85
     reach_um: float = 2.0
     reach_pixels: float = 6
@@ -138,6 +142,7 @@ class DistanceInstances(InstanceDecoder):
     Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (distance map and watershed); the markers, and code: own.
     """
 
+    num_cues = 1
     depth: float = 0.45
     sigma: float = 1.0
 
@@ -172,6 +177,7 @@ class HoverInstances(InstanceDecoder):
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.3; code: own.
     """
 
+    num_cues = 2
     kernel: int = 9
     rise: float = -0.01
 
@@ -207,6 +213,7 @@ class BoundaryInstances(InstanceDecoder):
     Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes); the markers, and code: own.
     """
 
+    num_cues = 1
     margin: float = 0.5
     sigma: float = 1.0
 

@@ -29,12 +29,12 @@ def fill_holes(mask: Mask, largest: float) -> Mask:
         largest: area of a hole that is filled, in pixels.
     """
     regions = cv2.connectedComponents((~mask).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
-    # All but the first, which is as a rule the background around the nuclei and takes most of the time.
-    pixels = np.flatnonzero(regions > 1)
+    on_edge = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
+    # The first is as a rule the background around the nuclei: looking at its pixels takes most of the time.
+    pixels = np.flatnonzero(regions > (1 in on_edge))
     members = regions.ravel()[pixels]
-    hole = np.bincount(members, minlength=2) <= largest
-    for edge in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
-        hole[edge] = False
+    hole = np.bincount(members, minlength=on_edge.max() + 1) <= largest
+    hole[on_edge] = False
     filled = mask.copy()
     filled.ravel()[pixels] = hole[members]
     return filled

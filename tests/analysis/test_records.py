@@ -41,11 +41,26 @@ def trained_run(folder, seed=0, scored=('c', 'a'), steps=5, **changes):
     torch.save({'state_dict': {}, 'meta': meta | changes}, folder / 'last.pth')
     digest = hashlib.sha256((folder / 'last.pth').read_bytes()).hexdigest()
     tested = {'checkpoint': 'last.pth', 'sha256': digest, 'data_root': 'data', 'split': 'organs', 'part': 'val'}
+    tested['reports'] = ['metrics.json']
     (folder / 'test' / 'tested.json').write_text(json.dumps(tested))
     (folder / 'test' / 'metrics.json').write_text('{"dice": 0.5}')
-    with (folder / 'test' / 'per_image.csv').open('w', newline='') as file:
-        csv.writer(file).writerows([('id', 'dice'), *((sample_id, seed) for sample_id in scored)])
+    write_table(folder / 'test' / 'per_image.csv', scored, seed)
     return folder / 'last.pth'
+
+
+def write_table(path, ids, score):
+    with path.open('w', newline='') as file:
+        csv.writer(file).writerows([('id', 'score'), *((sample_id, score) for sample_id in ids)])
+
+
+def with_instances(run, aji, scored=('c', 'a')):
+    """Add the reports of the instance metric."""
+    tested = json.loads((run.parent / 'test' / 'tested.json').read_text())
+    tested['reports'].append('instances.json')
+    (run.parent / 'test' / 'tested.json').write_text(json.dumps(tested))
+    (run.parent / 'test' / 'instances.json').write_text(json.dumps({'aji': aji, 'types': None}))
+    write_table(run.parent / 'test' / 'instances.csv', scored, aji)
+    return run
 
 
 def test_a_run_takes_its_provenance_from_the_checkpoint(tmp_path, dataset):
@@ -56,6 +71,16 @@ def test_a_run_takes_its_provenance_from_the_checkpoint(tmp_path, dataset):
         **PROVENANCE,
         'scores': {'dice': 0.5},
     }
+
+
+def test_reports_of_an_earlier_test_are_not_taken(tmp_path, dataset):
+    run = with_instances(trained_run(tmp_path / 'run'), 0.5)
+    tested = json.loads((run.parent / 'test' / 'tested.json').read_text())
+    (run.parent / 'test' / 'tested.json').write_text(json.dumps(tested | {'reports': ['metrics.json']}))
+    assert 'instances' not in read_run(run, dataset)
+    (run.parent / 'test' / 'tested.json').write_text(json.dumps(tested | {'reports': ['instances.json']}))
+    with pytest.raises(UserError, match=r'holds no metrics\.json of this checkpoint; test it with'):
+        read_run(run, dataset)
 
 
 def test_record_holds_each_seed_and_copies_its_per_image_scores(tmp_path, dataset):
@@ -76,7 +101,21 @@ def test_record_holds_each_seed_and_copies_its_per_image_scores(tmp_path, datase
     for seed in (0, 1):
         copied = tmp_path / 'results' / record['runs'][seed]['per_image']
         assert copied.read_bytes() == (tmp_path / f'run{seed}' / 'test' / 'per_image.csv').read_bytes()
+        assert record['runs'][seed].keys() == {'seed', 'train_minutes', 'scores', 'per_image'}
     json.dumps(record, allow_nan=False)
+
+
+def test_record_takes_instance_scores_along_where_they_were_made(tmp_path, dataset):
+    runs = [with_instances(trained_run(tmp_path / f'run{seed}', seed), 0.4 + seed / 10) for seed in (0, 1)]
+    make_record(tmp_path / 'results', 'name', 'Title', ['make it'], runs, dataset)
+    record = read_records(tmp_path / 'results')['name']
+    assert [run['instances'] for run in record['runs']] == [{'aji': 0.4, 'types': None}, {'aji': 0.5, 'types': None}]
+    assert [run['scores'] for run in record['runs']] == 2 * [{'dice': 0.5}]
+    for seed, run in enumerate(record['runs']):
+        assert run['per_image'] == f'name_seed{seed}.csv'
+        assert run['per_image_instances'] == f'name_seed{seed}_instances.csv'
+        copied = tmp_path / 'results' / run['per_image_instances']
+        assert copied.read_bytes() == (tmp_path / f'run{seed}' / 'test' / 'instances.csv').read_bytes()
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA'])
@@ -85,7 +124,8 @@ def test_a_picture_is_stored_as_a_jpeg(tmp_path, dataset, mode):
     colours.convert(mode).save(tmp_path / 'overlay.png')
     run = trained_run(tmp_path / 'run')
     make_record(tmp_path / 'results', 'name', 't', ['c'], [run], dataset, picture=tmp_path / 'overlay.png')
-    assert read_records(tmp_path / 'results')['name']['picture'] == 'name.jpg'
+    record = read_records(tmp_path / 'results')['name']
+    assert (record['picture'], record['caption']) == ('name.jpg', 'errors')
     with Image.open(tmp_path / 'results' / 'name.jpg') as stored:
         assert (stored.format, stored.mode, stored.size) == ('JPEG', 'RGB', (32, 16))
         assert np.abs(np.asarray(stored).astype(int) - np.asarray(colours)).max() < 16
@@ -117,6 +157,16 @@ def test_scores_of_another_checkpoint_are_refused(tmp_path, dataset):
 def test_scores_of_other_images_are_refused(tmp_path, dataset, scored):
     run = trained_run(tmp_path / 'run', scored=scored)
     assert 'holds the scores of split organs, part val; give these' in refused(tmp_path, dataset, run)
+
+
+def test_instance_scores_of_other_images_are_refused(tmp_path, dataset):
+    run = with_instances(trained_run(tmp_path / 'run'), 0.5, scored='ab')
+    assert 'holds the scores of split organs, part val; give these' in refused(tmp_path, dataset, run)
+
+
+def test_instance_scores_of_some_runs_only_are_refused(tmp_path, dataset):
+    runs = with_instances(trained_run(tmp_path / 'a'), 0.5), trained_run(tmp_path / 'b', 1)
+    assert f'no instance scores beside {runs[1]}, but beside other runs' in refused(tmp_path, dataset, *runs)
 
 
 @pytest.mark.parametrize(

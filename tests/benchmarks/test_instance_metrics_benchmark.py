@@ -6,7 +6,7 @@ import instance_metrics
 import numpy as np
 
 from mmgfnuc.analysis import read_records
-from mmgfnuc.analysis.measurements import INSTANCE_METRICS
+from mmgfnuc.analysis.measurements import INSTANCE_METRICS, conditions
 from mmgfnuc.evaluation.functional import contingency_table, instance_counts, instance_scores
 
 SMALL = ('--size', '200', '--nuclei', '64', '--growth', '2', '--pairs', '1')
@@ -22,7 +22,8 @@ def test_prints_one_line_and_writes_a_record(run_here, tmp_path, capsys):
     record = read_records(tmp_path)['metrics']
     assert record['kind'] == INSTANCE_METRICS
     assert record['rows'] == [row]
-    assert record['settings'] == dict(size=200, nuclei=64, growth=2, pairs=1, threads=1, device='cpu')
+    assert record['settings'] == dict(size=200, nuclei=64, growth=2, pairs=1, batch=1, threads=1, device='cpu')
+    assert conditions(record).startswith('batches of 1, 200x200 pixels, on 1 CPU thread of ')
 
 
 def test_maps_are_the_same_each_time_and_have_every_error():

@@ -8,7 +8,7 @@ import postprocess
 import pytest
 
 from mmgfnuc.analysis import read_records
-from mmgfnuc.analysis.measurements import POSTPROCESS
+from mmgfnuc.analysis.measurements import POSTPROCESS, conditions
 from mmgfnuc.datasets.synthetic import render_tile
 
 
@@ -33,6 +33,7 @@ def test_prints_one_line_and_writes_a_record(run_here, tmp_path, capsys):
     record = read_records(tmp_path)['postprocess']
     assert record['kind'] == POSTPROCESS
     assert record['rows'] == rows
+    assert conditions(record).startswith('batches of 2, 192x192 pixels, on 1 CPU thread of ')
 
 
 def test_the_maps_are_the_same_in_every_run():

@@ -66,3 +66,16 @@ def test_ids_without_pixels_leave_no_gap():
     labels = np.array([[0, 7, 7], [3, 0, 9]], np.int32)
     assert drop_small(labels, 0).tolist() == [[0, 2, 2], [1, 0, 3]]
     assert drop_small(labels, 2).tolist() == [[0, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize('frame', [0, 1, 2])
+def test_a_hole_that_is_the_first_background(frame):
+    """Whether there is background around it, in its row or not at all."""
+    mask = np.ones((20, 20), bool)
+    mask[5:7, 5:7] = False
+    mask[0, 10:] = frame != 1
+    mask[-1] = frame != 2
+    expected = mask.copy()
+    expected[5:7, 5:7] = True
+    np.testing.assert_array_equal(fill_holes(mask, 4), expected)
+    np.testing.assert_array_equal(fill_holes(mask, 3), mask)

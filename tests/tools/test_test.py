@@ -57,6 +57,7 @@ def test_scores_say_what_they_are_of(scored, checkpoint, data_root):
         'data_root': str(data_root),
         'split': 'default',
         'part': 'val',
+        'reports': ['metrics.json', 'instances.json'],
     }
 
 

@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', help='(default: all images)')
     parser.add_argument('--part', default='val')
     parser.add_argument('--command', required=True, action='append', help='that made the result; in order')
-    parser.add_argument('--picture', type=Path, help='an overlay of tools/test.py --show-dir')
+    parser.add_argument('--picture', type=Path, help='one of tools/test.py --show-dir: what is wrong in an image')
     parser.add_argument('--remark', default='', help='what a reader must know to judge the scores')
     parser.add_argument('--baseline', help='record that this arm of a study is compared with')
     parser.add_argument('--folder', type=Path, default=Path('docs/results'))

@@ -1,5 +1,5 @@
 """Rewrite the generated pages: results of README.md, and of docs/: results/README.md, model_zoo.md, datasets/README.md,
-stain.md (its speeds), foundation_encoders.md.
+stain.md (speeds), instances.md (losses and speeds), foundation_encoders.md.
 
 They are made from the records in docs/results/, the catalogue of foundation encoders and the converters of datasets.
 """
@@ -14,13 +14,16 @@ from mmgfnuc.analysis.comparison import comparison_table, comparisons
 from mmgfnuc.analysis.data_loading import speed_section
 from mmgfnuc.analysis.datasets import datasets_page
 from mmgfnuc.analysis.foundation_encoders import encoders_page
-from mmgfnuc.analysis.measurements import DATA_LOADING, UNETS
+from mmgfnuc.analysis.instance_speed import lost_section, speed_sections
+from mmgfnuc.analysis.measurements import DATA_LOADING, INSTANCE_METRICS, PERFECT_MAPS, POSTPROCESS, UNETS
 from mmgfnuc.analysis.model_zoo import zoo_page
-from mmgfnuc.analysis.tables import picture, replace_between, summary_table
+from mmgfnuc.analysis.tables import has_instances, instance_summary, picture, replace_between, summary_table
 from mmgfnuc.engine.cli import run_cli
 
 HEADING = '# Results\n\nMade from the records of this folder by `make table`.'
 ROOT = Path(__file__).resolve().parents[2]
+
+INSTANCE_KINDS = (PERFECT_MAPS, POSTPROCESS, INSTANCE_METRICS)
 
 Results = dict[str, dict[str, Any]]
 
@@ -28,10 +31,9 @@ Results = dict[str, dict[str, Any]]
 def rendered(root: Path) -> dict[Path, str]:
     """Text of each generated file."""
     records = read_records(root / 'docs/results')
-    zoo = [record for record in records.values() if record.get('kind') == UNETS]
+    zoo, loading = of_kind(records, UNETS), of_kind(records, DATA_LOADING)
     results = {name: record for name, record in records.items() if 'kind' not in record}
-    loading = [record for record in records.values() if record.get('kind') == DATA_LOADING]
-    readme, stain = root / 'README.md', root / 'docs/stain.md'
+    readme, stain, instances = root / 'README.md', root / 'docs/stain.md', root / 'docs/instances.md'
     return {
         readme: replace_between(readme.read_text(), readme_section(results)),
         root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results)}\n',
@@ -39,13 +41,27 @@ def rendered(root: Path) -> dict[Path, str]:
         root / 'docs/foundation_encoders.md': encoders_page(records.values()),
         root / 'docs/datasets/README.md': datasets_page(),
         **({stain: replace_between(stain.read_text(), speed_section(loading[0]))} if loading else {}),
+        **({instances: instances_page(instances.read_text(), records)} if of_kind(records, *INSTANCE_KINDS) else {}),
     }
 
 
+def instances_page(text: str, records: Results) -> str:
+    """Fill in what post-processing loses, and how fast it and the scores are."""
+    lost = lost_section(of_kind(records, PERFECT_MAPS))
+    text = replace_between(text, lost, '<!-- lost -->', '<!-- /lost -->')
+    return replace_between(text, speed_sections(of_kind(records, POSTPROCESS, INSTANCE_METRICS)))
+
+
+def of_kind(records: Results, *kinds: str) -> list[dict[str, Any]]:
+    """Records of these kinds, in the order of the kinds."""
+    return [record for kind in kinds for record in records.values() if record.get('kind') == kind]
+
+
 def readme_section(results: Results) -> str:
-    """One line for each result, and the pictures."""
+    """One line for each result, another where it has instance scores, and the pictures."""
     pictures = [picture(record, 'docs/results/') for record in results.values() if record['picture']]
-    return '\n\n'.join([summary_table(results), *pictures])
+    scored = {name: record for name, record in results.items() if has_instances(record)}
+    return '\n\n'.join([summary_table(results), *([instance_summary(scored)] if scored else []), *pictures])
 
 
 def results_page(results: Results) -> str:

@@ -11,17 +11,21 @@ from mmseg.structures import SegDataSample
 from mmgfnuc.registry import TRANSFORMS
 
 IGNORE_LABEL = 255
+# Of instance_targets.py.
+TARGET_MAPS = ('distance_map', 'hover_map', 'boundary_map')
 
 
 def semantic_map(instance_map: np.ndarray, ignore_map: np.ndarray, type_map: np.ndarray | None = None) -> np.ndarray:
     """Label of every pixel: 0 background, 1 nucleus or its type, 255 where `ignore_map` is True, nucleus or not.
+
+    Where types are told apart, a nucleus of unknown type (0) is 255 too: it is no background, and no type's.
 
     Shape:
         - instance_map, ignore_map, type_map: (H, W)
         - returns: (H, W), uint8
     """
     labels = (instance_map > 0).astype(np.uint8) if type_map is None else type_map.astype(np.uint8)
-    labels[ignore_map] = IGNORE_LABEL
+    labels[ignore_map | ((instance_map > 0) & (labels == 0))] = IGNORE_LABEL
     return labels
 
 
@@ -37,11 +41,10 @@ class PackNucleiInputs(BaseTransform):
         - inputs: (3, H, W), uint8
         - data_samples.gt_sem_seg.data: (1, H, W), int64: 0 background, 1 nucleus (or its type), 255 ignore
         - data_samples.gt_instance_map.data: (1, H, W), int32: 0 background
-    - data_samples.gt_distance_map, gt_hover_map, gt_boundary_map.data: (1 or 2, H, W), where a target transform made
-      them
+        - data_samples.gt_distance_map, gt_hover_map, gt_boundary_map.data: (1 or 2, H, W), where a target transform
+          made them
     """
 
-    TARGETS = ('distance_map', 'hover_map', 'boundary_map')
     META_KEYS = ('img_id', 'group', 'mpp', 'img_path', 'ori_shape')
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +54,7 @@ class PackNucleiInputs(BaseTransform):
         sample = SegDataSample(metainfo={key: results[key] for key in self.META_KEYS} | {'img_shape': image.shape[:2]})
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels[None]))
         sample.gt_instance_map = PixelData(data=torch.from_numpy(np.ascontiguousarray(instances)[None]))
-        for key in self.TARGETS:
+        for key in TARGET_MAPS:
             if key in results:
                 target = torch.from_numpy(results[key])
                 setattr(sample, f'gt_{key}', PixelData(data=target if target.ndim == 3 else target[None]))

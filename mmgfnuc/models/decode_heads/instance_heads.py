@@ -39,7 +39,8 @@ class InstanceHead(BaseModule):
     """The classes of every pixel, and cues for the division of touching nuclei.
 
     Args:
-        decoder: registry config of a decode head, of this project or of MMSegmentation, for the classes.
+        decoder: registry config of a decode head, of this project or of MMSegmentation, for the classes. It gives one
+            map of softmax logits.
         in_channels: channels of each level, shallow first; the segmentor gives them.
         in_strides: image pixels per pixel of each level; the segmentor gives them.
         num_classes: classes of the truth: background, nucleus (or more nucleus types); by default those of `decoder`.
@@ -50,7 +51,8 @@ class InstanceHead(BaseModule):
         classes come first, then M cues
 
     Raises:
-        UserError: `num_classes` is given twice and differs, or training samples lack the map that the head learns.
+        UserError: `num_classes` is given twice and differs; the decoder or the post-processing does not fit the head;
+            training samples lack the map that the head learns, or have more classes.
     """
 
     # Cues that the head predicts, the map of the truth that they are learned from, and what turns them into nuclei.
@@ -72,7 +74,15 @@ class InstanceHead(BaseModule):
             raise UserError(f'num_classes={num_classes} of the head, {own} of its decoder; give one of them')
         changes = {} if num_classes is None else {'num_classes': num_classes}
         self.decoder = self._build_decoder({**decoder, **changes}, in_channels, in_strides)
+        if getattr(self.decoder, 'out_channels', None) == 1:
+            raise UserError('out_channels=1 of the decoder is a sigmoid; give softmax channels, num_classes of them')
         self.postprocess = TASK_UTILS.build(postprocess or dict(type=self.decoded_by))
+        self.cues_taken = getattr(self.postprocess, 'num_cues', self.num_cues)
+        if self.cues_taken not in (0, self.num_cues):
+            raise UserError(
+                f'{type(self.postprocess).__name__} takes {self.cues_taken} cue(s), {type(self).__name__} predicts '
+                f'{self.num_cues}; give postprocess=dict(type={self.decoded_by}), or mmgfnuc.WatershedInstances'
+            )
 
     def _build_decoder(self, config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None) -> BaseModule:
         return build_decoder(config, in_channels, in_strides)
@@ -111,13 +121,27 @@ class InstanceHead(BaseModule):
         Shape:
             foreground (H, W), cues (M, H, W) -> (H, W) int32, 0 = background
         """
-        arrays = [part.detach().float().cpu().numpy() for part in (foreground, *([cues] if len(cues) else []))]
-        arrays[1:] = [cue[0] if len(cue) == 1 else cue for cue in arrays[1:]]
-        return torch.from_numpy(self.postprocess(*arrays, mpp=mpp))
+        arrays = [foreground]
+        if self.cues_taken:
+            arrays.append(cues[0] if self.cues_taken == 1 else cues)
+        return torch.from_numpy(self.postprocess(*(array.detach().float().cpu().numpy() for array in arrays), mpp=mpp))
 
     def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
         """Losses of a training batch: those of `decoder`, and of the cues where there are any."""
-        return self.decoder.loss(inputs, batch_data_samples, train_cfg)
+        for sample in batch_data_samples:
+            self._check_classes(sample.gt_sem_seg.data)
+        return self._losses(inputs, batch_data_samples, train_cfg)
+
+    def _losses(self, inputs: Sequence[Tensor], samples: list, train_cfg: dict | None) -> dict:
+        return self.decoder.loss(inputs, samples, train_cfg)
+
+    def _check_classes(self, classes: Tensor) -> None:
+        largest = int(classes.where(classes != self.ignore_index, 0).max())
+        if largest >= self.num_classes:
+            raise UserError(
+                f'the truth has class {largest}, the head num_classes={self.num_classes}; set num_classes of the head '
+                'to the number of classes of the data set, background included'
+            )
 
     def _truth(self, samples: Sequence[SegDataSample]) -> Tensor:
         """Stack the maps that the cues are learned from."""
@@ -174,17 +198,13 @@ class BoundaryHead(InstanceHead):
         types = maps[:, 1:-1].softmax(1) * (1 - background)
         return torch.cat([background, types, boundary], dim=1)
 
-    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
-        """Loss of the decoder, whose last class is the boundary."""
-        boundaries = self._truth(batch_data_samples) == BOUNDARY
-        return self.decoder.loss(
-            inputs,
-            [
-                SegDataSample(gt_sem_seg=PixelData(data=self._with_boundary(sample.gt_sem_seg.data, boundary)))
-                for sample, boundary in zip(batch_data_samples, boundaries, strict=True)
-            ],
-            train_cfg,
-        )
+    def _losses(self, inputs: Sequence[Tensor], samples: list, train_cfg: dict | None) -> dict:
+        boundaries = self._truth(samples) == BOUNDARY
+        with_boundary = [
+            SegDataSample(gt_sem_seg=PixelData(data=self._with_boundary(sample.gt_sem_seg.data, boundary)))
+            for sample, boundary in zip(samples, boundaries, strict=True)
+        ]
+        return self.decoder.loss(inputs, with_boundary, train_cfg)
 
     def _with_boundary(self, classes: Tensor, boundary: Tensor) -> Tensor:
         return classes.where(~boundary | (classes == self.ignore_index), self.num_classes)
@@ -221,11 +241,11 @@ class CueDecoderHead(InstanceHead):
         """Decode a pyramid, shallow first."""
         return torch.cat([self.decoder(inputs), self.cue_decoder(inputs)], dim=1)
 
-    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
-        """Losses of the classes; of the cues and their side outputs under `loss_<target>`, `aux_i.loss_<target>`."""
-        truth = self._truth(batch_data_samples)
-        classes = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples])
-        losses = self.decoder.loss(inputs, batch_data_samples, train_cfg)
+    def _losses(self, inputs: Sequence[Tensor], samples: list, train_cfg: dict | None) -> dict:
+        """Those of the cues and their side outputs are under `loss_<target>`, `aux_i.loss_<target>`."""
+        truth = self._truth(samples)
+        classes = torch.stack([sample.gt_sem_seg.data for sample in samples])
+        losses = self.decoder.loss(inputs, samples, train_cfg)
         decoder = self.cue_decoder
         outputs = decoder.outputs(inputs) if isinstance(decoder, PyramidDecodeHead) else [decoder(inputs)]
         for number, output in enumerate(outputs):

@@ -79,7 +79,8 @@ class HoverLoss(nn.Module):
     """Mean squared error of the horizontal and vertical maps, and of their rises inside the nuclei.
 
     `L = weight * (mean (p - t)^2 + rise_weight * mean over the nuclei of (rise p - rise t)^2)`, ignored pixels left out
-    of both means, and taken as right where a rise looks at them. The rises make the drop from one nucleus to the next sharp.
+    of both means, and taken as right where a rise looks at them. The rises make the drop from one nucleus to the next
+    sharp.
 
     Args:
         weight: factor on the loss.

@@ -3,7 +3,8 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
-from mmgfnuc.datasets.transforms import PackNucleiInputs, semantic_map
+from mmgfnuc.datasets.transforms import HoverTarget, PackNucleiInputs, RandomOrientation, semantic_map
+from mmgfnuc.errors import UserError
 
 
 @pytest.fixture
@@ -59,3 +60,24 @@ def test_views_are_packed_as_they_look(results):
     packed = PackNucleiInputs()(results)
     assert packed['inputs'][2].tolist() == [[17, 14, 11], [8, 5, 2]]
     assert packed['data_samples'].gt_instance_map.data.tolist() == [[[0, 0, 70000], [7, 7, 0]]]
+
+
+def test_a_nucleus_of_unknown_type_is_ignored(results):
+    """It is no background: only where types are told apart there is something unknown."""
+    types = np.array([[0, 0, 3], [2, 0, 0]], np.uint8)
+    assert semantic_map(results['instance_map'], results['ignore_map'], types).tolist() == [[0, 255, 255], [2, 0, 255]]
+
+
+def test_targets_of_the_heads(results):
+    hover = np.random.default_rng(0).random((2, 2, 3), np.float32)
+    packed = PackNucleiInputs()(results | {'hover_map': hover, 'boundary_map': np.full((2, 3), 2, np.uint8)})
+    sample = packed['data_samples']
+    assert torch.equal(sample.gt_hover_map.data, torch.from_numpy(hover))
+    assert sample.gt_boundary_map.data.tolist() == [[[2] * 3] * 2]
+    assert 'gt_distance_map' not in sample
+
+
+def test_a_target_made_too_early(results):
+    """It would stay where it is when the image moves."""
+    with pytest.raises(UserError, match='hover_map is made before a change of place; put its transform right before'):
+        RandomOrientation()(HoverTarget()(results))

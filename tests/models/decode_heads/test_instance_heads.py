@@ -10,7 +10,7 @@ import mmgfnuc
 from mmgfnuc.datasets.transforms.instance_targets import BoundaryTarget, DistanceTarget, HoverTarget
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import BoundaryHead, DualDecoderHead, HoverHead, SemanticHead, UNet3PlusHead
-from mmgfnuc.postprocess import BoundaryInstances, HoverInstances
+from mmgfnuc.postprocess import BoundaryInstances, HoverInstances, watershed_instances
 from mmgfnuc.registry import MODELS
 
 from ..tiny import data_samples, total_loss
@@ -27,6 +27,10 @@ def build(head, num_classes=None, decoder='mmgfnuc.UNetHead', **settings):
     torch.manual_seed(0)
     wired = dict(in_channels=CHANNELS, in_strides=STRIDES, num_classes=num_classes)
     return HEADS[head](decoder={'type': decoder, **settings}, **wired)
+
+
+def build_with(head, postprocess):
+    return HEADS[head]({'type': 'mmgfnuc.UNetHead'}, CHANNELS, STRIDES, postprocess={'type': postprocess})
 
 
 def pyramid(size=16, batch=2):
@@ -194,3 +198,32 @@ def test_nuclei_of_perfect_maps(head):
     assert found.max() == 4
     # 500 pixels of 0.05 micrometres are less than the smallest nucleus, 2.5 square micrometres.
     assert module.nuclei(torch.from_numpy(labels > 0).float(), cue, 0.05).max() == 0
+
+
+@each_head
+def test_more_classes_in_the_truth_than_in_the_head(head):
+    """The boundary is a class after those of the head: a type must not be taken for it."""
+    with pytest.raises(UserError, match='the truth has class 3, the head num_classes=2; set num_classes of the head'):
+        build(head).loss(pyramid(), truth(head, 16, types=3))
+
+
+def test_post_processing_that_takes_other_cues():
+    with pytest.raises(UserError, match=r'DistanceInstances takes 1 cue\(s\), HoverHead predicts 2; give postprocess='):
+        build_with('hover', 'mmgfnuc.DistanceInstances')
+    with pytest.raises(UserError, match=r'HoverInstances takes 2 cue\(s\), SemanticHead predicts 0'):
+        build_with('semantic', 'mmgfnuc.HoverInstances')
+
+
+@each_head
+def test_the_foreground_alone(head):
+    """A watershed takes no cues, whatever the head predicts."""
+    labels, _ = discs(64)
+    found = build_with(head, 'mmgfnuc.WatershedInstances').nuclei(
+        torch.from_numpy(labels > 0).float(), torch.rand(CUES[head], 64, 64), None
+    )
+    np.testing.assert_array_equal(found, watershed_instances((labels > 0).astype(np.float32)))
+
+
+def test_a_sigmoid_is_no_softmax():
+    with pytest.raises(UserError, match='out_channels=1 of the decoder is a sigmoid; give softmax channels'):
+        build('semantic', 2, out_channels=1, threshold=0.5)
