@@ -57,8 +57,11 @@ def summary(scores: dict[str, Any], folder: Path) -> str:
     lines = _score_lines(scores, [report['intervals'] for report in reports if report.get('intervals')])
     if 'aji' in scores:
         counts = {name: f'{scores[name]:,}' for name in ('num_truth', 'num_predicted')}
-        errors = ', '.join(f'{scores[name]:,} {name}' for name in ('missed', 'invented', 'merged', 'split'))
-        lines.append(f'{counts["num_truth"]} true nuclei, {counts["num_predicted"]} predicted: {errors}')
+        lines.append(f'{counts["num_truth"]} true nuclei, {scores["missed"]:,} missed, {scores["split"]:,} split')
+        lines.append(
+            f'{counts["num_predicted"]} predicted nuclei, {scores["invented"]:,} invented, '
+            f'{scores["merged"]:,} merge several true ones'
+        )
         lines += _worst_line(folder / 'instances.csv')
     return '\n'.join(lines)
 

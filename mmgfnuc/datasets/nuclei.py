@@ -112,7 +112,7 @@ class NucleiDataset(Dataset):
         data_root: Folder in the canonical form.
         split: Name of a file in `splits/`, without `.json`; None takes every image of the folder, in the order of ids.
         part: Part of the split, such as 'train' or 'val'; not looked at when `split` is None.
-        pipeline: Transforms, or their configs, applied in order.
+        pipeline: Transforms, or their configs, applied in order; None, the target of a head without one, is no step.
         seed: First of the three numbers that seed `rng`.
         partner_images: Append to the channels of `inputs` those of another image, its partner: a control for fusion,
             see GatedFusionSegmentor's `partner_context`. Partners are a fixed derangement of the set: every image is
@@ -138,7 +138,8 @@ class NucleiDataset(Dataset):
             raise UserError(f'seed={seed}: a seed is 0 or larger')
         self.data_root = Path(data_root)
         self.seed = seed
-        self.pipeline = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
+        steps = [step for step in pipeline if step is not None]
+        self.pipeline = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps]
         meta = self._read_meta(types)
         self._types = types
         self._classes = meta['classes'] if types else CLASSES

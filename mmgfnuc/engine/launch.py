@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmgfnuc.datasets import NucleiDataset
@@ -15,7 +16,8 @@ from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
 from mmgfnuc.files import whole_file
-from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
+from mmgfnuc.inference.checkpoint import check_classes, read_checkpoint, weights_from_checkpoint
+from mmgfnuc.models.segmentors import GatedFusionSegmentor
 from mmgfnuc.registry import DATASETS, METRICS
 
 from .distributed import prepare_distributed
@@ -104,16 +106,24 @@ def build_runner(cfg: Config, *parts: str) -> Runner:
     """Build the runner and all that it needs for the named parts: `train`, `val`, `test`.
 
     Raises:
-        UserError: a part is given a setting that it does not have.
+        UserError: a part is not there, or is given a setting that it does not have; the head has other classes than the
+            data set.
     """
     try:
         runner = Runner.from_cfg(cfg)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # Left alone, the runner builds these when it starts, where a wrong setting looks like any other error.
         for part in parts:
-            getattr(runner, f'{part}_loop')
+            dataset = getattr(runner, f'{part}_loop').dataloader.dataset
+            if isinstance(dataset, NucleiDataset) and isinstance(model, GatedFusionSegmentor):
+                check_classes(model.decode_head.num_classes, dataset.metainfo['classes'])
         if 'train' in parts:
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         return runner
+    except KeyError as error:
+        if ' is not in the ' not in str(error):
+            raise
+        raise UserError(f'the config names a part that does not exist: {error.args[0].partition(". ")[0]}') from error
     except TypeError as error:
         if 'unexpected keyword argument' not in str(error):
             raise

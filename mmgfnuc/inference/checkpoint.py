@@ -1,7 +1,7 @@
 """Reading trained checkpoints, and checking that they fit the model they are loaded into."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,4 +60,20 @@ def check_fit(own: dict, saved: dict) -> None:
     """
     mismatch = describe_mismatch(own, saved)
     if mismatch:
-        raise UserError(f'the checkpoint does not fit the model: it {mismatch}. Give the config it was trained with')
+        raise UserError(
+            f'the checkpoint does not fit the model: it {mismatch}. Give the config, and the version of this package, '
+            'that it was trained with'
+        )
+
+
+def check_classes(num_classes: int, classes: Sequence[str]) -> None:
+    """Compare the classes of a head with those of its data.
+
+    Raises:
+        UserError: names both.
+    """
+    if num_classes != len(classes):
+        raise UserError(
+            f'the head has num_classes={num_classes}, the data set {len(classes)} classes ({", ".join(classes)}); set '
+            'model.decode_head.num_classes, and types=True in the datasets where types are told apart'
+        )

@@ -14,7 +14,7 @@ from mmgfnuc.datasets.transforms import StainNormalize
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS, TRANSFORMS
 
-from .checkpoint import check_fit, read_checkpoint, weights_from_checkpoint
+from .checkpoint import check_classes, check_fit, read_checkpoint, weights_from_checkpoint
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class NucleiInferencer:
         palette: colour (RGB) of each class.
 
     Raises:
-        UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit.
+        UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit, or its head has
+            other classes than the data that it was trained on.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class NucleiInferencer:
             model = MODELS.build(self.config.model)
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
+        check_classes(model.decode_head.num_classes, self.classes)
         self.model = model.to(self.device).eval()
         self.normalizers = _stain_normalizers(self.config)
 
@@ -101,6 +103,8 @@ class NucleiInferencer:
             image = normalizer.normalize(image)
         inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
         (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
+        if not sample.seg_logits.data.isfinite().all():
+            raise UserError('the model gives NaN: its weights are damaged, or its training failed; train it again')
         return Prediction(
             semantic=sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy(),
             labels=sample.pred_instance_map.data[0].cpu().numpy(),

@@ -151,6 +151,13 @@ def test_workers_do_not_change_the_samples(root):
         assert_same(left, right)
 
 
+def test_a_target_that_a_head_does_not_need_is_no_step(root):
+    assert NucleiDataset(root, pipeline=[None, dict(type='mmgfnuc.PackNucleiInputs')])[0].keys() == {
+        'inputs',
+        'data_samples',
+    }
+
+
 def test_pipeline_takes_configs_by_name_by_class_and_built(root):
     forms = [
         [{'type': 'mmgfnuc.RandomOrientation'}, {'type': 'mmgfnuc.PackNucleiInputs'}],

@@ -260,3 +260,21 @@ def test_stains_are_normalised_as_in_the_test_pipeline(plain, image, tmp_path):
     expected = whole(plain).predict(StainNormalize().normalize(image)).foreground
     assert not np.array_equal(expected, whole(plain).predict(image).foreground)
     np.testing.assert_array_equal(whole(tmp_path / 'normalised.pth').predict(image).foreground, expected)
+
+
+def test_a_checkpoint_whose_head_has_other_classes(plain, tmp_path):
+    saved = torch.load(plain, weights_only=False)
+    saved['meta']['dataset_meta'] |= {'classes': ('background', 'epithelial', 'lymphocyte')}
+    torch.save(saved, tmp_path / 'typed.pth')
+    with pytest.raises(
+        UserError, match=r'num_classes=2, the data set 3 classes \(background, epithelial, lymphocyte\)'
+    ):
+        whole(tmp_path / 'typed.pth')
+
+
+def test_weights_that_are_no_numbers(plain, image, tmp_path):
+    saved = torch.load(plain, weights_only=False)
+    saved['state_dict']['decode_head.decoder.conv_seg.bias'].fill_(torch.nan)
+    torch.save(saved, tmp_path / 'nan.pth')
+    with pytest.raises(UserError, match='the model gives NaN: its weights are damaged, or its training failed'):
+        whole(tmp_path / 'nan.pth').predict(image)

@@ -126,6 +126,24 @@ def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting)
     assert "'bogus'" in message
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('setting', 'text'),
+    [
+        (
+            'model.decode_head.type=mmgfnuc.UNetHed',
+            'the config names a part that does not exist: mmgfnuc.UNetHed is not in',
+        ),
+        (
+            'model.decode_head.num_classes=4',
+            'the head has num_classes=4, the data set 2 classes (background, nucleus); set',
+        ),
+    ],
+)
+def test_a_head_that_cannot_be(tool, config, checkpoint, tmp_path, capsys, setting, text):
+    assert text in error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting)
+
+
 SCORES = {'dice': 0.8124, 'iou': 0.7, 'aji': 0.6, 'pq': math.nan, 'num_truth': 1234, 'num_predicted': 1250}
 SCORES |= {'missed': 45, 'invented': 61, 'merged': 12, 'split': 8}
 
@@ -148,7 +166,8 @@ def test_summary_of_the_scores(summary, tmp_path):
         'Dice   0.812       0.790 to 0.835',
         'AJI    0.600       none',
         'PQ      none       none',
-        '1,234 true nuclei, 1,250 predicted: 45 missed, 61 invented, 12 merged, 8 split',
+        '1,234 true nuclei, 45 missed, 8 split',
+        '1,250 predicted nuclei, 61 invented, 12 merge several true ones',
         'lowest AJI: d (0.000), e (0.125), b (0.250)',
     ]
 
@@ -158,7 +177,7 @@ def test_summary_without_intervals(summary, tmp_path, intervals):
     write_reports(tmp_path, intervals, rows='a,\n')
     lines = summary(SCORES, tmp_path).splitlines()
     assert lines[:4] == ['        mean', 'Dice   0.812', 'AJI    0.600', 'PQ      none']
-    assert len(lines) == 5
+    assert len(lines) == 6
 
 
 def test_summary_of_a_run_that_scores_no_instances(summary, tmp_path):

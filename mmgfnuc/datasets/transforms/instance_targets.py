@@ -13,6 +13,7 @@ from mmcv.transforms import BaseTransform
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.registry import TRANSFORMS
 
 BACKGROUND, INSIDE, BOUNDARY = range(3)
@@ -25,6 +26,8 @@ class _InstanceTarget(BaseTransform, ABC):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the map of `instance_map`."""
+        if 'instance_map' not in results:
+            raise UserError(f'{type(self).__name__} finds no instance_map; put it right before PackNucleiInputs')
         results[self.key] = self.target(results['instance_map'])
         return results
 

@@ -1,6 +1,6 @@
 from .blur_pool import BlurPool, MaxBlurPool
 from .conv import ACTIVATIONS, ConvNormAct, DoubleConv
-from .images import Normalize, longest_side_size, pad_to_multiple, resize_longest_side
+from .images import Normalize, longest_side_size, pad_to_multiple, reflect_to_size, resize_longest_side
 from .resize import resize, upsample
 from .state_dict import describe_mismatch
 
@@ -14,6 +14,7 @@ __all__ = [
     'describe_mismatch',
     'longest_side_size',
     'pad_to_multiple',
+    'reflect_to_size',
     'resize',
     'resize_longest_side',
     'upsample',

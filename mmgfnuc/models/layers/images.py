@@ -41,6 +41,26 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, right, 0, bottom), mode='replicate')
 
 
+def reflect_to_size(images: Tensor, least: int) -> tuple[Tensor, tuple[int, int]]:
+    """Continue images on all sides by their mirror image, as often as it takes, until no side is below `least` pixels.
+
+    The outermost pixels are not repeated. Returned with the row and column at which the image itself then begins.
+
+    Shape:
+        (B, C, H, W) -> (B, C, max(H, least), max(W, least))
+    """
+    corner = []
+    for axis in (-2, -1):
+        side = images.shape[axis]
+        before = max(least - side, 0) // 2
+        corner.append(before)
+        if side < least:
+            period = max(2 * (side - 1), 1)
+            steps = (torch.arange(least, device=images.device) - before) % period
+            images = images.index_select(axis, torch.minimum(steps, period - steps))
+    return images, (corner[0], corner[1])
+
+
 def longest_side_size(height: int, width: int, longest: int) -> tuple[int, int]:
     """Height and width after the longer side is scaled to `longest` pixels, rounded half up."""
     scale = longest / max(height, width)

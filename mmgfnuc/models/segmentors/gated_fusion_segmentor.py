@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import InstanceHead, SemanticHead
-from mmgfnuc.models.layers import pad_to_multiple, resize
+from mmgfnuc.models.layers import pad_to_multiple, reflect_to_size, resize
 from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
@@ -39,8 +39,10 @@ class GatedFusionSegmentor(BaseSegmentor):
             left of a gain then does not come from what the foundation encoder sees in the image.
         test_cfg: how images are predicted. `scale`: the resolution that the model was trained at, over that of the
             images (default 1; see the transform Rescale). `tile`: larger images (after scaling) are predicted in tiles
-            of this side, the size that the model was trained on; without it they are taken whole. `overlap` of the
-            tiles, by default a quarter of their side. Sizes in pixels.
+            of this side, the size that the model was trained on; without it they are taken whole. Smaller ones are
+            continued to this size by their mirror image, as RandomWarpCrop does in training: a model that has never
+            seen the border of an image fails there. `overlap` of the tiles, by default a quarter of their side. Sizes
+            in pixels.
 
     Shape:
         images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M cues of the head
@@ -79,6 +81,10 @@ class GatedFusionSegmentor(BaseSegmentor):
         unknown = sorted(set(self.test_cfg) - TEST_SETTINGS)
         if unknown:
             raise UserError(f"model.test_cfg has no '{unknown[0]}'; it takes {', '.join(sorted(TEST_SETTINGS))}")
+        for setting in ('scale', 'tile'):
+            value = self.test_cfg.get(setting)
+            if value is not None and value <= 0:
+                raise UserError(f'model.test_cfg.{setting}={value}: give a number above 0, or leave it out')
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the fused pyramid of images in [0, 1], over the padded image."""
@@ -113,8 +119,8 @@ class GatedFusionSegmentor(BaseSegmentor):
     def predict_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits of the classes and cues at image size, at the resolution and in tiles as `test_cfg` says.
 
-        The logits are logarithms of probabilities, which are what tiles blend. Images that are too small for the
-        backbone's depth are continued to the right and below first.
+        The logits are logarithms of probabilities, which are what tiles blend. Images that are smaller than a tile, or
+        too small for the backbone's depth, are continued by their mirror image first.
 
         Shape:
             (B, 3, H, W) -> (B, K, H, W), (B, M, H, W), float32
@@ -123,8 +129,7 @@ class GatedFusionSegmentor(BaseSegmentor):
         # Rounded as the transform Rescale does, so that training and prediction see one size.
         size = [max(round(scale * side), 1) for side in inputs.shape[-2:]]
         images = inputs if scale == 1 else F.interpolate(inputs, size, mode='area')
-        bottom, right = (max(self.backbone.out_strides[-1] - side, 0) for side in size)
-        images = F.pad(images, (0, right, 0, bottom), mode='replicate')
+        images, (top, left) = reflect_to_size(images, max(tile or 0, self.backbone.out_strides[-1]))
         if tile:
             maps = tiled_forward(self._activated, images, tile, self.test_cfg.get('overlap', tile // 4))
         else:
@@ -132,7 +137,8 @@ class GatedFusionSegmentor(BaseSegmentor):
         classes = self.decode_head.num_classes
         probabilities, cues = maps[:, :classes], maps[:, classes:]
         logits = probabilities.clamp(min=torch.finfo(maps.dtype).tiny).log()
-        maps = resize(torch.cat([logits, cues], dim=1)[..., : size[0], : size[1]], inputs.shape[-2:])
+        maps = torch.cat([logits, cues], dim=1)[..., top : top + size[0], left : left + size[1]]
+        maps = resize(maps, inputs.shape[-2:])
         return maps[:, :classes].log_softmax(1), maps[:, classes:]
 
     def _activated(self, images: Tensor) -> Tensor:

@@ -81,3 +81,8 @@ def test_a_target_made_too_early(results):
     """It would stay where it is when the image moves."""
     with pytest.raises(UserError, match='hover_map is made before a change of place; put its transform right before'):
         RandomOrientation()(HoverTarget()(results))
+
+
+def test_a_target_made_too_late(results):
+    with pytest.raises(UserError, match='HoverTarget finds no instance_map; put it right before PackNucleiInputs'):
+        HoverTarget()(PackNucleiInputs()(results))

@@ -1,9 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from mmgfnuc.models.layers import Normalize, longest_side_size, pad_to_multiple, resize_longest_side
+from mmgfnuc.models.layers import Normalize, longest_side_size, pad_to_multiple, reflect_to_size, resize_longest_side
 
 
 def test_normalize_per_channel():
@@ -42,3 +43,16 @@ def test_longest_side_is_that_of_segment_anything(size):
 def test_resize_to_the_own_size_changes_nothing():
     x = torch.rand(1, 3, 20, 32)
     assert resize_longest_side(x, 32) is x
+
+
+@pytest.mark.parametrize('size', [(5, 9), (1, 3), (2, 40), (33, 32)])
+def test_reflect_to_size_as_opencv_continues(size):
+    """As RandomWarpCrop does in training, however often the mirror image must be repeated."""
+    images = torch.rand(1, 2, *size)
+    grown, (top, left) = reflect_to_size(images, 32)
+    bottom, right = (max(32 - side, 0) - before for side, before in zip(size, (top, left), strict=True))
+    assert 0 <= bottom - top <= 1
+    assert 0 <= right - left <= 1
+    for found, channel in zip(grown[0].numpy(), images[0].numpy(), strict=True):
+        expected = cv2.copyMakeBorder(channel, top, bottom, left, right, cv2.BORDER_REFLECT_101)
+        np.testing.assert_array_equal(found, expected)

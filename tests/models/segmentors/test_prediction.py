@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.models.segmentors import tiled_forward
 
 from ..tiny import data_samples, fill_with_noise
@@ -95,11 +96,21 @@ def test_overlap_of_the_config():
 
 
 @pytest.mark.parametrize('size', [(32, 32), (20, 32), (16, 24)])
-def test_an_image_within_a_tile_is_predicted_whole(size):
+def test_an_image_within_a_tile_is_continued_to_its_size(size):
+    """By its mirror image, on both sides alike."""
     images = torch.rand(2, 3, *size)
     model, logits = predicted_logits({'tile': 32}, images)
     with torch.no_grad():
-        torch.testing.assert_close(logits, model(images).log_softmax(1))
+        whole = F.pad(images, [margin for side in reversed(size) for margin in (16 - side // 2,) * 2], mode='reflect')
+        top, left = (16 - side // 2 for side in size)
+        expected = model(whole)[..., top : top + size[0], left : left + size[1]]
+        torch.testing.assert_close(logits, expected.log_softmax(1))
+
+
+@pytest.mark.parametrize('setting', [{'tile': 0}, {'tile': -5}, {'scale': 0}])
+def test_settings_that_cannot_be(setting):
+    with pytest.raises(UserError, match='give a number above 0, or leave it out'):
+        without_fusion(test_cfg=setting)
 
 
 def test_certain_tiles_have_finite_logits():
