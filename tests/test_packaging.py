@@ -116,7 +116,7 @@ def test_config_with_string_types_builds_outside_the_repository(site: Path, tmp_
     (tmp_path / 'build.py').write_text(BUILD_FROM_STRINGS)
     # PYTHONPATH comes before the environment's own packages, hence before an editable install of the repository.
     classes, location = run(sys.executable, 'build.py', cwd=tmp_path, PYTHONPATH=str(site)).splitlines()[-2:]
-    assert classes == 'GatedFusionSegmentor UNetEncoder UNetHead'
+    assert classes == 'GatedFusionSegmentor UNetEncoder SemanticHead'
     assert Path(location).is_relative_to(site)
 
 
