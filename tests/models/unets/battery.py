@@ -72,7 +72,7 @@ class UNetBattery:
 
     def test_contract_of_the_parts(self, model):
         assert isinstance(model.backbone, Backbone)
-        assert isinstance(model.decode_head, BaseDecodeHead)
+        assert isinstance(model.decode_head.decoder, BaseDecodeHead)
         backbone = model.backbone.eval()
         with torch.no_grad():
             pyramid = backbone(torch.rand(1, 3, 100, 140))
