@@ -50,11 +50,11 @@ def test_validation_by_two_processes_scores_the_checkpoint_that_is_saved(tool, c
 @pytest.mark.slow
 def test_two_processes_give_exactly_the_scores_of_one(process, config, checkpoint, scored, tmp_path):
     process('dist_test.sh', config, checkpoint, 2, '--work-dir', 'run', '--out', 'masks', cwd=tmp_path)
-    for name in ('metrics.json', 'per_image.csv'):
+    for name in ('metrics.json', 'per_image.csv', 'instances.json', 'instances.csv'):
         assert (tmp_path / 'run' / 'test' / name).read_bytes() == (scored / 'run' / 'test' / name).read_bytes()
-    masks = sorted((tmp_path / 'masks').iterdir())
-    assert len(masks) == 5
-    assert all(mask.read_bytes() == (scored / 'masks' / mask.name).read_bytes() for mask in masks)
+    written = [path.relative_to(tmp_path) for path in (tmp_path / 'masks').rglob('*.png')]
+    assert len(written) == 10, 'masks and label maps of five images'
+    assert all((tmp_path / path).read_bytes() == (scored / path).read_bytes() for path in written)
 
 
 @pytest.mark.slow
