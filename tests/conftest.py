@@ -6,7 +6,7 @@ from mmgfnuc.models.layers.weights import WEIGHTS_ENV
 
 
 def pytest_configure(config):
-    # As the configs have it (`opencv_num_threads=0`): a loader's worker, forked beside OpenCV's threads, waits for ever.
+    # As the configs have it (`opencv_num_threads=0`): a worker that is forked beside OpenCV's threads may hang.
     cv2.setNumThreads(0)
     # The tests use random weights on purpose; two softmax channels are the project's contract.
     for message in ('.*RANDOM weights', 'For binary segmentation, we suggest using'):
