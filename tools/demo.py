@@ -45,7 +45,7 @@ def run(step: str, command: list[str], log: Path) -> None:
 
 def summary(out: Path, data: Path, minutes: float) -> str:
     """Render the last lines: what was done, the scores, where to look."""
-    scores = json.loads((out / 'test' / 'metrics.json').read_text())
+    scores, nuclei = (json.loads((out / 'test' / name).read_text()) for name in ('metrics.json', 'instances.json'))
     otsu = otsu_scores(NucleiDataset(data, split='default', part='val'))
     return f"""
 {BANNER}
@@ -55,11 +55,12 @@ Gated Fusion Block) trained at small width, its last checkpoint tested on {score
   foreground Dice   {scores['dice']:.3f}   (standard deviation over tiles {scores['dice_std']:.3f})
   foreground IoU    {scores['iou']:.3f}
   Otsu threshold    {otsu['dice']:.3f}   (Dice without any learning)
+  AJI, PQ of nuclei {nuclei['aji']:.3f}, {nuclei['pq']:.3f}   (touching nuclei divided by a watershed)
 
 Look at
-  {out}/overlays/             contours: truth green, prediction yellow
-  {out}/test/metrics.json     all scores
-  {out}/test/per_image.csv    scores of each tile
+  {out}/pictures/             tissue, truth, prediction, and what became of each nucleus
+  {out}/test/metrics.json     scores of pixels; per_image.csv: of each tile
+  {out}/test/instances.json   scores of nuclei; instances.csv: of each tile
   {out}/train.log             the training log"""
 
 
@@ -78,7 +79,7 @@ def main() -> None:
     prepare = [str(TOOLS / 'datasets/prepare.py'), 'synthetic', '--out', data, '--train', '48', '--val', '16']
     options = [f'{part}_dataloader.dataset.data_root={data}' for part in ('train', 'val', 'test')]
     train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--cfg-options', *options]
-    show = ['--show-dir', str(out / 'overlays'), '--cfg-options', *options]
+    show = ['--show-dir', str(out / 'pictures'), '--cfg-options', *options]
     run('1/3 Generate synthetic H&E tiles', prepare, out / 'prepare.log')
     run('2/3 Train', train, out / 'train.log')
     checkpoint = (out / 'last_checkpoint').read_text()

@@ -31,7 +31,7 @@ def test_the_whole_line(demo, config, tmp_path, monkeypatch, capsys):
     assert json.loads((out / 'test' / 'tested.json').read_text())['checkpoint'] == 'iter_10.pth'
     scores = json.loads((out / 'test' / 'metrics.json').read_text())
     assert f'foreground Dice   {scores["dice"]:.3f}' in printed
-    assert scores['num_images'] == len(list((data / 'images').glob('val_*'))) == len(list((out / 'overlays').iterdir()))
+    assert scores['num_images'] == len(list((data / 'images').glob('val_*'))) == len(list((out / 'pictures').iterdir()))
     assert printed.count('RANDOM WEIGHTS') == 2
 
 
