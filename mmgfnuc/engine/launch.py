@@ -131,9 +131,10 @@ def build_runner(cfg: Config, *parts: str) -> Runner:
 
 
 def train(cfg: Config) -> Runner:
-    """Check the data, then train."""
-    check_data(cfg, 'train', 'val')
-    runner = build_runner(cfg, 'train', 'val')
+    """Check the data, then train; without validation where the config has none."""
+    parts = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+    check_data(cfg, *parts)
+    runner = build_runner(cfg, *parts)
     runner.train()
     return runner
 

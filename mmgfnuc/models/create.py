@@ -11,7 +11,7 @@ from torch import nn
 
 import mmgfnuc.models
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import foundation_encoder, list_foundation
+from mmgfnuc.models.foundation import list_foundation
 from mmgfnuc.registry import MODELS
 
 __all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
@@ -116,6 +116,31 @@ def create_model(
     Raises:
         UserError: a name is unknown, or the arguments do not fit together.
     """
+    config = model_config(unet, foundation, fusion, head, num_classes, in_channels, weights, parts)
+    try:
+        return MODELS.build(config)
+    except UserError:
+        raise
+    except (AssertionError, LookupError, TypeError, ValueError) as error:  # of a part that does not take a setting
+        reason = str(error.args[0]).partition('\n')[0]
+        raise UserError(f'the model cannot be built: {reason}; correct `parts` or `foundation`') from error
+
+
+def model_config(
+    unet: str = 'unet',
+    foundation: str | Mapping[str, Any] | None = None,
+    fusion: str = 'none',
+    head: str = 'semantic',
+    num_classes: int = 2,
+    in_channels: int = 3,
+    weights: str | None = None,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Return the registry config of the model that `create_model` builds of the same arguments.
+
+    Raises:
+        UserError: a name is unknown, or the arguments do not fit together.
+    """
     if not isinstance(num_classes, int) or num_classes < 2:
         raise UserError(
             f'num_classes={num_classes!r}: background and nucleus are two softmax channels; give a whole number from 2'
@@ -129,7 +154,7 @@ def create_model(
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
-        named = dict(type=foundation_encoder, name=foundation)
+        named = dict(type='mmgfnuc.foundation_encoder', name=foundation)
         encoder = dict(foundation) if isinstance(foundation, Mapping) else named
         settings['foundation'] = encoder | ({} if weights is None else {'weights': weights})
     elif weights is not None:
@@ -141,13 +166,7 @@ def create_model(
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
         settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
     settings['decode_head'] = {**settings.pop('head'), 'decoder': settings['decode_head']}
-    try:
-        return MODELS.build(dict(type='mmgfnuc.GatedFusionSegmentor', **settings))
-    except UserError:
-        raise
-    except (AssertionError, LookupError, TypeError, ValueError) as error:  # of a part that does not take a setting
-        reason = str(error.args[0]).partition('\n')[0]
-        raise UserError(f'the model cannot be built: {reason}; correct `parts` or `foundation`') from error
+    return dict(type='mmgfnuc.GatedFusionSegmentor', **settings)
 
 
 def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:

@@ -1,0 +1,62 @@
+"""Run a study: arms made from parts, trained for equal steps and scored alike."""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmgfnuc.benchmark import read_study, run_cells, study_cells, study_scores
+from mmgfnuc.benchmark.local import cell_folder, cell_state
+from mmgfnuc.benchmark.scores import KEYS, SCORES
+from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.inference.writers import write_csv
+
+EPILOG = """examples:
+  python tools/benchmark.py configs/studies/smoke.yaml --dry-run    the cells, and what is done of them
+  python tools/benchmark.py configs/studies/smoke.yaml              run what is not done
+  python tools/benchmark.py configs/studies/smoke.yaml --status     while it runs, from another terminal
+
+A cell is one arm on one split with one seed. It is known by its config, the code of this package and the data: what is
+done is not done again, in this study or in another; what was interrupted goes on from its last checkpoint; what failed
+begins again. In the output folder: cells/<key>/ (config, log, checkpoints, scores), and <study>_scores.csv with a line
+for each image of each cell."""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('study', help='.yaml or .py file, such as those of configs/studies/')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='output folder (%(default)s)')
+    parser.add_argument('--processes', type=int, help='at a time (default: one for each GPU, else for each core)')
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--dry-run', action='store_true', help='only list the cells')
+    what.add_argument('--status', action='store_true', help='only say how far it is')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cells = study_cells(read_study(args.study))
+    root = args.out / 'cells'
+    states = [cell_state(root, cell) for cell in cells]
+    if args.dry_run:
+        for cell, state in zip(cells, states, strict=True):
+            print(f'{cell.key}  {state:6}  {cell.name}')
+    if args.dry_run or args.status:
+        print(f'{len(cells)} cells: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
+        for cell, state in zip(cells, states, strict=True):
+            if state == 'failed':
+                print(f'failed: {cell.name}, log {cell_folder(root, cell) / "log.txt"}')
+        return
+    try:
+        run_cells(cells, root, args.processes)
+    finally:
+        rows = study_scores(cells, root)
+        table = args.out / f'{Path(args.study).stem}_scores.csv'
+        write_csv(table, (*KEYS, *SCORES), [['' if value is None else value for value in row.values()] for row in rows])
+    print(f'{len(cells)} cells done, {len(rows)} images scored -> {table}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))
