@@ -16,7 +16,7 @@ $(STAMP): force
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format table clean force
+.PHONY: help setup demo test lint format table docs clean force
 
 help:  ## list the targets
 	@echo 'Targets (VENV=path picks another environment, now $(VENV); PYTHON=path another interpreter):'
@@ -43,8 +43,13 @@ format: setup  ## rewrite the code in the project's style
 table: setup  ## rewrite the result tables from docs/results/
 	$(BIN)/python tools/analysis/table.py
 
+# Without the variable the theme speaks of its successor before every build.
+docs: setup  ## build the site of docs/ into site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo 'Open site/index.html in a browser; it needs no network.'
+
 clean:  ## remove build products and caches; data, weights, runs and the environment stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find mmgfnuc configs tools tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is written last, so that an interrupted or failed install is taken up again by the next call.

@@ -5,10 +5,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mmgfnuc.benchmark import read_study, run_cells, study_cells, study_scores
+from mmgfnuc.benchmark import markdown_report, read_study, run_cells, study_cells, study_scores
 from mmgfnuc.benchmark.local import cell_folder, cell_state
 from mmgfnuc.benchmark.scores import KEYS, SCORES
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.files import whole_file
 from mmgfnuc.inference.writers import write_csv
 
 EPILOG = """examples:
@@ -18,8 +19,8 @@ EPILOG = """examples:
 
 A cell is one arm on one split with one seed. It is known by its config, the code of this package and the data: what is
 done is not done again, in this study or in another; what was interrupted goes on from its last checkpoint; what failed
-begins again. In the output folder: cells/<key>/ (config, log, checkpoints, scores), and <study>_scores.csv with a line
-for each image of each cell."""
+begins again. In the output folder: cells/<key>/ (config, log, checkpoints, scores), <study>_scores.csv with a line for
+each image of each cell, and <study>.md, which compares the arms: the first of them is the baseline."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +38,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cells = study_cells(read_study(args.study))
+    study = read_study(args.study)
+    cells = study_cells(study)
     root = args.out / 'cells'
     states = [cell_state(root, cell) for cell in cells]
     if args.dry_run:
@@ -55,7 +57,10 @@ def main() -> None:
         rows = study_scores(cells, root)
         table = args.out / f'{Path(args.study).stem}_scores.csv'
         write_csv(table, (*KEYS, *SCORES), [['' if value is None else value for value in row.values()] for row in rows])
-    print(f'{len(cells)} cells done, {len(rows)} images scored -> {table}')
+    report = args.out / f'{Path(args.study).stem}.md'
+    with whole_file(report) as file:
+        file.write_text(markdown_report(study, cells, rows, root))
+    print(f'{len(cells)} cells done, {len(rows)} images scored -> {table}, {report}')
 
 
 if __name__ == '__main__':

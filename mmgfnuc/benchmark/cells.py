@@ -18,6 +18,7 @@ from .study import Arm, Study
 
 SCHEDULE = 'adam_steps'
 KEY_LENGTH = 12
+UNHASHED = {'analysis', 'benchmark', '.mim'}
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,16 @@ def _preset(kind: str, name: str) -> dict[str, Any]:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of the package's Python files: what a score depends on beside config and data."""
+    """SHA-256 of the package's Python files that a score can depend on, beside config and data.
+
+    What only reads scores or arranges runs is left out, so that a better report does not cost a new study.
+    """
     package = Path(mmgfnuc.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob('*.py')):
-        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+        name = path.relative_to(package)
+        if name.parts[0] not in UNHASHED:
+            digest.update(str(name).encode() + path.read_bytes())
     return digest.hexdigest()
 
 

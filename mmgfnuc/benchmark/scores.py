@@ -8,7 +8,7 @@ from typing import Any
 from .cells import Cell
 from .local import DONE, cell_folder, cell_state
 
-KEYS = ('arm', 'split', 'seed', 'id', 'group')
+KEYS = ('arm', 'fold', 'seed', 'image', 'group')
 SCORES = ('dice', 'iou', 'aji', 'aji_plus', 'dq', 'sq', 'pq', 'f1_50', 'detection_f1', 'boundary_f1')
 
 
@@ -16,7 +16,7 @@ def study_scores(cells: Sequence[Cell], root: str | Path) -> list[dict[str, Any]
     """Return a row for each image of each cell that is done: KEYS, then SCORES (None where an image has none)."""
     root = Path(root)
     return [
-        {'arm': cell.arm.name, 'split': cell.split, 'seed': cell.seed, **image}
+        {'arm': cell.arm.name, 'fold': cell.split, 'seed': cell.seed, **image}
         for cell in cells
         if cell_state(root, cell) == DONE
         for image in _images(cell_folder(root, cell) / 'test')
@@ -26,7 +26,7 @@ def study_scores(cells: Sequence[Cell], root: str | Path) -> list[dict[str, Any]
 def _images(folder: Path) -> list[dict[str, Any]]:
     pixels, nuclei = (_rows(folder / name) for name in ('per_image.csv', 'instances.csv'))
     return [
-        {'id': name, 'group': pixels[name]['group'], **{score: _number(row, score) for score in SCORES}}
+        {'image': name, 'group': pixels[name]['group'], **{score: _number(row, score) for score in SCORES}}
         for name in sorted(pixels)
         for row in [pixels[name] | nuclei[name]]
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmgfnuc.benchmark import run_cells, study_cells, study_scores
+from mmgfnuc.benchmark import markdown_report, run_cells, study_cells, study_scores
 from mmgfnuc.benchmark.cells import cell_config
 from mmgfnuc.benchmark.local import cell_folder, cell_state, devices
 from mmgfnuc.benchmark.study import make_study
@@ -104,6 +104,13 @@ def test_a_study_that_is_killed_ends_with_the_same_scores(data, tmp_path):
     assert len(scores) == 4
     assert {row['arm'] for row in scores} == {'unet/none/semantic', 'unet/none/hover'}
     assert all(0 <= row['dice'] <= 1 for row in scores)
+    report = markdown_report(make_study(settings(data)), cells, scores, root)
+    # Two images of two slides: a mean of groups is that of images.
+    for arm in ('unet/none/semantic', 'unet/none/hover'):
+        values = [row['dice'] for row in scores if row['arm'] == arm]
+        assert f'| `{arm}` | {sum(values) / 2:.3f} |' in report
+    assert 'unet/none/hover: Dice' in report
+    assert 'no significant difference; with 2 groups and 1 arm compared the smallest p that can occur is 0.5' in report
 
 
 @pytest.mark.slow

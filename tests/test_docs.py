@@ -1,0 +1,202 @@
+"""The pages of docs/: their links, their navigation, the code of extending.md, and the site that is built of them."""
+
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mmgfnuc
+from mmgfnuc import evaluation, postprocess
+from mmgfnuc.datasets import transforms
+from mmgfnuc.evaluation import functional
+from mmgfnuc.models import backbones, decode_heads, foundation, necks
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / 'docs'
+PAGES = sorted(DOCS.rglob('*.md'))
+TEXTS = [*PAGES, *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'))]
+# Headings that the API reference makes of objects: `make docs` checks them.
+OF_OBJECTS = 'mmgfnuc.'
+FENCE = re.compile(r'^```.*?^```$', re.MULTILINE | re.DOTALL)
+LINK = re.compile(r'\[[^\]]*\]\(([^)\s]+)\)')
+BLOCK = re.compile(r'^```(python|bash)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+def anchors(page):
+    """What GitHub and MkDocs both make of the headings: lower case, hyphens for spaces, no punctuation."""
+    headings = re.findall(r'^#+ (.+)$', FENCE.sub('', page.read_text(encoding='utf-8')), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page):
+    broken = []
+    for link in LINK.findall(FENCE.sub('', page.read_text(encoding='utf-8'))):
+        path, _, anchor = link.partition('#')
+        if '://' in link or link.startswith('mailto:'):
+            continue
+        target = page.parent / path if path else page
+        known = target.suffix != '.md' or not anchor or anchor.startswith(OF_OBJECTS)
+        if not target.exists() or not (known or anchor in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def nav_pages(entry):
+    if isinstance(entry, str):
+        return [entry]
+    return [page for child in (entry.values() if isinstance(entry, dict) else entry) for page in nav_pages(child)]
+
+
+def test_the_navigation_lists_every_page_once():
+    config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text(encoding='utf-8'))
+    assert sorted(nav_pages(config['nav'])) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
+
+
+@pytest.fixture(scope='module')
+def extended(tmp_path_factory):
+    """A copy of the repository with the files of extending.md, and the other blocks of the page: language, code."""
+    copy = tmp_path_factory.mktemp('extended')
+    for name in ('mmgfnuc', 'configs', 'tests'):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('pyproject.toml', 'README.md'):
+        shutil.copy(ROOT / name, copy)
+    rest = []
+    for language, title, code in BLOCK.findall((DOCS / 'extending.md').read_text(encoding='utf-8')):
+        if title:
+            with (copy / title).open('a', encoding='utf-8') as file:
+                file.write(code)
+        else:
+            rest.append((language, code))
+    return copy, rest
+
+
+def run(copy, *arguments):
+    """Run the copy's package, not the installed one."""
+    environment = os.environ | {'PYTHONPATH': str(copy), 'PYTHONDONTWRITEBYTECODE': '1'}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_four_kinds_of_parts_are_shown_in_three_steps():
+    sections = re.split(r'^## ', (DOCS / 'extending.md').read_text(encoding='utf-8'), flags=re.MULTILINE)
+    shown = {section.partition('\n')[0]: re.findall(r'^\*\*([0-9])\. ', section, re.MULTILINE) for section in sections}
+    steps = {title: numbers for title, numbers in shown.items() if numbers}
+    assert steps == {title: ['1', '2', '3'] for title in ['A foundation encoder', 'A U-Net', 'A fusion', 'A head']}
+
+
+@pytest.mark.slow
+def test_the_parts_of_extending_can_be_used(extended):
+    """And so can the model of getting_started.md."""
+    copy, rest = extended
+    start = BLOCK.findall((DOCS / 'getting_started.md').read_text(encoding='utf-8'))
+    scripts = [code for language, code in [*rest, *((first, last) for first, _, last in start)] if language == 'python']
+    where = 'import mmgfnuc\nprint(mmgfnuc.__file__)'
+    assert len(scripts) == 4 + 1
+    assert run(copy, '-W', 'ignore', '-c', '\n'.join([*scripts, where])).strip().endswith(f'{copy}/mmgfnuc/__init__.py')
+
+
+@pytest.mark.slow
+def test_the_tests_of_extending_pass(extended):
+    copy, rest = extended
+    commands = [code.split() for language, code in rest if language == 'bash']
+    assert [command[0] for command in commands] == ['pytest'] * 4
+    # In one process: most of the time is that of the imports.
+    runs = [['-q', '-p', 'no:cacheprovider', *arguments] for _, *arguments in commands]
+    out = run(copy, '-c', f'import pytest\nassert not any([pytest.main(arguments) for arguments in {runs}])')
+    assert len(re.findall('^[0-9]+ passed', out, re.MULTILINE)) == 4
+
+
+def test_the_code_of_extending_is_in_the_project_s_style(extended):
+    """Linted as the files that it makes; lines added to an `__init__.py` stand below `__all__` in the copy."""
+    copy, _ = extended
+    titles = [title for _, title, _ in BLOCK.findall((DOCS / 'extending.md').read_text(encoding='utf-8')) if title]
+    files = [title for title in titles if not title.endswith('__init__.py')]
+    assert len(files) == 11
+    run(copy, '-m', 'ruff', 'check', '--no-cache', *files)
+    run(copy, '-m', 'ruff', 'format', '--no-cache', '--check', *files)
+
+
+class Loaded(HTMLParser):
+    """Addresses of what a browser loads with a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses = []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == 'link' and values.get('rel') not in ('canonical', 'next', 'prev'):
+            self.addresses.append(values['href'])
+        elif tag != 'a' and 'src' in values:
+            self.addresses.append(values['src'])
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    if find_spec('mkdocs') is None:
+        pytest.skip('MkDocs is not installed (requirements/docs.txt)')
+    folder = tmp_path_factory.mktemp('site')
+    run(ROOT, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(folder))
+    return folder
+
+
+def test_the_site_loads_nothing_from_the_network(site):
+    pages = sorted(site.rglob('*.html'))
+    assert len(pages) == len(PAGES) + 1  # and the one for addresses that do not exist
+    for page in pages:
+        loaded = Loaded()
+        loaded.feed(page.read_text(encoding='utf-8'))
+        assert len(loaded.addresses) > 3
+        # 404.html is served at any depth, so its addresses start at the root.
+        for address in loaded.addresses if page.name != '404.html' else []:
+            assert (page.parent / address.partition('#')[0]).is_file(), f'{page.name}: {address}'
+    for sheet in site.rglob('*.css'):
+        assert not re.search(r'@import|url\(\s*[\'"]?(https?:)?//', sheet.read_text(encoding='utf-8')), sheet.name
+
+
+def test_links_out_of_the_site_become_paths(site):
+    text = (site / 'foundation_encoders.html').read_text(encoding='utf-8')
+    assert 'the catalogue (<code>mmgfnuc/models/foundation/catalogue</code>)' in text
+    assert 'href="../mmgfnuc' not in text
+
+
+def test_the_api_reference_has_what_the_package_exports(site):
+    text = (site / 'api.html').read_text(encoding='utf-8')
+    for module in (functional, evaluation, postprocess, transforms, backbones, foundation, necks, decode_heads):
+        objects = {name: getattr(module, name) for name in module.__all__}
+        shown = [name for name, value in objects.items() if inspect.isclass(value) or inspect.isfunction(value)]
+        assert shown
+        assert not [name for name in shown if f'id="{module.__name__}.{name}"' not in text]
+    assert all(re.search(rf'id="mmgfnuc\.[\w.]*\.{name}"', text) for name in mmgfnuc.__all__)
+
+
+def test_docstrings_are_shown_as_they_are_meant(site):
+    """`Shape:`, `Source:` and doctests are no sections that the reader of docstrings knows."""
+    text = (site / 'api.html').read_text(encoding='utf-8')
+    assert '<strong>Shape:</strong>' in text
+    assert re.search(r'<strong>Source:</strong> Kumar et al\. 2017', text)
+    assert '<blockquote>' not in text  # what Markdown makes of a line that starts with >
+
+
+@pytest.mark.skipif(shutil.which('chromium') is None, reason='needs Chromium (Debian: apt install chromium)')
+def test_search_works_from_a_folder_without_network(site):
+    """A real browser, the page opened as a file: a word that one page alone has."""
+    switches = ['--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=10000', '--enable-logging=stderr']
+    address = (site / 'datasets' / 'coco.html').as_uri() + '?q=ModulationFusionBlock'
+    command = ['chromium', *switches, '--host-resolver-rules=MAP * ~NOTFOUND', '--dump-dom', address]
+    browser = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert '1 matching document' in browser.stdout
+    assert re.search(r'<a [^>]*href="[^"]*/extending\.html[^"]*"[^>]*class="md-search-result__link"', browser.stdout)
+    assert 'CONSOLE' not in browser.stderr
