@@ -1,9 +1,15 @@
 """Studies as they are written down."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmgfnuc.benchmark.cells import cell_config
 from mmgfnuc.benchmark.study import Arm, make_study, read_study
 from mmgfnuc.errors import UserError
+from mmgfnuc.registry import MODELS
 
 YAML = """
 title: Two U-Nets
@@ -73,3 +79,19 @@ def test_files_that_are_no_study(tmp_path):
     (tmp_path / 'list.yaml').write_text('- 1')
     with pytest.raises(UserError, match='holds no settings'):
         read_study(tmp_path / 'list.yaml')
+
+
+STUDIES = sorted((Path(__file__).parents[2] / 'configs' / 'studies').iterdir())
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_every_arm_of_the_ready_studies_can_be_built(path):
+    """On the meta device, with random weights, from the text that a cell is run from."""
+    study = read_study(path)
+    for arm in study.arms:
+        config = Config.fromstring(cell_config(study, arm, study.splits[0], 0).pretty_text, '.py')
+        if config.model.foundation:
+            config.model.foundation.weights = 'random'
+        with torch.device('meta'):
+            model = MODELS.build(config.model)
+        assert (model.foundation is None) == (arm.fusion == 'none')
