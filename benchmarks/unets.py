@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from measure import in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from mmgfnuc.analysis.complexity import count_macs, count_parameters, on_meta
 from mmgfnuc.analysis.measurements import UNETS, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
@@ -112,22 +112,6 @@ class Candidate:
         return torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.dtype == 'bf16')
 
 
-def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a network for prediction that holds and computes no numbers, only their shapes."""
-    with torch.device('meta'):
-        return build().eval()
-
-
-def count_macs(model: nn.Module, size: int) -> int:
-    """Multiply-adds that a network on the meta device takes for one image.
-
-    On that device attention runs as matrix products. PyTorch's counter does not know its fused form on the CPU.
-    """
-    with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, size, size))
-    return counter.get_total_flops() // 2
-
-
 def read_source(name: str) -> str:
     """Return the first comment of a preset, which says what the network is and names its paper."""
     lines = list_presets('unets')[name].read_text().splitlines()
@@ -138,7 +122,7 @@ def describe(name: str) -> dict[str, Any]:
     """Return what does not depend on the machine."""
     model = on_meta(lambda: create_model(name))
     return {
-        'parameters': sum(parameter.numel() for parameter in model.parameters()),
+        'parameters': count_parameters(model)[0],
         'macs': count_macs(model, MACS_SIZE),
         'levels': len(model.backbone.out_channels),
         'source': read_source(name),

@@ -6,14 +6,17 @@ from collections import Counter
 from pathlib import Path
 
 from mmgfnuc.benchmark import markdown_report, read_study, run_cells, study_cells, study_scores
-from mmgfnuc.benchmark.local import cell_folder, cell_state
+from mmgfnuc.benchmark.cells import Cell
+from mmgfnuc.benchmark.costs import arm_costs, step_seconds
+from mmgfnuc.benchmark.local import cell_folder, cell_state, devices
 from mmgfnuc.benchmark.scores import KEYS, SCORES
+from mmgfnuc.benchmark.study import Study
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.files import whole_file
 from mmgfnuc.inference.writers import write_csv
 
 EPILOG = """examples:
-  python tools/benchmark.py configs/studies/smoke.yaml --dry-run    the cells, and what is done of them
+  python tools/benchmark.py configs/studies/smoke.yaml --dry-run    the cells, what is done of them, their cost
   python tools/benchmark.py configs/studies/smoke.yaml              run what is not done
   python tools/benchmark.py configs/studies/smoke.yaml --status     while it runs, from another terminal
 
@@ -31,9 +34,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='output folder (%(default)s)')
     parser.add_argument('--processes', type=int, help='at a time (default: one for each GPU, else for each core)')
     what = parser.add_mutually_exclusive_group()
-    what.add_argument('--dry-run', action='store_true', help='only list the cells')
+    what.add_argument('--dry-run', action='store_true', help='only list the cells, and estimate their cost')
     what.add_argument('--status', action='store_true', help='only say how far it is')
     return parser.parse_args()
+
+
+def print_estimate(study: Study, cells: list[Cell], states: list[str], processes: int | None) -> None:
+    """Print what each arm costs, by a step that is timed now, and how long what is not done will take."""
+    seconds = {}
+    for arm in study.arms:
+        costs, seconds[arm.name] = arm_costs(study, arm), step_seconds(study, arm)
+        minutes = seconds[arm.name] * study.steps / 60
+        print(
+            f'{arm.name}: {costs.parameters / 1e6:.2f} M parameters, {costs.macs / 1e9:.2f} G multiply-adds, '
+            f'{seconds[arm.name]:.2f} s a step, about {minutes:.1f} minutes of training'
+        )
+    open_cells = [cell for cell, state in zip(cells, states, strict=True) if state != 'done']
+    total = sum(seconds[cell.arm.name] for cell in open_cells) * study.steps / len(devices(processes)) / 3600
+    print(f'about {total:.1f} hours of training are left, without start, loading and scoring')
 
 
 def main() -> None:
@@ -45,6 +63,8 @@ def main() -> None:
     if args.dry_run:
         for cell, state in zip(cells, states, strict=True):
             print(f'{cell.key}  {state:6}  {cell.name}')
+    if args.dry_run:
+        print_estimate(study, cells, states, args.processes)
     if args.dry_run or args.status:
         print(f'{len(cells)} cells: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
         for cell, state in zip(cells, states, strict=True):

@@ -10,11 +10,20 @@ from mmgfnuc.analysis.statistics import StudyScores, compare
 from mmgfnuc.analysis.tables import table_lines
 
 from .cells import Cell
+from .costs import ArmCosts, arm_costs
 from .local import cell_folder
 from .study import Study
 
 # Scores that arms are compared by, and their headings.
 COMPARED = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
+COSTS = (
+    'parameters (M)',
+    'trained (M)',
+    'MACs of a tile (G)',
+    'token stride (pixels)',
+    'minutes of training',
+    'peak memory (MB)',
+)
 PROTOCOL = (
     'Every arm has the same steps, schedule, augmentation, splits and seeds; the last checkpoint is scored, once. '
     'Images are averaged over seeds, then within groups; differences are tested over groups (Wilcoxon signed-rank, '
@@ -51,13 +60,27 @@ def markdown_report(study: Study, cells: Sequence[Cell], rows: Sequence[Mapping[
 def _arm_table(
     study: Study, cells: Sequence[Cell], runs: Sequence[Mapping[str, Any]], tables: Mapping[str, StudyScores]
 ) -> str:
-    """Means over groups of each arm, and the training time of a run."""
+    """Means over groups of each arm, and what the arm costs."""
     means = {score: table.group_means().mean(axis=1) for score, table in tables.items()}
     lines = []
     for number, arm in enumerate(study.arms):
-        minutes = mean(run['train_seconds'] / 60 for cell, run in zip(cells, runs, strict=True) if cell.arm == arm)
-        lines.append([f'`{arm.name}`', *(f'{means[score][number]:.3f}' for score in COMPARED), f'{minutes:.1f}'])
-    return table_lines(['arm', *COMPARED.values(), 'minutes of training'], lines)
+        scores = [f'{means[score][number]:.3f}' for score in COMPARED]
+        own = [run for cell, run in zip(cells, runs, strict=True) if cell.arm == arm]
+        lines.append([f'`{arm.name}`', *scores, *_cost_cells(arm_costs(study, arm), own)])
+    return table_lines(['arm', *COMPARED.values(), *COSTS], lines)
+
+
+def _cost_cells(costs: ArmCosts, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    stride = 'none' if costs.token_stride is None else f'{costs.token_stride:g}'
+    minutes = mean(run['train_seconds'] / 60 for run in runs)
+    return [
+        f'{costs.parameters / 1e6:.2f}',
+        f'{costs.trained / 1e6:.2f}',
+        f'{costs.macs / 1e9:.2f}',
+        stride,
+        f'{minutes:.1f}',
+        f'{max(run["peak_mb"] for run in runs):,}',
+    ]
 
 
 def _words(study: Study, title: str, table: StudyScores) -> str:

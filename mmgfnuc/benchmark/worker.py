@@ -4,9 +4,12 @@ Called as `python -m mmgfnuc.benchmark.worker FOLDER`, the folder holding the `c
 """
 
 import json
+import resource
 import sys
 import time
 from pathlib import Path
+
+import torch
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
@@ -29,12 +32,20 @@ def run_cell(folder: Path) -> None:
     record = {
         'train_seconds': read_checkpoint(checkpoint)['meta']['train_seconds'],
         'test_seconds': time.monotonic() - start,
+        'peak_mb': round(_peak_bytes() / 10**6),
         'commit': commit(),
         'versions': versions(),
         'hardware': hardware(),
     }
     with whole_file(folder / 'done.json') as file:
         file.write_text(json.dumps(record, indent=1) + '\n')
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held: of a GPU its tensors, else all of it."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == '__main__':

@@ -1,0 +1,40 @@
+"""What arms cost."""
+
+import pytest
+
+from mmgfnuc.benchmark.costs import arm_costs, step_seconds
+from mmgfnuc.benchmark.study import make_study
+
+SMALL = {'backbone': {'widths': [4, 8, 16]}}
+
+
+def study_of(**arm):
+    return make_study({'title': '', 'arms': [{'parts': SMALL, **arm}], 'batch_size': 2, 'data': 'synthetic'})
+
+
+def test_parameters_and_multiply_adds():
+    """Without fusion all parameters are trained; a second decoder costs as much as the first and a little."""
+    plain, twice = (study_of(head=head) for head in ('semantic', 'hover'))
+    alone, both = (arm_costs(study, study.arms[0]) for study in (plain, twice))
+    assert alone.parameters == alone.trained < both.parameters
+    assert alone.macs < both.macs < 2 * alone.macs
+    assert alone.token_stride is None
+
+
+def test_a_frozen_encoder_is_not_trained():
+    study = study_of(foundation='vit-tiny', fusion='concat')
+    costs = arm_costs(study, study.arms[0])
+    # ViT-Ti/16 has 5.5 million parameters without its classifier (Touvron et al. 2021, table 1: 5.7 with it).
+    assert 5.4e6 < costs.parameters - costs.trained < 5.7e6
+    assert costs.token_stride == 16
+
+
+@pytest.mark.parametrize('head', ['semantic', 'dual-decoder', 'hover', 'boundary'])
+def test_a_step_is_timed(head):
+    study = study_of(head=head)
+    assert step_seconds(study, study.arms[0]) > 0
+
+
+def test_the_image_of_another():
+    study = study_of(foundation='vit-tiny', fusion='shuffled-context-image')
+    assert arm_costs(study, study.arms[0]).macs > arm_costs(study_of(), study_of().arms[0]).macs
