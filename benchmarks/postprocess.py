@@ -22,7 +22,7 @@ from mmgfnuc.analysis.measurements import POSTPROCESS, make_measurement
 from mmgfnuc.datasets.synthetic import MPP, render_tile
 from mmgfnuc.datasets.transforms.instance_targets import BoundaryTarget, DistanceTarget, HoverTarget
 from mmgfnuc.engine.cli import run_cli
-from mmgfnuc.evaluation.functional import bpq, contingency_table
+from mmgfnuc.evaluation.functional import bpq, contingency_table, instance_counts
 from mmgfnuc.postprocess import (
     InstanceDecoder,
     boundary_instances,
@@ -110,7 +110,7 @@ def stage_shares(decoder: InstanceDecoder, inputs: list[Maps], repeats: int) -> 
 def quality(predictions: list[NDArray], truths: list[NDArray]) -> float:
     """Mean panoptic quality."""
     pairs = zip(predictions, truths, strict=True)
-    return round(mean(bpq(contingency_table(prediction, truth)) for prediction, truth in pairs), 4)
+    return round(mean(bpq(instance_counts(contingency_table(prediction, truth))) for prediction, truth in pairs), 4)
 
 
 def measure(name: str, maps: list[dict[str, Maps]], truths: list[NDArray], pairs: int) -> dict[str, str | float]:

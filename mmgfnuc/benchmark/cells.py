@@ -70,7 +70,16 @@ def _cell(study: Study, arm: Arm, split: str, seed: int, digest: str) -> Cell:
 def cell_config(study: Study, arm: Arm, split: str, seed: int) -> Config:
     """Compose the config of a cell from the presets of `configs/_base_`."""
     cfg = {**_preset('datasets', study.data), **_preset('schedules', SCHEDULE)}
-    model = model_config(arm.unet, arm.foundation, arm.fusion, arm.head, weights=arm.weights, parts=arm.parts)
+    model = model_config(
+        arm.unet,
+        arm.foundation,
+        arm.fusion,
+        arm.head,
+        num_classes=2,
+        in_channels=3,
+        weights=arm.weights,
+        parts=arm.parts,
+    )
     cfg['model'] = {**model, 'test_cfg': cfg['inference']}
     for part in ('train', 'val', 'test'):
         dataset = cfg[f'{part}_dataloader']['dataset']

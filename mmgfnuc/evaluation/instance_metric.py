@@ -18,6 +18,7 @@ from .functional import (
     bootstrap_interval,
     boundary_counts,
     boundary_f1,
+    bpq,
     centroids,
     contingency_table,
     count_r2,
@@ -197,16 +198,11 @@ class NucleiInstanceMetric(PerImageMetric):
         return {
             'mpq_plus': mpq_plus(total.types),
             'mpq': mean_over_tissues([mpq(image.counts.types) for image in scored], groups),
-            'bpq': mean_over_tissues([_bpq(image.counts.instances) for image in scored], groups),
+            'bpq': mean_over_tissues([bpq(image.counts.instances) for image in scored], groups),
             'type_f1': _mean_and_std(columns['f1'])[0],
             'count_r2': float(r2.mean()),
             'types': {name: dict(zip(columns, row, strict=True)) for name, row in zip(self.types, rows, strict=True)},
         }
-
-
-def _bpq(counts: InstanceCounts) -> float:
-    """`functional.bpq` of what is left of an image's contingency table."""
-    return mpq(np.array([[counts.hits[0], counts.iou_sum, counts.num_truth, counts.num_predicted]]))
 
 
 def _distances(in_pixels: npt.NDArray[np.float64], mpp: float | None) -> npt.NDArray[np.float64]:

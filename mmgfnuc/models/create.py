@@ -127,14 +127,14 @@ def create_model(
 
 
 def model_config(
-    unet: str = 'unet',
-    foundation: str | Mapping[str, Any] | None = None,
-    fusion: str = 'none',
-    head: str = 'semantic',
-    num_classes: int = 2,
-    in_channels: int = 3,
-    weights: str | None = None,
-    parts: Mapping[str, Mapping[str, Any]] | None = None,
+    unet: str,
+    foundation: str | Mapping[str, Any] | None,
+    fusion: str,
+    head: str,
+    num_classes: int,
+    in_channels: int,
+    weights: str | None,
+    parts: Mapping[str, Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
     """Return the registry config of the model that `create_model` builds of the same arguments.
 

@@ -262,7 +262,8 @@ def test_random_summary_equals_the_functions(random_set):
     groups = [sample.group for sample in samples]
     assert report['mpq_plus'] == functional.mpq_plus(types)
     assert report['mpq'] == functional.mean_over_tissues([functional.mpq(image['types']) for image in expected], groups)
-    assert report['bpq'] == functional.mean_over_tissues([functional.bpq(image['table']) for image in expected], groups)
+    of_all = [functional.bpq(functional.instance_counts(image['table'])) for image in expected]
+    assert report['bpq'] == functional.mean_over_tissues(of_all, groups)
     predicted, true = (np.array([image['numbers'][side] for image in expected]) for side in (0, 1))
     by_type = functional.typed_pq(types), functional.type_f1(matrix), functional.count_r2(predicted, true)
     assert [[row[key] for row in report['types'].values()] for key in ('pq', 'f1', 'count_r2')] == np.array(

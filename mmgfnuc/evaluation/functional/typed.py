@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mmgfnuc.errors import UserError
 
 from .contingency import Contingency, Indices, best_of_each, contingency_table
+from .instance import InstanceCounts, instance_scores
 
 
 def nucleus_types(label_map: npt.NDArray, type_map: npt.NDArray, ids: Indices) -> Indices:
@@ -141,7 +142,7 @@ def mpq(counts: npt.NDArray[np.float64]) -> float:
     return _mean(typed_pq(counts)[counts[:, 2] > 0])
 
 
-def bpq(table: Contingency) -> float:
+def bpq(counts: InstanceCounts) -> float:
     """Compute the bPQ of one image: the panoptic quality of its nuclei, whatever their types.
 
     An image whose truth has no nucleus has no score, NaN, whatever is predicted there; that is all in which bPQ differs
@@ -149,7 +150,7 @@ def bpq(table: Contingency) -> float:
 
     Source: as `mpq`; code: own.
     """
-    return mpq(typed_counts(table, np.ones_like(table.predicted_ids), np.ones_like(table.truth_ids), 1))
+    return instance_scores(counts)['pq'] if counts.num_truth else math.nan
 
 
 def mean_over_tissues(values: Sequence[float], tissues: Sequence[Hashable]) -> float:

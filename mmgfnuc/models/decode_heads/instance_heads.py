@@ -128,8 +128,7 @@ class InstanceHead(BaseModule):
 
     def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
         """Losses of a training batch: those of `decoder`, and of the cues where there are any."""
-        for sample in batch_data_samples:
-            self._check_classes(sample.gt_sem_seg.data)
+        self._check_classes(torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples]))
         return self._losses(inputs, batch_data_samples, train_cfg)
 
     def _losses(self, inputs: Sequence[Tensor], samples: list, train_cfg: dict | None) -> dict:

@@ -1,7 +1,7 @@
 """Losses of the maps by which touching nuclei are told apart.
 
 Their weights are such that a map of zeros costs about as much as classes that are not learned yet do by DiceFocalLoss,
-some 0.4, on NuInsSeg at half its resolution: neither is to rule the encoder that both share.
+on NuInsSeg at half its resolution: neither is to rule the encoder that both share.
 """
 
 import torch
