@@ -1,86 +1,174 @@
-"""Run a study: arms made from parts, trained for equal steps and scored alike."""
+"""Compare arms: which U-Net, which foundation encoder, which fusion, does it really help?
+
+A study trains arms, models made from parts, for equal steps on the same data sets, splits and seeds, scores them alike,
+and reports what can be said of their differences. The first arm is the baseline.
+"""
 
 import argparse
+import re
+import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from mmgfnuc.benchmark import markdown_report, read_study, run_cells, study_cells, study_scores
-from mmgfnuc.benchmark.cells import Cell
+from mmgfnuc.benchmark.cells import Cell, study_cells
 from mmgfnuc.benchmark.costs import arm_costs, step_seconds
-from mmgfnuc.benchmark.local import cell_folder, cell_state, devices
-from mmgfnuc.benchmark.scores import KEYS, SCORES
-from mmgfnuc.benchmark.study import Study
-from mmgfnuc.engine.cli import run_cli
-from mmgfnuc.files import whole_file
-from mmgfnuc.inference.writers import write_csv
+from mmgfnuc.benchmark.encoders import is_at_hand
+from mmgfnuc.benchmark.local import DONE, cell_state, devices, run_cells
+from mmgfnuc.benchmark.preparation import draw_missing_data, encoder_weights, fetch_encoders
+from mmgfnuc.benchmark.progress import status_lines
+from mmgfnuc.benchmark.reports import write_report
+from mmgfnuc.benchmark.study import (
+    ARM_KEYS,
+    Study,
+    find_study,
+    list_studies,
+    make_study,
+    read_settings,
+    read_study,
+)
+from mmgfnuc.engine.cli import positive_float, run_cli
+from mmgfnuc.errors import UserError
 
-EPILOG = """examples:
-  python tools/benchmark.py configs/studies/smoke.yaml --dry-run    the cells, what is done of them, their cost
-  python tools/benchmark.py configs/studies/smoke.yaml              run what is not done
-  python tools/benchmark.py configs/studies/smoke.yaml --status     while it runs, from another terminal
+EPILOG = """\
+examples:
+  python tools/benchmark.py smoke                a ready study, by its name: minutes, no download, no GPU
+  python tools/benchmark.py fusions --dry-run    the cells, what is done of them, what they cost
+  python tools/benchmark.py fusions --status     while it runs, from another terminal
+  python tools/benchmark.py my_study.yaml --seeds 0 1 2
+  python tools/benchmark.py --unets unet eunet3+ --encoders vit-tiny --fusions none paper --data nuinsseg \\
+      --splits grouped-3-fold-0 grouped-3-fold-1 --seeds 0 1 --steps 300
 
-A cell is one arm on one split with one seed. It is known by its config, the code of this package and the data: what is
-done is not done again, in this study or in another; what was interrupted goes on from its last checkpoint; what failed
-begins again. In the output folder: cells/<key>/ (config, log, checkpoints, scores), <study>_scores.csv with a line for
-each image of each cell, and <study>.md, which compares the arms: the first of them is the baseline."""
+ready studies:
+{studies}
+
+A cell is one arm on one split of one data set with one seed. It is known by its config, the code of this package and
+the data: what is done is not done again, in this study or in another; what was interrupted goes on from its last
+checkpoint; what failed begins again. In the output folder: cells/<key>/ (config, log, checkpoints, scores), and for
+each study <study>/ with report.html, report.md, results.json and scores.csv.
+
+docs/benchmark_protocol.md says how a study is written and what makes it fair."""
 
 
 def parse_args() -> argparse.Namespace:
+    ready = '\n'.join(f'  {name:14}  {read_settings(path)["title"]}' for name, path in list_studies().items())
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        usage='%(prog)s STUDY [options]\n       %(prog)s --unets NAME ... [options]',
+        description=__doc__,
+        epilog=EPILOG.format(studies=ready),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument('study', help='.yaml or .py file, such as those of configs/studies/')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='output folder (%(default)s)')
-    parser.add_argument('--processes', type=int, help='at a time (default: one for each GPU, else for each core)')
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument('--dry-run', action='store_true', help='only list the cells, and estimate their cost')
-    what.add_argument('--status', action='store_true', help='only say how far it is')
+    parser.add_argument('study', nargs='?', metavar='STUDY', help='name of a ready study, or a .yaml or .py file')
+    arms = parser.add_argument_group('arms, in the place of STUDY: every combination of')
+    names = dict(nargs='+', metavar='NAME')
+    arms.add_argument('--unets', dest='unet', **names, help='mmgfnuc.list_unets() (unet)')
+    arms.add_argument('--encoders', dest='foundation', **names, help='mmgfnuc.list_foundation(); present: all here')
+    arms.add_argument('--fusions', dest='fusion', **names, help='mmgfnuc.list_fusions(); none: without encoder (none)')
+    arms.add_argument('--heads', dest='head', **names, help='mmgfnuc.list_heads() (semantic)')
+    conditions = parser.add_argument_group('conditions; given with STUDY, they take the place of its own')
+    conditions.add_argument('--title', help='of the report')
+    conditions.add_argument('--data', **names, help='presets of configs/_base_/datasets (nuinsseg)')
+    conditions.add_argument('--data-root', metavar='DIR', help='folder of the only data set (that of its preset)')
+    conditions.add_argument('--splits', **names, help='files of splits/ of each data set, one for each fold (organs)')
+    conditions.add_argument('--seeds', nargs='+', type=int, metavar='N', help='of weights, order, augmentation (0)')
+    conditions.add_argument('--steps', type=int, metavar='N', help='of the optimiser (300)')
+    conditions.add_argument('--batch-size', type=int, metavar='N', help='images of a step (4)')
+    conditions.add_argument('--amp', action='store_true', help='train under bfloat16 autocast')
+    running = parser.add_argument_group('running')
+    running.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='output folder (%(default)s)')
+    running.add_argument('--engine', choices=('local', 'ray'), default='local', help='where cells run (%(default)s)')
+    running.add_argument(
+        '--processes', type=positive_int, metavar='N', default=None, help='at a time (one for each GPU, else core)'
+    )
+    running.add_argument(
+        '--cache-gb',
+        type=positive_float,
+        metavar='N',
+        default=None,
+        help='keep features of frozen encoders for all cells, in files of at most so many gigabytes (none)',
+    )
+    what = running.add_mutually_exclusive_group()
+    what.add_argument('--dry-run', action='store_true', default=False, help='only list cells and estimate their cost')
+    what.add_argument('--status', action='store_true', default=False, help='only say how far it is')
     return parser.parse_args()
 
 
-def print_estimate(study: Study, cells: list[Cell], states: list[str], processes: int | None) -> None:
-    """Print what each arm costs, by a step that is timed now, and how long what is not done will take."""
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a whole number from 1')
+    return value
+
+
+def asked_study(args: argparse.Namespace) -> tuple[str, Study]:
+    """Name and study that the arguments mean."""
+    given = vars(args)
+    arms = {key: given[key] for key in ARM_KEYS if key in given}
+    conditions = {entry.name: given[entry.name] for entry in fields(Study) if entry.name in given}
+    if 'study' not in given:
+        return study_of_flags(arms, conditions)
+    if arms:
+        raise UserError(f"the arms are those of study '{args.study}' or those of --unets, --encoders, ...; drop one")
+    path = find_study(args.study)
+    return path.stem, read_study(path, conditions)
+
+
+def study_of_flags(arms: dict[str, list[str]], conditions: dict[str, Any]) -> tuple[str, Study]:
+    if not arms:
+        raise UserError(f'give a study ({", ".join(list_studies())}, or a file), or arms: --unets ...; see --help')
+    title = conditions.get('title') or '; '.join(', '.join(names) for names in arms.values())
+    name = re.sub(r'[^a-z0-9+]+', '-', title.lower()).strip('-') or 'study'
+    return name, make_study({**conditions, 'title': title, 'arms': [arms]})
+
+
+def print_plan(study: Study, cells: Sequence[Cell], states: Sequence[str], processes: int | None) -> None:
+    """Print the cells, what each arm costs by a step that is timed now, and how long what is not done will take."""
+    for cell, state in zip(cells, states, strict=True):
+        print(f'{cell.key}  {state:6}  {cell.name}')
+    for name, weights in encoder_weights(study.arms):
+        if not is_at_hand(name, weights):
+            print(f"weights '{weights or name}' are not here; they are looked for on the hub when the study starts")
     seconds = {}
     for arm in study.arms:
         costs, seconds[arm.name] = arm_costs(study, arm), step_seconds(study, arm)
-        minutes = seconds[arm.name] * study.steps / 60
         print(
             f'{arm.name}: {costs.parameters / 1e6:.2f} M parameters, {costs.macs / 1e9:.2f} G multiply-adds, '
-            f'{seconds[arm.name]:.2f} s a step, about {minutes:.1f} minutes of training'
+            f'{seconds[arm.name]:.2f} s a step, about {seconds[arm.name] * study.steps / 60:.1f} minutes of training'
         )
-    open_cells = [cell for cell, state in zip(cells, states, strict=True) if state != 'done']
-    total = sum(seconds[cell.arm.name] for cell in open_cells) * study.steps / len(devices(processes)) / 3600
-    print(f'about {total:.1f} hours of training are left, without start, loading and scoring')
+    print(f'{len(cells)} cells: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
+    left = [cell for cell, state in zip(cells, states, strict=True) if state != DONE]
+    hours = sum(seconds[cell.arm.name] for cell in left) * study.steps / len(devices(processes)) / 3600
+    print(f'about {hours:.1f} hours of training are left, without start, loading and scoring')
 
 
 def main() -> None:
     args = parse_args()
-    study = read_study(args.study)
-    cells = study_cells(study)
-    root = args.out / 'cells'
+    name, study = asked_study(args)
+    draw_missing_data(study)
+    cells, root = study_cells(study), args.out / 'cells'
     states = [cell_state(root, cell) for cell in cells]
     if args.dry_run:
-        for cell, state in zip(cells, states, strict=True):
-            print(f'{cell.key}  {state:6}  {cell.name}')
-    if args.dry_run:
-        print_estimate(study, cells, states, args.processes)
-    if args.dry_run or args.status:
-        print(f'{len(cells)} cells: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
-        for cell, state in zip(cells, states, strict=True):
-            if state == 'failed':
-                print(f'failed: {cell.name}, log {cell_folder(root, cell) / "log.txt"}')
-        return
+        print_plan(study, cells, states, args.processes)
+    elif args.status:
+        print('\n'.join(status_lines(cells, root)))
+    else:
+        run_study(name, study, cells, states, args)
+
+
+def run_study(name: str, study: Study, cells: Sequence[Cell], states: Sequence[str], args: argparse.Namespace) -> None:
+    """Run what is not done, then report."""
+    root, folder = args.out / 'cells', args.out / name
+    fetch_encoders(cell.arm for cell, state in zip(cells, states, strict=True) if state != DONE)
     try:
-        run_cells(cells, root, args.processes)
-    finally:
-        rows = study_scores(cells, root)
-        table = args.out / f'{Path(args.study).stem}_scores.csv'
-        write_csv(table, (*KEYS, *SCORES), [['' if value is None else value for value in row.values()] for row in rows])
-    report = args.out / f'{Path(args.study).stem}.md'
-    with whole_file(report) as file:
-        file.write_text(markdown_report(study, cells, rows, root))
-    print(f'{len(cells)} cells done, {len(rows)} images scored -> {table}, {report}')
+        run_cells(cells, root, args.processes, args.engine, args.cache_gb)
+    except UserError as error:
+        raise UserError(f'{error}\nno report without them; the same command runs them again, and only them') from error
+    write_report(study, cells, root, folder, shlex.join(['python', *sys.argv]))
+    print(f'{len(cells)} cells done; report: {folder / "report.html"}')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,13 @@
-"""What a network costs whatever it runs on: its parameters and multiply-adds."""
+"""What a network costs whatever it runs on: its parameters, multiply-adds and the memory of its tensors."""
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -32,3 +36,41 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Parameters of a network: all, and those that are trained."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+class TensorMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made within it: those held at a time, and the most of it.
+
+    Tensors that were there before, such as weights, are not counted, nor is the scratch memory that a kernel takes for
+    itself. Unlike the memory of a process or of a GPU's allocator the figure is exact, and the same for each run.
+
+    Attributes:
+        held: bytes now.
+        peak: most bytes so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._known: weakref.WeakSet = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self._known.update(_storages((args, kwargs)))
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            # A view shares the storage of what it looks at.
+            if storage not in self._known:
+                self._known.add(storage)
+                self.held += storage.nbytes()
+                self.peak = max(self.peak, self.held)
+                weakref.finalize(storage, self._free, storage.nbytes())
+        return result
+
+    def _free(self, size: int) -> None:
+        self.held -= size
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [value.untyped_storage() for value in tree_leaves(values) if isinstance(value, Tensor)]

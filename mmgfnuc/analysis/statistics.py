@@ -1,4 +1,4 @@
-"""Statistics of a study: does an arm differ from the baseline, by how much, and how sure is that?
+"""Scores of a study, by arm, group, fold and seed; what may be averaged and what may be resampled.
 
 The images of a group (a slide, a patient, an organ) resemble each other, and those of a fold are scored by the same
 networks. Images are therefore averaged, first over seeds, then within their group, and the tests count groups, not
@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, rankdata, t, wilcoxon
 
 from mmgfnuc.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
-LEVEL = 0.95
 KEYS = ('arm', 'fold', 'seed', 'group', 'image')
 # Equal scores stay equal whatever the order in which they are added up: means are rounded to so many decimals.
 DECIMALS = 12
@@ -139,197 +137,6 @@ class StudyScores:
         return np.bincount(self.group_of)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """An arm against the baseline, over groups.
-
-    `by_group` holds the difference of each group, `mean_difference` is their mean. `p` is that of the Wilcoxon test,
-    `p_holm` the same corrected for all arms compared, `smallest_p` the smallest that `p_holm` can become with so many
-    groups and arms. Intervals are None where there is only one group.
-    """
-
-    arm: str
-    baseline: str
-    by_group: Mapping[str, float]
-    mean_difference: float
-    interval: tuple[float, float] | None
-    rank_biserial: float
-    rank_biserial_interval: tuple[float, float] | None
-    p: float
-    p_holm: float
-    smallest_p: float
-    num_arms: int
-    num_seeds: int
-
-    @property
-    def significant(self) -> bool:
-        """Whether the corrected p is at most 0.05 and the interval of the mean excludes 0; see `compare` for why."""
-        return self.p_holm <= ALPHA and self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
-
-    def in_words(self, title: str) -> str:
-        """Say the result in a sentence.
-
-        Args:
-            title: name of the score, such as `Dice`.
-        """
-        better = sum(difference > 0 for difference in self.by_group.values())
-        groups, ends = _count(len(self.by_group), 'group'), self.interval
-        spread = f'{LEVEL:.0%} interval {ends[0]:+.3f} to {ends[1]:+.3f}' if ends else 'no interval'
-        if ends and smallest_wilcoxon_p(len(self.by_group)) > ALPHA:
-            spread += f', too narrow with {groups}'
-        arms = f', Holm-corrected for {self.num_arms} arms' if self.num_arms > 1 else ''
-        luck = ' With one seed, the luck of the training runs is not in these figures.' if self.num_seeds == 1 else ''
-        return (
-            f'{self.arm}: {title} {self.mean_difference:+.3f} against {self.baseline} ({spread}), '
-            f'better in {better} of {groups}, rank-biserial r {self.rank_biserial:+.2f}, '
-            f'{_p_text(self.p_holm)} (Wilcoxon over groups{arms}): {self._verdict()}.{luck}'
-        )
-
-    def _verdict(self) -> str:
-        if self.significant:
-            return 'a significant gain' if self.mean_difference > 0 else 'a significant loss'
-        if self.smallest_p > ALPHA:
-            groups, arms = _count(len(self.by_group), 'group'), _count(self.num_arms, 'arm')
-            return (
-                f'no significant difference; with {groups} and {arms} compared the smallest p that can occur is '
-                f'{self.smallest_p:.3g}, so none could be found'
-            )
-        if self.p_holm <= ALPHA:
-            return 'no significant difference; the groups agree, but the interval of the mean includes 0'
-        return 'no significant difference'
-
-
-def compare(scores: StudyScores, baseline: str, resamples: int = 5000, seed: int = 0) -> tuple[Comparison, ...]:
-    """Compare every other arm with the baseline, by paired differences of group means.
-
-    The Wilcoxon test takes groups as independent. But the groups of a fold are scored by the same networks and share
-    their luck of training, so that alone the test would find differences too often. The interval holds this luck, as
-    far as the seeds show it: a difference is called significant only where the interval excludes 0 too. The
-    intervals are not corrected for the number of arms.
-
-    Args:
-        scores: of all arms.
-        baseline: arm that the others are compared with.
-        resamples: of the bootstrap intervals.
-        seed: of the bootstrap; the same seed gives the same intervals.
-
-    Raises:
-        UserError: the baseline is not there, or no other arm.
-    """
-    base = scores.index(baseline)
-    others = [index for index in range(len(scores.arms)) if index != base]
-    if not others:
-        raise UserError(f"'{baseline}' is the only arm; give at least one to compare with it")
-    means = scores.group_means()
-    differences = np.round(means[others] - means[base], DECIMALS)
-    p_values = [wilcoxon_p(row) for row in differences]
-    corrected = holm(p_values)
-    num_groups = len(scores.groups)
-    smallest_p = min(1.0, len(others) * smallest_wilcoxon_p(num_groups))
-    comparisons = []
-    for index, row, p, p_holm in zip(others, differences, p_values, corrected, strict=True):
-        drawn = scores.resampled_group_means(scores.values[index] - scores.values[base], resamples, seed)
-        comparisons.append(
-            Comparison(
-                arm=scores.arms[index],
-                baseline=baseline,
-                by_group=dict(zip(scores.groups, row.tolist(), strict=True)),
-                mean_difference=float(row.mean()),
-                interval=percentile_interval(drawn.mean(axis=1), num_groups),
-                rank_biserial=float(rank_biserial(row)),
-                rank_biserial_interval=percentile_interval(rank_biserial(drawn), num_groups),
-                p=p,
-                p_holm=p_holm,
-                smallest_p=smallest_p,
-                num_arms=len(others),
-                num_seeds=len(scores.seeds),
-            )
-        )
-    return tuple(comparisons)
-
-
-def wilcoxon_p(differences: Floats) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test.
-
-    Differences of zero are left out (Wilcoxon's own rule), equal ones share the mean of their ranks. The p is exact up
-    to 50 differences, up to 13 where some are equal; beyond that it comes from the normal approximation. It is 1 where
-    all differences are zero.
-
-    Shape:
-        - differences: (N,), one for each group.
-
-    Source: Wilcoxon, Biometrics Bulletin 1(6) 1945; code: scipy.stats.wilcoxon.
-    """
-    nonzero = differences[differences != 0]
-    return float(wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
-
-
-def smallest_wilcoxon_p(num_groups: int) -> float:
-    """Two-sided p where all groups differ in the same direction: no smaller one can occur, 2 / 2^N for N groups."""
-    return 2.0 ** (1 - num_groups)
-
-
-def rank_biserial(differences: Floats) -> Floats:
-    """Matched-pairs rank-biserial correlation, the effect size of the Wilcoxon test.
-
-    r = (W+ - W-) / (W+ + W-) with W+ the sum of the ranks of the positive and W- of the negative differences, ranked by
-    size: 1 where all are positive, -1 where all are negative, 0 where they balance or all are zero. Zeros are left out.
-
-    Shape:
-        - differences: (..., N).
-        - Output: (...).
-
-    Source: Kerby, Comprehensive Psychology 3 2014; code: own.
-
-    Examples:
-        >>> float(rank_biserial(np.array([0.3, 0.2, -0.1, 0.0])))
-        0.6666666666666666
-
-    """
-    sizes, zero = np.abs(differences), differences == 0
-    # Zeros have the smallest ranks: taking their number off ranks the others alone.
-    ranks = rankdata(sizes, axis=-1) - zero.sum(axis=-1, keepdims=True)
-    count = (~zero).sum(axis=-1)
-    return (np.sign(differences) * ranks).sum(axis=-1) / np.maximum(count * (count + 1) / 2, 1)
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Correct p-values for their number: p_(i) times (m - i + 1), smallest first, never falling, at most 1.
-
-    Source: Holm, Scand. J. Statist. 6(2) 1979; code: own.
-
-    Examples:
-        >>> holm([0.03, 0.01, 0.5])
-        [0.06, 0.03, 0.5]
-
-    """
-    order = np.argsort(p_values, kind='stable')
-    factors = np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
-    return [float(p) for p in corrected]
-
-
-def percentile_interval(resampled: Floats, num_groups: int) -> tuple[float, float] | None:
-    """95 % bootstrap interval, widened for few groups; None for fewer than two.
-
-    The plain percentile interval of N groups is too narrow, by sqrt((N - 1) / N) and because it knows the normal where
-    Student's t belongs. Its percentiles are therefore moved outwards to Phi(-sqrt(N / (N - 1)) t) and the mirrored one,
-    t being the 0.975 quantile with N - 1 degrees of freedom. With fewer than six groups it is too narrow even so: it
-    never leaves the range of the groups, and that holds the true value with probability 1 - 2 / 2^N at most.
-
-    Shape:
-        - resampled: (R,), the statistic of each resample.
-
-    Source: Hesterberg, The American Statistician 69(4) 2015, section 4.2 (expanded percentile interval); code: own.
-    """
-    if num_groups < 2:
-        return None
-    tail = norm.cdf(-math.sqrt(num_groups / (num_groups - 1)) * t.ppf((1 + LEVEL) / 2, num_groups - 1))
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return float(low), float(high)
-
-
 def _read_cells(
     rows: Iterable[Mapping[str, Any]], score: str
 ) -> tuple[dict[tuple[str, str, str, str], float], dict[str, str]]:
@@ -377,11 +184,3 @@ def _check_complete(
                     raise UserError(
                         f"arm '{arm}' has no score of image '{image}' in fold {fold}, seed {seed}; test all images"
                     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
-
-
-def _p_text(p: float) -> str:
-    return 'p < 0.001' if p < 0.001 else f'p = {p:.3f}'

@@ -1,4 +1,4 @@
-"""The cells of a study: one config for each arm, split and seed, known by what it depends on."""
+"""The cells of a study: one config for each arm, data set, split and seed, known by what it depends on."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 import mmgfnuc
-from mmgfnuc.datasets.canonical import list_splits
+from mmgfnuc.datasets.canonical import PREPARE_HINT, list_splits
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.create import list_presets, model_config
 
@@ -27,13 +27,15 @@ class Cell:
 
     Attributes:
         arm: what is trained.
-        split: fold that it is trained and scored on.
+        data: preset of the data set that it is trained and scored on.
+        split: fold of the data set.
         seed: of the run.
         config: all that the run does, as text that MMEngine reads.
         key: of config, code and data: two cells with one key give the same scores.
     """
 
     arm: Arm
+    data: str
     split: str
     seed: int
     config: str
@@ -42,34 +44,57 @@ class Cell:
     @property
     def name(self) -> str:
         """For a reader."""
-        return f'{self.arm.name} {self.split} seed {self.seed}'
+        return f'{self.arm.name} {self.split} seed {self.seed} on {self.data}'
 
 
 def study_cells(study: Study) -> list[Cell]:
-    """Make the cells of a study: all arms of one seed and split, then the next.
+    """Make the cells of a study: all arms of one split, all splits of one data set, all data sets of one seed.
 
     Raises:
         UserError: a part, a preset or a split does not exist.
     """
-    root = _data_root(study)
-    missing = [split for split in study.splits if split not in list_splits(root)]
-    if missing:
-        raise UserError(f"split='{missing[0]}': {root} has {', '.join(list_splits(root)) or 'none'}")
-    digest = f'{code_digest()}{data_digest(root)}'
+    digests = {data: f'{code_digest()}{_checked_digest(study, data)}' for data in study.data}
     return [
-        _cell(study, arm, split, seed, digest) for seed in study.seeds for split in study.splits for arm in study.arms
+        _cell(study, arm, split, seed, data, digests[data])
+        for seed in study.seeds
+        for data in study.data
+        for split in study.splits
+        for arm in study.arms
     ]
 
 
-def _cell(study: Study, arm: Arm, split: str, seed: int, digest: str) -> Cell:
-    config = cell_config(study, arm, split, seed).pretty_text
+def _checked_digest(study: Study, data: str) -> str:
+    root = data_root(study, data)
+    if not root.is_dir():
+        raise UserError(f"data='{data}': folder {root} is not there; {PREPARE_HINT.format(root=root)}")
+    missing = [split for split in study.splits if split not in list_splits(root)]
+    if missing:
+        there = ', '.join(list_splits(root)) or 'none'
+        raise UserError(f"split='{missing[0]}': {root} has {there}; choose one, or write it with prepare.py (--folds)")
+    return data_digest(root)
+
+
+def _cell(study: Study, arm: Arm, split: str, seed: int, data: str, digest: str) -> Cell:
+    config = cell_config(study, arm, split, seed, data).pretty_text
     key = hashlib.sha256(f'{config}{digest}'.encode()).hexdigest()[:KEY_LENGTH]
-    return Cell(arm, split, seed, config, key)
+    return Cell(arm, data, split, seed, config, key)
 
 
-def cell_config(study: Study, arm: Arm, split: str, seed: int) -> Config:
-    """Compose the config of a cell from the presets of `configs/_base_`."""
-    cfg = {**_preset('datasets', study.data), **_preset('schedules', SCHEDULE)}
+def cell_config(study: Study, arm: Arm, split: str, seed: int, data: str | None = None) -> Config:
+    """Compose the config of a cell from the presets of `configs/_base_`.
+
+    Args:
+        study: whose conditions hold.
+        arm: what is trained.
+        split: fold of the data set.
+        seed: of the run.
+        data: preset of the data set; by default the first of the study.
+
+    Raises:
+        UserError: a part or a preset does not exist.
+    """
+    data = data or study.data[0]
+    cfg = {**_preset('datasets', data), **_preset('schedules', SCHEDULE)}
     model = model_config(
         arm.unet,
         arm.foundation,
@@ -83,7 +108,7 @@ def cell_config(study: Study, arm: Arm, split: str, seed: int) -> Config:
     cfg['model'] = {**model, 'test_cfg': cfg['inference']}
     for part in ('train', 'val', 'test'):
         dataset = cfg[f'{part}_dataloader']['dataset']
-        dataset.update(data_root=str(_data_root(study)), split=split)
+        dataset.update(data_root=str(data_root(study, data)), split=split)
         if model.get('partner_context'):
             dataset['partner_images'] = True
     target = _preset('heads', arm.head)['target']
@@ -102,13 +127,19 @@ def cell_config(study: Study, arm: Arm, split: str, seed: int) -> Config:
     return Config(cfg)
 
 
-def _data_root(study: Study) -> Path:
-    preset = _preset('datasets', study.data)
+def data_root(study: Study, data: str) -> Path:
+    """Folder of a data set of a study.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    preset = _preset('datasets', data)
     return Path(study.data_root or preset['train_dataloader']['dataset']['data_root'])
 
 
 def _preset(kind: str, name: str) -> dict[str, Any]:
-    presets = list_presets(kind)
+    # Those of the augmentation are parts of the others.
+    presets = {key: path for key, path in list_presets(kind).items() if not key.startswith('augmentation')}
     key = name.replace('_', '-')
     if key not in presets:
         raise UserError(f"'{name}' is none of the presets of {kind}; choose one of {', '.join(presets)}")
@@ -144,4 +175,5 @@ def data_digest(root: Path) -> str:
 def describe(cell: Cell) -> str:
     """What a cell is, as JSON for the folder of its run."""
     arm = {**vars(cell.arm), 'name': cell.arm.name}
-    return json.dumps({'arm': arm, 'split': cell.split, 'seed': cell.seed, 'key': cell.key}, indent=1) + '\n'
+    known = {'arm': arm, 'data': cell.data, 'split': cell.split, 'seed': cell.seed, 'key': cell.key}
+    return json.dumps(known, indent=1) + '\n'

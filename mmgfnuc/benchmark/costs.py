@@ -1,7 +1,8 @@
-"""What the arms of a study cost, before anything runs: parameters, multiply-adds, the time of a training step."""
+"""What arms cost: parameters, multiply-adds, the time of a training step, time and memory of inference."""
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -11,7 +12,7 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmgfnuc.analysis.complexity import count_macs, count_parameters, on_meta
+from mmgfnuc.analysis.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.registry import MODELS
@@ -20,6 +21,7 @@ from .cells import cell_config
 from .study import Arm, Study
 
 TIMED_STEPS = 3
+TIMED_PAIRS = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ class ArmCosts:
     trained: int
     macs: int
     token_stride: float | None
+
+
+@dataclass(frozen=True)
+class InferenceCosts:
+    """Costs of the logits of one tile.
+
+    Attributes:
+        seconds: median.
+        ratio: of the medians of this arm and of the baseline, timed by turns.
+        bytes: most that its tensors hold at a time, weights not counted.
+    """
+
+    seconds: float
+    ratio: float
+    bytes: int
 
 
 def arm_costs(study: Study, arm: Arm) -> ArmCosts:
@@ -58,19 +75,47 @@ def step_seconds(study: Study, arm: Arm) -> float:
     Loading and the optimiser are left out, and other work on the machine is in it: an estimate.
     """
     config, size, channels = _model_of(study, arm)
-    model = _build(config).train()
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model.to(device)
-    images = torch.rand(study.batch_size, channels, size, size, device=device)
-    samples = [_noise_truth(model.decode_head, size).to(device) for _ in images]
-    times = []
-    for _ in range(TIMED_STEPS + 1):
-        start = time.perf_counter()
-        _step(model, images, samples, study.amp)
-        if device == 'cuda':
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+    model = _build(config).train().to(_device())
+    images = torch.rand(study.batch_size, channels, size, size, device=_device())
+    samples = [_noise_truth(model.decode_head, size).to(_device()) for _ in images]
+    times = [_seconds(lambda: _step(model, images, samples, study.amp)) for _ in range(TIMED_STEPS + 1)]
     return median(times[1:])
+
+
+@torch.inference_mode()
+def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
+    """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not told apart.
+
+    Other work on the machine is in the seconds, but in the ratio only as far as it changes from one turn to the next.
+    """
+    pair = [_ready(study, each) for each in (arm, study.arms[0])]
+    for run in pair:
+        run()
+    times = [[_seconds(run) for run in pair] for _ in range(TIMED_PAIRS)]
+    own, baseline = (median(column) for column in zip(*times, strict=True))
+    with TensorMemory() as memory:
+        pair[0]()
+    return InferenceCosts(own, own / baseline, memory.peak)
+
+
+def _ready(study: Study, arm: Arm) -> Callable[[], Any]:
+    """A model with a tile to run it on."""
+    config, size, channels = _model_of(study, arm)
+    model = _build(config).eval().to(_device())
+    tile = torch.rand(1, channels, size, size, device=_device())
+    return lambda: model(tile, mode='tensor')
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    if _device() == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _device() -> str:
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def _step(model: Any, images: torch.Tensor, samples: list[SegDataSample], amp: bool) -> None:

@@ -1,40 +1,27 @@
-"""Runs cells on this machine: one process for each device, each cell in a folder of its own."""
+"""Runs the cells of a study: each as a process in a folder of its own, on this machine or on a Ray cluster."""
 
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 
 import torch
-from tqdm import tqdm
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file
 
-from .cells import Cell, describe
+from .cells import Cell
+from .folders import DONE, LOG, cell_folder, cell_state, prepare_folder, record_failure
+from .processes import ONE_THREAD, Setting, run_process
+from .progress import StudyBar
+from .ray_engine import ray_engine
 
-DONE, FAILED, BEGUN, OPEN = 'done', 'failed', 'begun', 'open'
 LOG_LINES = 15
-
-
-def cell_folder(root: Path, cell: Cell) -> Path:
-    """Where a cell runs: cells of several studies that are the same share it."""
-    return root / cell.key
-
-
-def cell_state(root: Path, cell: Cell) -> str:
-    """Say whether a cell is done, has failed, was begun and interrupted, or was never started."""
-    folder = cell_folder(root, cell)
-    if (folder / 'done.json').is_file():
-        return DONE
-    if (folder / 'failed.txt').is_file():
-        return FAILED
-    return BEGUN if folder.is_dir() else OPEN
+REFRESH_SECONDS = 1.0
 
 
 def devices(processes: int | None = None) -> list[dict[str, str]]:
@@ -44,78 +31,108 @@ def devices(processes: int | None = None) -> list[dict[str, str]]:
         processes: how many; by default one for each GPU, or for each core where there is none.
     """
     gpus = torch.cuda.device_count()
-    single = [{'CUDA_VISIBLE_DEVICES': str(index)} for index in range(gpus)]
-    if not gpus:
-        single = [{'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}] * (os.cpu_count() or 1)
+    single = [{'CUDA_VISIBLE_DEVICES': str(index)} for index in range(gpus)] or [ONE_THREAD] * (os.cpu_count() or 1)
     return list(islice(cycle(single), processes or len(single)))
 
 
-def run_cells(cells: Sequence[Cell], root: str | Path, processes: int | None = None) -> None:
-    """Run the cells that are not done; interrupted ones go on from their last checkpoint, failed ones begin again.
-
-    A cell that fails is recorded, and the others run all the same.
-
-    Args:
-        cells: of a study.
-        root: folder of the runs, `<root>/<key>/` for each cell.
-        processes: see `devices`.
-
-    Raises:
-        UserError: some cells have failed; it names them and the ends of their logs.
-    """
-    root = Path(root)
-    waiting = [cell for cell in cells if cell_state(root, cell) != DONE]
+@contextmanager
+def local_engine(processes: int | None, setting: Setting) -> Iterator[Callable[[Path], Future[int]]]:
+    """Give a function that runs the cell of a folder as soon as a device is free; at the end all are killed."""
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for device in devices(processes):
         free.put(device)
-    failures: list[str] = []
-    bar = tqdm(total=len(cells), initial=len(cells) - len(waiting), desc='cells', unit='cell')
-    running: list[subprocess.Popen] = []
-    with bar, ThreadPoolExecutor(free.qsize()) as pool:
-        jobs = {pool.submit(_run_on_free, cell, root, free, running): cell for cell in waiting}
+    stop = Event()
+
+    def run(folder: Path) -> int:
+        device = free.get()
         try:
-            for job in as_completed(jobs):
-                failure = job.result()
-                failures += [f'{jobs[job].name}: {failure}'] if failure else []
-                bar.update()
-        except BaseException:  # Ctrl-C, or a bug: nothing is left running
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.kill()
-            raise
+            return run_process(folder, setting, device, stop)
+        finally:
+            free.put(device)
+
+    pool = ThreadPoolExecutor(free.qsize())
+    try:
+        yield lambda folder: pool.submit(run, folder)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        stop.set()
+        pool.shutdown()
+
+
+ENGINES = {'local': local_engine, 'ray': ray_engine}
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    root: str | Path,
+    processes: int | None = None,
+    engine: str = 'local',
+    cache_gb: float | None = None,
+) -> None:
+    """Run the cells that are not done; interrupted ones go on from their last checkpoint, failed ones are tried again.
+
+    A cell that fails is recorded, and the others run all the same. Ctrl-C and SIGTERM end all that runs; the next call
+    goes on from there. So does a call after SIGKILL, which may leave processes behind: they finish their cells, and
+    the call waits for them, as no cell runs twice at a time.
+
+    Args:
+        cells: of a study.
+        root: folder of the runs, `<root>/<key>/` for each cell. Under `ray`, every node has to see it, and the data,
+            under the same path.
+        processes: how many run at a time, see `devices`; under `ray` by default as many as the cluster has room for.
+        engine: `local`, or `ray` for the tasks of a Ray cluster, see `ray_engine`. Scores do not depend on it.
+        cache_gb: keep the features of frozen foundation encoders in `<root>/../features`, at most so many gigabytes
+            (10**9 bytes), for all cells. Scores stay the same. Times of training do not: a cell that finds its
+            features is faster than the one that computed them.
+
+    Raises:
+        UserError: there is no such engine, or some cells have failed; it names them and their logs.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"engine='{engine}' is unknown; choose one of {', '.join(ENGINES)}")
+    root = Path(root).resolve()
+    waiting = iter([cell for cell in cells if cell_state(root, cell) != DONE])
+    failures: list[str] = []
+    jobs: dict[Future[int], Cell] = {}
+    with (
+        ENGINES[engine](processes, Setting(cache_gb)) as submit,
+        _terminated_like_interrupted(),
+        StudyBar(cells, root) as bar,
+    ):
+        while True:
+            for cell in islice(waiting, processes - len(jobs) if processes else None):
+                folder = cell_folder(root, cell)
+                prepare_folder(folder, cell)
+                jobs[submit(folder)] = cell
+            if not jobs:
+                break
+            for job in wait(jobs, REFRESH_SECONDS, FIRST_COMPLETED).done:
+                cell = jobs.pop(job)
+                failures += [f'{cell.name}: {failure}' for failure in _failure(job, cell_folder(root, cell))]
+            bar.show()
     if failures:
         raise UserError(f'{len(failures)} of {len(cells)} cells failed; the others are done:\n' + '\n'.join(failures))
 
 
-def _run_on_free(
-    cell: Cell, root: Path, free: 'SimpleQueue[dict[str, str]]', running: list[subprocess.Popen]
-) -> str | None:
-    device = free.get()
+def _failure(job: 'Future[int]', folder: Path) -> list[str]:
+    """Record that a cell has failed, with the end of its log; return a line for it, or none."""
+    log = folder / LOG
     try:
-        return _run(cell, root, device, running)
-    finally:
-        free.put(device)
-
-
-def _run(cell: Cell, root: Path, device: dict[str, str], running: list[subprocess.Popen]) -> str | None:
-    """Run a cell; return the end of its log where it fails."""
-    folder = cell_folder(root, cell)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'failed.txt').unlink(missing_ok=True)
-    for name, text in (('config.py', cell.config), ('cell.json', describe(cell))):
-        with whole_file(folder / name) as file:
-            file.write_text(text)
-    log = folder / 'log.txt'
-    with log.open('a') as file:
-        file.write(f'== {time.strftime("%Y-%m-%d %H:%M:%S")} {cell.name}\n')
-        file.flush()
-        command = [sys.executable, '-m', 'mmgfnuc.benchmark.worker', str(folder)]
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **device})
-        running.append(process)
-        code = process.wait()
+        code = job.result()
+    except Exception as error:  # its process was not started or got lost, with the node of a cluster for one
+        record_failure(folder, f'{type(error).__name__}: {error}')
+        return [f'{type(error).__name__}, {error}']
     if not code:
-        return None
-    tail = '\n'.join(log.read_text().splitlines()[-LOG_LINES:])
-    with whole_file(folder / 'failed.txt') as file:
-        file.write_text(tail + '\n')
-    return f'exit code {code}, log {log}'
+        return []
+    record_failure(folder, '\n'.join(log.read_text().splitlines()[-LOG_LINES:]))
+    return [f'exit code {code}, log {log}']
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, as of `kill` or of a batch system, do what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

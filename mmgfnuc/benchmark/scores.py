@@ -9,7 +9,24 @@ from .cells import Cell
 from .local import DONE, cell_folder, cell_state
 
 KEYS = ('arm', 'fold', 'seed', 'image', 'group')
-SCORES = ('dice', 'iou', 'aji', 'aji_plus', 'dq', 'sq', 'pq', 'f1_50', 'detection_f1', 'boundary_f1')
+# Column of the tables that tools/test.py writes -> what it is called in a report.
+SCORES = {
+    'dice': 'foreground Dice',
+    'iou': 'foreground IoU',
+    'miou': 'macro mIoU',
+    'weighted_f1': "support-weighted F1 (as in the paper's release)",
+    'weighted_iou': "support-weighted IoU (as in the paper's release)",
+    'aji': 'AJI',
+    'aji_plus': 'AJI+',
+    'dq': 'DQ',
+    'sq': 'SQ',
+    'pq': 'PQ',
+    'f1_50': 'F1 at IoU 0.5',
+    'detection_f1': 'detection F1',
+    'boundary_f1': 'boundary F1',
+}
+# Those that arms are compared by, and what sentences call them.
+COMPARED = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
 
 
 def study_scores(cells: Sequence[Cell], root: str | Path) -> list[dict[str, Any]]:

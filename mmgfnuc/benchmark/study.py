@@ -1,5 +1,6 @@
 """What a study is: which arms are compared, on which data, for how long."""
 
+import difflib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,27 +11,40 @@ import yaml
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.create import list_presets
+
+from .encoders import encoders_at_hand
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry.
-ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts')
+ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label')
+# Stands for every foundation encoder whose weights are here.
+PRESENT = 'present'
+NO_FUSION = 'none'
+# What of an arm has a meaning only with a fusion.
+FUSED_KEYS = ('foundation', 'weights')
+FUSED_PARTS = ('foundation', 'neck')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A model by the names of its parts, as `mmgfnuc.create_model` takes them."""
+    """A model by the names of its parts, as `mmgfnuc.create_model` takes them.
+
+    Its `label` is only said: it ends the name of an arm that differs from another in nothing but `parts`.
+    """
 
     unet: str = 'unet'
     foundation: str | None = None
-    fusion: str = 'none'
+    fusion: str = NO_FUSION
     weights: str | None = None
     head: str = 'semantic'
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """Its parts that tell it from others, such as `unet/context/vit-tiny/semantic`."""
         encoder = f'{self.foundation}:{self.weights}' if self.weights else self.foundation
-        return '/'.join(filter(None, (self.unet, self.fusion, encoder, self.head)))
+        return '/'.join(filter(None, (self.unet, self.fusion, encoder, self.head, self.label)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +54,9 @@ class Study:
     Attributes:
         title: of the report.
         arms: the first is the baseline.
-        data: preset of `configs/_base_/datasets`, such as `nuinsseg`: reading, augmentation, resolution, metrics.
-        data_root: folder of the data set in the canonical form; by default that of the preset.
-        splits: names of files in `splits/`, one for each fold.
+        data: presets of `configs/_base_/datasets`, such as `nuinsseg`: reading, augmentation, resolution, metrics.
+        data_root: folder of the data set in the canonical form, where there is only one; by default that of the preset.
+        splits: names of files in `splits/` of each data set, one for each fold.
         seeds: of weights, order and augmentation.
         steps: of the optimiser, the same for every arm.
         batch_size: images of a step.
@@ -51,7 +65,7 @@ class Study:
 
     title: str
     arms: tuple[Arm, ...]
-    data: str = 'nuinsseg'
+    data: tuple[str, ...] = ('nuinsseg',)
     data_root: str | None = None
     splits: tuple[str, ...] = ('organs',)
     seeds: tuple[int, ...] = (0,)
@@ -64,7 +78,8 @@ def make_study(settings: Mapping[str, Any]) -> Study:
     """Make a study of what its file says.
 
     Raises:
-        UserError: a key is unknown or missing, a value is of another kind than it should be, or two arms are the same.
+        UserError: a key is unknown or missing, a value is of another kind than it should be, two arms have one name, or
+            the weights of no encoder are here where those that are were asked for.
     """
     known = {entry.name for entry in fields(Study)}
     unknown = sorted(set(settings) - known)
@@ -72,39 +87,112 @@ def make_study(settings: Mapping[str, Any]) -> Study:
         raise UserError(f"a study has no '{unknown[0]}'; it takes {', '.join(sorted(known))}")
     if 'title' not in settings or not settings.get('arms'):
         raise UserError('a study needs a title and arms, such as arms=[dict(unet="unet")]')
-    arms = tuple(arm for group in settings['arms'] for arm in _arms_of(group))
-    names = [arm.name for arm in arms]
+    rest: dict[str, Any] = {key: _as_tuple(value) for key, value in settings.items() if key != 'arms'}
+    if isinstance(rest.get('data'), str):
+        rest['data'] = (rest['data'],)
+    study = Study(**rest, arms=tuple(arm for group in settings['arms'] for arm in _arms_of(group)))
+    _check(study)
+    return study
+
+
+def _check(study: Study) -> None:
+    names = [arm.name for arm in study.arms]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise UserError(f"arm '{min(twice)}' is there twice; drop one, arms are told apart by their names")
-    rest: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items() if key != 'arms'
-    }
-    study = Study(**rest, arms=arms)
+        raise UserError(f"arm '{min(twice)}' is there twice; drop one, or tell them apart by a label")
     for name in ('steps', 'batch_size'):
         value = getattr(study, name)
         if not isinstance(value, int) or value < 1:
             raise UserError(f'{name}={value!r}: give a whole number from 1')
-    for name in ('splits', 'seeds'):
+    for name in ('data', 'splits', 'seeds'):
         value = getattr(study, name)
         if not isinstance(value, tuple) or not value or len(set(value)) < len(value):
             raise UserError(f'{name}={value!r}: give a list without repetition, at least one')
-    return study
+    if study.data_root and len(study.data) > 1:
+        raise UserError(
+            f"data_root='{study.data_root}' is the folder of one data set, and data names {len(study.data)}; drop it"
+        )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _arms_of(group: Mapping[str, Any]) -> list[Arm]:
+    """Make an arm of each combination of what a group lists; those that come out the same are one."""
     unknown = sorted(set(group) - set(ARM_KEYS))
     if unknown:
         raise UserError(f"an arm has no '{unknown[0]}'; it takes {', '.join(ARM_KEYS)}")
-    choices = [value if isinstance(value, list | tuple) else [value] for value in group.values()]
-    return [Arm(**dict(zip(group, values, strict=True))) for values in itertools.product(*choices)]
+    if not isinstance(group.get('label', ''), str):
+        raise UserError(f'label={group["label"]!r}: give one text, it ends the name of an arm')
+    choices = {key: value if isinstance(value, list | tuple) else [value] for key, value in group.items()}
+    if PRESENT in choices.get('foundation', ()):
+        choices['foundation'] = _with_present(choices['foundation'])
+    arms: list[Arm] = []
+    for values in itertools.product(*choices.values()):
+        settings = dict(zip(choices, values, strict=True))
+        # Alone, an encoder without a fusion is a mistake, which is told when the model is made.
+        if len(choices.get('fusion', ())) > 1 and settings['fusion'] == NO_FUSION:
+            settings = _without_fusion(settings)
+        arm = Arm(**settings)
+        if arm not in arms:
+            arms.append(arm)
+    return arms
 
 
-def read_study(path: str | Path) -> Study:
+def _with_present(names: list[Any]) -> list[Any]:
+    return [one for name in names for one in (encoders_at_hand() if name == PRESENT else [name])]
+
+
+def _without_fusion(settings: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {key: value for key, value in settings.items() if key not in FUSED_KEYS}
+    if 'parts' in rest:
+        rest['parts'] = {part: value for part, value in rest['parts'].items() if part not in FUSED_PARTS}
+    return rest
+
+
+def list_studies() -> dict[str, Path]:
+    """Name -> file of the ready studies, `configs/studies`, in a clone as in an installed wheel."""
+    configs = list_presets('datasets')['synthetic'].parents[2]
+    files = (path for path in (configs / 'studies').iterdir() if path.suffix in ('.yaml', '.py'))
+    return {path.stem: path for path in sorted(files)}
+
+
+def find_study(study: str) -> Path:
+    """Find the file of a study: a path, or the name of a ready one.
+
+    Raises:
+        UserError: there is neither; names near ones.
+    """
+    if Path(study).is_file():
+        return Path(study)
+    ready = list_studies()
+    name = study.lower().replace('-', '_')
+    if name in ready:
+        return ready[name]
+    near = difflib.get_close_matches(name, ready, cutoff=0.5)
+    hint = f'did you mean {" or ".join(near)}?' if near else f'ready ones are {", ".join(ready)}'
+    raise UserError(f"study '{study}' is neither a .yaml or .py file nor a ready study; {hint}")
+
+
+def read_study(path: str | Path, changes: Mapping[str, Any] | None = None) -> Study:
     """Read a study from a YAML file, or from a Python file that sets its attributes as variables.
+
+    Args:
+        path: of the file.
+        changes: settings that take the place of those of the file.
 
     Raises:
         UserError: there is no such file, or it is no valid study.
+    """
+    return make_study({**read_settings(path), **(changes or {})})
+
+
+def read_settings(path: str | Path) -> Mapping[str, Any]:
+    """Read what the file of a study says, as it stands there.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -115,4 +203,4 @@ def read_study(path: str | Path) -> Study:
         raise UserError(f"study '{path}' cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(settings, Mapping):
         raise UserError(f"study '{path}' holds no settings; see configs/studies/ for an example")
-    return make_study(settings)
+    return settings

@@ -1,44 +1,120 @@
-"""What a process does for one cell: train to the end, from the last checkpoint if there is one, then score.
+"""What a process does for one cell: train to the end, from the last checkpoint if there is one, score, examine.
 
 Called as `python -m mmgfnuc.benchmark.worker FOLDER`, the folder holding the `config.py` of the cell.
 """
 
+import argparse
 import json
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.provenance import commit, hardware, versions
+from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
 from mmgfnuc.inference.checkpoint import read_checkpoint
+from mmgfnuc.models.foundation.cache import FeatureCache
+
+from .examine import examine_cell
+from .folders import LOCK, RUN, is_done, locked
+from .progress import ReportHook, report
 
 
-def run_cell(folder: Path) -> None:
-    """Train and score the cell of a folder; `done.json`, written last, says that it is done, and where and when."""
-    steps = launch.load_config(str(folder / 'config.py')).train_cfg.max_iters
-    checkpoint = folder / f'iter_{steps}.pth'
-    if not checkpoint.is_file():
-        cfg = launch.load_config(str(folder / 'config.py'), work_dir=str(folder))
-        launch.find_resume(cfg, 'auto')
-        launch.train(cfg)
-    cfg = launch.load_config(str(folder / 'config.py'), work_dir=str(folder))
+def run_cell(folder: Path, cache_gb: float | None = None) -> None:
+    """Train, score and examine the cell of a folder; what is done of it is not done again.
+
+    `run.json` says where and when it was trained and scored; `findings.json`, written last, that it is done. Another
+    process that works on the cell is waited for.
+
+    Args:
+        folder: of the cell.
+        cache_gb: limit of the feature cache of all cells, in gigabytes; None for no cache.
+    """
+    with locked(folder / LOCK):
+        if is_done(folder):
+            return
+        steps = _config(folder).train_cfg.max_iters
+        if not (folder / RUN).is_file():
+            _train_and_score(folder, steps, cache_gb)
+        report(folder, 'examining', steps)
+        examine_cell(folder)
+
+
+def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
+    cache = _cache_settings(folder, cache_gb)
+    checkpoint = last_checkpoint(folder)
+    if checkpoint != folder / f'iter_{steps}.pth':
+        _train(folder, checkpoint, cache)
+    report(folder, 'scoring', steps)
     start = time.monotonic()
-    launch.test(cfg, str(checkpoint))
+    train_seconds = _score(folder, folder / f'iter_{steps}.pth', cache)
     record = {
-        'train_seconds': read_checkpoint(checkpoint)['meta']['train_seconds'],
+        'train_seconds': train_seconds,
         'test_seconds': time.monotonic() - start,
         'peak_mb': round(_peak_bytes() / 10**6),
+        'cached': cache is not None,
         'commit': commit(),
         'versions': versions(),
         'hardware': hardware(),
     }
-    with whole_file(folder / 'done.json') as file:
+    with whole_file(folder / RUN) as file:
         file.write_text(json.dumps(record, indent=1) + '\n')
+
+
+def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
+    cfg = _config(folder)
+    launch.find_resume(cfg, checkpoint and str(checkpoint))
+    launch.check_data(cfg, 'train')
+    runner = launch.build_runner(cfg, 'train')
+    runner.register_hook(ReportHook(folder))
+    if cache:
+        # Set here, the folder stays out of the config that goes into checkpoints and to other machines.
+        runner.model.foundation.cache = FeatureCache.of(cache)
+    runner.train()
+
+
+def _score(folder: Path, checkpoint: Path, cache: Mapping[str, Any] | None) -> float:
+    """Score a checkpoint; return the seconds of its training."""
+    cfg = _config(folder)
+    if cache:
+        cfg.model.foundation.cache = cache
+    launch.test(cfg, str(checkpoint))
+    return read_checkpoint(checkpoint)['meta']['train_seconds']
+
+
+def _config(folder: Path) -> Any:
+    return launch.load_config(str(folder / 'config.py'), work_dir=str(folder))
+
+
+def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | None:
+    """Settings of the cache; None without one, or without a frozen encoder."""
+    foundation = _config(folder).model.get('foundation')
+    if cache_gb is None or not foundation or foundation.get('tune', 'frozen') != 'frozen':
+        return None
+    # Half precision would take half the disk, and give other scores than a run without a cache.
+    return dict(folder=str(folder.parent.parent / 'features'), dtype='float32', max_gb=cache_gb)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Find the last whole checkpoint of a run.
+
+    Checkpoints are not written at once: a process that was killed may have left a part of one, which is deleted here.
+    """
+    for path in sorted(folder.glob('iter_*.pth'), key=lambda path: int(path.stem.removeprefix('iter_')), reverse=True):
+        try:
+            read_checkpoint(path)
+        except UserError:
+            path.unlink()
+        else:
+            return path
+    return None
 
 
 def _peak_bytes() -> int:
@@ -49,4 +125,8 @@ def _peak_bytes() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(lambda: run_cell(Path(sys.argv[1]))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--cache-gb', type=float)
+    args = parser.parse_args()
+    sys.exit(run_cli(lambda: run_cell(args.folder, args.cache_gb)))

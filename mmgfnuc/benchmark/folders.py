@@ -1,0 +1,74 @@
+"""The folder of a cell: where it is, what is in it, and who may write there."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmgfnuc.files import whole_file
+
+from .cells import Cell, describe
+
+DONE, FAILED, BEGUN, OPEN = 'done', 'failed', 'begun', 'open'
+# Costs and circumstances of a cell that is trained and scored; what was found in its model, written last.
+RUN, FINDINGS = 'run.json', 'findings.json'
+FAILURE, LOG, LOCK = 'failed.txt', 'log.txt', 'lock'
+
+
+def cell_folder(root: Path, cell: Cell) -> Path:
+    """Where a cell runs: cells of several studies that are the same share it."""
+    return root / cell.key
+
+
+def cell_state(root: Path, cell: Cell) -> str:
+    """Say whether a cell is done, has failed, was begun and interrupted (or runs), or was never started."""
+    folder = cell_folder(root, cell)
+    if is_done(folder):
+        return DONE
+    if (folder / FAILURE).is_file():
+        return FAILED
+    return BEGUN if (folder / LOG).is_file() else OPEN
+
+
+def is_done(folder: Path) -> bool:
+    """Say whether the cell of a folder is trained, scored and examined."""
+    return all((folder / name).is_file() for name in (RUN, FINDINGS))
+
+
+def prepare_folder(folder: Path, cell: Cell) -> None:
+    """Write what the process of a cell reads, and forget that an earlier one has failed."""
+    with locked(folder.parent / LOCK):
+        (folder / FAILURE).unlink(missing_ok=True)
+        for name, text in (('config.py', cell.config), ('cell.json', describe(cell))):
+            with whole_file(folder / name) as file:
+                file.write_text(text)
+
+
+def record_failure(folder: Path, text: str) -> None:
+    """Mark the cell of a folder as failed."""
+    with locked(folder.parent / LOCK), whole_file(folder / FAILURE) as file:
+        file.write_text(text + '\n')
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, waiting for whoever has it.
+
+    It ends with the block or with the process, however that ends. The file stays: to delete it would let in two.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether another holds the lock of a file."""
+    if not path.is_file():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,141 @@
+"""The report of a study as Markdown: all its numbers, without its pictures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmgfnuc.analysis.tables import table_lines
+
+from .scores import COMPARED, SCORES
+
+COSTS = (
+    'parameters (M)',
+    'trained (M)',
+    'MACs of a tile (G)',
+    'token stride (pixels)',
+    'minutes of training',
+    'memory of training (MB)',
+    'time of inference (ms a tile)',
+    'over the first arm',
+    'memory of inference (MB)',
+)
+PROTOCOL = (
+    'Every arm has the same steps, schedule, augmentation, splits and seeds; the last checkpoint is scored, once. '
+    'Images are averaged over seeds, then within groups; differences are tested over groups (Wilcoxon signed-rank, '
+    'two-sided, Holm-corrected for the number of comparisons), intervals (95 %, in brackets) are those of a bootstrap '
+    'over groups, folds and seeds. A difference is called significant where the corrected p is at most 0.05 and the '
+    'interval excludes 0. An arm with fusion is compared with the same U-Net without, where the study has it.'
+)
+
+
+def markdown_report(results: Mapping[str, Any]) -> str:
+    """Render the results of a study, see `study_results`."""
+    parts = [f'# {results["title"]}']
+    for chapter in results['chapters']:
+        heading = [f'## Data set: {chapter["data"]}'] if len(results['chapters']) > 1 else []
+        parts += [*heading, *_chapter(chapter)]
+    return '\n\n'.join([*parts, '## How to read it', PROTOCOL, *_conditions(results)]) + '\n'
+
+
+def _chapter(chapter: Mapping[str, Any]) -> list[str]:
+    arms = chapter['arms']
+    parts = ['\n'.join(f'- {sentence}' for sentence in chapter['conclusion']), _leaderboard(arms), _costs(arms)]
+    for score, title in COMPARED.items():
+        parts += [f'### {title}', *_comparisons(chapter, score)]
+        if chapter['left_out'][score]:
+            parts.append(f'{chapter["left_out"][score]} images have no {title} in some arm and are left out.')
+    parts += ['### Dice by group', _by_group(chapter), '### All scores', _all_scores(arms)]
+    return [*parts, '### Inside the models', _inside(arms)]
+
+
+def _leaderboard(arms: Sequence[Mapping[str, Any]]) -> str:
+    order = sorted(arms, key=lambda arm: arm['scores']['dice']['mean'], reverse=True)
+    rows = [[f'`{arm["name"]}`', *(_score(arm, score) for score in COMPARED)] for arm in order]
+    return table_lines(['arm', *COMPARED.values()], rows)
+
+
+def _score(arm: Mapping[str, Any], score: str) -> str:
+    value, ends = arm['scores'][score]['mean'], arm['scores'][score]['interval']
+    return f'{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})' if ends else f'{value:.3f}'
+
+
+def _costs(arms: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for arm in arms:
+        costs = arm['costs']
+        stride = 'none' if costs['token_stride'] is None else f'{costs["token_stride"]:g}'
+        rows.append(
+            [
+                f'`{arm["name"]}`',
+                f'{costs["parameters"] / 1e6:.2f}',
+                f'{costs["trained"] / 1e6:.2f}',
+                f'{costs["macs"] / 1e9:.2f}',
+                stride,
+                f'{costs["train_seconds"] / 60:.1f}',
+                f'{costs["train_mb"]:,}',
+                f'{costs["inference_seconds"] * 1000:.0f}',
+                f'{costs["inference_ratio"]:.2f}',
+                f'{costs["inference_mb"]:.0f}',
+            ]
+        )
+    return table_lines(['arm', *COSTS], rows)
+
+
+def _comparisons(chapter: Mapping[str, Any], score: str) -> list[str]:
+    lines = []
+    for name, heading in (('comparisons', ''), ('controls', 'Against the controls:')):
+        founds = chapter[name][score]
+        if founds:
+            lines += [heading] if heading else []
+            lines.append('\n'.join(f'- {found["words"]}' for found in founds))
+    ranks = chapter['ranks'][score]
+    if ranks:
+        order = ', '.join(f'`{arm}` {rank:.2f}' for arm, rank in ranks['average_ranks'].items())
+        lines.append(
+            f'Average ranks over {ranks["num_groups"]} groups (1 is the best): {order}. Friedman p = '
+            f'{ranks["friedman_p"]:.3g}; ranks further apart than {ranks["critical_difference"]:.2f} differ '
+            '(Nemenyi, 0.05).'
+        )
+    return lines or ['One arm: there is nothing to compare it with.']
+
+
+def _by_group(chapter: Mapping[str, Any]) -> str:
+    arms = chapter['arms']
+    rows = [[group, *(f'{arm["groups"]["dice"][group]:.3f}' for arm in arms)] for group in chapter['groups']]
+    return table_lines(['group', *(f'`{arm["name"]}`' for arm in arms)], rows)
+
+
+def _all_scores(arms: Sequence[Mapping[str, Any]]) -> str:
+    rows = [[f'`{arm["name"]}`', *(f'{arm["scores"][score]["mean"]:.3f}' for score in SCORES)] for arm in arms]
+    return table_lines(['arm', *SCORES.values()], rows)
+
+
+def _inside(arms: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for arm in arms:
+        calibration = arm['calibration']
+        errors = ['none' if calibration[score] is None else f'{calibration[score]:.4f}' for score in ('ece', 'brier')]
+        rows.append([f'`{arm["name"]}`', *errors, '; '.join(_gate(gate) for gate in arm['gates']) or 'none'])
+    return table_lines(['arm', 'ECE', 'Brier score', 'gates'], rows)
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    attention = '' if gate['entropy'] is None else f', attention entropy {gate["entropy"]:.2f} of its maximum'
+    return f'level {gate["level"]}: {gate["mean"]:.3f} ± {gate["std"]:.3f}{attention}'
+
+
+def _conditions(results: Mapping[str, Any]) -> list[str]:
+    study, made = results['study'], results['provenance']
+    chapters = [
+        f'{chapter["data"]}: {chapter["num_images"]} images of {len(chapter["groups"])} groups '
+        f'({", ".join(chapter["groups"])}), SHA-256 {made["data_digests"][chapter["data"]]}'
+        for chapter in results['chapters']
+    ]
+    return [
+        '## Conditions',
+        f'{study["steps"]} steps of {study["batch_size"]} images{" under bfloat16 autocast" * study["amp"]}; splits '
+        f'{", ".join(study["splits"])}; seeds {", ".join(map(str, study["seeds"]))}.',
+        '\n'.join(f'- {line}' for line in chapters),
+        f'{"; ".join(made["hardware"])}. Commit {", ".join(made["commits"])}, code {made["code_digest"][:12]}. '
+        f'{", ".join(f"{name} {version}" for name, version in made["versions"].items())}. {made["date"]}.',
+        f'```\n{made["command"]}\n```',
+    ]

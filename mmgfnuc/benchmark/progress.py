@@ -1,0 +1,173 @@
+"""How far a study is: what its processes report, and what can be read of it from anywhere."""
+
+import json
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import mean
+from types import TracebackType
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from tqdm import tqdm
+
+from mmgfnuc.files import whole_file
+
+from .cells import Cell
+from .folders import BEGUN, DONE, FAILED, LOCK, LOG, OPEN, RUN, cell_folder, cell_state, is_locked
+
+RUNNING = 'running'
+PROGRESS = 'progress.json'
+REPORT_SECONDS = 1.0
+
+
+def report(folder: Path, phase: str, step: int) -> None:
+    """Say what the process of a cell does now, and how many steps are trained."""
+    with whole_file(folder / PROGRESS) as file:
+        file.write_text(json.dumps({'phase': phase, 'step': step}) + '\n')
+
+
+class ReportHook(Hook):
+    """Report the steps of a training, at most one a second.
+
+    Args:
+        folder: of the cell.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Report where the training begins, or goes on."""
+        report(self.folder, 'training', runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Report a step."""
+        if time.monotonic() - self.last >= REPORT_SECONDS:
+            report(self.folder, 'training', runner.iter + 1)
+            self.last = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cell is.
+
+    Attributes:
+        state: as of `cell_state`, or `running`.
+        phase: what its process does.
+        step: steps that are trained.
+        steps: steps in all.
+    """
+
+    state: str
+    phase: str
+    step: int
+    steps: int
+
+
+def cell_progress(root: Path, cell: Cell) -> Progress:
+    """Read how far a cell is, without disturbing it."""
+    folder = cell_folder(root, cell)
+    state, steps = cell_state(root, cell), num_steps(cell)
+    if state == DONE:
+        return Progress(DONE, '', steps, steps)
+    if is_locked(folder / LOCK):
+        state = RUNNING
+    path = folder / PROGRESS
+    told = json.loads(path.read_text()) if path.is_file() else {'phase': 'starting', 'step': 0}
+    return Progress(state, told['phase'], told['step'], steps)
+
+
+def num_steps(cell: Cell) -> int:
+    """Read the steps of a cell in the text of its config; to parse it would take longer than a refresh of the bar."""
+    found = re.search(r'max_iters=(\d+)', cell.config)
+    return int(found[1]) if found else 0
+
+
+class StudyBar:
+    """One bar over all steps of a study, those of earlier calls as a beginning that does not count for the speed."""
+
+    def __init__(self, cells: Sequence[Cell], root: Path) -> None:
+        self.cells, self.root = cells, root
+
+    def __enter__(self) -> 'StudyBar':
+        progress = self._progress()
+        steps, total = (sum(getattr(one, name) for one in progress) for name in ('step', 'steps'))
+        self.bar = tqdm(total=total, initial=steps, desc=f'{len(self.cells)} cells', unit='step', file=sys.stderr)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.show()
+        self.bar.close()
+
+    def show(self) -> None:
+        """Read how far the cells are, and draw that."""
+        progress = self._progress()
+        counts = Counter(one.state for one in progress)
+        self.bar.set_postfix_str(', '.join(f'{counts[state]} {state}' for state in (DONE, RUNNING, FAILED)), False)
+        # A cell that was interrupted goes back to its last checkpoint.
+        self.bar.n = max(self.bar.initial, sum(one.step for one in progress))
+        self.bar.refresh()
+
+    def _progress(self) -> list[Progress]:
+        return [cell_progress(self.root, cell) for cell in self.cells]
+
+
+def status_lines(cells: Sequence[Cell], root: str | Path) -> list[str]:
+    """Say how far a study is: counts, what runs, what has failed, and when it may end.
+
+    It only reads, and may be called while the study runs, from another process or machine that sees the folder.
+
+    Args:
+        cells: of the study.
+        root: folder of the runs.
+    """
+    root = Path(root)
+    progress = {cell: cell_progress(root, cell) for cell in cells}
+    return [
+        _counts(progress),
+        *(f'running: {cell.name}, {_doing(one)}' for cell, one in progress.items() if one.state == RUNNING),
+        *(
+            f'failed: {cell.name}, log {cell_folder(root, cell) / LOG}'
+            for cell, one in progress.items()
+            if one.state == FAILED
+        ),
+        *_time_left(progress, root),
+    ]
+
+
+def _counts(progress: Mapping[Cell, Progress]) -> str:
+    counts = Counter(one.state for one in progress.values())
+    known = [f'{counts[state]} {state}' for state in (DONE, RUNNING, FAILED, BEGUN, OPEN) if counts[state]]
+    return f'{len(progress)} cells: {", ".join(known)}'
+
+
+def _doing(progress: Progress) -> str:
+    return f'step {progress.step} of {progress.steps}' if progress.phase == 'training' else progress.phase
+
+
+def _time_left(progress: Mapping[Cell, Progress], root: Path) -> list[str]:
+    """Estimate by the seconds that a step took in the cells that are done: those of the same arm, else all."""
+    running = sum(one.state == RUNNING for one in progress.values())
+    if not running:
+        return []
+    speeds: dict[str | None, list[float]] = defaultdict(list)
+    for cell, one in progress.items():
+        if one.state == DONE:
+            run = json.loads((cell_folder(root, cell) / RUN).read_text())
+            for key in (cell.arm.name, None):
+                speeds[key].append((run['train_seconds'] + run['test_seconds']) / one.steps)
+    if not speeds:
+        return ['time left: not known before a cell is done']
+    seconds = sum(
+        (one.steps - one.step) * mean(speeds.get(cell.arm.name, speeds[None])) for cell, one in progress.items()
+    )
+    return [f'time left: about {timedelta(minutes=round(seconds / running / 60))}, with {running} at a time']

@@ -1,0 +1,94 @@
+"""Writes what a study found: a table of scores, the results as JSON, a report as Markdown and one as HTML."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmgfnuc.engine.provenance import hardware
+from mmgfnuc.files import whole_file
+from mmgfnuc.inference.writers import write_csv
+
+from .cells import Cell, cell_config, code_digest
+from .costs import arm_costs, inference_costs
+from .html_report import html_report
+from .markdown_report import markdown_report
+from .pictures import study_pictures
+from .results import study_results
+from .scores import KEYS, SCORES, study_scores
+from .study import Arm, Study
+
+
+def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
+    """Write `scores.csv`, `results.json`, `report.md` and `report.html` of a finished study.
+
+    Args:
+        study: what was asked for.
+        cells: of the study, all done.
+        root: folder of the runs.
+        folder: to write to. It also keeps the times of inference (`costs.json`), which are measured once.
+        command: that ran the study.
+
+    Raises:
+        UserError: some cells have no scores.
+    """
+    write_scores(study, cells, root, folder / 'scores.csv')
+    results = study_results(study, cells, root, command, _Costs(study, folder / 'costs.json'))
+    pictures = {}
+    for data in study.data:
+        own = [cell for cell in cells if cell.data == data]
+        pictures[data] = study_pictures(own, root, study_scores(own, root))
+    for name, text in (
+        ('results.json', json.dumps(results, indent=1) + '\n'),
+        ('report.md', markdown_report(results)),
+        ('report.html', html_report(results, pictures)),
+    ):
+        with whole_file(folder / name) as file:
+            file.write_text(text)
+
+
+def write_scores(study: Study, cells: Sequence[Cell], root: Path, path: Path) -> None:
+    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES."""
+    rows = [
+        [data, *('' if value is None else value for value in row.values())]
+        for data in study.data
+        for row in study_scores([cell for cell in cells if cell.data == data], root)
+    ]
+    write_csv(path, ('data', *KEYS, *SCORES), rows)
+
+
+class _Costs:
+    """Costs of the arms of a study, kept in a file: what was measured before for the same model is not measured again.
+
+    Args:
+        study: that the arms are of; its first arm is the baseline.
+        path: of the file.
+    """
+
+    def __init__(self, study: Study, path: Path) -> None:
+        self.study, self.path = study, path
+        self.known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def __call__(self, arm: Arm) -> dict[str, Any]:
+        key = self._key(arm)
+        if key not in self.known:
+            self.known[key] = self._measure(arm)
+            with whole_file(self.path) as file:
+                file.write_text(json.dumps(self.known, indent=1) + '\n')
+        return self.known[key]
+
+    def _key(self, arm: Arm) -> str:
+        study = self.study
+        models = [cell_config(study, each, study.splits[0], study.seeds[0]).model for each in (arm, study.arms[0])]
+        return hashlib.sha256(f'{models}{code_digest()}{hardware()}'.encode()).hexdigest()
+
+    def _measure(self, arm: Arm) -> dict[str, Any]:
+        inference = inference_costs(self.study, arm)
+        return {
+            **asdict(arm_costs(self.study, arm)),
+            'inference_seconds': inference.seconds,
+            'inference_ratio': inference.ratio,
+            'inference_mb': inference.bytes / 10**6,
+        }

@@ -1,0 +1,203 @@
+"""What a study found, as one JSON-able table from which both reports are made."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from mmgfnuc import __version__
+from mmgfnuc.analysis.paired_tests import Comparison, compare, percentile_interval
+from mmgfnuc.analysis.statistics import StudyScores
+from mmgfnuc.analysis.statistics_ranks import rank_arms
+
+from .cells import Cell, code_digest, data_digest, data_root
+from .conclusions import conclusions
+from .local import cell_folder
+from .pooled import pooled_findings
+from .scores import COMPARED, SCORES, study_scores
+from .study import Arm, Study
+
+# Fusions that keep the design and take away what the encoder sees in the image.
+BLIND = ('zero-context', 'shuffled-context-spatial', 'shuffled-context-image')
+SEEING = 'context'
+FEWEST_RANKED = 3
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def study_results(
+    study: Study, cells: Sequence[Cell], root: Path, command: str, costs_of: Callable[[Arm], dict[str, Any]]
+) -> dict[str, Any]:
+    """Gather scores, comparisons, costs and provenance of a finished study.
+
+    Args:
+        study: what was asked for.
+        cells: of the study, all done.
+        root: folder of the runs.
+        command: that ran it.
+        costs_of: gives parameters, multiply-adds, token stride and what inference costs of an arm.
+
+    Raises:
+        UserError: some cells have no scores.
+    """
+    runs = {cell.key: _read(root, cell, 'run.json') for cell in cells}
+    return {
+        'title': study.title,
+        'study': {
+            'steps': study.steps,
+            'batch_size': study.batch_size,
+            'amp': study.amp,
+            'seeds': list(study.seeds),
+            'splits': list(study.splits),
+        },
+        'provenance': _provenance(study, list(runs.values()), command),
+        'chapters': [
+            _chapter(study, [cell for cell in cells if cell.data == data], root, runs, costs_of) for data in study.data
+        ],
+    }
+
+
+def _provenance(study: Study, runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
+    return {
+        'commits': sorted({run['commit'] or 'installed' for run in runs}),
+        'versions': runs[0]['versions'],
+        'hardware': sorted({run['hardware'] for run in runs}),
+        'code_digest': code_digest(),
+        'data_digests': {data: data_digest(data_root(study, data)) for data in study.data},
+        'command': command,
+        'date': datetime.now().date().isoformat(),
+        'package': __version__,
+    }
+
+
+def _chapter(
+    study: Study,
+    cells: Sequence[Cell],
+    root: Path,
+    runs: Mapping[str, Mapping[str, Any]],
+    costs_of: Callable[[Arm], dict[str, Any]],
+) -> dict[str, Any]:
+    """All that is said of one data set."""
+    rows = study_scores(cells, root)
+    tables = {score: StudyScores.from_rows(rows, score) for score in SCORES}
+    chapter: dict[str, Any] = {
+        'data': cells[0].data,
+        'num_images': len(tables['dice'].group_of),
+        'groups': list(tables['dice'].groups),
+        'left_out': {score: tables[score].left_out for score in COMPARED},
+        'arms': [
+            _arm(arm, [cell for cell in cells if cell.arm == arm], root, runs, tables) | {'costs': costs}
+            for arm in study.arms
+            for costs in [{**costs_of(arm), **_training(runs, [cell for cell in cells if cell.arm == arm])}]
+        ],
+    }
+    fused = {arm.name for arm in study.arms if arm.foundation}
+    chapter['comparisons'] = _compared(tables, baseline_pairs(study.arms))
+    chapter['fusion_gains'] = {
+        score: [found for found in comparisons if found['arm'] in fused]
+        for score, comparisons in chapter['comparisons'].items()
+    }
+    chapter['controls'] = _compared(tables, control_pairs(study.arms))
+    chapter['ranks'] = {score: _ranks(tables[score]) for score in COMPARED}
+    chapter['conclusion'] = conclusions(chapter, COMPARED, len(study.seeds))
+    return chapter
+
+
+def baseline_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Pair each arm but the first with its baseline.
+
+    That of an arm with fusion is its own U-Net and head without, of the same label if there is one, as far as the study
+    has it; that of all others is the first arm.
+    """
+    return [(arm.name, _baseline(arm, arms).name) for arm in arms[1:]]
+
+
+def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm:
+    alone = [each for each in arms if not each.foundation and (each.unet, each.head) == (arm.unet, arm.head)]
+    if not arm.foundation or not alone:
+        return arms[0]
+    return next((each for each in alone if each.label == arm.label), alone[0])
+
+
+def control_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Pair each arm whose fusion sees the image with the controls that differ from it in just that.
+
+    They are the same arm with a random encoder, and, for cross-attention, with features that are permuted, those of
+    another image, or zero.
+    """
+    return [
+        (arm.name, control.name)
+        for arm in arms
+        for control in arms
+        if arm.foundation and arm.weights != 'random' and arm.fusion not in BLIND
+        if all(getattr(arm, part) == getattr(control, part) for part in ('unet', 'head', 'foundation', 'label'))
+        if (control.fusion == arm.fusion and control.weights == 'random')
+        or (arm.fusion == SEEING and control.fusion in BLIND and control.weights == arm.weights)
+    ]
+
+
+def _compared(tables: Mapping[str, StudyScores], pairs: Sequence[tuple[str, str]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        score: [_as_dict(found, title) for found in compare(tables[score], pairs)] if pairs else []
+        for score, title in COMPARED.items()
+    }
+
+
+def _as_dict(found: Comparison, title: str) -> dict[str, Any]:
+    return {**asdict(found), 'significant': found.significant, 'words': found.in_words(title)}
+
+
+def _arm(
+    arm: Arm,
+    cells: Sequence[Cell],
+    root: Path,
+    runs: Mapping[str, Mapping[str, Any]],
+    tables: Mapping[str, StudyScores],
+) -> dict[str, Any]:
+    dice = tables['dice']
+    findings = [_read(root, cell, 'findings.json') for cell in cells]
+    return {
+        'name': arm.name,
+        'unet': arm.unet,
+        'foundation': arm.foundation,
+        'fusion': arm.fusion,
+        'weights': arm.weights,
+        'head': arm.head,
+        'scores': {score: _with_interval(table, arm.name) for score, table in tables.items()},
+        'groups': {score: _by_group(tables[score], arm.name) for score in COMPARED},
+        'images': {'dice': dice.values[dice.index(arm.name)].mean(axis=1).tolist()},
+        **pooled_findings(findings),
+    }
+
+
+def _with_interval(table: StudyScores, arm: str) -> dict[str, Any]:
+    """Mean over groups, and its 95 % interval."""
+    values = table.values[table.index(arm)]
+    drawn = table.resampled_group_means(values).mean(axis=1)
+    return {
+        'mean': float(table.group_means()[table.index(arm)].mean()),
+        'interval': percentile_interval(drawn, len(table.groups)),
+    }
+
+
+def _by_group(table: StudyScores, arm: str) -> dict[str, float]:
+    return dict(zip(table.groups, table.group_means()[table.index(arm)].tolist(), strict=True))
+
+
+def _ranks(table: StudyScores) -> dict[str, Any] | None:
+    return asdict(rank_arms(table)) if len(table.arms) >= FEWEST_RANKED else None
+
+
+def _training(runs: Mapping[str, Mapping[str, Any]], cells: Sequence[Cell]) -> dict[str, float]:
+    own = [runs[cell.key] for cell in cells]
+    return {
+        'train_seconds': mean(run['train_seconds'] for run in own),
+        'train_mb': max(run['peak_mb'] for run in own),
+    }
+
+
+def _read(root: Path, cell: Cell, name: str) -> dict[str, Any]:
+    return json.loads((cell_folder(root, cell) / name).read_text())
