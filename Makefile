@@ -68,7 +68,7 @@ $(STAMP): setup.py pyproject.toml $(wildcard requirements/*.txt)
 	fi
 	@echo '*' > $(VENV)/.gitignore  # keeps git and ruff out, wherever VENV lies
 	@echo '[2/3] Installing PyTorch, OpenMMLab, timm and the rest, all pinned (a download of about 3 GB: 2 to 15 minutes; silent).'
-	@$(PIP_INSTALL) --editable '.[tests,optional,docs]'
+	@$(PIP_INSTALL) --editable '.[tests,optional,docs,ray]'
 	@echo '[3/3] Checking that the packages load (some seconds).'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	    echo '      OpenCV does not load (no libGL on this machine): installing its build without graphics.'; \

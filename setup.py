@@ -44,7 +44,7 @@ def read_requirements(name: str) -> list[str]:
     return [line for line in stripped if line]
 
 
-extras = {name: read_requirements(name) for name in ('tests', 'optional', 'docs')}
+extras = {name: read_requirements(name) for name in ('tests', 'optional', 'docs', 'ray')}
 extras['all'] = sorted({requirement for group in extras.values() for requirement in group})
 
 setup(
@@ -64,6 +64,7 @@ setup(
         'Topic :: Scientific/Engineering :: Medical Science Apps.',
     ],
     packages=find_packages(include=['mmgfnuc', 'mmgfnuc.*']),
+    package_data={'mmgfnuc.benchmark': ['templates/*', 'templates/sections/*']},
     python_requires='>=3.11',
     install_requires=read_requirements('runtime'),
     extras_require=extras,

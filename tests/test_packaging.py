@@ -108,7 +108,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     lines = metadata.splitlines()
     assert 'Requires-Python: >=3.11' in lines
     assert 'Requires-Dist: torch>=2.6' in lines
-    assert {f'Provides-Extra: {extra}' for extra in ('tests', 'optional', 'docs', 'all')} <= set(lines)
+    assert {f'Provides-Extra: {extra}' for extra in ('tests', 'optional', 'docs', 'ray', 'all')} <= set(lines)
 
 
 def test_config_with_string_types_builds_outside_the_repository(site: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_every_requirement_is_pinned() -> None:
         lines = (ROOT / 'requirements' / f'{file}.txt').read_text().splitlines()
         return {line.split('=')[0].split('>')[0] for line in lines if line and not line.startswith('#')}
 
-    asked = names('runtime') | names('tests') | names('optional') | names('docs')
+    asked = names('runtime') | names('tests') | names('optional') | names('docs') | names('ray')
     assert asked <= names('constraints')
     pins = (ROOT / 'requirements' / 'constraints.txt').read_text().splitlines()
     assert all('==' in pin for pin in pins if not pin.startswith('#'))

@@ -8,17 +8,16 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from .statistics_ranks import RankTable
 from .svg import BLUE, INK, TEXT_SIZE, VERMILLION, as_svg, drawing_style, hover, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # In units of the SVG, CSS pixels at its natural size.
 PLOT_WIDTH, ROW_HEIGHT, PLOT_HEIGHT = 380, 22, 360
@@ -95,7 +94,7 @@ def violin_plot(scores: Mapping[str, Sequence[float]], label: str) -> str:
         return as_svg(figure, f'Violin plot: {label}')
 
 
-def _draw_violin(axes: 'Axes', place: int, values: Sequence[float]) -> None:
+def _draw_violin(axes: Axes, place: int, values: Sequence[float]) -> None:
     violin = axes.violinplot(values, [place], orientation='horizontal', widths=0.85, showextrema=False, points=60)
     for body in violin['bodies']:  # type: ignore[attr-defined]
         body.set(facecolor=(BLUE, 0.5), edgecolor=BLUE, alpha=None)
@@ -151,9 +150,7 @@ def pareto_plot(points: Mapping[str, tuple[float, float]], x_label: str, y_label
         return as_svg(figure, f'Pareto plot: {y_label} against {x_label}')
 
 
-def _use_log_times(axes: 'Axes', ratio: float) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
+def _use_log_times(axes: Axes, ratio: float) -> None:
     axes.set_xscale('log')
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < LOG_RATIO**2 else (1,)))
     # Plain numbers: matplotlib's own powers of ten are formulas, whose parts an HTML page would not align.
@@ -161,7 +158,7 @@ def _use_log_times(axes: 'Axes', ratio: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _number_points(axes: 'Axes', points: Sequence[tuple[float, float]]) -> None:
+def _number_points(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
     """Write 1, 2, ... at the points; numbers that stand apart from their point get a line to it."""
     # The axes take their limits late: without asking for them, points would be placed by the old ones.
     axes.get_xlim(), axes.get_ylim()
@@ -231,10 +228,8 @@ def rank_plot(table: RankTable) -> str:
         return as_svg(figure, 'Critical-difference diagram of average ranks')
 
 
-def _draw_rank_axis(axes: 'Axes', table: RankTable) -> None:
+def _draw_rank_axis(axes: Axes, table: RankTable) -> None:
     """Axis of ranks at a height of 0, the critical difference above it."""
-    from matplotlib.ticker import MaxNLocator
-
     last = len(table.average_ranks)
     margin = min(0.04 * last, 0.9)
     axes.set_xlim(1 - margin, max(last, 1 + table.critical_difference) + margin)
@@ -300,7 +295,7 @@ def calibration_plot(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -
         return as_svg(figure, 'Reliability diagrams: observed frequency against mean confidence')
 
 
-def _draw_reliability(axes: 'Axes', bins: Sequence[tuple[float, float, int]]) -> None:
+def _draw_reliability(axes: Axes, bins: Sequence[tuple[float, float, int]]) -> None:
     confidence, frequency, counts = np.array(bins, float).reshape(-1, 3).T
     axes.plot([0, 1], [0, 1], '--', color=INK, linewidth=1)
     axes.plot(confidence, frequency, color=BLUE)
@@ -309,7 +304,7 @@ def _draw_reliability(axes: 'Axes', bins: Sequence[tuple[float, float, int]]) ->
     axes.grid()
 
 
-def _write_title(axes: 'Axes', name: str) -> None:
+def _write_title(axes: Axes, name: str) -> None:
     """Write a name above a panel, in lines that end behind a slash where they can."""
     lines = [line.replace('/ ', '/') for line in textwrap.wrap(name.replace('/', '/ '), 32, break_on_hyphens=False)]
     for place, line in enumerate(reversed(lines)):
@@ -328,18 +323,18 @@ def gate_plot(histograms: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -
         figure, axes = _row_axes(list(histograms), 'gate value', row_height=32)
         for place, (name, (edges, counts)) in enumerate(histograms.items()):
             density = np.divide(counts, np.diff(edges))
-            heights = 0.8 * density / max(density.max(), 1)
+            heights = 0.8 * density / (density.max() or 1)
             base = place + 0.4
             axes.stairs(base - heights, edges, baseline=base, fill=True, fc=(BLUE, 0.5), ec=BLUE, lw=1, gid=hover(name))
         return as_svg(figure, 'Distributions of gate values')
 
 
-def _new_axes(width: float, height: float) -> tuple['Figure', 'Axes']:
+def _new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = new_figure(width, height)
     return figure, figure.add_axes((0, 0, 1, 1))
 
 
-def _row_axes(names: Sequence[str], label: str, row_height: int = ROW_HEIGHT) -> tuple['Figure', 'Axes']:
+def _row_axes(names: Sequence[str], label: str, row_height: int = ROW_HEIGHT) -> tuple[Figure, Axes]:
     """Axes with a row for each name: the first, at 0, on top."""
     figure, axes = _new_axes(PLOT_WIDTH, row_height * len(names))
     axes.set_yticks(range(len(names)), names)
@@ -357,9 +352,9 @@ def _marker(filled: bool) -> dict[str, Any]:
     return {'color': BLUE, 'fillstyle': 'full' if filled else 'none', 'markersize': MARKER_SIZE, 'markeredgewidth': 1.5}
 
 
-def _write_right_of(axes: 'Axes', place: int, words: str) -> None:
+def _write_right_of(axes: Axes, place: int, words: str) -> None:
     axes.text(1.03, place, words, transform=axes.get_yaxis_transform(), va='center_baseline')
 
 
-def _legend_above(axes: 'Axes') -> None:
+def _legend_above(axes: Axes) -> None:
     axes.legend(loc='lower left', bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.3, ncols=2, handlelength=1.5)

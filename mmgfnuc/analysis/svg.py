@@ -1,6 +1,6 @@
 """Drawings as SVG text for the inside of an HTML page: they scale with it and take over its text colour and its font.
 
-matplotlib draws; it comes with the optional requirements `report` and is imported when a drawing is asked for.
+matplotlib draws, without a window and without its global state.
 """
 
 import io
@@ -8,13 +8,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
-from mmgfnuc.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+import matplotlib
+from matplotlib.figure import Figure
 
 # matplotlib has no name for the colour of the surrounding text: this one stands for it until the SVG is written.
 INK = '#010203'
@@ -46,30 +44,18 @@ _HOVER = 'hover text: '
 
 @contextmanager
 def drawing_style() -> Iterator[None]:
-    """Style of all drawings, whatever the user's own settings of matplotlib are.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError(
-            "figures need matplotlib, which is not installed; install it: pip install 'mmgfnuc[report]'"
-        ) from None
+    """Style of all drawings, whatever the user's own settings of matplotlib are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         yield
 
 
-def new_figure(width: float, height: float) -> 'Figure':
+def new_figure(width: float, height: float) -> Figure:
     """Figure of a size in units of the SVG, which are CSS pixels at its natural size.
 
     Axes may fill it: the SVG grows by what lies outside, such as names of any length.
     """
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width / UNITS_PER_INCH, height / UNITS_PER_INCH))
 
 
@@ -78,7 +64,7 @@ def hover(text: str) -> str:
     return _HOVER + text
 
 
-def as_svg(figure: 'Figure', title: str) -> str:
+def as_svg(figure: Figure, title: str) -> str:
     """Write a figure as an `svg` element for HTML5.
 
     Text stays text, in the font around it; `INK` becomes `currentColor`; nothing is painted behind the drawing. The

@@ -7,8 +7,7 @@ same steps, scored with its last checkpoint. `study` reads studies, `cells` make
 
 from .cells import Cell, study_cells
 from .local import run_cells
-from .reports import write_report
 from .scores import study_scores
 from .study import Arm, Study, read_study
 
-__all__ = ['Arm', 'Cell', 'Study', 'read_study', 'run_cells', 'study_cells', 'study_scores', 'write_report']
+__all__ = ['Arm', 'Cell', 'Study', 'read_study', 'run_cells', 'study_cells', 'study_scores']

@@ -46,8 +46,9 @@ def is_at_hand(name: str, weights: str | None = None) -> bool:
         find_weights(weights, replace(entry, file=None) if entry.hub else entry)
         return True
     except UserError:
-        on_hub = not weights and entry.hub and entry.file
-        return bool(on_hub) and isinstance(try_to_load_from_cache(entry.hub, entry.file), str)
+        if weights or not (entry.hub and entry.file):
+            return False
+        return isinstance(try_to_load_from_cache(entry.hub, entry.file), str)
 
 
 def fetch_weights(name: str, weights: str | None = None) -> None:

@@ -101,17 +101,21 @@ def html_report(results: Mapping[str, Any], pictures: Mapping[str, Sequence[Pict
         {**chapter, 'slug': slug(chapter['data']), 'sections': sections(chapter, pictures.get(chapter['data'], ()))}
         for chapter in results['chapters']
     ]
-    return _environment().get_template('report.html.jinja').render(
-        title=results['title'],
-        study=results['study'],
-        provenance=results['provenance'],
-        facts=_facts(results),
-        chapters=chapters,
-        fusions=_fusions(results),
-        conditions=_conditions(results),
-        compared=COMPARED,
-        scores=SCORES,
-        costs=COSTS,
+    return (
+        _environment()
+        .get_template('report.html.jinja')
+        .render(
+            title=results['title'],
+            study=results['study'],
+            provenance=results['provenance'],
+            facts=_facts(results),
+            chapters=chapters,
+            fusions=_fusions(results),
+            conditions=_conditions(results),
+            compared=COMPARED,
+            scores=SCORES,
+            costs=COSTS,
+        )
     )
 
 
@@ -137,9 +141,7 @@ def _gains(chapter: Chapter) -> dict[str, Any]:
 def _differences(chapter: Chapter) -> dict[str, Any]:
     """Comparisons that are no gains of fusion: those of U-Nets and heads."""
     fused = {row['arm'] for rows in chapter['fusion_gains'].values() for row in rows}
-    others = {
-        score: [row for row in rows if row['arm'] not in fused] for score, rows in chapter['comparisons'].items()
-    }
+    others = {score: [row for row in rows if row['arm'] not in fused] for score, rows in chapter['comparisons'].items()}
     return _forests(others, 'difference to the first arm')
 
 
@@ -222,7 +224,7 @@ def _gates(chapter: Chapter) -> dict[str, Any]:
 SECTIONS: dict[str, tuple[str, Callable[[Chapter], Any]]] = {
     'leaderboard': ('Leaderboard', _leaderboard),
     'gains': ('Gains of fusion', _gains),
-    'differences': ('Differences to the baseline', _differences),
+    'differences': ('Arms without fusion', _differences),
     'controls': ('Against the controls', _controls),
     'images': ('Spread over images', _images),
     'trade_off': ('Score against time', _trade_off),

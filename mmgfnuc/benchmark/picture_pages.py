@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawing and the lines of text above it: a name, which may be empty, and what is said of it."""
+    """A drawing and the text above it: a name, which may be empty, and what is said of it, if anything is."""
 
     lines: Sequence[str]
     pixels: Pixels
@@ -78,7 +78,8 @@ def principal_colours(maps: Sequence[NDArray[np.floating]]) -> list[Pixels]:
     Source: as Oquab et al. 2023, "DINOv2", figure 1; code: scikit-learn's PCA, the rest own.
     """
     rows = np.concatenate([features.reshape(len(features), -1).T for features in maps]).astype(np.float64)
-    components = PCA(min(3, *rows.shape), svd_solver='full').fit_transform(rows)
+    with np.errstate(invalid='ignore'):  # features that are all alike have no variance to explain
+        components = PCA(min(3, *rows.shape), svd_solver='full').fit_transform(rows)
     components = np.pad(components, ((0, 0), (0, 3 - components.shape[1])))
     low, high = np.percentile(components, SHOWN_PERCENTILES, axis=0)
     shown = (components - low) / np.maximum(high - low, np.finfo(float).eps)
@@ -115,7 +116,14 @@ def draw_page(panels: Sequence[Panel], columns: int, width: int, legend: Mapping
         legend: colour of each word; without any there is no foot.
     """
     font = ImageFont.load_default(TEXT)
-    texts = [wrap_lines(panel.lines, width, font) for panel in panels]
+    texts = [
+        [
+            (text, ink)
+            for line, ink in zip(panel.lines, (INK, FAINT), strict=False)
+            for text in wrap_line(line, width, font)
+        ]
+        for panel in panels
+    ]
     rows = [range(first, min(first + columns, len(panels))) for first in range(0, len(panels), columns)]
     heads = [LINE * max(len(texts[index]) for index in row) for row in rows]
     height = round(width * panels[0].pixels.shape[0] / panels[0].pixels.shape[1])
@@ -127,10 +135,10 @@ def draw_page(panels: Sequence[Panel], columns: int, width: int, legend: Mapping
     for row, head in zip(rows, heads, strict=True):
         for column, index in enumerate(row):
             left = GAP + column * (width + GAP)
-            for line, text in enumerate(texts[index]):
+            for line, (text, ink) in enumerate(texts[index]):
                 # From below: a short text stands directly above its panel.
                 middle = top + head - (len(texts[index]) - line - 0.5) * LINE
-                draw.text((left, middle), text, INK if line == 0 else FAINT, font, anchor='lm')
+                draw.text((left, middle), text, ink, font, anchor='lm')
             picture = Image.fromarray(panels[index].pixels).resize((width, height), Image.Resampling.NEAREST)
             page.paste(picture, (left, top + head))
         top += head + height + GAP
@@ -138,17 +146,13 @@ def draw_page(panels: Sequence[Panel], columns: int, width: int, legend: Mapping
     return np.asarray(page)
 
 
-def wrap_lines(lines: Sequence[str], width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Break lines after a slash or a blank so that they fit the width (pixels), where that is possible."""
-    wrapped = []
-    for line in lines:
-        current = ''
-        for word in line.replace('/', '/\0').replace(' ', ' \0').split('\0'):
-            if current and font.getlength((current + word).rstrip()) > width:
-                wrapped.append(current.rstrip())
-                current = ''
-            current += word
-        wrapped.append(current)
+def wrap_line(line: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Break a line after slashes and blanks so that it fits the width (pixels), where that is possible."""
+    wrapped = ['']
+    for word in line.replace('/', '/\0').replace(' ', ' \0').split('\0'):
+        if wrapped[-1] and font.getlength((wrapped[-1] + word).rstrip()) > width:
+            wrapped.append('')
+        wrapped[-1] += word
     return wrapped
 
 

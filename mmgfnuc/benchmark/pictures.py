@@ -201,6 +201,7 @@ def _truth(sample: SegDataSample) -> tuple[NDArray[np.bool_], NDArray[np.int32],
     return (classes > 0) & ~ignore, nuclei, ignore
 
 
+@torch.inference_mode()
 def tile_features(trained: TrainedCell, inputs: Tensor) -> Features:
     """Look at the features of the tile in the middle of an image.
 

@@ -70,7 +70,7 @@ def _pooled_gate(gates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         'mean': mean,
         'std': float(np.sqrt(np.average(squares, weights=counts))),
         'edges': edges.tolist(),
-        'counts': sum(rebinned(gate['edges'], gate['counts'], edges) for gate in gates).tolist(),
+        'counts': np.sum([rebinned(gate['edges'], gate['counts'], edges) for gate in gates], axis=0).tolist(),
         'entropy': float(np.mean(entropies)) if entropies else None,
     }
 

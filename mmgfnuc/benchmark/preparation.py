@@ -9,9 +9,6 @@ from .cells import data_root
 from .encoders import fetch_weights
 from .study import Arm, Study
 
-# What tools/datasets/prepare.py draws by default.
-SYNTHETIC = dict(num_train=64, num_val=16, size=256, seed=0)
-
 
 def draw_missing_data(study: Study) -> None:
     """Draw the tiles of the preset `synthetic` where a study asks for them and they are not there.
@@ -22,8 +19,9 @@ def draw_missing_data(study: Study) -> None:
     if 'synthetic' in study.data:
         root = data_root(study, 'synthetic')
         if not root.exists():
-            print(f'{root} is not there: the synthetic tiles are drawn now', file=sys.stderr)
-            write_dataset(root, **SYNTHETIC)
+            print(f'{root} is not there: the synthetic tiles are being drawn', file=sys.stderr)
+            # What tools/datasets/prepare.py draws by default.
+            write_dataset(root, num_train=64, num_val=16, size=256, seed=0)
 
 
 def fetch_encoders(arms: Iterable[Arm]) -> None:

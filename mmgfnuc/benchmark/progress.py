@@ -5,12 +5,13 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import mean
 from types import TracebackType
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -61,12 +62,14 @@ class Progress:
     """How far a cell is.
 
     Attributes:
+        cell: which.
         state: as of `cell_state`, or `running`.
         phase: what its process does.
         step: steps that are trained.
         steps: steps in all.
     """
 
+    cell: Cell
     state: str
     phase: str
     step: int
@@ -78,12 +81,12 @@ def cell_progress(root: Path, cell: Cell) -> Progress:
     folder = cell_folder(root, cell)
     state, steps = cell_state(root, cell), num_steps(cell)
     if state == DONE:
-        return Progress(DONE, '', steps, steps)
+        return Progress(cell, DONE, '', steps, steps)
     if is_locked(folder / LOCK):
         state = RUNNING
     path = folder / PROGRESS
-    told = json.loads(path.read_text()) if path.is_file() else {'phase': 'starting', 'step': 0}
-    return Progress(state, told['phase'], told['step'], steps)
+    told: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {'phase': 'starting', 'step': 0}
+    return Progress(cell, state, told['phase'], told['step'], steps)
 
 
 def num_steps(cell: Cell) -> int:
@@ -131,21 +134,21 @@ def status_lines(cells: Sequence[Cell], root: str | Path) -> list[str]:
         root: folder of the runs.
     """
     root = Path(root)
-    progress = {cell: cell_progress(root, cell) for cell in cells}
+    progress = [cell_progress(root, cell) for cell in cells]
     return [
         _counts(progress),
-        *(f'running: {cell.name}, {_doing(one)}' for cell, one in progress.items() if one.state == RUNNING),
+        *(f'running: {one.cell.name}, {_doing(one)}' for one in progress if one.state == RUNNING),
         *(
-            f'failed: {cell.name}, log {cell_folder(root, cell) / LOG}'
-            for cell, one in progress.items()
+            f'failed: {one.cell.name}, log {cell_folder(root, one.cell) / LOG}'
+            for one in progress
             if one.state == FAILED
         ),
         *_time_left(progress, root),
     ]
 
 
-def _counts(progress: Mapping[Cell, Progress]) -> str:
-    counts = Counter(one.state for one in progress.values())
+def _counts(progress: Sequence[Progress]) -> str:
+    counts = Counter(one.state for one in progress)
     known = [f'{counts[state]} {state}' for state in (DONE, RUNNING, FAILED, BEGUN, OPEN) if counts[state]]
     return f'{len(progress)} cells: {", ".join(known)}'
 
@@ -154,20 +157,18 @@ def _doing(progress: Progress) -> str:
     return f'step {progress.step} of {progress.steps}' if progress.phase == 'training' else progress.phase
 
 
-def _time_left(progress: Mapping[Cell, Progress], root: Path) -> list[str]:
+def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
     """Estimate by the seconds that a step took in the cells that are done: those of the same arm, else all."""
-    running = sum(one.state == RUNNING for one in progress.values())
+    running = sum(one.state == RUNNING for one in progress)
     if not running:
         return []
     speeds: dict[str | None, list[float]] = defaultdict(list)
-    for cell, one in progress.items():
+    for one in progress:
         if one.state == DONE:
-            run = json.loads((cell_folder(root, cell) / RUN).read_text())
-            for key in (cell.arm.name, None):
+            run = json.loads((cell_folder(root, one.cell) / RUN).read_text())
+            for key in (one.cell.arm.name, None):
                 speeds[key].append((run['train_seconds'] + run['test_seconds']) / one.steps)
     if not speeds:
         return ['time left: not known before a cell is done']
-    seconds = sum(
-        (one.steps - one.step) * mean(speeds.get(cell.arm.name, speeds[None])) for cell, one in progress.items()
-    )
+    seconds = sum((one.steps - one.step) * mean(speeds.get(one.cell.arm.name, speeds[None])) for one in progress)
     return [f'time left: about {timedelta(minutes=round(seconds / running / 60))}, with {running} at a time']

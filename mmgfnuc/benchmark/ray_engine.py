@@ -76,10 +76,11 @@ def _connect(ray: Any, processes: int | None) -> None:
         if 'RAY_ADDRESS' in os.environ:
             address = os.environ['RAY_ADDRESS']
             raise UserError(f'RAY_ADDRESS={address}: no cluster answers there; start it, or unset it') from error
-        ray.init(
-            address='local',
-            num_cpus=processes,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            **quiet,
-        )
+        _start(ray, num_cpus=processes, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
+
+
+def _start(ray: Any, **settings: Any) -> None:
+    try:
+        ray.init(address='local', **settings)
+    except Exception as error:  # Ray's own, of no narrower type, when its processes take more than 30 seconds
+        raise UserError(f"engine='ray': Ray does not start on this machine ({error}); use engine='local'") from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from statistics import mean
+from statistics import median
 from typing import Any
 
 from mmgfnuc import __version__
@@ -194,7 +194,7 @@ def _ranks(table: StudyScores) -> dict[str, Any] | None:
 def _training(runs: Mapping[str, Mapping[str, Any]], cells: Sequence[Cell]) -> dict[str, float]:
     own = [runs[cell.key] for cell in cells]
     return {
-        'train_seconds': mean(run['train_seconds'] for run in own),
+        'train_seconds': median(run['train_seconds'] for run in own),
         'train_mb': max(run['peak_mb'] for run in own),
     }
 

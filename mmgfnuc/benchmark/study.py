@@ -2,7 +2,7 @@
 
 import difflib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def _arms_of(group: Mapping[str, Any]) -> list[Arm]:
     return arms
 
 
-def _with_present(names: list[Any]) -> list[Any]:
+def _with_present(names: Sequence[Any]) -> list[Any]:
     return [one for name in names for one in (encoders_at_hand() if name == PRESENT else [name])]
 
 

@@ -70,7 +70,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
     cfg = _config(folder)
-    launch.find_resume(cfg, checkpoint and str(checkpoint))
+    launch.find_resume(cfg, str(checkpoint) if checkpoint else None)
     launch.check_data(cfg, 'train')
     runner = launch.build_runner(cfg, 'train')
     runner.register_hook(ReportHook(folder))

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mmgfnuc.analysis import statistics, statistics_ranks
-from mmgfnuc.analysis.statistics import (
-    StudyScores,
+from mmgfnuc.analysis import paired_tests, statistics_ranks
+from mmgfnuc.analysis.paired_tests import (
     compare,
     holm,
     percentile_interval,
@@ -16,6 +15,7 @@ from mmgfnuc.analysis.statistics import (
     smallest_wilcoxon_p,
     wilcoxon_p,
 )
+from mmgfnuc.analysis.statistics import StudyScores
 from mmgfnuc.errors import UserError
 
 SEEDS = (0, 1)
@@ -50,7 +50,7 @@ def study_with_differences(differences, *more):
     return study_of([0.5] * len(differences), *(0.5 + np.array(row) for row in (differences, *more)))
 
 
-@pytest.mark.parametrize('module', [statistics, statistics_ranks])
+@pytest.mark.parametrize('module', [paired_tests, statistics_ranks])
 def test_doctests(module):
     outcome = doctest.testmod(module)
     assert outcome.attempted
@@ -139,7 +139,7 @@ def test_unknown_baseline_is_refused():
 
 
 def test_single_arm_is_refused():
-    with pytest.raises(UserError, match="'arm0' is the only arm"):
+    with pytest.raises(UserError, match='there is only one arm'):
         compare(study_of([0.5, 0.6]), 'arm0')
 
 
@@ -204,6 +204,15 @@ def test_holm_is_the_closed_test_of_bonferroni(p_values):
         for index in indices
     ]
     assert holm(p_values) == pytest.approx(expected)
+
+
+def test_each_arm_may_have_a_baseline_of_its_own():
+    rows = np.linspace(0.01, 0.08, 8), np.linspace(0.03, 0.02, 8)
+    scores = study_with_differences(*rows)
+    against_first, against_second = compare(scores, [('arm1', 'arm0'), ('arm2', 'arm1')])
+    assert against_first == compare(scores, 'arm0')[0]
+    assert against_second.baseline == 'arm1'
+    assert list(against_second.by_group.values()) == pytest.approx(rows[1] - rows[0])
 
 
 def test_comparisons_are_corrected_for_all_arms():
@@ -279,8 +288,8 @@ def test_sentence_of_a_gain_and_of_a_loss():
     gain, loss = compare(study_with_differences(row, -row), 'arm0')
     assert gain.in_words('Dice').startswith('arm1: Dice +0.045 against arm0 (95% interval +0.0')
     assert gain.in_words('Dice').endswith(
-        'better in 8 of 8 groups, rank-biserial r +1.00, p = 0.016 (Wilcoxon over groups, Holm-corrected for 2 arms): '
-        'a significant gain. With one seed, the luck of the training runs is not in these figures.'
+        'better in 8 of 8 groups, rank-biserial r +1.00, p = 0.016 (Wilcoxon over groups, Holm-corrected for 2 '
+        'comparisons): a significant gain. With one seed, the luck of the training runs is not in these figures.'
     )
     assert ': a significant loss.' in loss.in_words('Dice')
 
@@ -294,7 +303,7 @@ def test_sentence_says_that_nothing_was_found():
 def test_sentence_says_that_too_few_groups_could_find_nothing():
     found, _ = compare(study_with_differences([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]), 'arm0')
     assert (
-        'no significant difference; with 4 groups and 2 arms compared the smallest p that can occur is 0.25, '
+        'no significant difference; with 4 groups and 2 comparisons the smallest p that can occur is 0.25, '
         'so none could be found.'
     ) in found.in_words('Dice')
     assert 'too narrow with 4 groups)' in found.in_words('Dice')

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from mmgfnuc.analysis.statistics import StudyScores, compare, wilcoxon_p
+from mmgfnuc.analysis.paired_tests import compare, wilcoxon_p
+from mmgfnuc.analysis.statistics import StudyScores
 
 STUDIES = 200
 ARM_ON_GROUP = 0.03

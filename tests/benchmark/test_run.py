@@ -1,47 +1,66 @@
 """A study from its cells to its scores, with processes that are killed, fail and begin again."""
 
 import json
-import os
+import pickle
+import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
-from mmgfnuc.benchmark import markdown_report, run_cells, study_cells, study_scores
+from mmgfnuc.benchmark import run_cells
 from mmgfnuc.benchmark.cells import cell_config
-from mmgfnuc.benchmark.local import cell_folder, cell_state, devices
+from mmgfnuc.benchmark.folders import cell_folder, cell_state, is_locked, prepare_folder
+from mmgfnuc.benchmark.local import devices
 from mmgfnuc.benchmark.study import make_study
-from mmgfnuc.datasets import synthetic
+from mmgfnuc.benchmark.worker import last_checkpoint
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.checkpoint import META_KEYS
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'benchmark.py'
 SMALL = {'backbone': {'widths': [4, 8, 16]}}
+ENCODER = {'foundation': {'arch': {'embed_dim': 24, 'depth': 2, 'num_heads': 2}, 'out_layers': [-1]}}
+CONCAT = {'unet': 'unet', 'foundation': 'vit-tiny', 'weights': 'random', 'fusion': 'concat', 'parts': SMALL | ENCODER}
+PATIENCE_SECONDS = 300
+RUNNER = """
+import pickle, sys
+from pathlib import Path
+from mmgfnuc.benchmark import run_cells
+from mmgfnuc.engine.cli import run_cli
+
+sys.exit(run_cli(lambda: run_cells(pickle.loads(Path('cells.pkl').read_bytes()), 'cells', processes=1)))
+"""
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp('study') / 'data'
-    synthetic.write_dataset(root, num_train=4, num_val=2, size=64, seed=0)
-    return root
+def start(*command, cwd=None):
+    """Start a process of Python, in a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=cwd, process_group=0, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
-def settings(data, **changes):
-    arms = [{'unet': 'unet', 'head': ['semantic', 'hover'], 'parts': SMALL}]
-    study = dict(title='A study', data='synthetic', data_root=str(data), splits=['default'], steps=4, batch_size=2)
-    return study | {'arms': arms} | changes
+def start_worker(folder):
+    return start('-m', 'mmgfnuc.benchmark.worker', str(folder))
 
 
-def cells_of(data, **changes):
-    return study_cells(make_study(settings(data, **changes)))
+def wait_until(condition):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, 'waited in vain'
+        time.sleep(0.02)
+
+
+def phase_of(folder):
+    path = folder / 'progress.json'
+    return json.loads(path.read_text())['phase'] if path.is_file() else None
 
 
 def test_a_config_is_made_of_its_parts(data):
     arm = {'foundation': 'vit-tiny', 'fusion': 'shuffled-context-image', 'head': 'hover', 'parts': SMALL}
-    study = make_study(settings(data, arms=[arm], amp=True))
+    study = make_study(dict(title='', data='synthetic', data_root=str(data), arms=[arm], steps=4, amp=True))
     config = cell_config(study, study.arms[0], 'default', 3)
     assert config.train_cfg.max_iters == 4
     assert config.randomness.seed == config.train_dataloader.dataset.seed == 3
@@ -55,19 +74,19 @@ def test_a_config_is_made_of_its_parts(data):
     assert Config.fromstring(config.pretty_text, '.py').to_dict() == config.to_dict()
 
 
-def test_keys_follow_config_code_and_data(data, tmp_path, monkeypatch):
-    keys = [cell.key for cell in cells_of(data)]
-    assert keys == [cell.key for cell in cells_of(data)]
+def test_keys_follow_config_code_and_data(cells_of, monkeypatch):
+    keys = [cell.key for cell in cells_of()]
+    assert keys == [cell.key for cell in cells_of()]
     assert len(set(keys)) == 2
-    assert not set(keys) & {cell.key for cell in cells_of(data, steps=5)}
-    assert not set(keys) & {cell.key for cell in cells_of(data, seeds=[1])}
+    assert not set(keys) & {cell.key for cell in cells_of(steps=5)}
+    assert not set(keys) & {cell.key for cell in cells_of(seeds=[1])}
     monkeypatch.setattr('mmgfnuc.benchmark.cells.code_digest', lambda: 'other code')
-    assert not set(keys) & {cell.key for cell in cells_of(data)}
+    assert not set(keys) & {cell.key for cell in cells_of()}
 
 
-def test_a_split_that_is_not_there(data):
+def test_a_split_that_is_not_there(cells_of):
     with pytest.raises(UserError, match=r"split='fold-9': .* has default"):
-        cells_of(data, splits=['fold-9'])
+        cells_of(splits=['fold-9'])
 
 
 def test_one_process_for_each_device(monkeypatch):
@@ -78,46 +97,109 @@ def test_one_process_for_each_device(monkeypatch):
     assert devices(1) == [{'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}]
 
 
-@pytest.mark.slow
-def test_a_study_that_is_killed_ends_with_the_same_scores(data, tmp_path):
-    """SIGKILL of the tool and all that it started, in the middle; then the rest."""
-    study = tmp_path / 'study.yaml'
-    study.write_text(json.dumps(settings(data)))
-    command = [sys.executable, str(TOOL), str(study), '--processes', '1', '--out', str(tmp_path / 'killed')]
-    begun = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    cells = cells_of(data)
-    first, second = (cell_folder(tmp_path / 'killed' / 'cells', cell) for cell in cells)
-    while not (second / 'log.txt').is_file() and begun.poll() is None:
-        time.sleep(0.05)
-    # It is importing, training or scoring by then; whichever it is must not matter.
-    time.sleep(4.0)
-    os.killpg(begun.pid, signal.SIGKILL)
-    begun.wait()
-    root = tmp_path / 'killed' / 'cells'
-    assert [cell_state(root, cell) for cell in cells] == ['done', 'begun']
-    stamp = (first / 'done.json').stat().st_mtime_ns
-    run_cells(cells, root, processes=1)
-    assert (first / 'done.json').stat().st_mtime_ns == stamp
-    run_cells(cells, tmp_path / 'whole', processes=2)
-    scores = study_scores(cells, root)
-    assert scores == study_scores(cells, tmp_path / 'whole')
-    assert len(scores) == 4
-    assert {row['arm'] for row in scores} == {'unet/none/semantic', 'unet/none/hover'}
-    assert all(0 <= row['dice'] <= 1 for row in scores)
-    report = markdown_report(make_study(settings(data)), cells, scores, root)
-    # Two images of two slides: a mean of groups is that of images.
-    for arm in ('unet/none/semantic', 'unet/none/hover'):
-        values = [row['dice'] for row in scores if row['arm'] == arm]
-        assert f'| `{arm}` | {sum(values) / 2:.3f} |' in report
-    assert 'unet/none/hover: Dice' in report
-    assert 'no significant difference; with 2 groups and 1 arm compared the smallest p that can occur is 0.5' in report
+def test_an_engine_that_does_not_exist(tmp_path):
+    with pytest.raises(UserError, match="engine='slurm' is unknown; choose one of local, ray"):
+        run_cells([], tmp_path, engine='slurm')
+
+
+def test_a_part_of_a_checkpoint_is_no_checkpoint(tmp_path):
+    """Of step 200 and not of step 1000, which was being written; nor of step 40, by its name the last."""
+    for step in (40, 200, 1000):
+        torch.save({'state_dict': {}, 'meta': dict.fromkeys(META_KEYS, 1)}, tmp_path / f'iter_{step}.pth')
+    half = tmp_path / 'iter_1000.pth'
+    half.write_bytes(half.read_bytes()[:500])
+    assert last_checkpoint(tmp_path) == tmp_path / 'iter_200.pth'
+    assert not half.exists()
+    assert last_checkpoint(tmp_path / 'empty') is None
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_does_not_stop_the_rest(data, tmp_path):
+def test_a_cell_that_is_killed_ends_with_the_same_bytes(cells_of, assert_as_whole, tmp_path):
+    """SIGKILL while it trains, scores and examines; in the end two processes begin at the same time."""
+    _, cell = cells_of()
+    folder = cell_folder(tmp_path, cell)
+    prepare_folder(folder, cell)
+    moments = [
+        lambda: (folder / 'iter_4.pth').is_file(),
+        lambda: phase_of(folder) == 'scoring',
+        lambda: phase_of(folder) == 'examining',
+    ]
+    draw = random.Random(0)
+    for moment in moments:
+        worker = start_worker(folder)
+        wait_until(moment)
+        time.sleep(draw.uniform(0.0, 0.3))
+        worker.kill()
+        worker.communicate()
+        assert not (folder / 'findings.json').is_file()
+    trained = (folder / 'run.json').read_bytes()
+    workers = [start_worker(folder), start_worker(folder)]
+    output = b''.join(worker.communicate()[0] for worker in workers)
+    assert [worker.returncode for worker in workers] == [0, 0], output.decode()
+    assert (folder / 'run.json').read_bytes() == trained
+    assert_as_whole(folder)
+
+
+@pytest.mark.slow
+def test_two_that_begin_at_the_same_time_train_once(cells_of, assert_as_whole, tmp_path):
+    cell, _ = cells_of()
+    folder = cell_folder(tmp_path, cell)
+    prepare_folder(folder, cell)
+    workers = [start_worker(folder), start_worker(folder)]
+    outputs = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sorted(b'Saving checkpoint at 10 iterations' in output for output in outputs) == [False, True]
+    assert_as_whole(folder)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_ended_or_killed_goes_on(cells_of, assert_as_whole, tmp_path):
+    """SIGTERM leaves nothing running. SIGKILL of the study alone leaves a process, which is waited for."""
+    cell, _ = cells_of()
+    folder = cell_folder(tmp_path / 'cells', cell)
+    (tmp_path / 'cells.pkl').write_bytes(pickle.dumps([cell]))
+    runs = lambda: is_locked(folder / 'lock')  # noqa: E731
+    for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        study = start('-c', RUNNER, cwd=tmp_path)
+        wait_until(runs)
+        study.send_signal(number)
+        output, _ = study.communicate()
+        assert study.returncode == code, output.decode()
+        assert cell_state(tmp_path / 'cells', cell) == 'begun'
+        assert runs() == (number == signal.SIGKILL)
+    run_cells([cell], tmp_path / 'cells', processes=1)
+    assert (folder / 'log.txt').read_text().count('Saving checkpoint at 10 iterations') == 1
+    assert_as_whole(folder)
+    stamp = (folder / 'run.json').stat().st_mtime_ns
+    run_cells([cell], tmp_path / 'cells', processes=1)
+    assert (folder / 'run.json').stat().st_mtime_ns == stamp
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_does_not_stop_the_rest(cells_of, assert_as_whole, tmp_path):
     broken = {'unet': 'unet', 'parts': {'backbone': {'widths': [4, 8, -1]}}}
-    cells = cells_of(data, arms=[broken | {'head': 'boundary'}, {'unet': 'unet', 'parts': SMALL}])
-    with pytest.raises(UserError, match=r'1 of 2 cells failed; the others are done:\nunet/none/boundary default'):
+    cells = [*cells_of(arms=[broken]), cells_of()[0]]
+    with pytest.raises(UserError, match=r'1 of 2 cells failed; the others are done:\nunet/none/semantic default'):
         run_cells(cells, tmp_path, processes=1)
     assert [cell_state(tmp_path, cell) for cell in cells] == ['failed', 'done']
     assert 'give whole numbers from 1' in (cell_folder(tmp_path, cells[0]) / 'failed.txt').read_text()
+    assert_as_whole(cell_folder(tmp_path, cells[1]))
+
+
+@pytest.mark.slow
+def test_cells_share_features_and_keep_their_scores(cells_of, assert_as_whole, tmp_path):
+    """The second arm sees the same images through the same encoder: nothing is computed anew."""
+    root = tmp_path / 'cells'
+    _, context = cells_of()
+    run_cells([context], root, cache_gb=0.1)
+    assert_as_whole(cell_folder(root, context))
+    features = sorted(tmp_path.glob('features/*/*.features'))
+    # 10 steps of 2 augmented images, and 2 that are scored.
+    assert len(features) == 22
+    (concat,) = cells_of(arms=[CONCAT])
+    run_cells([concat], root, cache_gb=0.1)
+    assert sorted(tmp_path.glob('features/*/*.features')) == features
+    for cell in (context, concat):
+        assert json.loads((cell_folder(root, cell) / 'run.json').read_text())['cached']
+        checkpoint = torch.load(cell_folder(root, cell) / 'iter_10.pth', weights_only=False)
+        assert 'cache' not in Config.fromstring(checkpoint['meta']['cfg'], '.py').model.foundation

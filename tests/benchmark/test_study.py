@@ -1,13 +1,17 @@
 """Studies as they are written down."""
 
+import itertools
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from mmgfnuc.benchmark.cells import cell_config
-from mmgfnuc.benchmark.study import Arm, make_study, read_study
+from mmgfnuc.benchmark import cells
+from mmgfnuc.benchmark.cells import cell_config, describe, study_cells
+from mmgfnuc.benchmark.study import Arm, find_study, list_studies, make_study, read_study
+from mmgfnuc.datasets import synthetic
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
@@ -52,6 +56,70 @@ def test_names_tell_arms_apart():
     assert [arm.name for arm in arms] == ['unet/context/vit-tiny/semantic', 'unet/context/vit-tiny:random/semantic']
 
 
+def arms_of(*groups):
+    return make_study({'title': '', 'arms': list(groups)}).arms
+
+
+def test_without_fusion_the_encoders_of_a_list_make_no_difference():
+    arms = arms_of({'foundation': ['a', 'b'], 'weights': [None, 'random'], 'fusion': ['none', 'paper']})
+    fused = [
+        Arm(foundation=name, weights=weights, fusion='paper') for name in ('a', 'b') for weights in (None, 'random')
+    ]
+    assert arms == (Arm(), *fused)
+    parts = {'backbone': {'widths': [4, 8]}, 'neck': {'levels': 'all'}, 'foundation': {'tune': 'full'}}
+    alone, other = arms_of({'foundation': 'a', 'fusion': ['none', 'paper'], 'parts': parts})
+    assert alone == Arm(parts={'backbone': {'widths': [4, 8]}})
+    assert other.parts == parts
+
+
+def test_an_encoder_whose_fusion_was_forgotten_is_a_mistake():
+    study = make_study({'title': '', 'arms': [{'foundation': 'vit-tiny'}], 'data': 'synthetic'})
+    with pytest.raises(UserError, match="foundation='vit-tiny' with fusion='none'"):
+        cell_config(study, study.arms[0], 'default', 0)
+
+
+def test_a_label_tells_arms_apart_and_changes_nothing_else():
+    settings = {'data': 'synthetic', 'title': ''}
+    plain, labelled = (
+        make_study({**settings, 'arms': [{**label, 'parts': {'backbone': {'widths': [4, 8]}}}]})
+        for label in ({}, {'label': 'narrow'})
+    )
+    assert labelled.arms[0].name == 'unet/none/semantic/narrow'
+    texts = [cell_config(study, study.arms[0], 'default', 0).pretty_text for study in (plain, labelled)]
+    assert texts[0] == texts[1]
+
+
+def test_the_cells_of_several_data_sets(tmp_path, monkeypatch):
+    """Each has its own pixels, resolution and key."""
+    monkeypatch.chdir(tmp_path)
+    for number, data in enumerate(('synthetic', 'nuinsseg')):
+        synthetic.write_dataset(Path('data') / data, num_train=2, num_val=1, size=64, seed=number)
+    study = make_study(
+        {'title': '', 'arms': [{}, {'unet': 'unet++'}], 'data': ['synthetic', 'nuinsseg'], 'splits': ['default']}
+        | {'seeds': [0, 1]}
+    )
+    all_cells = study_cells(study)
+    order = itertools.product((0, 1), ('synthetic', 'nuinsseg'), ('unet', 'unet++'))
+    assert [(cell.seed, cell.data, cell.arm.unet) for cell in all_cells] == list(order)
+    assert len({cell.key for cell in all_cells}) == len(all_cells)
+    for cell in all_cells:
+        config = Config.fromstring(cell.config, '.py')
+        assert config.test_dataloader.dataset.data_root == f'data/{cell.data}'
+        assert config.model.test_cfg.get('scale', 1) == {'synthetic': 1, 'nuinsseg': 0.5}[cell.data]
+        assert json.loads(describe(cell))['data'] == cell.data in cell.name
+    # A study of one of them has the same cells.
+    (one,) = study_cells(make_study({'title': '', 'arms': [{}], 'data': 'nuinsseg', 'splits': ['default']}))
+    assert one.key in {cell.key for cell in all_cells}
+
+
+def test_data_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data='nuinsseg': folder data/nuinsseg is not there; prepare it first"):
+        study_cells(make_study({'title': '', 'arms': [{}]}))
+    with pytest.raises(UserError, match=r"'monuseg' is none of .* choose one of conic, cryonuseg, nuinsseg, "):
+        study_cells(make_study({'title': '', 'arms': [{}], 'data': 'monuseg'}))
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
@@ -63,6 +131,9 @@ def test_names_tell_arms_apart():
         ({'title': 't', 'arms': [{}], 'steps': 0}, 'steps=0: give a whole number from 1'),
         ({'title': 't', 'arms': [{}], 'seeds': [1, 1]}, r'seeds=\(1, 1\): give a list without repetition'),
         ({'title': 't', 'arms': [{}], 'splits': 'organs'}, "splits='organs': give a list"),
+        ({'title': 't', 'arms': [{}], 'data': ['a', 'a']}, r"data=\('a', 'a'\): give a list without repetition"),
+        ({'title': 't', 'arms': [{}], 'data': ['a', 'b'], 'data_root': 'c'}, "data_root='c' is the folder of one"),
+        ({'title': 't', 'arms': [{'label': ['a', 'b']}]}, r"label=\['a', 'b'\]: give one text"),
     ],
 )
 def test_a_study_that_cannot_be(settings, message):
@@ -81,13 +152,61 @@ def test_files_that_are_no_study(tmp_path):
         read_study(tmp_path / 'list.yaml')
 
 
-STUDIES = sorted((Path(__file__).parents[2] / 'configs' / 'studies').iterdir())
+def test_a_study_by_its_name():
+    assert {'encoders', 'fusions', 'paper_tables', 'smoke'} <= list_studies().keys()
+    assert find_study('paper-tables') == list_studies()['paper_tables']
+    path = list_studies()['smoke']
+    assert find_study(str(path)) == path
+    assert read_study(path, {'steps': 3}).steps == 3
+    with pytest.raises(UserError, match=r"study 'smok' is neither .* did you mean smoke"):
+        find_study('smok')
+    with pytest.raises(UserError, match='ready ones are encoders, fusions'):
+        find_study('x')
 
 
-@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
-def test_every_arm_of_the_ready_studies_can_be_built(path):
+@pytest.fixture
+def weights_here(tmp_path, monkeypatch):
+    """A folder with files named as those of two encoders, so that any machine reads the same studies."""
+    for name in ('vit-tiny.safetensors', 'dinov2-vit-s14.pth'):
+        (tmp_path / name).touch()
+    monkeypatch.setenv('MMGFNUC_WEIGHTS', str(tmp_path))
+    monkeypatch.setattr('mmgfnuc.benchmark.encoders.try_to_load_from_cache', lambda hub, file: None)
+
+
+def test_the_encoders_that_are_here(weights_here):
+    names = [arm.foundation for arm in read_study(find_study('encoders')).arms]
+    assert names == [None, 'vit-tiny', 'dinov2-vit-s14', 'vit-tiny']
+
+
+def test_the_studies_of_encoders_and_fusions_share_cells(weights_here, monkeypatch):
+    """What both compare is trained once, so their conditions must stay the same."""
+    studies = [read_study(find_study(name)) for name in ('encoders', 'fusions')]
+    monkeypatch.setattr(cells, '_checked_digest', lambda study, data: '')
+    encoders, fusions = ({cell.name: cell.key for cell in study_cells(study)} for study in studies)
+    shared = encoders.keys() & fusions.keys()
+    assert len(shared) == 3 * len(studies[0].splits) * len(studies[0].seeds)
+    assert all(encoders[name] == fusions[name] for name in shared)
+
+
+def test_the_tables_of_the_paper():
+    """Six networks on three data sets, four activations, three sizes of SAM."""
+    study = read_study(find_study('paper_tables'))
+    assert study.data == ('cryonuseg', 'nuinsseg', 'conic')
+    alone = [arm.unet for arm in study.arms if arm.fusion == 'none']
+    assert alone == ['unet', 'ddunet', 'unet3+', 'awgunet', 'eunet3+']
+    fused = [arm for arm in study.arms if arm.fusion == 'paper']
+    assert {arm.unet for arm in fused} == {'eunet3+'}
+    configs = [cell_config(study, arm, study.splits[0], 0).model for arm in fused]
+    activations = [config.backbone.activation for config in configs if config.foundation.name == 'sam-vit-b']
+    assert activations == ['glu', 'relu', 'leaky_relu', 'silu']
+    sizes = {config.foundation.name for config in configs if config.backbone.activation == 'glu'}
+    assert sizes == {'sam-vit-b', 'sam-vit-l', 'sam-vit-h'}
+
+
+@pytest.mark.parametrize('name', list_studies())
+def test_every_arm_of_the_ready_studies_can_be_built(name, weights_here):
     """On the meta device, with random weights, from the text that a cell is run from."""
-    study = read_study(path)
+    study = read_study(find_study(name))
     for arm in study.arms:
         config = Config.fromstring(cell_config(study, arm, study.splits[0], 0).pretty_text, '.py')
         if config.model.foundation:
@@ -95,3 +214,16 @@ def test_every_arm_of_the_ready_studies_can_be_built(path):
         with torch.device('meta'):
             model = MODELS.build(config.model)
         assert (model.foundation is None) == (arm.fusion == 'none')
+
+
+@pytest.mark.parametrize(('data', 'scale'), [('cryonuseg', 0.5), ('nuinsseg', 0.5), ('conic', 1), ('synthetic', 1)])
+def test_every_data_set_is_worked_at_the_same_resolution(data, scale):
+    """40x at half its resolution, 20x as it is: 256 pixels of about half a micrometre."""
+    study = make_study({'title': '', 'arms': [{}], 'data': data})
+    config = cell_config(study, study.arms[0], 'some', 0)
+    assert config.model.test_cfg.get('scale', 1) == scale
+    factors = [step.get('factor', 1) for step in config.train_dataloader.dataset.pipeline]
+    assert min(factors) == scale
+    for part in ('train', 'test'):
+        dataset = config[f'{part}_dataloader'].dataset
+        assert (dataset.data_root, dataset.split) == (f'data/{data}', 'some')

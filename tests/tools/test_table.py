@@ -84,3 +84,20 @@ def test_instance_scores_reach_readme_and_results(tool, repository, baseline):
     line = '| `one` | 0.500 (0.200 to 0.600) | 0.250 (0.200 to 0.600) | 0.250 (0.200 to 0.600) |'
     assert f'{line} 2 | 3 | 3 | 3 | 3 | 3 |' in (repository / 'README.md').read_text()
     assert line in (repository / 'docs' / 'results' / 'README.md').read_text()
+
+
+def test_conclusions_of_studies_come_first(tool, repository):
+    study = dict(steps=7, batch_size=2, seeds=[0, 1], splits=['a', 'b'])
+    made = dict(hardware=['a CPU'], commits=['abc'], command='python tools/benchmark.py what')
+    results = dict(title='What helps', study=study, provenance=made)
+    chapters = [dict(data='here', conclusion=['This helps.']), dict(data='there', conclusion=['Nothing does.'])]
+    folder = repository / 'docs' / 'results' / 'studies' / 'what'
+    folder.mkdir(parents=True)
+    (folder / 'results.json').write_text(json.dumps(results | {'chapters': chapters}))
+    assert tool('analysis/table.py', '--root', repository) == 0
+    for page, link in (('README.md', 'docs/results/studies'), ('docs/results/README.md', 'studies')):
+        text = (repository / page).read_text()
+        assert f'**What helps** ([report]({link}/what/report.md))' in text
+        assert 'On here:\n\n- This helps.\n\nOn there:\n\n- Nothing does.' in text
+        assert '7 steps of 2 images, seeds 0, 1, folds a, b; a CPU. Commit abc.' in text
+        assert '```\npython tools/benchmark.py what\n```' in text

@@ -1,7 +1,8 @@
 """Rewrite the generated pages: results of README.md, and of docs/: results/README.md, model_zoo.md, datasets/README.md,
 stain.md (speeds), instances.md (losses and speeds), foundation_encoders.md.
 
-They are made from the records in docs/results/, the catalogue of foundation encoders and the converters of datasets.
+They are made from the records and the studies in docs/results/, the catalogue of foundation encoders and the converters
+of datasets.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from mmgfnuc.analysis.foundation_encoders import encoders_page
 from mmgfnuc.analysis.instance_speed import lost_section, speed_sections
 from mmgfnuc.analysis.measurements import DATA_LOADING, INSTANCE_METRICS, PERFECT_MAPS, POSTPROCESS, UNETS
 from mmgfnuc.analysis.model_zoo import zoo_page
+from mmgfnuc.analysis.studies import read_studies, study_section
 from mmgfnuc.analysis.tables import has_instances, instance_summary, picture, replace_between, summary_table
 from mmgfnuc.engine.cli import run_cli
 
@@ -33,10 +35,11 @@ def rendered(root: Path) -> dict[Path, str]:
     records = read_records(root / 'docs/results')
     zoo, loading = of_kind(records, UNETS), of_kind(records, DATA_LOADING)
     results = {name: record for name, record in records.items() if 'kind' not in record}
+    studies = read_studies(root / 'docs/results')
     readme, stain, instances = root / 'README.md', root / 'docs/stain.md', root / 'docs/instances.md'
     return {
-        readme: replace_between(readme.read_text(), readme_section(results)),
-        root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results)}\n',
+        readme: replace_between(readme.read_text(), readme_section(results, studies)),
+        root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results, studies)}\n',
         **({root / 'docs/model_zoo.md': zoo_page(zoo)} if zoo else {}),
         root / 'docs/foundation_encoders.md': encoders_page(records.values()),
         root / 'docs/datasets/README.md': datasets_page(),
@@ -57,20 +60,22 @@ def of_kind(records: Results, *kinds: str) -> list[dict[str, Any]]:
     return [record for kind in kinds for record in records.values() if record.get('kind') == kind]
 
 
-def readme_section(results: Results) -> str:
-    """One line for each result, another where it has instance scores, and the pictures."""
+def readme_section(results: Results, studies: Results) -> str:
+    """What studies concluded, one line for each result, another where it has instance scores, and the pictures."""
+    concluded = [study_section(name, study, 'docs/results/') for name, study in studies.items()]
     pictures = [picture(record, 'docs/results/') for record in results.values() if record['picture']]
     scored = {name: record for name, record in results.items() if has_instances(record)}
-    return '\n\n'.join([summary_table(results), *([instance_summary(scored)] if scored else []), *pictures])
+    return '\n\n'.join([*concluded, summary_table(results), *([instance_summary(scored)] if scored else []), *pictures])
 
 
-def results_page(results: Results) -> str:
-    """The table of each study, then that of every other result."""
-    studies = comparisons(results)
-    compared = {name for baseline, arms in studies.items() for name in (baseline, *arms)}
+def results_page(results: Results, studies: Results) -> str:
+    """What studies concluded, the table of each comparison of records, then that of every other record."""
+    compared_with = comparisons(results)
+    compared = {name for baseline, arms in compared_with.items() for name in (baseline, *arms)}
     return '\n\n'.join(
         [
-            *(comparison_table(results, baseline, arms) for baseline, arms in studies.items()),
+            *(study_section(name, study) for name, study in studies.items()),
+            *(comparison_table(results, baseline, arms) for baseline, arms in compared_with.items()),
             *(markdown_table(name, record) for name, record in results.items() if name not in compared),
         ]
     )

@@ -5,7 +5,7 @@ const value = (row, column) => row.cells[column].dataset.value;
 // Numbers by size, names by the alphabet; what has no value comes last in both directions.
 function compare(a, b, sign) {
   if (a === '' || b === '') return (a === '') - (b === '');
-  return sign * (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
+  return sign * (isNaN(a) || isNaN(b) ? (a > b) - (a < b) : a - b);
 }
 
 function sort(table, heading, column) {

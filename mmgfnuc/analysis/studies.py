@@ -1,0 +1,40 @@
+"""What studies concluded, for the pages that speak of results."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = 'studies'
+
+
+def read_studies(results: Path) -> dict[str, dict[str, Any]]:
+    """Read the results of the studies that are kept beside the records, by their names.
+
+    Args:
+        results: folder of the records; those of a study are in `studies/<name>/`, as `tools/benchmark.py` writes them.
+    """
+    paths = sorted((results / FOLDER).glob('*/results.json'))
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def study_section(name: str, study: Mapping[str, Any], prefix: str = '') -> str:
+    """Say what a study concluded on each data set, how it was run, and where its report is.
+
+    Args:
+        name: of the study.
+        study: its results.
+        prefix: path from the page to the folder of the records.
+    """
+    lines = [f'**{study["title"]}** ([report]({prefix}{FOLDER}/{name}/report.md))']
+    for chapter in study['chapters']:
+        lines += [f'On {chapter["data"]}:'] if len(study['chapters']) > 1 else []
+        lines.append('\n'.join(f'- {sentence}' for sentence in chapter['conclusion']))
+    conditions, made = study['study'], study['provenance']
+    lines.append(
+        f'{conditions["steps"]} steps of {conditions["batch_size"]} images, seeds '
+        f'{", ".join(map(str, conditions["seeds"]))}, folds {", ".join(conditions["splits"])}; '
+        f'{"; ".join(made["hardware"])}. Commit {", ".join(made["commits"])}.'
+    )
+    lines.append(f'```\n{made["command"]}\n```')
+    return '\n\n'.join(lines)

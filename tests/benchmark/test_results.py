@@ -1,0 +1,209 @@
+"""From the files of finished cells to what is said of them. Each expected number is worked out by hand."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mmgfnuc.benchmark.cells import Cell
+from mmgfnuc.benchmark.conclusions import conclusions
+from mmgfnuc.benchmark.markdown_report import markdown_report
+from mmgfnuc.benchmark.pooled import pooled_findings, rebinned
+from mmgfnuc.benchmark.results import baseline_pairs, control_pairs, study_results
+from mmgfnuc.benchmark.scores import COMPARED, SCORES
+from mmgfnuc.benchmark.study import Arm, make_study
+
+GROUPS = [f'organ {number}' for number in range(8)]
+ARMS = [
+    {'unet': 'unet'},
+    {'unet': 'unet', 'foundation': 'vit-tiny', 'fusion': ['context', 'shuffled-context-image']},
+    {'unet': 'unet', 'foundation': 'vit-tiny', 'fusion': 'context', 'weights': 'random'},
+    {'unet': 'eunet3+', 'foundation': 'vit-tiny', 'fusion': 'paper'},
+]
+NONE, CONTEXT = 'unet/none/semantic', 'unet/context/vit-tiny/semantic'
+SHUFFLED, RANDOM = 'unet/shuffled-context-image/vit-tiny/semantic', 'unet/context/vit-tiny:random/semantic'
+PAPER = 'eunet3+/paper/vit-tiny/semantic'
+# What an arm has above the first, in each image of each group.
+GAINS = {NONE: 0.0, CONTEXT: 0.2, SHUFFLED: 0.0, RANDOM: 0.1, PAPER: -0.1}
+COSTS = {
+    'parameters': 2_000_000,
+    'trained': 1_000_000,
+    'macs': 3_000_000_000,
+    'token_stride': None,
+    'inference_seconds': 0.2,
+    'inference_ratio': 1.0,
+    'inference_mb': 50.0,
+}
+CALIBRATION = {'bins': [{'confidence': 0.5, 'frequency': 0.4, 'count': 10}], 'ece': 0.1, 'brier': 0.25}
+
+
+def write_table(path, rows):
+    with path.open('w', newline='') as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+
+
+def write_cell(root, cell):
+    """A cell with one image of each group; the first group is the hardest, and gains go up from group to group."""
+    folder = root / cell.key
+    (folder / 'test').mkdir(parents=True)
+    values = [0.3 + 0.01 * number + GAINS[cell.arm.name] * (1 + number / 10) for number in range(len(GROUPS))]
+    rows = [
+        {'id': f'{cell.split} {group}', 'group': group} | dict.fromkeys(SCORES, value)
+        for group, value in zip(GROUPS, values, strict=True)
+    ]
+    for name in ('per_image.csv', 'instances.csv'):
+        write_table(folder / 'test' / name, rows)
+    run = {'train_seconds': 60 + 60 * cell.seed, 'test_seconds': 1.0, 'peak_mb': 500 + cell.seed}
+    made = {'commit': 'abc', 'versions': {'torch': '2'}, 'hardware': 'a CPU'}
+    (folder / 'run.json').write_text(json.dumps(run | made))
+    (folder / 'findings.json').write_text(json.dumps({'calibration': CALIBRATION, 'gates': []}))
+
+
+@pytest.fixture
+def results(tmp_path):
+    data = tmp_path / 'data'
+    data.mkdir()
+    (data / 'a').write_text('content')
+    settings = dict(title='A study', data='synthetic', data_root=str(data), splits=['f0', 'f1'], seeds=[0, 1])
+    study = make_study(settings | {'arms': ARMS})
+    cells = [
+        Cell(arm, 'synthetic', split, seed, '', f'{number}-{split}-{seed}')
+        for number, arm in enumerate(study.arms)
+        for split in study.splits
+        for seed in study.seeds
+    ]
+    for cell in cells:
+        write_cell(tmp_path / 'cells', cell)
+    return study_results(study, cells, tmp_path / 'cells', 'the command', lambda arm: COSTS)
+
+
+def arms_of(*groups):
+    return make_study({'title': '', 'arms': list(groups)}).arms
+
+
+def test_scores_are_means_over_groups(results):
+    (chapter,) = results['chapters']
+    arms = {arm['name']: arm for arm in chapter['arms']}
+    # 0.3 + 0.01 * 3.5, and 0.2 * 1.35 more.
+    assert arms[NONE]['scores']['dice']['mean'] == pytest.approx(0.335)
+    assert arms[CONTEXT]['scores']['miou']['mean'] == pytest.approx(0.605)
+    assert arms[CONTEXT]['groups']['pq']['organ 7'] == pytest.approx(0.37 + 0.34)
+    low, high = arms[NONE]['scores']['dice']['interval']
+    assert low < 0.335 < high
+    assert len(arms[NONE]['images']['dice']) == chapter['num_images'] == 16
+    assert arms[NONE]['costs'] == COSTS | {'train_seconds': 90.0, 'train_mb': 501}
+
+
+def test_each_arm_is_compared_with_its_own_baseline(results):
+    (chapter,) = results['chapters']
+    found = {each['arm']: each for each in chapter['comparisons']['dice']}
+    assert {each['baseline'] for each in found.values()} == {NONE}
+    # All eight groups agree: p = 2 / 2^8, four comparisons.
+    assert found[CONTEXT]['p_holm'] == pytest.approx(4 * 2 / 256)
+    assert found[CONTEXT]['significant']
+    assert found[CONTEXT]['mean_difference'] == pytest.approx(0.27)
+    assert not found[SHUFFLED]['significant']
+    controls = [(each['arm'], each['baseline']) for each in chapter['controls']['dice']]
+    assert controls == [(CONTEXT, SHUFFLED), (CONTEXT, RANDOM)]
+    assert chapter['ranks']['dice']['average_ranks'][CONTEXT] == 1
+
+
+def test_pairs_of_arms():
+    arms = arms_of(
+        {'unet': 'unet'},
+        {'unet': 'unet', 'head': 'hover'},
+        {'unet': 'eunet3+'},
+        {'unet': ['unet', 'eunet3+', 'unet++'], 'foundation': 'vit-tiny', 'fusion': 'concat'},
+    )
+    assert baseline_pairs(arms) == [
+        ('unet/none/hover', NONE),
+        ('eunet3+/none/semantic', NONE),
+        ('unet/concat/vit-tiny/semantic', NONE),
+        ('eunet3+/concat/vit-tiny/semantic', 'eunet3+/none/semantic'),
+        ('unet++/concat/vit-tiny/semantic', NONE),
+    ]
+    assert control_pairs(arms) == []
+
+
+def test_a_label_has_a_baseline_of_its_own():
+    arms = (Arm(), Arm(label='relu'), Arm(foundation='vit-tiny', fusion='paper', label='relu'))
+    assert baseline_pairs(arms)[1] == ('unet/paper/vit-tiny/semantic/relu', 'unet/none/semantic/relu')
+
+
+def test_the_conclusion_says_gain_groups_cost_and_controls(results):
+    text = ' '.join(results['chapters'][0]['conclusion'])
+    assert 'Dice of 4 arms with fusion against the same U-Net without: 2 significantly higher: ' in text
+    assert f'higher: {CONTEXT} (+0.270' in text
+    assert f'; 1 significantly lower: {PAPER} (-0.135' in text
+    assert (
+        f'{CONTEXT} has the higher Dice in 8 of 8 groups: it gains most in organ 7 (+0.340), least in organ 0' in text
+    )
+    assert f'{CONTEXT} against its control {SHUFFLED}: Dice +0.270' in text
+    assert 'what the encoder sees counts' in text
+    assert f'{CONTEXT} costs 1.0 times the inference time of {NONE}' in text
+    assert '16 images of 8 groups and 2 seeds' in text
+
+
+def test_nothing_found_is_said(results):
+    (chapter,) = results['chapters']
+    for kind in ('fusion_gains', 'controls'):
+        for score in COMPARED:
+            chapter[kind][score] = [found | {'significant': False} for found in chapter[kind][score]]
+    lines = conclusions(chapter, COMPARED, 1)
+    assert lines[0].startswith('No fusion brings a significant gain in Dice over the same U-Net without (4 arms')
+    assert sum('is not shown' in line for line in lines) == 2
+    assert lines[-1].endswith('one seed.')
+
+
+def test_the_markdown_has_every_arm_score_and_comparison(results):
+    text = markdown_report(results)
+    assert f'| `{CONTEXT}` | 0.605 (' in text
+    assert text.count('significant gain') >= 2
+    for title in SCORES.values():
+        assert title in text
+    for found in results['chapters'][0]['comparisons']['pq']:
+        assert f'- {found["words"]}' in text
+    assert '| organ 7 | 0.370 | 0.710 |' in text
+    assert '## Data set' not in text
+    widths = {line.count('|') for line in text.splitlines() if line.startswith('| arm | foreground')}
+    assert widths == {len(SCORES) + 2}
+
+
+def gate(edges, counts, mean, std, entropy):
+    return {'level': 2, 'mean': mean, 'std': std, 'edges': edges, 'counts': counts, 'entropy': entropy}
+
+
+def test_findings_of_cells_are_pooled():
+    first = {'bins': [{'confidence': 0.05, 'frequency': 0.1, 'count': 30}], 'ece': 0.05, 'brier': 0.2}
+    second = {
+        'bins': [
+            {'confidence': 0.01, 'frequency': 0.5, 'count': 10},
+            {'confidence': 1.0, 'frequency': 1.0, 'count': 5},
+        ],
+        'ece': 0.15,
+        'brier': 0.4,
+    }
+    gates = [gate([0, 1, 2], [2, 2], 1.0, 0.5, 0.8), gate([1, 2, 3], [0, 4], 2.5, 0.1, None)]
+    pooled = pooled_findings([{'calibration': first, 'gates': gates[:1]}, {'calibration': second, 'gates': gates[1:]}])
+    low, high = pooled['calibration']['bins']
+    assert (low['confidence'], low['frequency'], low['count']) == (pytest.approx(0.04), pytest.approx(0.2), 40)
+    assert high['count'] == 5
+    assert pooled['calibration']['ece'] == pytest.approx(0.1)
+    (found,) = pooled['gates']
+    assert found['mean'] == pytest.approx(1.75)
+    # Within: (0.25 + 0.01) / 2; between: 0.75 squared.
+    assert found['std'] == pytest.approx(math.sqrt(0.13 + 0.5625))
+    assert found['edges'] == [0, 1.5, 3]
+    assert found['counts'] == [3, 5]
+    assert found['entropy'] == 0.8
+
+
+def test_a_histogram_keeps_its_sum():
+    rng = np.random.default_rng(0)
+    edges, target = np.sort(rng.normal(size=11)), np.linspace(-5, 5, 8)
+    counts = rng.integers(0, 9, 10)
+    assert rebinned(edges, counts, target).sum() == pytest.approx(counts.sum())

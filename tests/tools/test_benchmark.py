@@ -1,0 +1,159 @@
+"""tools/benchmark.py as a user calls it: by the name of a study, by a file, by flags."""
+
+import json
+
+import pytest
+
+from mmgfnuc.benchmark import local, reports
+from mmgfnuc.benchmark.study import Arm
+from mmgfnuc.errors import UserError
+
+STUDY = """
+title: Two heads
+data: synthetic
+splits: [default]
+steps: 4
+batch_size: 2
+arms:
+  - head: [semantic, hover]
+    parts: {backbone: {widths: [4, 8, 16]}}
+"""
+FLAGS = ['--unets', 'unet', 'unet++', '--encoders', 'vit-tiny', '--fusions', 'none', 'paper', '--data', 'synthetic']
+
+
+@pytest.fixture
+def study(tmp_path, data_root):
+    path = tmp_path / 'two_heads.yaml'
+    path.write_text(f'{STUDY}\ndata_root: {data_root}\n')
+    return path
+
+
+@pytest.fixture
+def bench(tool, tmp_path, monkeypatch):
+    """The tool in a folder of its own, without the network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('mmgfnuc.models.foundation.locate.hf_hub_download', lambda *_: pytest.fail('a download'))
+    return lambda *arguments: tool('benchmark.py', *arguments)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What would be run and reported."""
+    made = {}
+    monkeypatch.setattr(local, 'run_cells', lambda *arguments: made.update(run=arguments))
+    monkeypatch.setattr(reports, 'write_report', lambda *arguments: made.update(report=arguments))
+    return made
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([], r'give a study (encoders, fusions, paper_tables, smoke, or a file), or arms: --unets ...; see --help'),
+        (['smok'], "study 'smok' is neither a .yaml or .py file nor a ready study; did you mean smoke?"),
+        (
+            ['smoke', '--unets', 'unet'],
+            "the arms are those of study 'smoke' or those of --unets",
+        ),
+        (['smoke', '--data', 'synthetic', 'conic', '--data-root', 'x'], "data_root='x' is the folder of one data set"),
+        (['smoke', '--steps', '0'], 'steps=0: give a whole number from 1'),
+        (['fusions'], "data='nuinsseg': folder data/nuinsseg is not there; prepare it first"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_one_line(bench, capsys, arguments, message):
+    assert bench(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: {message}')
+    assert error.count('\n') == 1
+
+
+def test_help_lists_the_ready_studies(bench, capsys):
+    assert bench('--help') == 0
+    text = capsys.readouterr().out
+    assert '  smoke           Smoke test on synthetic tiles' in text
+    assert '  encoders        Which encoder helps' in text
+
+
+def test_flags_make_a_study(bench, calls, capsys, data_root, monkeypatch, tmp_path):
+    (tmp_path / 'vit-tiny.pth').touch()
+    monkeypatch.setenv('MMGFNUC_WEIGHTS', str(tmp_path))
+    conditions = ['--data-root', data_root, '--splits', 'default', '--seeds', 0, 1, '--steps', 7, '--batch-size', 2]
+    assert bench(*FLAGS, *conditions, '--amp', '--engine', 'ray', '--cache-gb', 2, '--processes', 3) == 0
+    made, cells, root, folder, command = calls['report']
+    assert made.arms == tuple(
+        Arm(unet=unet, **fused)
+        for unet in ('unet', 'unet++')
+        for fused in ({}, {'foundation': 'vit-tiny', 'fusion': 'paper'})
+    )
+    assert (made.seeds, made.steps, made.batch_size, made.amp) == ((0, 1), 7, 2, True)
+    assert len(cells) == 8
+    assert calls['run'] == (cells, root, 3, 'ray', 2.0)
+    assert folder.as_posix() == 'work_dirs/benchmark/unet-unet++-vit-tiny-none-paper'
+    assert '--unets unet unet++ --encoders vit-tiny' in command
+    assert capsys.readouterr().out == f'8 cells done; report: {folder}/report.html\n'
+
+
+def test_flags_change_the_conditions_of_a_file(bench, calls, study):
+    assert bench(study, '--seeds', 5, 6, '--title', 'Again', '--out', 'elsewhere') == 0
+    made, _, root, folder, _ = calls['report']
+    assert (made.seeds, made.title, made.steps) == ((5, 6), 'Again', 4)
+    assert [path.as_posix() for path in (root, folder)] == ['elsewhere/cells', 'elsewhere/two_heads']
+
+
+def test_weights_that_are_missing_are_told_before_anything_runs(bench, calls, capsys, data_root, monkeypatch, tmp_path):
+    def offline(*_):
+        raise OSError('offline')
+
+    monkeypatch.delenv('MMGFNUC_WEIGHTS', raising=False)
+    monkeypatch.setattr('mmgfnuc.models.foundation.locate.hf_hub_download', offline)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
+    arguments = ['--encoders', 'vit-tiny', '--fusions', 'concat', '--data', 'synthetic', '--data-root', data_root]
+    arguments += ['--splits', 'default']
+    monkeypatch.setattr('mmgfnuc.benchmark.costs.step_seconds', lambda *_: 1.0)
+    assert bench(*arguments, '--dry-run') == 0
+    assert "weights 'vit-tiny' are not here; they are looked for on the hub" in capsys.readouterr().out
+    assert bench(*arguments) == 2
+    assert capsys.readouterr().err.startswith("error: weights 'vit-tiny' (model.foundation.weights) are not there")
+    assert not calls
+
+
+def test_what_a_study_costs(bench, capsys, study):
+    assert bench(study, '--dry-run') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines[:2]] == [
+        f'open    unet/none/{head} default seed 0 on synthetic' for head in ('semantic', 'hover')
+    ]
+    assert lines[2].startswith('unet/none/semantic: 0.0')
+    assert lines[-2] == '2 cells: 2 open'
+    assert lines[-1].endswith(' hours of training are left, without start, loading and scoring')
+
+
+def test_no_report_without_all_cells(bench, calls, capsys, study, monkeypatch):
+    def fail(*_):
+        raise UserError('1 of 2 cells failed')
+
+    monkeypatch.setattr(local, 'run_cells', fail)
+    assert bench(study) == 2
+    assert capsys.readouterr().err == (
+        'error: 1 of 2 cells failed\nno report without them; the same command runs them again, and only them\n'
+    )
+    assert not calls
+
+
+def test_status(bench, capsys, study):
+    assert bench(study, '--status') == 0
+    assert capsys.readouterr().out == '2 cells: 2 open\n'
+
+
+@pytest.mark.slow
+def test_a_study_from_its_file_to_its_report(process, study, tmp_path):
+    """Then again: nothing is left to run, and the report is the same but for what inference costs."""
+    done = process('benchmark.py', study, '--seeds', 0, 1, '--processes', 2, cwd=tmp_path)
+    folder = tmp_path / 'work_dirs' / 'benchmark' / 'two_heads'
+    assert done.stdout.endswith('4 cells done; report: work_dirs/benchmark/two_heads/report.html\n')
+    assert {path.name for path in folder.iterdir()} >= {'scores.csv', 'results.json', 'report.md', 'report.html'}
+    results = json.loads((folder / 'results.json').read_text())
+    (chapter,) = results['chapters']
+    assert [arm['name'] for arm in chapter['arms']] == ['unet/none/semantic', 'unet/none/hover']
+    assert 'benchmark.py' in results['provenance']['command']
+    process('benchmark.py', study, '--seeds', 0, 1, cwd=tmp_path)
+    assert json.loads((folder / 'results.json').read_text())['chapters'] == [chapter]
