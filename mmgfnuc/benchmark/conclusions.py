@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmgfnuc.analysis.statistics import ALPHA
+
 Found = Mapping[str, Any]
 
 
@@ -24,7 +26,7 @@ def conclusions(chapter: Mapping[str, Any], scores: Mapping[str, str], num_seeds
     spoken_of = [found for found in gains if found['significant'] and found['mean_difference'] > 0] or [best]
     lines += [_groups(found, scores[main]) for found in spoken_of]
     lines += [_cost(found, arms) for found in spoken_of]
-    lines += [_control(found, scores[main]) for found in chapter['controls'][main]]
+    lines += [_control(found, arms, scores[main]) for found in chapter['controls'][main]]
     lines += [_overall(chapter['fusion_gains'][score], scores[score]) for score in others]
     seeds = 'one seed' if num_seeds == 1 else f'{num_seeds} seeds'
     lines.append(f'All this holds for {chapter["num_images"]} images of {len(chapter["groups"])} groups and {seeds}.')
@@ -48,9 +50,10 @@ def _overall(gains: Sequence[Found], title: str) -> str:
     if parts:
         return f'{title} of {count} against the same U-Net without: {"; ".join(parts)}.'
     best = max(gains, key=lambda found: found['mean_difference'])
+    few = f'; with {len(best["by_group"])} groups none could be found' if best['smallest_p'] > ALPHA else ''
     return (
-        f'No fusion brings a significant gain in {title} over the same U-Net without ({count}); the largest difference '
-        f'is that of {_listed([best])}.'
+        f'No fusion brings a significant gain in {title} over the same U-Net without ({count}{few}); the largest '
+        f'difference is that of {_listed([best])}.'
     )
 
 
@@ -73,7 +76,8 @@ def _groups(found: Found, title: str) -> str:
 def _cost(found: Found, arms: Mapping[str, Mapping[str, Any]]) -> str:
     own, base = (arms[found[name]]['costs'] for name in ('arm', 'baseline'))
     parameters, trained = ((own[name] - base[name]) / 1e6 for name in ('parameters', 'trained'))
-    times = own['inference_seconds'] / base['inference_seconds']
+    # Both are ratios to the first arm, timed by turns.
+    times = own['inference_ratio'] / base['inference_ratio']
     return (
         f'{found["arm"]} costs {times:.1f} times the inference time of {found["baseline"]}, '
         f'{own["macs"] / base["macs"]:.1f} times its multiply-adds, and {parameters:.2f} M parameters more, '
@@ -81,11 +85,12 @@ def _cost(found: Found, arms: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _control(found: Found, title: str) -> str:
-    """Say whether an arm is better than the control that cannot see the image."""
+def _control(found: Found, arms: Mapping[str, Mapping[str, Any]], title: str) -> str:
+    """Say whether an arm is better than a control that has learned nothing, or does not see the image."""
+    what = 'has learned' if arms[found['baseline']]['weights'] == 'random' else 'sees in the image'
     verdict = 'a significant difference' if found['significant'] else 'no significant difference'
-    sees = found['significant'] and found['mean_difference'] > 0
-    meaning = 'what the encoder sees counts' if sees else 'that a gain comes from what the encoder sees is not shown'
+    counts = found['significant'] and found['mean_difference'] > 0
+    meaning = f'what the encoder {what} counts' if counts else f'that what the encoder {what} counts is not shown'
     return (
         f'{found["arm"]} against its control {found["baseline"]}: {title} {found["mean_difference"]:+.3f}'
         f'{_interval(found)}, {verdict}; {meaning}.'

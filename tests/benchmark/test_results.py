@@ -143,7 +143,8 @@ def test_the_conclusion_says_gain_groups_cost_and_controls(results):
         f'{CONTEXT} has the higher Dice in 8 of 8 groups: it gains most in organ 7 (+0.340), least in organ 0' in text
     )
     assert f'{CONTEXT} against its control {SHUFFLED}: Dice +0.270' in text
-    assert 'what the encoder sees counts' in text
+    assert 'what the encoder sees in the image counts' in text
+    assert 'what the encoder has learned counts' in text
     assert f'{CONTEXT} costs 1.0 times the inference time of {NONE}' in text
     assert '16 images of 8 groups and 2 seeds' in text
 
@@ -156,6 +157,10 @@ def test_nothing_found_is_said(results):
     lines = conclusions(chapter, COMPARED, 1)
     assert lines[0].startswith('No fusion brings a significant gain in Dice over the same U-Net without (4 arms')
     assert sum('is not shown' in line for line in lines) == 2
+    assert 'none could be found' not in lines[0]
+    for found in chapter['fusion_gains']['dice']:
+        found['smallest_p'] = 0.5
+    assert '(4 arms with fusion; with 8 groups none could be found)' in conclusions(chapter, COMPARED, 1)[0]
     assert lines[-1].endswith('one seed.')
 
 
