@@ -123,8 +123,9 @@ def sections(chapter: Chapter, pictures: Sequence[Picture]) -> list[Section]:
     """Sections of a chapter that have something to show, in the order of the report."""
     made = [Section(name, title, make(chapter)) for name, (title, make) in SECTIONS.items()]
     made += [
-        Section('pictures', title, [picture for picture in pictures if picture.kind == kind])
+        Section('pictures', title, {'source': chapter['source'], 'pictures': own})
         for kind, title in PICTURES.items()
+        if (own := [picture for picture in pictures if picture.kind == kind])
     ]
     return [section for section in made if section.content]
 
@@ -171,11 +172,8 @@ def _images(chapter: Chapter) -> Markup | None:
 
 
 def _trade_off(chapter: Chapter) -> Markup | None:
-    points = {
-        arm['name']: (1000 * arm['costs']['inference_seconds'], arm['scores']['dice']['mean'])
-        for arm in chapter['arms']
-    }
-    return Markup(pareto_plot(points, 'milliseconds for a tile', 'Dice')) if len(points) > 1 else None
+    points = {arm['name']: (arm['costs']['inference_ratio'], arm['scores']['dice']['mean']) for arm in chapter['arms']}
+    return Markup(pareto_plot(points, 'time of a tile, in times of the first arm', 'Dice')) if len(points) > 1 else None
 
 
 def _groups(chapter: Chapter) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def _conditions(results: Mapping[str, Any]) -> list[str]:
     study, made = results['study'], results['provenance']
     chapters = [
         f'{chapter["data"]}: {chapter["num_images"]} images of {len(chapter["groups"])} groups '
-        f'({", ".join(chapter["groups"])}), SHA-256 {made["data_digests"][chapter["data"]]}'
+        f'({", ".join(chapter["groups"])}), SHA-256 {made["data_digests"][chapter["data"]]}. '
+        f'Images: {chapter["source"]}.'
         for chapter in results['chapters']
     ]
     return [

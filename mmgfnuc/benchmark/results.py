@@ -12,6 +12,7 @@ from mmgfnuc import __version__
 from mmgfnuc.analysis.paired_tests import Comparison, compare, percentile_interval
 from mmgfnuc.analysis.statistics import StudyScores
 from mmgfnuc.analysis.statistics_ranks import rank_arms
+from mmgfnuc.datasets.canonical import read_meta
 
 from .cells import Cell, code_digest, data_digest, data_root
 from .conclusions import conclusions
@@ -83,8 +84,10 @@ def _chapter(
     """All that is said of one data set."""
     rows = study_scores(cells, root)
     tables = {score: StudyScores.from_rows(rows, score) for score in SCORES}
+    meta = read_meta(data_root(study, cells[0].data))
     chapter: dict[str, Any] = {
         'data': cells[0].data,
+        'source': f'{meta["citation"]}, {meta["licence"]}',
         'num_images': len(tables['dice'].group_of),
         'groups': list(tables['dice'].groups),
         'left_out': {score: tables[score].left_out for score in COMPARED},

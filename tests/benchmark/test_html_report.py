@@ -117,6 +117,7 @@ def made_chapter(rng, data, names, groups, images, gated=True):
     controls = [('unet/context/vit-tiny/semantic', name) for name in names if 'shuffled' in name or ':random' in name]
     return {
         'data': data,
+        'source': 'Who 2024, CC0',
         'num_images': images,
         'groups': groups,
         'left_out': {'dice': 0, 'aji': 2, 'pq': 2} if gated else {'dice': 0, 'aji': 0, 'pq': 0},

@@ -14,6 +14,7 @@ from mmgfnuc.benchmark.pooled import pooled_findings, rebinned
 from mmgfnuc.benchmark.results import baseline_pairs, control_pairs, study_results
 from mmgfnuc.benchmark.scores import COMPARED, SCORES
 from mmgfnuc.benchmark.study import Arm, make_study
+from mmgfnuc.datasets.canonical import META_KEYS, write_meta
 
 GROUPS = [f'organ {number}' for number in range(8)]
 ARMS = [
@@ -67,7 +68,7 @@ def write_cell(root, cell):
 def results(tmp_path):
     data = tmp_path / 'data'
     data.mkdir()
-    (data / 'a').write_text('content')
+    write_meta(data, {key: {} for key in META_KEYS} | {'citation': 'Who 2024', 'licence': 'CC0'})
     settings = dict(title='A study', data='synthetic', data_root=str(data), splits=['f0', 'f1'], seeds=[0, 1])
     study = make_study(settings | {'arms': ARMS})
     cells = [
@@ -173,6 +174,7 @@ def test_the_markdown_has_every_arm_score_and_comparison(results):
     for found in results['chapters'][0]['comparisons']['pq']:
         assert f'- {found["words"]}' in text
     assert '| organ 7 | 0.370 | 0.710 |' in text
+    assert 'Images: Who 2024, CC0.' in text
     assert '## Data set' not in text
     widths = {line.count('|') for line in text.splitlines() if line.startswith('| arm | foreground')}
     assert widths == {len(SCORES) + 2}
