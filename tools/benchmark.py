@@ -48,7 +48,7 @@ ready studies:
 A cell is one arm on one split of one data set with one seed. It is known by its config, the code of this package and
 the data: what is done is not done again, in this study or in another; what was interrupted goes on from its last
 checkpoint; what failed begins again. In the output folder: cells/<key>/ (config, log, checkpoints, scores), and for
-each study <study>/ with report.html, report.md, results.json and scores.csv.
+each study <study>/ with report.html, tables.md, results.json and scores.csv.
 
 docs/benchmark_protocol.md says how a study is written and what makes it fair."""
 

@@ -26,7 +26,8 @@ def study_section(name: str, study: Mapping[str, Any], prefix: str = '') -> str:
         study: its results.
         prefix: path from the page to the folder of the records.
     """
-    lines = [f'**{study["title"]}** ([report]({prefix}{FOLDER}/{name}/report.md))']
+    folder = f'{prefix}{FOLDER}/{name}'
+    lines = [f'**{study["title"]}** ([numbers]({folder}/tables.md), [report with figures]({folder}/report.html))']
     for chapter in study['chapters']:
         lines += [f'On {chapter["data"]}:'] if len(study['chapters']) > 1 else []
         lines.append('\n'.join(f'- {sentence}' for sentence in chapter['conclusion']))

@@ -93,9 +93,10 @@ def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
         run()
     times = [[_seconds(run) for run in pair] for _ in range(TIMED_PAIRS)]
     own, baseline = (median(column) for column in zip(*times, strict=True))
+    ratio = 1.0 if arm == study.arms[0] else own / baseline
     with TensorMemory() as memory:
         pair[0]()
-    return InferenceCosts(own, own / baseline, memory.peak)
+    return InferenceCosts(own, ratio, memory.peak)
 
 
 def _ready(study: Study, arm: Arm) -> Callable[[], Any]:

@@ -22,7 +22,7 @@ from .study import Arm, Study
 
 
 def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
-    """Write `scores.csv`, `results.json`, `report.md` and `report.html` of a finished study.
+    """Write `scores.csv`, `results.json`, `tables.md` and `report.html` of a finished study.
 
     Args:
         study: what was asked for.
@@ -42,7 +42,7 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
         pictures[data] = study_pictures(own, root, study_scores(own, root))
     for name, text in (
         ('results.json', json.dumps(results, indent=1) + '\n'),
-        ('report.md', markdown_report(results)),
+        ('tables.md', markdown_report(results)),
         ('report.html', html_report(results, pictures)),
     ):
         with whole_file(folder / name) as file:

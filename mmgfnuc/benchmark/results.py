@@ -180,10 +180,9 @@ def _with_interval(table: StudyScores, arm: str) -> dict[str, Any]:
     """Mean over groups, and its 95 % interval."""
     values = table.values[table.index(arm)]
     drawn = table.resampled_group_means(values).mean(axis=1)
-    return {
-        'mean': float(table.group_means()[table.index(arm)].mean()),
-        'interval': percentile_interval(drawn, len(table.groups)),
-    }
+    # Stretched deviations may leave the range of the scores.
+    interval = percentile_interval(drawn.clip(0, 1), len(table.groups))
+    return {'mean': float(table.group_means()[table.index(arm)].mean()), 'interval': interval}
 
 
 def _by_group(table: StudyScores, arm: str) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmgfnuc.benchmark.costs import arm_costs, step_seconds
+from mmgfnuc.benchmark.costs import arm_costs, inference_costs, step_seconds
 from mmgfnuc.benchmark.study import make_study
 
 SMALL = {'backbone': {'widths': [4, 8, 16]}}
@@ -38,3 +38,15 @@ def test_a_step_is_timed(head):
 def test_the_image_of_another():
     study = study_of(foundation='vit-tiny', fusion='shuffled-context-image')
     assert arm_costs(study, study.arms[0]).macs > arm_costs(study_of(), study_of().arms[0]).macs
+
+
+def test_inference_is_compared_with_the_first_arm():
+    study = make_study(
+        {'title': '', 'arms': [{'parts': SMALL}, {'parts': SMALL, 'head': 'hover'}], 'data': 'synthetic'}
+    )
+    first, second = (inference_costs(study, arm) for arm in study.arms)
+    assert first.ratio == 1
+    assert second.ratio > 0
+    assert min(first.seconds, second.seconds) > 0
+    # A tile of 256 x 256 pixels at the width of the first level, at least.
+    assert second.bytes >= first.bytes >= 256 * 256 * 4 * 4

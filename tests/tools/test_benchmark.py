@@ -146,11 +146,11 @@ def test_status(bench, capsys, study):
 
 @pytest.mark.slow
 def test_a_study_from_its_file_to_its_report(process, study, tmp_path):
-    """Then again: nothing is left to run, and the report is the same but for what inference costs."""
+    """Then again: nothing is left to run, and the results are the same."""
     done = process('benchmark.py', study, '--seeds', 0, 1, '--processes', 2, cwd=tmp_path)
     folder = tmp_path / 'work_dirs' / 'benchmark' / 'two_heads'
     assert done.stdout.endswith('4 cells done; report: work_dirs/benchmark/two_heads/report.html\n')
-    assert {path.name for path in folder.iterdir()} >= {'scores.csv', 'results.json', 'report.md', 'report.html'}
+    assert {path.name for path in folder.iterdir()} >= {'scores.csv', 'results.json', 'tables.md', 'report.html'}
     results = json.loads((folder / 'results.json').read_text())
     (chapter,) = results['chapters']
     assert [arm['name'] for arm in chapter['arms']] == ['unet/none/semantic', 'unet/none/hover']

@@ -97,7 +97,9 @@ def test_conclusions_of_studies_come_first(tool, repository):
     assert tool('analysis/table.py', '--root', repository) == 0
     for page, link in (('README.md', 'docs/results/studies'), ('docs/results/README.md', 'studies')):
         text = (repository / page).read_text()
-        assert f'**What helps** ([report]({link}/what/report.md))' in text
+        assert (
+            f'**What helps** ([numbers]({link}/what/tables.md), [report with figures]({link}/what/report.html))' in text
+        )
         assert 'On here:\n\n- This helps.\n\nOn there:\n\n- Nothing does.' in text
         assert '7 steps of 2 images, seeds 0, 1, folds a, b; a CPU. Commit abc.' in text
         assert '```\npython tools/benchmark.py what\n```' in text
