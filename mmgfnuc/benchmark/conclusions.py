@@ -3,58 +3,77 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmgfnuc.analysis.paired_tests import smallest_wilcoxon_p
 from mmgfnuc.analysis.statistics import ALPHA
 
+from .scores import COMPARED
+
 Found = Mapping[str, Any]
+Arms = Mapping[str, Mapping[str, Any]]
+
+# The score that is spoken of in detail.
+MAIN = 'dice'
+WITHOUT = 'the same U-Net without'
+# What a control takes away.
+RANDOM_MEANING = 'what the encoder has learned counts'
+MEANINGS = {
+    'zero-context': 'what the encoder sees in the image counts',
+    'shuffled-context-image': 'what the encoder sees in the image counts',
+    'shuffled-context-spatial': 'where the encoder sees it counts',
+}
 
 
-def conclusions(chapter: Mapping[str, Any], scores: Mapping[str, str], num_seeds: int) -> list[str]:
+def conclusions(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
     """Say what fusion brings on a data set: the gain with its interval, for which groups, at what cost, and from what.
+
+    Controls are no fusions here: they are spoken of by the arm that they are a control of.
 
     Args:
         chapter: of the results, all but its conclusion.
-        scores: that arms were compared by, and what to call them; the first one decides what is spoken of in detail.
-        num_seeds: of the study.
+        study: conditions of the results.
     """
     arms = {arm['name']: arm for arm in chapter['arms']}
-    main, *others = scores
-    gains = chapter['fusion_gains'][main]
-    if not gains:
-        return [_best_arm(chapter, scores[main], main)]
-    lines = [_overall(gains, scores[main])]
-    best = max(gains, key=lambda found: found['mean_difference'])
-    spoken_of = [found for found in gains if found['significant'] and found['mean_difference'] > 0] or [best]
-    lines += [_groups(found, scores[main]) for found in spoken_of]
-    lines += [_cost(found, arms) for found in spoken_of]
-    lines += [_control(found, arms, scores[main]) for found in chapter['controls'][main]]
-    lines += [_overall(chapter['fusion_gains'][score], scores[score]) for score in others]
-    seeds = 'one seed' if num_seeds == 1 else f'{num_seeds} seeds'
-    lines.append(f'All this holds for {chapter["num_images"]} images of {len(chapter["groups"])} groups and {seeds}.')
-    return lines
+    gains = {score: [f for f in chapter['fusion_gains'][score] if not arms[f['arm']]['control']] for score in COMPARED}
+    fused = {found['arm'] for found in chapter['fusion_gains'][MAIN]}
+    others = [found for found in chapter['comparisons'][MAIN] if found['arm'] not in fused]
+    lines = _of_fusion(gains, chapter['controls'][MAIN], arms) if gains[MAIN] else []
+    if others:
+        lines.append(_overall(others, COMPARED[MAIN], 'arms', f'the first arm, {others[0]["baseline"]}'))
+    if len(arms) == 1:
+        (arm,) = arms.values()
+        lines.append(
+            f'One arm, {arm["name"]}, with a mean Dice of {arm["scores"][MAIN]["mean"]:.3f}: nothing to compare.'
+        )
+    return [*lines, _scope(chapter, study)]
 
 
-def _best_arm(chapter: Mapping[str, Any], title: str, score: str) -> str:
-    best = max(chapter['arms'], key=lambda arm: arm['scores'][score]['mean'])
-    return (
-        f'No arm has a fusion. The highest mean {title} is that of {best["name"]}, {best["scores"][score]["mean"]:.3f}.'
-    )
+def _of_fusion(gains: Mapping[str, Sequence[Found]], controls: Sequence[Found], arms: Arms) -> list[str]:
+    main = gains[MAIN]
+    best = max(main, key=lambda found: found['mean_difference'])
+    spoken_of = [found for found in main if found['significant'] and found['mean_difference'] > 0] or [best]
+    controlled = {found['arm'] for found in controls}
+    return [
+        _overall(main, COMPARED[MAIN], 'fusions', WITHOUT),
+        *(_groups(found) for found in spoken_of),
+        *(_cost(found, arms) for found in spoken_of),
+        *(_control(found, arms) for found in controls),
+        *(_uncontrolled(found) for found in spoken_of if found['significant'] and found['arm'] not in controlled),
+        *(_overall(gains[score], title, 'fusions', WITHOUT) for score, title in COMPARED.items() if score != MAIN),
+    ]
 
 
-def _overall(gains: Sequence[Found], title: str) -> str:
+def _overall(founds: Sequence[Found], title: str, kind: str, against: str) -> str:
     """Name the arms that gain or lose for sure, or say that none does."""
-    better = [found for found in gains if found['significant'] and found['mean_difference'] > 0]
-    worse = [found for found in gains if found['significant'] and found['mean_difference'] < 0]
-    count = f'{len(gains)} arms with fusion' if len(gains) > 1 else 'one arm with fusion'
-    kinds = (('higher', better), ('lower', worse))
-    parts = [f'{len(found)} significantly {kind}: {_listed(found)}' for kind, found in kinds if found]
+    better = [found for found in founds if found['significant'] and found['mean_difference'] > 0]
+    worse = [found for found in founds if found['significant'] and found['mean_difference'] < 0]
+    start = f'{title} of {_count(len(founds), kind)} against {against}'
+    sides = (('higher', better), ('lower', worse))
+    parts = [f'{len(found)} significantly {side}: {_listed(found)}' for side, found in sides if found]
     if parts:
-        return f'{title} of {count} against the same U-Net without: {"; ".join(parts)}.'
-    best = max(gains, key=lambda found: found['mean_difference'])
-    few = f'; with {len(best["by_group"])} groups none could be found' if best['smallest_p'] > ALPHA else ''
-    return (
-        f'No fusion brings a significant gain in {title} over the same U-Net without ({count}{few}); the largest '
-        f'difference is that of {_listed([best])}.'
-    )
+        return f'{start}: {"; ".join(parts)}.'
+    best = max(founds, key=lambda found: found['mean_difference'])
+    few = f' (with {_count(len(best["by_group"]), "groups")} none could be found)' if best['smallest_p'] > ALPHA else ''
+    return f'{start}: no significant difference{few}; the largest is that of {_listed([best])}.'
 
 
 def _listed(founds: Sequence[Found]) -> str:
@@ -62,36 +81,61 @@ def _listed(founds: Sequence[Found]) -> str:
 
 
 def _interval(found: Found) -> str:
-    return f', 95 % interval {found["interval"][0]:+.3f} to {found["interval"][1]:+.3f}' if found['interval'] else ''
+    if not found['interval']:
+        return ''
+    groups = len(found['by_group'])
+    narrow = f', too narrow with {groups} groups' if smallest_wilcoxon_p(groups) > ALPHA else ''
+    return f', 95 % interval {found["interval"][0]:+.3f} to {found["interval"][1]:+.3f}{narrow}'
 
 
-def _groups(found: Found, title: str) -> str:
-    order = sorted(found['by_group'], key=found['by_group'].get)
-    better = sum(difference > 0 for difference in found['by_group'].values())
-    named = [f'{group} ({found["by_group"][group]:+.3f})' for group in (order[-1], order[0])]
-    text = f'{found["arm"]} has the higher {title} in {better} of {len(order)} groups'
-    return f'{text}: it gains most in {named[0]}, least in {named[1]}.' if len(order) > 1 else f'{text}.'
+def _groups(found: Found) -> str:
+    differences = found['by_group']
+    better = sum(difference > 0 for difference in differences.values())
+    text = f'{found["arm"]} has the higher {COMPARED[MAIN]} in {better} of {_count(len(differences), "groups")}'
+    high, low = (pick(differences, key=lambda group: differences[group]) for pick in (max, min))
+    if differences[high] == differences[low]:
+        return f'{text}.'
+    largest, smallest = (f'{group} ({differences[group]:+.3f})' for group in (high, low))
+    return f'{text}; the difference is largest in {largest}, smallest in {smallest}.'
 
 
-def _cost(found: Found, arms: Mapping[str, Mapping[str, Any]]) -> str:
+def _cost(found: Found, arms: Arms) -> str:
     own, base = (arms[found[name]]['costs'] for name in ('arm', 'baseline'))
     parameters, trained = ((own[name] - base[name]) / 1e6 for name in ('parameters', 'trained'))
     # Both are ratios to the first arm, timed by turns.
     times = own['inference_ratio'] / base['inference_ratio']
     return (
         f'{found["arm"]} costs {times:.1f} times the inference time of {found["baseline"]}, '
-        f'{own["macs"] / base["macs"]:.1f} times its multiply-adds, and {parameters:.2f} M parameters more, '
-        f'{trained:.2f} M of them trained.'
+        f'{own["macs"] / base["macs"]:.1f} times its multiply-adds, and {parameters:+.2f} M parameters, '
+        f'{trained:+.2f} M of them trained.'
     )
 
 
-def _control(found: Found, arms: Mapping[str, Mapping[str, Any]], title: str) -> str:
+def _control(found: Found, arms: Arms) -> str:
     """Say whether an arm is better than a control that has learned nothing, or does not see the image."""
-    what = 'has learned' if arms[found['baseline']]['weights'] == 'random' else 'sees in the image'
+    control = arms[found['baseline']]
+    meaning = MEANINGS.get(control['fusion'], RANDOM_MEANING)
     verdict = 'a significant difference' if found['significant'] else 'no significant difference'
-    counts = found['significant'] and found['mean_difference'] > 0
-    meaning = f'what the encoder {what} counts' if counts else f'that what the encoder {what} counts is not shown'
+    shown = meaning if found['significant'] and found['mean_difference'] > 0 else f'that {meaning} is not shown'
     return (
-        f'{found["arm"]} against its control {found["baseline"]}: {title} {found["mean_difference"]:+.3f}'
-        f'{_interval(found)}, {verdict}; {meaning}.'
+        f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["mean_difference"]:+.3f}'
+        f'{_interval(found)}, {verdict}; {shown}.'
     )
+
+
+def _uncontrolled(found: Found) -> str:
+    return f'No control of {found["arm"]} was run: that its gain comes from what the encoder sees is not shown.'
+
+
+def _scope(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    text = (
+        f'All this holds for {_count(chapter["num_images"], "images")} of {_count(len(chapter["groups"]), "groups")}, '
+        f'{_count(len(study["seeds"]), "seeds")}, {_count(study["steps"], "steps")} of '
+        f'{_count(study["batch_size"], "images")} and one learning rate for all arms.'
+    )
+    mixed = ' Cells ran under different versions or on different hardware, which may be part of the differences.'
+    return text + mixed * chapter['mixed']
+
+
+def _count(number: int, nouns: str) -> str:
+    return f'{number:,} {nouns.removesuffix("s") if number == 1 else nouns}'

@@ -1,6 +1,7 @@
 """What a study found, as one HTML file that needs no network: tables, figures and pictures for a reviewer."""
 
 import base64
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -274,6 +275,10 @@ def _conditions(results: Mapping[str, Any]) -> dict[str, list[str]]:
         'Splits': study['splits'],
         'Seeds': [str(seed) for seed in study['seeds']],
         'Training': [f'{study["steps"]} steps of {study["batch_size"]} images'],
+        **{
+            f'Arm {arm["name"]}': [json.dumps(arm['parts']) if arm['parts'] else 'as the presets are']
+            for arm in results['chapters'][0]['arms']
+        },
         'Precision': ['bfloat16 autocast' if study['amp'] else 'float32'],
     }
 

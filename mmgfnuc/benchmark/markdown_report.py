@@ -1,5 +1,6 @@
 """The report of a study as Markdown: all its numbers, without its pictures."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,10 +21,14 @@ COSTS = (
 )
 PROTOCOL = (
     'Every arm has the same steps, schedule, augmentation, splits and seeds; the last checkpoint is scored, once. '
-    'Images are averaged over seeds, then within groups; differences are tested over groups (Wilcoxon signed-rank, '
-    'two-sided, Holm-corrected for the number of comparisons), intervals (95 %, in brackets) are those of a bootstrap '
-    'over groups, folds and seeds. A difference is called significant where the corrected p is at most 0.05 and the '
-    'interval excludes 0. An arm with fusion is compared with the same U-Net without, where the study has it.'
+    'Images are averaged over seeds, then within groups. An arm with fusion is compared with the same arm without, '
+    'where the study has it, every other one with the first; arms with their controls in a family of their own. '
+    'Differences are tested over groups (Wilcoxon signed-rank, two-sided, Holm-corrected for the comparisons of a '
+    'family; families are those of each score and data set, Dice being the first). Intervals (in brackets) are 95 % '
+    'intervals of a bootstrap over groups, folds and seeds. A difference is called significant where the corrected p '
+    'is at most 0.05 and the interval, at the level that is corrected for the number of comparisons, excludes 0. '
+    'Minutes of training are medians over cells, with whatever else the machine did at the time; inference is timed on '
+    'one tile of noise, by turns with the first arm.'
 )
 
 
@@ -70,7 +75,7 @@ def _costs(arms: Sequence[Mapping[str, Any]]) -> str:
                 f'{costs["trained"] / 1e6:.2f}',
                 f'{costs["macs"] / 1e9:.2f}',
                 stride,
-                f'{costs["train_seconds"] / 60:.1f}',
+                'cached' if costs['train_seconds'] is None else f'{costs["train_seconds"] / 60:.1f}',
                 f'{costs["train_mb"]:,}',
                 f'{costs["inference_seconds"] * 1000:.0f}',
                 f'{costs["inference_ratio"]:.2f}',
@@ -136,7 +141,13 @@ def _conditions(results: Mapping[str, Any]) -> list[str]:
         f'{study["steps"]} steps of {study["batch_size"]} images{" under bfloat16 autocast" * study["amp"]}; splits '
         f'{", ".join(study["splits"])}; seeds {", ".join(map(str, study["seeds"]))}.',
         '\n'.join(f'- {line}' for line in chapters),
+        '\n'.join(f'- `{arm["name"]}`: {_parts(arm["parts"])}' for arm in results['chapters'][0]['arms']),
         f'{"; ".join(made["hardware"])}. Commit {", ".join(made["commits"])}, code {made["code_digest"][:12]}. '
         f'{", ".join(f"{name} {version}" for name, version in made["versions"].items())}. {made["date"]}.',
         f'```\n{made["command"]}\n```',
     ]
+
+
+def _parts(parts: Mapping[str, Any]) -> str:
+    """Settings that an arm has besides those of the presets that its name says."""
+    return f'`{json.dumps(parts)}`' if parts else 'as the presets are'

@@ -17,14 +17,12 @@ from mmgfnuc.datasets.canonical import read_meta
 from .cells import Cell, code_digest, data_digest, data_root
 from .conclusions import conclusions
 from .local import cell_folder
+from .pairs import control_pairs, fusion_pairs, is_control, other_pairs
 from .pooled import pooled_findings
 from .scores import COMPARED, SCORES, study_scores
 from .study import Arm, Study
 
-# Fusions that keep the design and take away what the encoder sees in the image.
-BLIND = ('zero-context', 'shuffled-context-spatial', 'shuffled-context-image')
-SEEING = 'context'
-FEWEST_RANKED = 3
+FEWEST_RANKED, FEWEST_GROUPS = 3, 2
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -45,26 +43,26 @@ def study_results(
         UserError: some cells have no scores.
     """
     runs = {cell.key: _read(root, cell, 'run.json') for cell in cells}
+    chapters = [
+        _chapter(study, [cell for cell in cells if cell.data == data], root, runs, costs_of) for data in study.data
+    ]
+    conditions = {name: getattr(study, name) for name in ('steps', 'batch_size', 'amp', 'seeds', 'splits')}
+    for chapter in chapters:
+        chapter['conclusion'] = conclusions(chapter, conditions)
     return {
         'title': study.title,
-        'study': {
-            'steps': study.steps,
-            'batch_size': study.batch_size,
-            'amp': study.amp,
-            'seeds': list(study.seeds),
-            'splits': list(study.splits),
-        },
+        'study': conditions,
         'provenance': _provenance(study, list(runs.values()), command),
-        'chapters': [
-            _chapter(study, [cell for cell in cells if cell.data == data], root, runs, costs_of) for data in study.data
-        ],
+        'chapters': chapters,
     }
 
 
 def _provenance(study: Study, runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
     return {
         'commits': sorted({run['commit'] or 'installed' for run in runs}),
-        'versions': runs[0]['versions'],
+        'versions': {
+            name: ' and '.join(sorted({run['versions'][name] for run in runs})) for name in runs[0]['versions']
+        },
         'hardware': sorted({run['hardware'] for run in runs}),
         'code_digest': code_digest(),
         'data_digests': {data: data_digest(data_root(study, data)) for data in study.data},
@@ -88,7 +86,8 @@ def _chapter(
     chapter: dict[str, Any] = {
         'data': cells[0].data,
         'source': f'{meta["citation"]}, {meta["licence"]}',
-        'num_images': len(tables['dice'].group_of),
+        'num_images': len({row['image'] for row in rows}),
+        'mixed': len({json.dumps([runs[cell.key]['versions'], runs[cell.key]['hardware']]) for cell in cells}) > 1,
         'groups': list(tables['dice'].groups),
         'left_out': {score: tables[score].left_out for score in COMPARED},
         'arms': [
@@ -97,49 +96,15 @@ def _chapter(
             for costs in [{**costs_of(arm), **_training(runs, [cell for cell in cells if cell.arm == arm])}]
         ],
     }
-    fused = {arm.name for arm in study.arms if arm.foundation}
-    chapter['comparisons'] = _compared(tables, baseline_pairs(study.arms))
+    fused = fusion_pairs(study.arms)
+    chapter['comparisons'] = _compared(tables, [*fused, *other_pairs(study.arms)])
     chapter['fusion_gains'] = {
-        score: [found for found in comparisons if found['arm'] in fused]
+        score: [found for found in comparisons if (found['arm'], found['baseline']) in fused]
         for score, comparisons in chapter['comparisons'].items()
     }
     chapter['controls'] = _compared(tables, control_pairs(study.arms))
     chapter['ranks'] = {score: _ranks(tables[score]) for score in COMPARED}
-    chapter['conclusion'] = conclusions(chapter, COMPARED, len(study.seeds))
     return chapter
-
-
-def baseline_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
-    """Pair each arm but the first with its baseline.
-
-    That of an arm with fusion is its own U-Net and head without, of the same label if there is one, as far as the study
-    has it; that of all others is the first arm.
-    """
-    return [(arm.name, _baseline(arm, arms).name) for arm in arms[1:]]
-
-
-def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm:
-    alone = [each for each in arms if not each.foundation and (each.unet, each.head) == (arm.unet, arm.head)]
-    if not arm.foundation or not alone:
-        return arms[0]
-    return next((each for each in alone if each.label == arm.label), alone[0])
-
-
-def control_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
-    """Pair each arm whose fusion sees the image with the controls that differ from it in just that.
-
-    They are the same arm with a random encoder, and, for cross-attention, with features that are permuted, those of
-    another image, or zero.
-    """
-    return [
-        (arm.name, control.name)
-        for arm in arms
-        for control in arms
-        if arm.foundation and arm.weights != 'random' and arm.fusion not in BLIND
-        if all(getattr(arm, part) == getattr(control, part) for part in ('unet', 'head', 'foundation', 'label'))
-        if (control.fusion == arm.fusion and control.weights == 'random')
-        or (arm.fusion == SEEING and control.fusion in BLIND and control.weights == arm.weights)
-    ]
 
 
 def _compared(tables: Mapping[str, StudyScores], pairs: Sequence[tuple[str, str]]) -> dict[str, list[dict[str, Any]]]:
@@ -169,6 +134,9 @@ def _arm(
         'fusion': arm.fusion,
         'weights': arm.weights,
         'head': arm.head,
+        'parts': arm.parts,
+        'label': arm.label,
+        'control': is_control(arm),
         'scores': {score: _with_interval(table, arm.name) for score, table in tables.items()},
         'groups': {score: _by_group(tables[score], arm.name) for score in COMPARED},
         'images': {'dice': dice.values[dice.index(arm.name)].mean(axis=1).tolist()},
@@ -190,13 +158,16 @@ def _by_group(table: StudyScores, arm: str) -> dict[str, float]:
 
 
 def _ranks(table: StudyScores) -> dict[str, Any] | None:
-    return asdict(rank_arms(table)) if len(table.arms) >= FEWEST_RANKED else None
+    ranked = len(table.arms) >= FEWEST_RANKED and len(table.groups) >= FEWEST_GROUPS
+    return asdict(rank_arms(table)) if ranked else None
 
 
-def _training(runs: Mapping[str, Mapping[str, Any]], cells: Sequence[Cell]) -> dict[str, float]:
+def _training(runs: Mapping[str, Mapping[str, Any]], cells: Sequence[Cell]) -> dict[str, float | None]:
+    """Median time and largest memory; no time where features came from a cache, for it says nothing of the arm."""
     own = [runs[cell.key] for cell in cells]
+    cached = any(run['cached'] for run in own)
     return {
-        'train_seconds': median(run['train_seconds'] for run in own),
+        'train_seconds': None if cached else median(run['train_seconds'] for run in own),
         'train_mb': max(run['peak_mb'] for run in own),
     }
 

@@ -65,6 +65,7 @@ def made_arm(rng, name, groups, images, gated):
         'fusion': fusion,
         'weights': 'random' if encoder and 'random' in encoder else None,
         'head': 'semantic',
+        'parts': {},
         'scores': {
             score: {'mean': mean, 'interval': [mean - 0.03, mean + 0.03] if len(groups) > 1 else None}
             for score, mean in zip(SCORES, centre - 0.02 * np.arange(len(SCORES)), strict=True)

@@ -10,10 +10,11 @@ import pytest
 from mmgfnuc.benchmark.cells import Cell
 from mmgfnuc.benchmark.conclusions import conclusions
 from mmgfnuc.benchmark.markdown_report import markdown_report
+from mmgfnuc.benchmark.pairs import control_pairs, fusion_pairs, is_control, other_pairs
 from mmgfnuc.benchmark.pooled import pooled_findings, rebinned
-from mmgfnuc.benchmark.results import baseline_pairs, control_pairs, study_results
+from mmgfnuc.benchmark.results import study_results
 from mmgfnuc.benchmark.scores import COMPARED, SCORES
-from mmgfnuc.benchmark.study import Arm, make_study
+from mmgfnuc.benchmark.study import make_study
 from mmgfnuc.datasets.canonical import META_KEYS, write_meta
 
 GROUPS = [f'organ {number}' for number in range(8)]
@@ -58,7 +59,7 @@ def write_cell(root, cell):
     ]
     for name in ('per_image.csv', 'instances.csv'):
         write_table(folder / 'test' / name, rows)
-    run = {'train_seconds': 60 + 60 * cell.seed, 'test_seconds': 1.0, 'peak_mb': 500 + cell.seed}
+    run = {'train_seconds': 60 + 60 * cell.seed, 'test_seconds': 1.0, 'peak_mb': 500 + cell.seed, 'cached': False}
     made = {'commit': 'abc', 'versions': {'torch': '2'}, 'hardware': 'a CPU'}
     (folder / 'run.json').write_text(json.dumps(run | made))
     (folder / 'findings.json').write_text(json.dumps({'calibration': CALIBRATION, 'gates': []}))
@@ -120,34 +121,57 @@ def test_pairs_of_arms():
         {'unet': 'eunet3+'},
         {'unet': ['unet', 'eunet3+', 'unet++'], 'foundation': 'vit-tiny', 'fusion': 'concat'},
     )
-    assert baseline_pairs(arms) == [
-        ('unet/none/hover', NONE),
-        ('eunet3+/none/semantic', NONE),
+    assert fusion_pairs(arms) == [
         ('unet/concat/vit-tiny/semantic', NONE),
         ('eunet3+/concat/vit-tiny/semantic', 'eunet3+/none/semantic'),
+    ]
+    assert other_pairs(arms) == [
+        ('unet/none/hover', NONE),
+        ('eunet3+/none/semantic', NONE),
         ('unet++/concat/vit-tiny/semantic', NONE),
     ]
     assert control_pairs(arms) == []
 
 
-def test_a_label_has_a_baseline_of_its_own():
-    arms = (Arm(), Arm(label='relu'), Arm(foundation='vit-tiny', fusion='paper', label='relu'))
-    assert baseline_pairs(arms)[1] == ('unet/paper/vit-tiny/semantic/relu', 'unet/none/semantic/relu')
+def test_arms_of_other_parts_are_no_pairs():
+    """Only what belongs to the fusion may differ: a wider U-Net, or another activation, would be part of the gain."""
+    relu = {'parts': {'backbone': {'activation': 'relu'}}, 'label': 'relu'}
+    fused = {'foundation': 'vit-tiny', 'fusion': 'context'}
+    arms = arms_of({}, relu, fused, fused | relu, fused | {'weights': 'random'})
+    plain, of_relu, random = (
+        f'unet/context/vit-tiny{end}' for end in ('/semantic', '/semantic/relu', ':random/semantic')
+    )
+    assert fusion_pairs(arms) == [(plain, NONE), (of_relu, 'unet/none/semantic/relu'), (random, NONE)]
+    assert control_pairs(arms) == [(plain, random)]
+
+
+def test_a_fused_arm_may_come_first():
+    fused, alone = arms_of({'foundation': 'vit-tiny', 'fusion': 'paper'}, {})
+    assert fusion_pairs([fused, alone]) == [('unet/paper/vit-tiny/semantic', NONE)]
+    assert other_pairs([fused, alone]) == []
+
+
+def test_what_counts_as_a_control():
+    fused = {'foundation': 'vit-tiny'}
+    random = {'parts': {'foundation': {'weights': 'random'}}}
+    fusions = ['paper', 'concat', 'zero-context', 'attention-only']
+    arms = arms_of({}, fused | {'fusion': fusions}, fused | {'fusion': 'context', 'label': 'untrained'} | random)
+    assert [is_control(arm) for arm in arms] == [False, False, False, True, True, True]
 
 
 def test_the_conclusion_says_gain_groups_cost_and_controls(results):
     text = ' '.join(results['chapters'][0]['conclusion'])
-    assert 'Dice of 4 arms with fusion against the same U-Net without: 2 significantly higher: ' in text
-    assert f'higher: {CONTEXT} (+0.270' in text
-    assert f'; 1 significantly lower: {PAPER} (-0.135' in text
-    assert (
-        f'{CONTEXT} has the higher Dice in 8 of 8 groups: it gains most in organ 7 (+0.340), least in organ 0' in text
-    )
+    # The two controls are no fusions, though the random one gains.
+    assert f'Dice of 1 fusion against the same U-Net without: 1 significantly higher: {CONTEXT} (+0.270' in text
+    assert f'{CONTEXT} has the higher Dice in 8 of 8 groups; the difference is largest in organ 7 (+0.340)' in text
     assert f'{CONTEXT} against its control {SHUFFLED}: Dice +0.270' in text
-    assert 'what the encoder sees in the image counts' in text
-    assert 'what the encoder has learned counts' in text
+    assert '; what the encoder sees in the image counts.' in text
+    assert '; what the encoder has learned counts.' in text
     assert f'{CONTEXT} costs 1.0 times the inference time of {NONE}' in text
-    assert '16 images of 8 groups and 2 seeds' in text
+    assert f'Dice of 1 arm against the first arm, {NONE}: 1 significantly lower: {PAPER} (-0.135' in text
+    assert '16 images of 8 groups, 2 seeds, 300 steps of 4 images and one learning rate for all arms.' in text
+    assert 'No control' not in text
+    assert 'hardware' not in text
 
 
 def test_nothing_found_is_said(results):
@@ -155,14 +179,28 @@ def test_nothing_found_is_said(results):
     for kind in ('fusion_gains', 'controls'):
         for score in COMPARED:
             chapter[kind][score] = [found | {'significant': False} for found in chapter[kind][score]]
-    lines = conclusions(chapter, COMPARED, 1)
-    assert lines[0].startswith('No fusion brings a significant gain in Dice over the same U-Net without (4 arms')
+    lines = conclusions(chapter, results['study'])
+    assert lines[0].startswith(
+        'Dice of 1 fusion against the same U-Net without: no significant difference; the largest is'
+    )
     assert sum('is not shown' in line for line in lines) == 2
-    assert 'none could be found' not in lines[0]
     for found in chapter['fusion_gains']['dice']:
         found['smallest_p'] = 0.5
-    assert '(4 arms with fusion; with 8 groups none could be found)' in conclusions(chapter, COMPARED, 1)[0]
-    assert lines[-1].endswith('one seed.')
+    assert (
+        ': no significant difference (with 8 groups none could be found); ' in conclusions(chapter, results['study'])[0]
+    )
+
+
+def test_a_gain_without_a_control_is_not_put_down_to_the_encoder(results):
+    (chapter,) = results['chapters']
+    chapter['controls'] = {score: [] for score in COMPARED}
+    assert f'No control of {CONTEXT} was run' in ' '.join(conclusions(chapter, results['study']))
+
+
+def test_cells_of_several_machines_are_told(results):
+    (chapter,) = results['chapters']
+    assert not chapter['mixed']
+    assert 'on different hardware' in conclusions(chapter | {'mixed': True}, results['study'])[-1]
 
 
 def test_the_markdown_has_every_arm_score_and_comparison(results):
