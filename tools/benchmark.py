@@ -5,20 +5,22 @@ and reports what can be said of their differences. The first arm is the baseline
 """
 
 import argparse
+import hashlib
+import json
 import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from mmgfnuc.benchmark.cells import Cell, study_cells
 from mmgfnuc.benchmark.costs import arm_costs, step_seconds
 from mmgfnuc.benchmark.encoders import is_at_hand
-from mmgfnuc.benchmark.local import DONE, cell_state, devices, run_cells
-from mmgfnuc.benchmark.preparation import draw_missing_data, encoder_weights, fetch_encoders
+from mmgfnuc.benchmark.local import DONE, FailedCellsError, cell_state, devices, run_cells
+from mmgfnuc.benchmark.preparation import check_weights, draw_missing_data, encoder_weights, fetch_encoders
 from mmgfnuc.benchmark.progress import status_lines
 from mmgfnuc.benchmark.reports import write_report
 from mmgfnuc.benchmark.study import (
@@ -46,9 +48,10 @@ ready studies:
 {studies}
 
 A cell is one arm on one split of one data set with one seed. It is known by its config, the code of this package and
-the data: what is done is not done again, in this study or in another; what was interrupted goes on from its last
-checkpoint; what failed begins again. In the output folder: cells/<key>/ (config, log, checkpoints, scores), and for
-each study <study>/ with report.html, tables.md, results.json and scores.csv.
+the data: what is done is not done again, in this study or in another; what was interrupted or has failed goes on from
+its last checkpoint. The report leaves out arms with a failed cell. In the output folder: cells/<key>/ (config, log,
+checkpoints, scores), and for each study <study>/ with report.html, tables.md, results.json and scores.csv. Where arms
+or conditions are given here, the name of that folder ends with a short hash of them, as in fusions-1a2b3c/.
 
 docs/benchmark_protocol.md says how a study is written and what makes it fair."""
 
@@ -110,11 +113,13 @@ def asked_study(args: argparse.Namespace) -> tuple[str, Study]:
     arms = {key: given[key] for key in ARM_KEYS if key in given}
     conditions = {entry.name: given[entry.name] for entry in fields(Study) if entry.name in given}
     if 'study' not in given:
-        return study_of_flags(arms, conditions)
+        name, study = study_of_flags(arms, conditions)
+        return f'{name}-{short_hash({**arms, **conditions})}', study
     if arms:
         raise UserError(f"the arms are those of study '{args.study}' or those of --unets, --encoders, ...; drop one")
     path = find_study(args.study)
-    return path.stem, read_study(path, conditions)
+    name = f'{path.stem}-{short_hash(conditions)}' if conditions else path.stem
+    return name, read_study(path, conditions)
 
 
 def study_of_flags(arms: dict[str, list[str]], conditions: dict[str, Any]) -> tuple[str, Study]:
@@ -125,8 +130,15 @@ def study_of_flags(arms: dict[str, list[str]], conditions: dict[str, Any]) -> tu
     return name, make_study({**conditions, 'title': title, 'arms': [arms]})
 
 
-def print_plan(study: Study, cells: Sequence[Cell], states: Sequence[str], processes: int | None) -> None:
+def short_hash(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def print_plan(study: Study, root: Path, processes: int | None) -> None:
     """Print the cells, what each arm costs by a step that is timed now, and how long what is not done will take."""
+    cells = study_cells(study)
+    check_weights(cells, root)
+    states = [cell_state(root, cell) for cell in cells]
     for cell, state in zip(cells, states, strict=True):
         print(f'{cell.key}  {state:6}  {cell.name}')
     for name, weights in encoder_weights(study.arms):
@@ -148,25 +160,45 @@ def print_plan(study: Study, cells: Sequence[Cell], states: Sequence[str], proce
 def main() -> None:
     args = parse_args()
     name, study = asked_study(args)
-    draw_missing_data(study)
-    cells, root = study_cells(study), args.out / 'cells'
-    states = [cell_state(root, cell) for cell in cells]
+    root = args.out / 'cells'
     if args.dry_run:
-        print_plan(study, cells, states, args.processes)
+        print_plan(study, root, args.processes)
     elif args.status:
-        print('\n'.join(status_lines(cells, root)))
+        print('\n'.join(status_lines(study_cells(study), root)))
     else:
-        run_study(name, study, cells, states, args)
+        run_study(study, root, args.out / name, args)
 
 
-def run_study(name: str, study: Study, cells: Sequence[Cell], states: Sequence[str], args: argparse.Namespace) -> None:
+def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace) -> None:
     """Run what is not done, then report."""
-    root, folder = args.out / 'cells', args.out / name
-    fetch_encoders(cell.arm for cell, state in zip(cells, states, strict=True) if state != DONE)
+    draw_missing_data(study)
+    cells = study_cells(study)
+    check_weights(cells, root)
+    fetch_encoders(cell.arm for cell in cells if cell_state(root, cell) != DONE)
     try:
         run_cells(cells, root, args.processes, args.engine, args.cache_gb)
-    except UserError as error:
-        raise UserError(f'{error}\nno report without them; the same command runs them again, and only them') from error
+    except FailedCellsError as error:
+        left_out = report_finished(study, cells, root, folder)
+        raise UserError(f'{error}\n{left_out}; the same command runs them again, and only them') from error
+    report(study, cells, root, folder)
+
+
+def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Path) -> str:
+    """Report the arms whose cells are all done, if the baseline is one of them; say what is left out."""
+    failed = {cell.arm.name for cell in cells if cell_state(root, cell) != DONE}
+    if study.arms[0].name in failed:
+        return f'no report without the baseline, {study.arms[0].name}'
+    left_out = f'left out, as cells of them failed: {", ".join(sorted(failed))}'
+    rest = replace(
+        study,
+        arms=tuple(arm for arm in study.arms if arm.name not in failed),
+        remark=f'{study.remark} Arms {left_out}.'.strip(),
+    )
+    report(rest, [cell for cell in cells if cell.arm.name not in failed], root, folder)
+    return f'of the report {left_out}'
+
+
+def report(study: Study, cells: Sequence[Cell], root: Path, folder: Path) -> None:
     write_report(study, cells, root, folder, shlex.join(['python', *sys.argv]))
     print(f'{len(cells)} cells done; report: {folder / "report.html"}')
 

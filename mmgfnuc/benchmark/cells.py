@@ -18,6 +18,8 @@ from .study import Arm, Study
 
 SCHEDULE = 'adam_steps'
 KEY_LENGTH = 12
+# What the tool draws where it is missing.
+DRAWN = 'synthetic'
 UNHASHED = {'analysis', 'benchmark', '.mim'}
 
 
@@ -66,7 +68,8 @@ def study_cells(study: Study) -> list[Cell]:
 def _checked_digest(study: Study, data: str) -> str:
     root = data_root(study, data)
     if not root.is_dir():
-        raise UserError(f"data='{data}': folder {root} is not there; {PREPARE_HINT.format(root=root)}")
+        hint = 'it is drawn when the study is run' if data == DRAWN else PREPARE_HINT.format(root=root)
+        raise UserError(f"data='{data}': folder {root} is not there; {hint}")
     missing = [split for split in study.splits if split not in list_splits(root)]
     if missing:
         there = ', '.join(list_splits(root)) or 'none'

@@ -44,7 +44,7 @@ def conclusions(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> list[st
         lines.append(
             f'One arm, {arm["name"]}, with a mean Dice of {arm["scores"][MAIN]["mean"]:.3f}: nothing to compare.'
         )
-    return [*lines, _scope(chapter, study)]
+    return [*lines, _scope(chapter, study), *filter(None, [study['remark']])]
 
 
 def _of_fusion(gains: Mapping[str, Sequence[Found]], controls: Sequence[Found], arms: Arms) -> list[str]:

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -21,7 +22,7 @@ from .cells import cell_config
 from .study import Arm, Study
 
 TIMED_STEPS = 3
-TIMED_PAIRS = 5
+TIMED_PAIRS = 15
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class InferenceCosts:
 
     Attributes:
         seconds: median.
-        ratio: of the medians of this arm and of the baseline, timed by turns.
+        ratio: to the baseline, timed by turns: median of the ratios of 15 pairs.
         bytes: most that its tensors hold at a time, weights not counted.
     """
 
@@ -72,13 +73,15 @@ def arm_costs(study: Study, arm: Arm) -> ArmCosts:
 def step_seconds(study: Study, arm: Arm) -> float:
     """Time a training step on noise: forward, loss and backward; median of three, after one that is not counted.
 
-    Loading and the optimiser are left out, and other work on the machine is in it: an estimate.
+    On a CPU it has one thread, as a cell has. Loading and the optimiser are left out, and other work on the machine is
+    in it: an estimate.
     """
     config, size, channels = _model_of(study, arm)
     model = _build(config).train().to(_device())
     images = torch.rand(study.batch_size, channels, size, size, device=_device())
     samples = [_noise_truth(model.decode_head, size).to(_device()) for _ in images]
-    times = [_seconds(lambda: _step(model, images, samples, study.amp)) for _ in range(TIMED_STEPS + 1)]
+    with _threads_of_a_cell():
+        times = [_seconds(lambda: _step(model, images, samples, study.amp)) for _ in range(TIMED_STEPS + 1)]
     return median(times[1:])
 
 
@@ -86,17 +89,30 @@ def step_seconds(study: Study, arm: Arm) -> float:
 def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
     """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not told apart.
 
-    Other work on the machine is in the seconds, but in the ratio only as far as it changes from one turn to the next.
+    On a CPU both have one thread, as a cell has. Other work on the machine is in the seconds, but in the ratio only as
+    far as it changes from one turn to the next.
     """
     pair = [_ready(study, each) for each in (arm, study.arms[0])]
-    for run in pair:
-        run()
-    times = [[_seconds(run) for run in pair] for _ in range(TIMED_PAIRS)]
-    own, baseline = (median(column) for column in zip(*times, strict=True))
-    ratio = 1.0 if arm == study.arms[0] else own / baseline
+    with _threads_of_a_cell():
+        for run in pair:
+            run()
+        times = [[_seconds(run) for run in pair] for _ in range(TIMED_PAIRS)]
+    ratio = 1.0 if arm == study.arms[0] else median(own / baseline for own, baseline in times)
     with TensorMemory() as memory:
         pair[0]()
-    return InferenceCosts(own, ratio, memory.peak)
+    return InferenceCosts(median(own for own, _ in times), ratio, memory.peak)
+
+
+@contextmanager
+def _threads_of_a_cell() -> Iterator[None]:
+    """One on a CPU; to a GPU they make no difference."""
+    before = torch.get_num_threads()
+    if _device() == 'cpu':
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ready(study: Study, arm: Arm) -> Callable[[], Any]:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mmgfnuc.analysis.calibration import Calibration
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
-from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
 from mmgfnuc.models.necks.attention import pool_factor
 
@@ -31,29 +30,30 @@ def examine_cell(folder: Path) -> None:
     of the gate values over the tiles, and the mean entropy of the attention as a share of its maximum, the logarithm of
     the number of keys (None where the level does not attend).
 
+    A model that gives NaN for an image has no calibration, and of its gates those that are finite.
+
     Raises:
-        UserError: the checkpoint, the data or a weight file is missing, or the model gives NaN.
+        UserError: the checkpoint, the data or a weight file is missing.
     """
-    findings = json.dumps(_findings(load_trained(folder)), indent=1) + '\n'
+    findings = json.dumps(_findings(load_trained(folder)), indent=1, allow_nan=False) + '\n'
     with whole_file(folder / 'findings.json') as file:
         file.write_text(findings)
 
 
 @torch.inference_mode()
 def _findings(cell: TrainedCell) -> dict[str, Any]:
-    calibration, watch = Calibration(), FusionWatch()
+    calibration, watch, finite = Calibration(), FusionWatch(), True
     if cell.model.neck:
         cell.model.neck.register_forward_pre_hook(watch)
     for index in evenly_spaced(len(cell.data), MOST_IMAGES):
         images, sample = cell.load(index)
         logits, _ = cell.model.predict_maps(images)
         probability = -torch.expm1(logits[0, 0]).cpu().numpy()
-        if not np.isfinite(probability).all():
-            raise UserError(f"the model gives NaN for '{sample.img_id}': its training failed; train it again")
+        finite = finite and bool(np.isfinite(probability).all())
         truth = sample.gt_sem_seg.data[0].cpu().numpy()
         counts = truth != IGNORE_LABEL
         calibration.add(probability[counts], truth[counts] > 0)
-    return {'calibration': calibration.summary(), 'gates': watch.summary()}
+    return {'calibration': (calibration if finite else Calibration()).summary(), 'gates': watch.summary()}
 
 
 def evenly_spaced(length: int, most: int) -> list[int]:
@@ -79,21 +79,26 @@ class FusionWatch:
     def __call__(self, neck: Any, inputs: tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[float, ...]]) -> None:
         """Keep the gates and the attention entropy of one call of the neck."""
         local, context, strides = inputs
-        for level, found in neck.explain(local, context, strides).items():
+        try:
+            levels = neck.explain(local, context, strides)
+        except ValueError:  # there is no entropy of NaN
+            return
+        for level, found in levels.items():
             block = neck.blocks[str(level)]
             if 'gate' not in found:
                 continue
-            self.gates[level].append(found['gate'].cpu().numpy())
+            gates = found['gate'].cpu().numpy()
+            self.gates[level].append(gates[np.isfinite(gates)])
             self.ranges[level] = (0.0, 1.0) if block.gate.gate == 'sigmoid' else None
             if 'attention_entropy' in found:
                 keys = num_keys(block, local[level], context[-1])
                 # With one key there is nothing to choose from: all of the attention is on all of the keys.
                 shares = found['attention_entropy'].mean((1, 2, 3)) / math.log(keys) if keys > 1 else torch.ones(1)
-                self.entropies[level] += shares.tolist()
+                self.entropies[level] += [share for share in shares.tolist() if math.isfinite(share)]
 
     def summary(self) -> list[dict[str, Any]]:
-        """Describe the gates of each level; empty where there are none."""
-        return [self._of_level(level) for level in sorted(self.gates)]
+        """Describe the gates of each level that has some."""
+        return [self._of_level(level) for level in sorted(self.gates) if any(map(len, self.gates[level]))]
 
     def _of_level(self, level: int) -> dict[str, Any]:
         gates = np.concatenate(self.gates[level], axis=None).astype(np.float64)

@@ -272,6 +272,7 @@ def _conditions(results: Mapping[str, Any]) -> dict[str, list[str]]:
         'Versions': [f'{name} {version}' for name, version in provenance['versions'].items()],
         'Code, SHA-256': [provenance['code_digest']],
         **{f'Data {data}, SHA-256': [digest] for data, digest in provenance['data_digests'].items()},
+        **{f'Weights of {encoder}, SHA-256': [digest] for encoder, digest in provenance['weights'].items()},
         'Splits': study['splits'],
         'Seeds': [str(seed) for seed in study['seeds']],
         'Training': [f'{study["steps"]} steps of {study["batch_size"]} images'],

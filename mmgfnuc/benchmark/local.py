@@ -24,14 +24,22 @@ LOG_LINES = 15
 REFRESH_SECONDS = 1.0
 
 
+class FailedCellsError(UserError):
+    """Some cells of a study have failed; the others are done."""
+
+
 def devices(processes: int | None = None) -> list[dict[str, str]]:
     """Environment of each process: one GPU, or one thread of a CPU, so that scores do not depend on how many run.
+
+    Those are counted that this process may use, by `$CUDA_VISIBLE_DEVICES` and by the cores that it is bound to.
 
     Args:
         processes: how many; by default one for each GPU, or for each core where there is none.
     """
     gpus = torch.cuda.device_count()
-    single = [{'CUDA_VISIBLE_DEVICES': str(index)} for index in range(gpus)] or [ONE_THREAD] * (os.cpu_count() or 1)
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    names = visible.split(',')[:gpus] if visible else [str(index) for index in range(gpus)]
+    single = [{'CUDA_VISIBLE_DEVICES': name.strip()} for name in names] or [ONE_THREAD] * len(os.sched_getaffinity(0))
     return list(islice(cycle(single), processes or len(single)))
 
 
@@ -86,7 +94,8 @@ def run_cells(
             features is faster than the one that computed them.
 
     Raises:
-        UserError: there is no such engine, or some cells have failed; it names them and their logs.
+        UserError: there is no such engine, or it does not start.
+        FailedCellsError: some cells have failed; names them and their logs.
     """
     if engine not in ENGINES:
         raise UserError(f"engine='{engine}' is unknown; choose one of {', '.join(ENGINES)}")
@@ -111,7 +120,8 @@ def run_cells(
                 failures += [f'{cell.name}: {failure}' for failure in _failure(job, cell_folder(root, cell))]
             bar.show()
     if failures:
-        raise UserError(f'{len(failures)} of {len(cells)} cells failed; the others are done:\n' + '\n'.join(failures))
+        said = f'{len(failures)} of {len(cells)} cells failed; the others are done:'
+        raise FailedCellsError('\n'.join([said, *failures]))
 
 
 def _failure(job: 'Future[int]', folder: Path) -> list[str]:

@@ -26,7 +26,7 @@ PROTOCOL = (
     'Differences are tested over groups (Wilcoxon signed-rank, two-sided, Holm-corrected for the comparisons of a '
     'family; families are those of each score and data set, Dice being the first). Intervals (in brackets) are 95 % '
     'intervals of a bootstrap over groups, folds and seeds. A difference is called significant where the corrected p '
-    'is at most 0.05 and the interval, at the level that is corrected for the number of comparisons, excludes 0. '
+    'is at most 0.05 and a second interval, corrected for the number of comparisons and of seeds, excludes 0. '
     'Minutes of training are medians over cells, with whatever else the machine did at the time; inference is timed on '
     'one tile of noise, by turns with the first arm.'
 )
@@ -130,6 +130,7 @@ def _gate(gate: Mapping[str, Any]) -> str:
 
 def _conditions(results: Mapping[str, Any]) -> list[str]:
     study, made = results['study'], results['provenance']
+    weights = ', '.join(f'{encoder} {digest}' for encoder, digest in made['weights'].items())
     chapters = [
         f'{chapter["data"]}: {chapter["num_images"]} images of {len(chapter["groups"])} groups '
         f'({", ".join(chapter["groups"])}), SHA-256 {made["data_digests"][chapter["data"]]}. '
@@ -144,6 +145,7 @@ def _conditions(results: Mapping[str, Any]) -> list[str]:
         '\n'.join(f'- `{arm["name"]}`: {_parts(arm["parts"])}' for arm in results['chapters'][0]['arms']),
         f'{"; ".join(made["hardware"])}. Commit {", ".join(made["commits"])}, code {made["code_digest"][:12]}. '
         f'{", ".join(f"{name} {version}" for name, version in made["versions"].items())}. {made["date"]}.',
+        *([f'Weights, SHA-256: {weights}.'] if weights else []),
         f'```\n{made["command"]}\n```',
     ]
 

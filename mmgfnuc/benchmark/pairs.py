@@ -20,7 +20,7 @@ FUSED_PARTS = ('foundation', 'neck')
 
 def is_control(arm: Arm) -> bool:
     """Say whether an arm has a fusion from which nothing of what a trained encoder sees in the image can come."""
-    return bool(arm.foundation) and (arm.fusion in (*BLIND, *WITHOUT_CONTEXT) or weights_of(arm) == RANDOM)
+    return bool(arm.foundation) and (arm.fusion in (*BLIND, *WITHOUT_CONTEXT) or arm.encoder_weights == RANDOM)
 
 
 def fusion_pairs(arms: Sequence[Arm]) -> Pairs:
@@ -53,14 +53,9 @@ def control_pairs(arms: Sequence[Arm]) -> Pairs:
         if arm.foundation and not is_control(arm)
         for control in arms
         if _without_weights(control) == _without_weights(arm)
-        if (control.fusion == arm.fusion and weights_of(control) == RANDOM)
-        or (arm.fusion == SEEING and control.fusion in BLIND and weights_of(control) == weights_of(arm))
+        if (control.fusion == arm.fusion and control.encoder_weights == RANDOM)
+        or (arm.fusion == SEEING and control.fusion in BLIND and control.encoder_weights == arm.encoder_weights)
     ]
-
-
-def weights_of(arm: Arm) -> str | None:
-    """Weights of the encoder as the study names them."""
-    return arm.parts.get('foundation', {}).get('weights', arm.weights)
 
 
 def _host(arm: Arm) -> tuple[Any, ...]:

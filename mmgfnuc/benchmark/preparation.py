@@ -2,22 +2,31 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import find_entry
+from mmgfnuc.models.foundation.locate import RANDOM, find_weights
+from mmgfnuc.models.layers.weights import file_digest
 
-from .cells import data_root
-from .encoders import fetch_weights
+from .cells import DRAWN, Cell, data_root
+from .encoders import fetch_weights, is_at_hand
+from .folders import DONE, cell_folder, cell_state, locked, weights_of
 from .study import Arm, Study
 
 
 def draw_missing_data(study: Study) -> None:
     """Draw the tiles of the preset `synthetic` where a study asks for them and they are not there.
 
+    Of two that begin at the same time one draws, and the other waits.
+
     Raises:
         UserError: a preset does not exist.
     """
-    if 'synthetic' in study.data:
-        root = data_root(study, 'synthetic')
+    if DRAWN not in study.data or (root := data_root(study, DRAWN)).exists():
+        return
+    with locked(root.with_name(f'.{root.name}.lock')):
         if not root.exists():
             print(f'{root} is not there: the synthetic tiles are being drawn', file=sys.stderr)
             # What tools/datasets/prepare.py draws by default.
@@ -36,7 +45,37 @@ def fetch_encoders(arms: Iterable[Arm]) -> None:
 
 def encoder_weights(arms: Iterable[Arm]) -> list[tuple[str, str | None]]:
     """Encoders of arms and what their weights are, each once; None are those of the encoder's own entry."""
-    pairs = [
-        (arm.foundation, arm.parts.get('foundation', {}).get('weights', arm.weights)) for arm in arms if arm.foundation
-    ]
-    return list(dict.fromkeys(pairs))
+    return list(dict.fromkeys((arm.foundation, arm.encoder_weights) for arm in arms if arm.foundation))
+
+
+def weights_digest(name: str, weights: str | None) -> str | None:
+    """SHA-256 of the weight file of an encoder; None where its weights are random.
+
+    Raises:
+        UserError: an encoder does not exist, or its weights are not here and cannot be fetched.
+    """
+    if weights == RANDOM:
+        return None
+    return bytes(file_digest(find_weights(weights, find_entry(name))).tolist()).hex()
+
+
+def check_weights(cells: Iterable[Cell], root: Path) -> None:
+    """Compare the weight files that are here with those that cells which are done were trained with.
+
+    Weights do not go into the key of a cell: with another file its arm would be compared with itself of before.
+
+    Raises:
+        UserError: they differ.
+    """
+    done = [cell for cell in cells if cell.arm.foundation and cell_state(root, cell) == DONE]
+    for name, weights in encoder_weights(cell.arm for cell in done):
+        if weights == RANDOM or not is_at_hand(name, weights):
+            continue
+        now = weights_digest(name, weights)
+        for cell in (cell for cell in done if (cell.arm.foundation, cell.arm.encoder_weights) == (name, weights)):
+            folder = cell_folder(root, cell)
+            if weights_of(folder) not in (None, now):
+                raise UserError(
+                    f"cell '{cell.name}' was trained with another weight file of '{name}' than "
+                    f'{find_weights(weights, find_entry(name))}; put that file back, or delete {folder} to train again'
+                )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import sys
 import time
 from collections import Counter, defaultdict
@@ -13,6 +14,7 @@ from statistics import mean
 from types import TracebackType
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
@@ -28,9 +30,26 @@ REPORT_SECONDS = 1.0
 
 
 def report(folder: Path, phase: str, step: int) -> None:
-    """Say what the process of a cell does now, and how many steps are trained."""
+    """Say what the process of a cell does now, how many steps are trained, and the most memory up to now.
+
+    The memory is that of this process or of an earlier one of the cell that was interrupted, whichever had more.
+    """
+    peak_mb = max(round(_peak_bytes() / 10**6), peak_megabytes(folder))
     with whole_file(folder / PROGRESS) as file:
-        file.write_text(json.dumps({'phase': phase, 'step': step}) + '\n')
+        file.write_text(json.dumps({'phase': phase, 'step': step, 'peak_mb': peak_mb}) + '\n')
+
+
+def peak_megabytes(folder: Path) -> int:
+    """Read the most memory that the processes of a cell have held up to its last report; 0 before the first."""
+    path = folder / PROGRESS
+    return json.loads(path.read_text()).get('peak_mb', 0) if path.is_file() else 0
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held: of a GPU its tensors, else all of it."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class ReportHook(Hook):
@@ -158,7 +177,10 @@ def _doing(progress: Progress) -> str:
 
 
 def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
-    """Estimate by the seconds that a step took in the cells that are done: those of the same arm, else all."""
+    """Estimate by the seconds that a step took in the cells that are done: those of the same arm, else all.
+
+    A cell that has failed is not run again before the next call.
+    """
     running = sum(one.state == RUNNING for one in progress)
     if not running:
         return []
@@ -170,5 +192,9 @@ def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
                 speeds[key].append((run['train_seconds'] + run['test_seconds']) / one.steps)
     if not speeds:
         return ['time left: not known before a cell is done']
-    seconds = sum((one.steps - one.step) * mean(speeds.get(one.cell.arm.name, speeds[None])) for one in progress)
+    seconds = sum(
+        (one.steps - one.step) * mean(speeds.get(one.cell.arm.name, speeds[None]))
+        for one in progress
+        if one.state != FAILED
+    )
     return [f'time left: about {timedelta(minutes=round(seconds / running / 60))}, with {running} at a time']

@@ -1,16 +1,21 @@
 """Writes what a study found: a table of scores, the results as JSON, a report as Markdown and one as HTML."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mmgfnuc.analysis import complexity
 from mmgfnuc.engine.provenance import hardware
 from mmgfnuc.files import whole_file
 from mmgfnuc.inference.writers import write_csv
 
+from . import costs
 from .cells import Cell, cell_config, code_digest
 from .costs import arm_costs, inference_costs
 from .html_report import html_report
@@ -41,7 +46,7 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
         own = [cell for cell in cells if cell.data == data]
         pictures[data] = study_pictures(own, root, study_scores(own, root))
     for name, text in (
-        ('results.json', json.dumps(results, indent=1) + '\n'),
+        ('results.json', json.dumps(results, indent=1, allow_nan=False) + '\n'),
         ('tables.md', markdown_report(results)),
         ('report.html', html_report(results, pictures)),
     ):
@@ -82,7 +87,10 @@ class _Costs:
     def _key(self, arm: Arm) -> str:
         study = self.study
         models = [cell_config(study, each, study.splits[0], study.seeds[0]).model for each in (arm, study.arms[0])]
-        return hashlib.sha256(f'{models}{code_digest()}{hardware()}'.encode()).hexdigest()
+        # How it is measured is no part of the code that scores depend on.
+        method = [inspect.getsource(module) for module in (costs, complexity)]
+        known = f'{models}{code_digest()}{method}{torch.__version__}{hardware()}'
+        return hashlib.sha256(known.encode()).hexdigest()
 
     def _measure(self, arm: Arm) -> dict[str, Any]:
         inference = inference_costs(self.study, arm)

@@ -13,10 +13,11 @@ from mmgfnuc.analysis.paired_tests import Comparison, compare, percentile_interv
 from mmgfnuc.analysis.statistics import StudyScores
 from mmgfnuc.analysis.statistics_ranks import rank_arms
 from mmgfnuc.datasets.canonical import read_meta
+from mmgfnuc.models.foundation.locate import RANDOM
 
 from .cells import Cell, code_digest, data_digest, data_root
 from .conclusions import conclusions
-from .local import cell_folder
+from .folders import cell_folder, weights_of
 from .pairs import control_pairs, fusion_pairs, is_control, other_pairs
 from .pooled import pooled_findings
 from .scores import COMPARED, SCORES, study_scores
@@ -46,13 +47,13 @@ def study_results(
     chapters = [
         _chapter(study, [cell for cell in cells if cell.data == data], root, runs, costs_of) for data in study.data
     ]
-    conditions = {name: getattr(study, name) for name in ('steps', 'batch_size', 'amp', 'seeds', 'splits')}
+    conditions = {name: getattr(study, name) for name in ('steps', 'batch_size', 'amp', 'seeds', 'splits', 'remark')}
     for chapter in chapters:
         chapter['conclusion'] = conclusions(chapter, conditions)
     return {
         'title': study.title,
         'study': conditions,
-        'provenance': _provenance(study, list(runs.values()), command),
+        'provenance': {**_provenance(study, list(runs.values()), command), 'weights': _weights(cells, root)},
         'chapters': chapters,
     }
 
@@ -70,6 +71,13 @@ def _provenance(study: Study, runs: Sequence[Mapping[str, Any]], command: str) -
         'date': datetime.now().date().isoformat(),
         'package': __version__,
     }
+
+
+def _weights(cells: Sequence[Cell], root: Path) -> dict[str, str]:
+    """SHA-256 of the weight file of each encoder, where it has one."""
+    folders = {cell.arm.foundation: cell_folder(root, cell) for cell in cells if cell.arm.encoder_weights != RANDOM}
+    digests = {encoder: weights_of(folder) for encoder, folder in folders.items() if encoder}
+    return {encoder: digest for encoder, digest in digests.items() if digest}
 
 
 def _chapter(

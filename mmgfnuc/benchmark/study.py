@@ -12,11 +12,13 @@ from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.create import list_presets
+from mmgfnuc.models.foundation.catalogue import PREFIX as TIMM
 
 from .encoders import encoders_at_hand
 
-# What an arm is made of. A list in the place of a value stands for one arm for each entry.
+# What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
 ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label')
+PRESET_KEYS = ('unet', 'fusion', 'head')
 # Stands for every foundation encoder whose weights are here.
 PRESENT = 'present'
 NO_FUSION = 'none'
@@ -46,6 +48,11 @@ class Arm:
         encoder = f'{self.foundation}:{self.weights}' if self.weights else self.foundation
         return '/'.join(filter(None, (self.unet, self.fusion, encoder, self.head, self.label)))
 
+    @property
+    def encoder_weights(self) -> str | None:
+        """Weights of the encoder, in whichever place they are named; None for those of its entry."""
+        return self.parts.get('foundation', {}).get('weights', self.weights)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -61,6 +68,7 @@ class Study:
         steps: of the optimiser, the same for every arm.
         batch_size: images of a step.
         amp: train under bfloat16 autocast.
+        remark: what a reader must know besides; it ends the conclusion.
     """
 
     title: str
@@ -72,6 +80,7 @@ class Study:
     steps: int = 300
     batch_size: int = 4
     amp: bool = False
+    remark: str = ''
 
 
 def make_study(settings: Mapping[str, Any]) -> Study:
@@ -85,12 +94,13 @@ def make_study(settings: Mapping[str, Any]) -> Study:
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(f"a study has no '{unknown[0]}'; it takes {', '.join(sorted(known))}")
-    if 'title' not in settings or not settings.get('arms'):
+    rest: dict[str, Any] = {key: _as_tuple(value) for key, value in settings.items() if value is not None}
+    groups = rest.pop('arms', None)
+    if 'title' not in rest or not isinstance(groups, tuple) or not groups:
         raise UserError('a study needs a title and arms, such as arms=[dict(unet="unet")]')
-    rest: dict[str, Any] = {key: _as_tuple(value) for key, value in settings.items() if key != 'arms'}
     if isinstance(rest.get('data'), str):
         rest['data'] = (rest['data'],)
-    study = Study(**rest, arms=tuple(arm for group in settings['arms'] for arm in _arms_of(group)))
+    study = Study(**rest, arms=tuple(arm for group in groups for arm in _arms_of(group)))
     _check(study)
     return study
 
@@ -102,42 +112,87 @@ def _check(study: Study) -> None:
         raise UserError(f"arm '{min(twice)}' is there twice; drop one, or tell them apart by a label")
     for name in ('steps', 'batch_size'):
         value = getattr(study, name)
-        if not isinstance(value, int) or value < 1:
+        if not _is_whole(value, 1):
             raise UserError(f'{name}={value!r}: give a whole number from 1')
     for name in ('data', 'splits', 'seeds'):
         value = getattr(study, name)
-        if not isinstance(value, tuple) or not value or len(set(value)) < len(value):
+        if not isinstance(value, tuple) or not value or any(value.count(entry) > 1 for entry in value):
             raise UserError(f'{name}={value!r}: give a list without repetition, at least one')
+    for name in ('data', 'splits'):
+        for value in getattr(study, name):
+            if not isinstance(value, str):
+                raise UserError(f'{name}: {value!r} is no name; give text')
+    for value in study.seeds:
+        if not _is_whole(value, 0):
+            raise UserError(f'seeds: {value!r} is no seed; give whole numbers from 0')
+    if not isinstance(study.amp, bool):
+        raise UserError(f'amp={study.amp!r}: give true or false')
     if study.data_root and len(study.data) > 1:
         raise UserError(
             f"data_root='{study.data_root}' is the folder of one data set, and data names {len(study.data)}; drop it"
         )
 
 
+def _is_whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least  # True is an int, too
+
+
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _arms_of(group: Mapping[str, Any]) -> list[Arm]:
+def _arms_of(group: Any) -> list[Arm]:
     """Make an arm of each combination of what a group lists; those that come out the same are one."""
+    if not isinstance(group, Mapping):
+        raise UserError(f'arms: {group!r} is no arm; give its settings, such as dict(unet="unet")')
     unknown = sorted(set(group) - set(ARM_KEYS))
     if unknown:
         raise UserError(f"an arm has no '{unknown[0]}'; it takes {', '.join(ARM_KEYS)}")
-    if not isinstance(group.get('label', ''), str):
+    if not isinstance(group.get('label'), str | None):
         raise UserError(f'label={group["label"]!r}: give one text, it ends the name of an arm')
-    choices = {key: value if isinstance(value, list | tuple) else [value] for key, value in group.items()}
+    choices = {key: _choices(key, value) for key, value in group.items()}
     if PRESENT in choices.get('foundation', ()):
         choices['foundation'] = _with_present(choices['foundation'])
     arms: list[Arm] = []
     for values in itertools.product(*choices.values()):
-        settings = dict(zip(choices, values, strict=True))
+        settings = {key: value for key, value in zip(choices, values, strict=True) if value is not None}
         # Alone, an encoder without a fusion is a mistake, which is told when the model is made.
-        if len(choices.get('fusion', ())) > 1 and settings['fusion'] == NO_FUSION:
+        if len(choices.get('fusion', ())) > 1 and settings.get('fusion', NO_FUSION) == NO_FUSION:
             settings = _without_fusion(settings)
         arm = Arm(**settings)
         if arm not in arms:
             arms.append(arm)
     return arms
+
+
+def _choices(key: str, value: Any) -> list[Any]:
+    """What an arm may take for a key, under the names that `mmgfnuc.create_model` finds for the given ones."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise UserError(f'{key}={value!r}: give a value, or a list of at least one')
+    return [None if one is None else _checked(key, one) for one in values]
+
+
+def _checked(key: str, value: Any) -> Any:
+    if key == 'parts':
+        return _checked_parts(value)
+    if not isinstance(value, str):
+        raise UserError(f'{key}={value!r}: give a name')
+    if key in PRESET_KEYS:
+        return value.lower().replace('_', '-').replace('plus', '+')
+    if key == 'foundation' and not value.startswith(TIMM):
+        return value.lower().replace('_', '-')
+    return value
+
+
+def _checked_parts(parts: Any) -> Mapping[str, Any]:
+    named = {'parts': parts}
+    if isinstance(parts, Mapping):
+        named = {f'parts.{part}': value for part, value in parts.items()}
+    for name, value in named.items():
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name}={value!r}: give settings, such as parts={{'backbone': {{'widths': [16, 32]}}}}")
+    return parts
 
 
 def _with_present(names: Sequence[Any]) -> list[Any]:

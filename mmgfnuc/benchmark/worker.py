@@ -5,14 +5,11 @@ Called as `python -m mmgfnuc.benchmark.worker FOLDER`, the folder holding the `c
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
@@ -24,7 +21,8 @@ from mmgfnuc.models.foundation.cache import FeatureCache
 
 from .examine import examine_cell
 from .folders import LOCK, RUN, is_done, locked
-from .progress import ReportHook, report
+from .preparation import weights_digest
+from .progress import ReportHook, peak_megabytes, report
 
 
 def run_cell(folder: Path, cache_gb: float | None = None) -> None:
@@ -53,19 +51,22 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
     if checkpoint != folder / f'iter_{steps}.pth':
         _train(folder, checkpoint, cache)
     report(folder, 'scoring', steps)
+    # That of the training: scoring may hold more.
+    peak_mb = peak_megabytes(folder)
     start = time.monotonic()
     train_seconds = _score(folder, folder / f'iter_{steps}.pth', cache)
     record = {
         'train_seconds': train_seconds,
         'test_seconds': time.monotonic() - start,
-        'peak_mb': round(_peak_bytes() / 10**6),
+        'peak_mb': peak_mb,
         'cached': cache is not None,
         'commit': commit(),
         'versions': versions(),
         'hardware': hardware(),
+        'weights_sha256': _weights_digest(folder),
     }
     with whole_file(folder / RUN) as file:
-        file.write_text(json.dumps(record, indent=1) + '\n')
+        file.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
 
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
@@ -93,6 +94,11 @@ def _config(folder: Path) -> Any:
     return launch.load_config(str(folder / 'config.py'), work_dir=str(folder))
 
 
+def _weights_digest(folder: Path) -> str | None:
+    foundation = _config(folder).model.get('foundation')
+    return weights_digest(foundation.name, foundation.get('weights')) if foundation else None
+
+
 def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | None:
     """Settings of the cache; None without one, or without a frozen encoder."""
     foundation = _config(folder).model.get('foundation')
@@ -105,23 +111,17 @@ def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | No
 def last_checkpoint(folder: Path) -> Path | None:
     """Find the last whole checkpoint of a run.
 
-    Checkpoints are not written at once: a process that was killed may have left a part of one, which is deleted here.
+    Checkpoints are not written at once: a process that was killed may have left a part of one. What cannot be read
+    is renamed to `<name>.damaged`.
     """
     for path in sorted(folder.glob('iter_*.pth'), key=lambda path: int(path.stem.removeprefix('iter_')), reverse=True):
         try:
             read_checkpoint(path)
         except UserError:
-            path.unlink()
+            path.rename(path.with_name(f'{path.name}.damaged'))
         else:
             return path
     return None
-
-
-def _peak_bytes() -> int:
-    """Most memory that this process has held: of a GPU its tensors, else all of it."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from mmgfnuc.analysis.paired_tests import (
     holm,
     percentile_interval,
     rank_biserial,
+    simultaneous_interval,
     smallest_wilcoxon_p,
     wilcoxon_p,
 )
@@ -185,7 +186,7 @@ def test_equal_differences_stay_equal_in_binary_fractions():
 def test_equal_arms_have_no_effect():
     (found,) = compare(study_with_differences([0.0] * 6), 'arm0')
     assert (found.p, found.rank_biserial, found.mean_difference) == (1.0, 0.0, 0.0)
-    assert found.interval == found.rank_biserial_interval == (0.0, 0.0)
+    assert found.interval == found.corrected_interval == found.rank_biserial_interval == (0.0, 0.0)
     assert not found.significant
 
 
@@ -237,9 +238,33 @@ def test_interval_is_that_of_student_where_resamples_are_normal(num_groups):
     assert (low, high) == pytest.approx(expected, rel=0.1 if num_groups == 3 else 1e-3)
 
 
+def test_verdict_with_one_seed_uses_the_interval_of_student_at_the_level_of_bonferroni():
+    row = np.linspace(-0.02, 0.06, 9)
+    expected = scipy.stats.t.interval(1 - 0.05 / 3, 8, row.mean(), scipy.stats.sem(row))
+    for found in compare(study_with_differences(row, row, row), 'arm0'):
+        assert found.corrected_interval == pytest.approx(expected)
+
+
+def test_corrected_interval_adds_the_variance_of_seeds_with_a_quantile_of_its_own():
+    by_group, by_network = np.array([0.1, 0.2, 0.3, 0.4]), np.array([[0.1, 0.2], [0.05, 0.15]])
+    # From tables of t: 4.177 with 3 and 6.205 with 2 degrees of freedom. Variances 0.05 / 3 over groups, 0.005 by fold.
+    half = math.sqrt(4.177**2 * 0.05 / 3 / 4 + 6.205**2 * (0.005 + 0.005) / 2)
+    expected = pytest.approx((0.25 - half, 0.25 + half), rel=1e-3)
+    assert simultaneous_interval(by_group, by_network, num_comparisons=2) == expected
+
+
+def test_luck_of_networks_is_weighed_as_groups_are():
+    (found,) = compare(StudyScores.from_rows(rows_of(), 'dice'), 'none')
+    # Liver has two images in fold 0, by seed 0.1 and 0.2, 0.1 and 0.4 better; lung one in fold 1, 0.2 worse and equal.
+    by_network = np.array([[(0.1 + 0.2) / 4, (0.1 + 0.4) / 4], [-0.2 / 2, 0.0]])
+    expected = simultaneous_interval(np.array([0.2, -0.1]), by_network, num_comparisons=1)
+    assert found.corrected_interval == pytest.approx(expected)
+
+
 def test_one_group_has_no_interval():
     (found,) = compare(study_with_differences([0.1]), 'arm0')
     assert found.interval is None
+    assert found.corrected_interval is None
     assert found.rank_biserial_interval is None
     assert not found.significant
 
@@ -315,7 +340,9 @@ def test_groups_that_agree_by_the_luck_of_one_network_are_no_gain():
     (found,) = compare(study_of(np.full((10, 2), 0.5), 0.5 + np.array(gains), seeds=2), 'arm0')
     assert found.p < 0.01
     assert found.interval[0] < 0 < found.interval[1]
+    assert found.corrected_interval[0] < found.interval[0]
     assert not found.significant
     assert found.in_words('Dice').endswith(
-        ': no significant difference; the groups agree, but the interval of the mean includes 0.'
+        ': no significant difference; the groups agree, but the interval of the mean, corrected for 1 comparison and 2 '
+        'seeds, includes 0.'
     )

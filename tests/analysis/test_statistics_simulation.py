@@ -31,8 +31,8 @@ def studies(gains, num_groups=12, network=0.0, seeds=2, folds=3, images=6):
         yield StudyScores('dice', *names, values, group_of, fold_of, 0)
 
 
-def compared(*args, **kwargs):
-    return [compare(study, '0', resamples=1000) for study in studies(*args, **kwargs)]
+def compared(*args, resamples=1000, **kwargs):
+    return [compare(study, '0', resamples) for study in studies(*args, **kwargs)]
 
 
 def most(rate):
@@ -59,10 +59,19 @@ def test_luck_of_networks_is_no_gain():
     assert sum(comparison.significant for comparison in found) <= most(0.05)
 
 
-def test_no_arm_of_several_is_found_better_too_often():
-    found = compared([0.0] * 5)
+@pytest.mark.parametrize(
+    ('network', 'folds', 'seeds'), [(0.0, 3, 2), (0.03, 3, 2), (0.06, 3, 2), (0.03, 1, 2), (0.03, 1, 3)]
+)
+def test_no_arm_of_several_is_found_better_too_often(network, folds, seeds):
+    found = compared([0.0] * 8, num_groups=16, network=network, folds=folds, seeds=seeds, resamples=10)
     assert sum(any(comparison.p <= 0.05 for comparison in study) for study in found) > most(0.05)
     assert sum(any(comparison.significant for comparison in study) for study in found) <= most(0.05)
+
+
+@pytest.mark.parametrize(('network', 'seeds'), [(0.005, 2), (0.015, 2), (0.03, 3)])
+def test_real_difference_of_one_arm_of_several_is_found(network, seeds):
+    found = compared([0.1, *[0.0] * 7], num_groups=16, network=network, seeds=seeds, resamples=10)
+    assert sum(study[0].significant and study[0].mean_difference > 0 for study in found) > 0.8 * STUDIES
 
 
 @pytest.mark.parametrize(('num_groups', 'network'), [(12, 0.0), (12, 0.02), (6, 0.0)])

@@ -1,6 +1,7 @@
 """What arms cost."""
 
 import pytest
+import torch
 
 from mmgfnuc.benchmark.costs import arm_costs, inference_costs, step_seconds
 from mmgfnuc.benchmark.study import make_study
@@ -33,6 +34,39 @@ def test_a_frozen_encoder_is_not_trained():
 def test_a_step_is_timed(head):
     study = study_of(head=head)
     assert step_seconds(study, study.arms[0]) > 0
+
+
+def test_a_cpu_is_timed_with_the_thread_of_a_cell(monkeypatch):
+    """Both times are; afterwards the threads are as before."""
+    seen = []
+
+    def seconds(run):
+        seen.append(torch.get_num_threads())
+        return float(len(seen))
+
+    monkeypatch.setattr('mmgfnuc.benchmark.costs._seconds', seconds)
+    monkeypatch.setattr('mmgfnuc.benchmark.costs._device', lambda: 'cpu')
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        study = study_of()
+        # Steps take 1 s (not counted), 2 s, 3 s and 4 s.
+        assert step_seconds(study, study.arms[0]) == 3
+        assert inference_costs(study, study.arms[0]).ratio == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
+def test_ratios_are_those_of_pairs(monkeypatch):
+    """The machine gets slower from pair to pair; the second arm takes three times as long in most of them."""
+    times = iter([number * factor for number in range(1, 16) for factor in ((3.0, 1.0) if number < 13 else (1.0, 1.0))])
+    monkeypatch.setattr('mmgfnuc.benchmark.costs._seconds', lambda run: next(times))
+    study = make_study(
+        {'title': '', 'arms': [{'parts': SMALL}, {'parts': SMALL, 'head': 'hover'}], 'data': 'synthetic'}
+    )
+    assert inference_costs(study, study.arms[1]).ratio == 3
 
 
 def test_the_image_of_another():

@@ -146,6 +146,7 @@ def made_results(chapters):
             'versions': {'python': '3.11.2', 'torch': '2.12.1+cpu', 'timm': '1.0.31', 'numpy': '2.4.0'},
             'hardware': ['2 cores of AMD EPYC 9R14'],
             'code_digest': '5d41402abc4b2a76b9719d911017c592ae2b5d41402abc4b2a76b9719d911017',
+            'weights': {'vit-tiny': 'f00d'},
             'data_digests': {chapter['data']: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4' for chapter in chapters},
             'command': 'tools/benchmark.py configs/studies/fusions.yaml --engine local --processes 2',
             'date': '2025-11-28',

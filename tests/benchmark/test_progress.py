@@ -9,7 +9,16 @@ from mmengine.config import Config
 
 from mmgfnuc.benchmark import progress
 from mmgfnuc.benchmark.folders import cell_folder, cell_state, prepare_folder, record_failure
-from mmgfnuc.benchmark.progress import Progress, ReportHook, StudyBar, cell_progress, num_steps, report, status_lines
+from mmgfnuc.benchmark.progress import (
+    Progress,
+    ReportHook,
+    StudyBar,
+    cell_progress,
+    num_steps,
+    peak_megabytes,
+    report,
+    status_lines,
+)
 
 
 @pytest.fixture
@@ -72,7 +81,10 @@ def test_states_of_a_cell(cells, tmp_path, lock):
 
 
 def test_status_of_a_study_that_runs(cells, tmp_path, lock):
-    """One cell of the first arm took 1200 s; 150 steps of this arm and of one without speed are left, two at a time."""
+    """One cell of the first arm took 1200 s; 50 steps of an arm without speed are left, two at a time.
+
+    That which has failed does not count.
+    """
     finish(tmp_path, cells[0], 1200)
     begin(tmp_path, cells[1], step=50)
     begin(tmp_path, cells[2], 'scoring', 100)
@@ -85,8 +97,8 @@ def test_status_of_a_study_that_runs(cells, tmp_path, lock):
         f'running: {cells[1].name}, step 50 of 100',
         f'running: {cells[2].name}, scoring',
         f'failed: {cells[3].name}, log {cell_folder(tmp_path, cells[3]) / "log.txt"}',
-        # 150 steps of 12 s, two at a time.
-        'time left: about 0:15:00, with 2 at a time',
+        # 50 steps of 12 s, two at a time.
+        'time left: about 0:05:00, with 2 at a time',
     ]
 
 
@@ -131,6 +143,17 @@ def test_counts_beside_the_bar(cells, tmp_path, lock, capsys):
     with StudyBar(cells, tmp_path):
         pass
     assert '1 done, 1 running, 0 failed' in capsys.readouterr().err
+
+
+def test_the_memory_of_an_interrupted_process_is_kept(tmp_path, monkeypatch):
+    assert peak_megabytes(tmp_path) == 0
+    for held, most in ((900, 900), (1500, 1500), (700, 1500)):
+        monkeypatch.setattr(progress, '_peak_bytes', lambda: held * 10**6)  # noqa: B023
+        report(tmp_path, 'training', 1)
+        assert peak_megabytes(tmp_path) == most
+    # Of an earlier version.
+    (tmp_path / 'progress.json').write_text('{"phase": "training", "step": 1}')
+    assert peak_megabytes(tmp_path) == 0
 
 
 def test_steps_are_reported_once_a_second(tmp_path, monkeypatch):

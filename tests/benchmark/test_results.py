@@ -59,7 +59,8 @@ def write_cell(root, cell):
     ]
     for name in ('per_image.csv', 'instances.csv'):
         write_table(folder / 'test' / name, rows)
-    run = {'train_seconds': 60 + 60 * cell.seed, 'test_seconds': 1.0, 'peak_mb': 500 + cell.seed, 'cached': False}
+    run = {'train_seconds': 60 + 60 * cell.seed, 'test_seconds': 1.0, 'peak_mb': 500 + cell.seed}
+    run |= {'cached': False, 'weights_sha256': 'f00d' if cell.arm.foundation else None}
     made = {'commit': 'abc', 'versions': {'torch': '2'}, 'hardware': 'a CPU'}
     (folder / 'run.json').write_text(json.dumps(run | made))
     (folder / 'findings.json').write_text(json.dumps({'calibration': CALIBRATION, 'gates': []}))
@@ -203,6 +204,11 @@ def test_cells_of_several_machines_are_told(results):
     assert 'on different hardware' in conclusions(chapter | {'mixed': True}, results['study'])[-1]
 
 
+def test_a_remark_ends_the_conclusion(results):
+    (chapter,) = results['chapters']
+    assert conclusions(chapter, results['study'] | {'remark': 'Beware.'})[-1] == 'Beware.'
+
+
 def test_the_markdown_has_every_arm_score_and_comparison(results):
     text = markdown_report(results)
     assert f'| `{CONTEXT}` | 0.605 (' in text
@@ -213,6 +219,7 @@ def test_the_markdown_has_every_arm_score_and_comparison(results):
         assert f'- {found["words"]}' in text
     assert '| organ 7 | 0.370 | 0.710 |' in text
     assert 'Images: Who 2024, CC0.' in text
+    assert 'Weights, SHA-256: vit-tiny f00d.' in text
     assert '## Data set' not in text
     widths = {line.count('|') for line in text.splitlines() if line.startswith('| arm | foreground')}
     assert widths == {len(SCORES) + 2}

@@ -90,11 +90,22 @@ def test_a_split_that_is_not_there(cells_of):
 
 
 def test_one_process_for_each_device(monkeypatch):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
     assert devices() == [{'CUDA_VISIBLE_DEVICES': '0'}, {'CUDA_VISIBLE_DEVICES': '1'}]
     assert [device['CUDA_VISIBLE_DEVICES'] for device in devices(3)] == ['0', '1', '0']
     monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
     assert devices(1) == [{'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}]
+
+
+def test_processes_get_what_this_one_may_use(monkeypatch):
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '2, GPU-8f3a')
+    assert devices() == [{'CUDA_VISIBLE_DEVICES': '2'}, {'CUDA_VISIBLE_DEVICES': 'GPU-8f3a'}]
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    monkeypatch.setattr('os.sched_getaffinity', lambda pid: {1, 5, 6})
+    assert len(devices()) == 3
 
 
 def test_an_engine_that_does_not_exist(tmp_path):
@@ -110,6 +121,7 @@ def test_a_part_of_a_checkpoint_is_no_checkpoint(tmp_path):
     half.write_bytes(half.read_bytes()[:500])
     assert last_checkpoint(tmp_path) == tmp_path / 'iter_200.pth'
     assert not half.exists()
+    assert (tmp_path / 'iter_1000.pth.damaged').stat().st_size == 500
     assert last_checkpoint(tmp_path / 'empty') is None
 
 

@@ -78,6 +78,20 @@ def test_an_encoder_whose_fusion_was_forgotten_is_a_mistake():
         cell_config(study, study.arms[0], 'default', 0)
 
 
+def test_names_are_taken_as_the_model_takes_them():
+    (arm,) = arms_of({'unet': 'eUNet3plus', 'foundation': 'ViT_Tiny', 'fusion': 'Zero-Context', 'head': 'Dual_Decoder'})
+    assert arm == Arm(unet='eunet3+', foundation='vit-tiny', fusion='zero-context', head='dual-decoder')
+    (arm,) = arms_of({'foundation': 'timm:vit_tiny_patch16_224', 'fusion': 'shuffled_context_image'})
+    assert arm == Arm(foundation='timm:vit_tiny_patch16_224', fusion='shuffled-context-image')
+
+
+def test_null_is_the_default():
+    nothing = dict.fromkeys(('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label'))
+    study = make_study({'title': '', 'arms': [nothing], 'steps': None, 'amp': None})
+    assert study == make_study({'title': '', 'arms': [{}]})
+    assert arms_of({'foundation': 'a', 'fusion': [None, 'paper']}) == (Arm(), Arm(foundation='a', fusion='paper'))
+
+
 def test_a_label_tells_arms_apart_and_changes_nothing_else():
     settings = {'data': 'synthetic', 'title': ''}
     plain, labelled = (
@@ -116,6 +130,8 @@ def test_data_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data='nuinsseg': folder data/nuinsseg is not there; prepare it first"):
         study_cells(make_study({'title': '', 'arms': [{}]}))
+    with pytest.raises(UserError, match=r"data='synthetic': .* is not there; it is drawn when the study is run"):
+        study_cells(make_study({'title': '', 'arms': [{}], 'data': 'synthetic'}))
     with pytest.raises(UserError, match=r"'monuseg' is none of .* choose one of conic, cryonuseg, nuinsseg, "):
         study_cells(make_study({'title': '', 'arms': [{}], 'data': 'monuseg'}))
 
@@ -134,6 +150,18 @@ def test_data_that_are_not_there(tmp_path, monkeypatch):
         ({'title': 't', 'arms': [{}], 'data': ['a', 'a']}, r"data=\('a', 'a'\): give a list without repetition"),
         ({'title': 't', 'arms': [{}], 'data': ['a', 'b'], 'data_root': 'c'}, "data_root='c' is the folder of one"),
         ({'title': 't', 'arms': [{'label': ['a', 'b']}]}, r"label=\['a', 'b'\]: give one text"),
+        ({'title': 't', 'arms': 'unet'}, 'needs a title and arms'),
+        ({'title': 't', 'arms': ['unet']}, "arms: 'unet' is no arm; give its settings"),
+        ({'title': 't', 'arms': [{'unet': []}]}, r'unet=\[\]: give a value, or a list of at least one'),
+        ({'title': 't', 'arms': [{'fusion': False}]}, 'fusion=False: give a name'),
+        ({'title': 't', 'arms': [{'parts': 'wide'}]}, "parts='wide': give settings, such as parts="),
+        ({'title': 't', 'arms': [{'parts': {'foundation': 'a'}}]}, "parts.foundation='a': give settings"),
+        ({'title': 't', 'arms': [{}], 'seeds': ['0']}, "seeds: '0' is no seed; give whole numbers from 0"),
+        ({'title': 't', 'arms': [{}], 'seeds': [0, 0.5]}, 'seeds: 0.5 is no seed'),
+        ({'title': 't', 'arms': [{}], 'seeds': [-1]}, 'seeds: -1 is no seed'),
+        ({'title': 't', 'arms': [{}], 'splits': [[0]]}, r'splits: \[0\] is no name'),
+        ({'title': 't', 'arms': [{}], 'steps': True}, 'steps=True: give a whole number from 1'),
+        ({'title': 't', 'arms': [{}], 'amp': 1}, 'amp=1: give true or false'),
     ],
 )
 def test_a_study_that_cannot_be(settings, message):
@@ -189,11 +217,13 @@ def test_the_studies_of_encoders_and_fusions_share_cells(weights_here, monkeypat
 
 
 def test_the_tables_of_the_paper():
-    """Six networks on three data sets, four activations, three sizes of SAM."""
+    """Six networks on three data sets, four activations with and without fusion, three sizes of SAM."""
     study = read_study(find_study('paper_tables'))
     assert study.data == ('cryonuseg', 'nuinsseg', 'conic')
     alone = [arm.unet for arm in study.arms if arm.fusion == 'none']
-    assert alone == ['unet', 'ddunet', 'unet3+', 'awgunet', 'eunet3+']
+    assert alone == ['unet', 'ddunet', 'unet3+', 'awgunet', *['eunet3+'] * 4]
+    labels = [[arm.label for arm in study.arms if arm.label and arm.fusion == fusion] for fusion in ('none', 'paper')]
+    assert labels == [['relu', 'leaky_relu', 'silu']] * 2
     fused = [arm for arm in study.arms if arm.fusion == 'paper']
     assert {arm.unet for arm in fused} == {'eunet3+'}
     configs = [cell_config(study, arm, study.splits[0], 0).model for arm in fused]

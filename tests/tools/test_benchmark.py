@@ -1,12 +1,12 @@
 """tools/benchmark.py as a user calls it: by the name of a study, by a file, by flags."""
 
 import json
+import re
 
 import pytest
 
 from mmgfnuc.benchmark import local, reports
 from mmgfnuc.benchmark.study import Arm
-from mmgfnuc.errors import UserError
 
 STUDY = """
 title: Two heads
@@ -87,7 +87,7 @@ def test_flags_make_a_study(bench, calls, capsys, data_root, monkeypatch, tmp_pa
     assert (made.seeds, made.steps, made.batch_size, made.amp) == ((0, 1), 7, 2, True)
     assert len(cells) == 8
     assert calls['run'] == (cells, root, 3, 'ray', 2.0)
-    assert folder.as_posix() == 'work_dirs/benchmark/unet-unet++-vit-tiny-none-paper'
+    assert re.fullmatch(r'work_dirs/benchmark/unet-unet\+\+-vit-tiny-none-paper-[0-9a-f]{6}', folder.as_posix())
     assert '--unets unet unet++ --encoders vit-tiny' in command
     assert capsys.readouterr().out == f'8 cells done; report: {folder}/report.html\n'
 
@@ -96,7 +96,19 @@ def test_flags_change_the_conditions_of_a_file(bench, calls, study):
     assert bench(study, '--seeds', 5, 6, '--title', 'Again', '--out', 'elsewhere') == 0
     made, _, root, folder, _ = calls['report']
     assert (made.seeds, made.title, made.steps) == ((5, 6), 'Again', 4)
-    assert [path.as_posix() for path in (root, folder)] == ['elsewhere/cells', 'elsewhere/two_heads']
+    assert root.as_posix() == 'elsewhere/cells'
+    assert re.fullmatch('elsewhere/two_heads-[0-9a-f]{6}', folder.as_posix())
+
+
+def test_studies_do_not_overwrite_each_others_reports(bench, calls, study):
+    """Each change of a flag has its own folder, and always the same."""
+    folders = []
+    for flags in ([], ['--steps', 5], ['--steps', 6], ['--steps', 5, '--amp'], ['--steps', 5]):
+        assert bench(study, *flags) == 0
+        folders.append(calls['report'][3].name)
+    assert folders[0] == 'two_heads'
+    assert folders[1] == folders[4]
+    assert len(set(folders)) == 4
 
 
 def test_weights_that_are_missing_are_told_before_anything_runs(bench, calls, capsys, data_root, monkeypatch, tmp_path):
@@ -127,16 +139,32 @@ def test_what_a_study_costs(bench, capsys, study):
     assert lines[-1].endswith(' hours of training are left, without start, loading and scoring')
 
 
-def test_no_report_without_all_cells(bench, calls, capsys, study, monkeypatch):
-    def fail(*_):
-        raise UserError('1 of 2 cells failed')
+@pytest.mark.parametrize(('failed', 'reported'), [('hover', ['semantic']), ('semantic', [])])
+def test_a_report_without_the_arms_that_have_failed(bench, calls, capsys, study, monkeypatch, failed, reported):
+    """There is none without the baseline. Of the arm that has failed one of two cells is done."""
+
+    def fail(cells, root, *_):
+        for cell in cells:
+            if (cell.arm.head, cell.seed) != (failed, 1):
+                folder = local.cell_folder(root, cell)
+                folder.mkdir(parents=True)
+                (folder / 'run.json').touch()
+                (folder / 'findings.json').touch()
+        raise local.FailedCellsError('1 of 4 cells failed')
 
     monkeypatch.setattr(local, 'run_cells', fail)
-    assert bench(study) == 2
-    assert capsys.readouterr().err == (
-        'error: 1 of 2 cells failed\nno report without them; the same command runs them again, and only them\n'
-    )
-    assert not calls
+    assert bench(study, '--seeds', 0, 1) == 2
+    said = capsys.readouterr()
+    if reported:
+        made, cells, *_ = calls['report']
+        assert [arm.head for arm in made.arms] == reported
+        assert [(cell.arm.head, cell.seed) for cell in cells] == [('semantic', 0), ('semantic', 1)]
+        assert said.out.startswith('2 cells done; report: work_dirs/benchmark/two_heads')
+        words = 'of the report left out, as cells of them failed: unet/none/hover'
+    else:
+        assert not calls
+        words = 'no report without the baseline, unet/none/semantic'
+    assert said.err == f'error: 1 of 4 cells failed\n{words}; the same command runs them again, and only them\n'
 
 
 def test_status(bench, capsys, study):
@@ -144,12 +172,21 @@ def test_status(bench, capsys, study):
     assert capsys.readouterr().out == '2 cells: 2 open\n'
 
 
+@pytest.mark.parametrize('flag', ['--status', '--dry-run'])
+def test_to_look_at_a_study_draws_no_data(bench, capsys, tmp_path, flag):
+    assert bench('smoke', flag) == 2
+    assert capsys.readouterr().err == (
+        "error: data='synthetic': folder data/synthetic is not there; it is drawn when the study is run\n"
+    )
+    assert not (tmp_path / 'data').exists()
+
+
 @pytest.mark.slow
 def test_a_study_from_its_file_to_its_report(process, study, tmp_path):
     """Then again: nothing is left to run, and the results are the same."""
     done = process('benchmark.py', study, '--seeds', 0, 1, '--processes', 2, cwd=tmp_path)
-    folder = tmp_path / 'work_dirs' / 'benchmark' / 'two_heads'
-    assert done.stdout.endswith('4 cells done; report: work_dirs/benchmark/two_heads/report.html\n')
+    (folder,) = (tmp_path / 'work_dirs' / 'benchmark').glob('two_heads-*')
+    assert done.stdout.endswith(f'4 cells done; report: work_dirs/benchmark/{folder.name}/report.html\n')
     assert {path.name for path in folder.iterdir()} >= {'scores.csv', 'results.json', 'tables.md', 'report.html'}
     results = json.loads((folder / 'results.json').read_text())
     (chapter,) = results['chapters']
