@@ -33,10 +33,15 @@ def conclusions(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> list[st
         study: conditions of the results.
     """
     arms = {arm['name']: arm for arm in chapter['arms']}
-    gains = {score: [f for f in chapter['fusion_gains'][score] if not arms[f['arm']]['control']] for score in COMPARED}
-    fused = {found['arm'] for found in chapter['fusion_gains'][MAIN]}
+    gains = chapter['fusion_gains']
+    fusions = {score: [found for found in gains[score] if not arms[found['arm']]['control']] for score in COMPARED}
+    fused = {found['arm'] for found in gains[MAIN]}
     others = [found for found in chapter['comparisons'][MAIN] if found['arm'] not in fused]
-    lines = _of_fusion(gains, chapter['controls'][MAIN], arms) if gains[MAIN] else []
+    lines = []
+    if fusions[MAIN]:
+        lines = _of_fusion(fusions, chapter['controls'][MAIN], arms)
+    elif fused:
+        lines = [_overall(gains[score], title, 'controls', WITHOUT) for score, title in COMPARED.items()]
     if others:
         lines.append(_overall(others, COMPARED[MAIN], 'arms', f'the first arm, {others[0]["baseline"]}'))
     if len(arms) == 1:

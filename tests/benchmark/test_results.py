@@ -198,6 +198,14 @@ def test_a_gain_without_a_control_is_not_put_down_to_the_encoder(results):
     assert f'No control of {CONTEXT} was run' in ' '.join(conclusions(chapter, results['study']))
 
 
+def test_controls_alone_are_spoken_of_as_such(results):
+    (chapter,) = results['chapters']
+    arms = [arm | {'control': bool(arm['foundation'])} for arm in chapter['arms']]
+    lines = conclusions(chapter | {'arms': arms}, results['study'])
+    assert lines[0].startswith('Dice of 3 controls against the same U-Net without: 2 significantly higher')
+    assert not any('No control' in line for line in lines)
+
+
 def test_cells_of_several_machines_are_told(results):
     (chapter,) = results['chapters']
     assert not chapter['mixed']
