@@ -23,12 +23,18 @@ MAINTAINED = {
 }
 # OpenMMLab's own distributions of the same modules, which no longer work with current PyTorch.
 OLD = ('mmengine', 'mmengine-lite', 'mmcv', 'mmcv-full', 'mmcv-lite', 'mmsegmentation')
-OTHERS = {'timm': 'timm', 'segment-anything': 'segment_anything', 'opencv-python': 'cv2', 'scikit-image': 'skimage'}
+OTHERS = {
+    'timm': 'timm',
+    'segment-anything': 'segment_anything',
+    'opencv-python': 'cv2',
+    'scikit-image': 'skimage',
+    'matplotlib': 'matplotlib',
+}
 EXTRAS = {
     'peft': "tune='lora'",
     'tensorboard': '--tensorboard',
-    'matplotlib': 'make table',
     'torchstain': 'StainNormalize',
+    'ray': '--engine ray',
 }
 WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
 INSTALL = 'pip install -c requirements/constraints.txt'

@@ -69,7 +69,8 @@ class TokenAttention(nn.Module):
         attended = F.scaled_dot_product_attention(
             self._heads(query, self.query), self._heads(key, self.key), self._heads(value, self.value)
         )
-        return self.out(attended.transpose(1, 2).flatten(2)).transpose(1, 2).unflatten(2, query.shape[-2:])
+        # Permuted, a single image keeps strides that say channels_last; what follows would be copied at every step else.
+        return self.out(attended.transpose(1, 2).flatten(2)).unflatten(1, query.shape[-2:]).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def entropy(self, query: Tensor, key: Tensor) -> Tensor:

@@ -59,6 +59,14 @@ def test_memory_is_linear_in_the_tokens_by_the_function_of_torch(monkeypatch):
     assert calls == [[(3, 2, 20, 4), (3, 2, 6, 4), (3, 2, 6, 4)]]
 
 
+@pytest.mark.parametrize('batch', [1, 2])
+def test_strides_are_those_of_channels_last(batch):
+    """Of a single image too, whose first stride has no meaning but decides what PyTorch takes the map for."""
+    x = torch.rand(batch, 8, 4, 6).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert TokenAttention(8, 2)(x, x, x).stride() == x.stride()
+
+
 @pytest.mark.parametrize(
     ('size', 'max_pixels', 'factor'),
     [
