@@ -69,7 +69,7 @@ class TokenAttention(nn.Module):
         attended = F.scaled_dot_product_attention(
             self._heads(query, self.query), self._heads(key, self.key), self._heads(value, self.value)
         )
-        # Permuted, a single image keeps strides that say channels_last; what follows would be copied at every step else.
+        # Permuted, a single image keeps the strides of channels_last; else every later step would copy it.
         return self.out(attended.transpose(1, 2).flatten(2)).unflatten(1, query.shape[-2:]).permute(0, 3, 1, 2)
 
     @torch.no_grad()
