@@ -54,7 +54,7 @@ def local_engine(processes: int | None, setting: Setting) -> Iterator[Callable[[
     def run(folder: Path) -> int:
         device = free.get()
         try:
-            return run_process(folder, setting, device, stop)
+            return run_process(folder, setting, device, stop.is_set)
         finally:
             free.put(device)
 

@@ -5,10 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 
 from .folders import LOG
 
@@ -34,13 +33,12 @@ class Setting:
     )
 
 
-def run_process(folder: Path, setting: Setting, device: Mapping[str, str], stop: Event | None = None) -> int:
+def run_process(folder: Path, setting: Setting, device: Mapping[str, str], stop: Callable[[], bool]) -> int:
     """Run the cell of a folder, its output added to `log.txt` there; return the exit code.
 
-    The process is killed, with those that it started, when `stop` is set, or when an exception (Ctrl-C, the
+    The process is killed, with those that it started, when `stop` says so, or when an exception (Ctrl-C, the
     cancellation of a task) comes out of the waiting.
     """
-    stop = stop or Event()
     command = [sys.executable, '-m', 'mmgfnuc.benchmark.worker', str(folder)]
     command += [] if setting.cache_gb is None else ['--cache-gb', str(setting.cache_gb)]
     with (folder / LOG).open('a') as log:
@@ -55,8 +53,8 @@ def run_process(folder: Path, setting: Setting, device: Mapping[str, str], stop:
             process_group=0,
         )
     try:
-        while process.poll() is None and not stop.wait(POLL_SECONDS):
-            pass
+        while process.poll() is None and not stop():
+            time.sleep(POLL_SECONDS)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from mmgfnuc.errors import UserError
 
@@ -39,21 +40,35 @@ def ray_engine(processes: int | None, setting: Setting) -> Iterator[Callable[[Pa
     gpus = ray.cluster_resources().get('GPU', 0)
     task = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(run_process)
     tasks: list[Any] = []
+    name, marks = f'.stop-{uuid4().hex}', set()
 
     def submit(folder: Path) -> Future[int]:
-        tasks.append(task.remote(folder, setting, {} if gpus else ONE_THREAD))
+        mark = folder.parent / name
+        marks.add(mark)
+        tasks.append(task.remote(folder, setting, {} if gpus else ONE_THREAD, mark.exists))
         return tasks[-1].future()
 
     try:
         yield submit
     finally:
-        # Tasks that are cancelled kill their processes; the cluster must not end before.
-        for reference in tasks:
-            ray.cancel(reference)
-        if tasks:
-            ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_SECONDS)
+        _end(ray, tasks, marks)
         if ours:
             ray.shutdown()
+
+
+def _end(ray: Any, tasks: list[Any], marks: set[Path]) -> None:
+    """Let tasks that run kill their processes, and those that wait never begin; return when they have.
+
+    Ray's cancellation alone does not suffice: it interrupts a task once, and an interrupt may get lost.
+    """
+    for mark in marks:
+        mark.touch()
+    for reference in tasks:
+        ray.cancel(reference)
+    if tasks:
+        ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_SECONDS)
+    for mark in marks:
+        mark.unlink()
 
 
 def _ray() -> Any:
