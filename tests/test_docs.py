@@ -21,6 +21,7 @@ from mmgfnuc.models import backbones, decode_heads, foundation, necks
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / 'docs'
+REPORT = 'report.html'
 PAGES = sorted(DOCS.rglob('*.md'))
 TEXTS = [*PAGES, *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'))]
 # Headings that the API reference makes of objects: `make docs` checks them.
@@ -153,7 +154,7 @@ def site(tmp_path_factory):
 
 
 def test_the_site_loads_nothing_from_the_network(site):
-    pages = sorted(site.rglob('*.html'))
+    pages = [page for page in sorted(site.rglob('*.html')) if page.name != REPORT]
     assert len(pages) == len(PAGES) + 1  # and the one for addresses that do not exist
     for page in pages:
         loaded = Loaded()
@@ -164,6 +165,17 @@ def test_the_site_loads_nothing_from_the_network(site):
             assert (page.parent / address.partition('#')[0]).is_file(), f'{page.name}: {address}'
     for sheet in site.rglob('*.css'):
         assert not re.search(r'@import|url\(\s*[\'"]?(https?:)?//', sheet.read_text(encoding='utf-8')), sheet.name
+
+
+def test_reports_of_studies_hold_all_they_need(site):
+    """They are copied into the site as they are."""
+    reports = sorted(site.rglob(REPORT))
+    assert len(reports) == len(list((DOCS / 'results' / 'studies').iterdir())) > 0
+    for report in reports:
+        loaded = Loaded()
+        loaded.feed(report.read_text(encoding='utf-8'))
+        assert loaded.addresses
+        assert all(address.startswith('data:') for address in loaded.addresses)
 
 
 def test_links_out_of_the_site_become_paths(site):
