@@ -140,7 +140,7 @@ def test_a_cell_that_is_killed_ends_with_the_same_bytes(cells_of, assert_as_whol
     for moment in moments:
         worker = start_worker(folder)
         wait_until(moment)
-        time.sleep(draw.uniform(0.0, 0.3))
+        time.sleep(draw.uniform(0.0, 0.1))
         worker.kill()
         worker.communicate()
         assert not (folder / 'findings.json').is_file()
