@@ -1,6 +1,7 @@
 """A study from its cells to its scores, with processes that are killed, fail and begin again."""
 
 import json
+import os
 import pickle
 import random
 import signal
@@ -16,6 +17,7 @@ from mmgfnuc.benchmark import run_cells
 from mmgfnuc.benchmark.cells import cell_config
 from mmgfnuc.benchmark.folders import cell_folder, cell_state, is_locked, prepare_folder
 from mmgfnuc.benchmark.local import devices
+from mmgfnuc.benchmark.processes import ONE_THREAD
 from mmgfnuc.benchmark.study import make_study
 from mmgfnuc.benchmark.worker import last_checkpoint
 from mmgfnuc.errors import UserError
@@ -36,9 +38,14 @@ sys.exit(run_cli(lambda: run_cells(pickle.loads(Path('cells.pkl').read_bytes()),
 
 
 def start(*command, cwd=None):
-    """Start a process of Python, in a group of its own."""
+    """Start a process of Python, in a group of its own, with one thread as the engines give it."""
     return subprocess.Popen(
-        [sys.executable, *command], cwd=cwd, process_group=0, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, *command],
+        cwd=cwd,
+        env={**os.environ, **ONE_THREAD},
+        process_group=0,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
