@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmgfnuc.files import whole_file
-from mmgfnuc.inference.checkpoint import read_checkpoint
 
 from .cells import Cell, describe
 
@@ -53,17 +52,8 @@ def record_failure(folder: Path, text: str) -> None:
 
 
 def weights_of(folder: Path) -> str | None:
-    """Read the SHA-256 of the weight file that the encoder of a trained cell had; None without one, or if not known.
-
-    `run.json` says it. Where an earlier version of this package wrote that file, the checkpoint does, which does not
-    know it of an encoder that was tuned in full.
-    """
-    run = json.loads((folder / RUN).read_text())
-    if 'weights_sha256' in run:
-        return run['weights_sha256']
-    checkpoint = max(folder.glob('iter_*.pth'), key=lambda path: int(path.stem.removeprefix('iter_')), default=None)
-    digest = read_checkpoint(checkpoint)['state_dict'].get('foundation.weights_sha256') if checkpoint else None
-    return bytes(digest.tolist()).hex() if digest is not None and digest.any() else None
+    """Read the SHA-256 of the weight file that the encoder of a trained cell had; None without one."""
+    return json.loads((folder / RUN).read_text())['weights_sha256']
 
 
 @contextmanager

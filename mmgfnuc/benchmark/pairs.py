@@ -5,7 +5,7 @@ from typing import Any
 
 from mmgfnuc.models.foundation.locate import RANDOM
 
-from .study import Arm
+from .study import FUSED_PARTS, Arm
 
 Pairs = list[tuple[str, str]]
 
@@ -14,8 +14,6 @@ BLIND = ('zero-context', 'shuffled-context-image', 'shuffled-context-spatial')
 SEEING = 'context'
 # These get no context at all.
 WITHOUT_CONTEXT = ('attention-only',)
-# Parts that only an arm with fusion has.
-FUSED_PARTS = ('foundation', 'neck')
 
 
 def is_control(arm: Arm) -> bool:

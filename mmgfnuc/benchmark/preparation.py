@@ -74,7 +74,7 @@ def check_weights(cells: Iterable[Cell], root: Path) -> None:
         now = weights_digest(name, weights)
         for cell in (cell for cell in done if (cell.arm.foundation, cell.arm.encoder_weights) == (name, weights)):
             folder = cell_folder(root, cell)
-            if weights_of(folder) not in (None, now):
+            if weights_of(folder) != now:
                 raise UserError(
                     f"cell '{cell.name}' was trained with another weight file of '{name}' than "
                     f'{find_weights(weights, find_entry(name))}; put that file back, or delete {folder} to train again'

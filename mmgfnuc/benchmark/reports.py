@@ -55,9 +55,9 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
 
 
 def write_scores(study: Study, cells: Sequence[Cell], root: Path, path: Path) -> None:
-    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES."""
+    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals."""
     rows = [
-        [data, *('' if value is None else value for value in row.values())]
+        [data, *(row[key] for key in KEYS), *('' if row[score] is None else round(row[score], 6) for score in SCORES)]
         for data in study.data
         for row in study_scores([cell for cell in cells if cell.data == data], root)
     ]

@@ -25,8 +25,6 @@ from .study import Arm, Study
 
 FEWEST_RANKED, FEWEST_GROUPS = 3, 2
 
-Rows = Sequence[Mapping[str, Any]]
-
 
 def study_results(
     study: Study, cells: Sequence[Cell], root: Path, command: str, costs_of: Callable[[Arm], dict[str, Any]]
@@ -98,12 +96,13 @@ def _chapter(
         'mixed': len({json.dumps([runs[cell.key]['versions'], runs[cell.key]['hardware']]) for cell in cells}) > 1,
         'groups': list(tables['dice'].groups),
         'left_out': {score: tables[score].left_out for score in COMPARED},
-        'arms': [
-            _arm(arm, [cell for cell in cells if cell.arm == arm], root, runs, tables) | {'costs': costs}
-            for arm in study.arms
-            for costs in [{**costs_of(arm), **_training(runs, [cell for cell in cells if cell.arm == arm])}]
-        ],
+        'arms': [],
     }
+    for arm in study.arms:
+        own = [cell for cell in cells if cell.arm == arm]
+        costs = {**costs_of(arm), **_training([runs[cell.key] for cell in own])}
+        findings = [_read(root, cell, 'findings.json') for cell in own]
+        chapter['arms'].append({**_arm(arm, tables), 'costs': costs, **pooled_findings(findings)})
     fused = fusion_pairs(study.arms)
     chapter['comparisons'] = _compared(tables, [*fused, *other_pairs(study.arms)])
     chapter['fusion_gains'] = {
@@ -126,15 +125,8 @@ def _as_dict(found: Comparison, title: str) -> dict[str, Any]:
     return {**asdict(found), 'significant': found.significant, 'words': found.in_words(title)}
 
 
-def _arm(
-    arm: Arm,
-    cells: Sequence[Cell],
-    root: Path,
-    runs: Mapping[str, Mapping[str, Any]],
-    tables: Mapping[str, StudyScores],
-) -> dict[str, Any]:
+def _arm(arm: Arm, tables: Mapping[str, StudyScores]) -> dict[str, Any]:
     dice = tables['dice']
-    findings = [_read(root, cell, 'findings.json') for cell in cells]
     return {
         'name': arm.name,
         'unet': arm.unet,
@@ -148,7 +140,6 @@ def _arm(
         'scores': {score: _with_interval(table, arm.name) for score, table in tables.items()},
         'groups': {score: _by_group(tables[score], arm.name) for score in COMPARED},
         'images': {'dice': dice.values[dice.index(arm.name)].mean(axis=1).tolist()},
-        **pooled_findings(findings),
     }
 
 
@@ -170,13 +161,12 @@ def _ranks(table: StudyScores) -> dict[str, Any] | None:
     return asdict(rank_arms(table)) if ranked else None
 
 
-def _training(runs: Mapping[str, Mapping[str, Any]], cells: Sequence[Cell]) -> dict[str, float | None]:
+def _training(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Median time and largest memory; no time where features came from a cache, for it says nothing of the arm."""
-    own = [runs[cell.key] for cell in cells]
-    cached = any(run['cached'] for run in own)
+    cached = any(run['cached'] for run in runs)
     return {
-        'train_seconds': None if cached else median(run['train_seconds'] for run in own),
-        'train_mb': max(run['peak_mb'] for run in own),
+        'train_seconds': None if cached else median(run['train_seconds'] for run in runs),
+        'train_mb': max(run['peak_mb'] for run in runs),
     }
 
 

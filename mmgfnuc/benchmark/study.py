@@ -11,7 +11,7 @@ import yaml
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.create import list_presets
+from mmgfnuc.models.create import list_presets, preset_key
 from mmgfnuc.models.foundation.catalogue import PREFIX as TIMM
 
 from .encoders import encoders_at_hand
@@ -179,7 +179,7 @@ def _checked(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         raise UserError(f'{key}={value!r}: give a name')
     if key in PRESET_KEYS:
-        return value.lower().replace('_', '-').replace('plus', '+')
+        return preset_key(value)
     if key == 'foundation' and not value.startswith(TIMM):
         return value.lower().replace('_', '-')
     return value

@@ -41,6 +41,11 @@ def list_heads() -> list[str]:
     return list(list_presets('heads'))
 
 
+def preset_key(name: str) -> str:
+    """Bring the name of a preset to the form that lists have it in: `Shuffled_Context_Image`, `eunet3plus`."""
+    return name.lower().replace('_', '-').replace('plus', '+')
+
+
 def _spelling(name: str) -> str:
     """What is left of a name when its separators are, such as `unet++` of `UNet_pp`."""
     bare = re.sub(r'[^a-z0-9+]', '', name.lower().replace('plus', '+'))
@@ -49,7 +54,7 @@ def _spelling(name: str) -> str:
 
 def _find(kind: str, argument: str, name: Any) -> dict[str, Any]:
     presets = list_presets(kind)
-    key = str(name).lower().replace('_', '-').replace('plus', '+')
+    key = preset_key(str(name))
     if key not in presets:
         alike = [preset for preset in presets if _spelling(preset) == _spelling(key)]
         near = alike or difflib.get_close_matches(key, presets, cutoff=0.5)
