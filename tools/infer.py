@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import positive_float, run_cli
+from mmgfnuc.engine.config import load_config
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.inference.folder import find_images, segment_images
@@ -50,7 +50,7 @@ def main() -> None:
     images = find_images(args.input)
     if Path(args.out).exists() and not Path(args.out).is_dir():
         raise UserError(f"--out '{args.out}' is a file; name a folder")
-    config = launch.load_config(args.config) if args.config else None
+    config = load_config(args.config) if args.config else None
     inferencer = NucleiInferencer(args.checkpoint, config, args.cfg_options, args.device)
     segment_images(inferencer, images, args.out, args.mpp)
 

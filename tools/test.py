@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.config import LAUNCHERS, load_config, set_launcher
 from mmgfnuc.engine.distributed import leave
 
 EPILOG = """examples:
@@ -47,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', metavar='DIR', help='write predicted masks and label maps here')
     parser.add_argument('--show-dir', metavar='DIR', help='write a picture of the errors in each image here')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
-    parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='set by the dist scripts')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='set by the dist scripts')
     return parser.parse_args()
 
 
@@ -89,8 +90,8 @@ def _worst_line(table: Path) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    cfg = launch.load_config(args.config, args.cfg_options, args.work_dir)
-    launch.set_launcher(cfg, args.launcher)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    set_launcher(cfg, args.launcher)
     scores = launch.test(cfg, args.checkpoint, args.out, args.show_dir)
     if is_main_process():
         print(summary(scores, Path(cfg.work_dir) / 'test'))

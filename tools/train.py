@@ -6,7 +6,9 @@ from mmengine.config import DictAction
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli, seed
+from mmgfnuc.engine.config import LAUNCHERS, add_tensorboard, load_config, set_launcher, set_seed, use_bfloat16
 from mmgfnuc.engine.distributed import leave
+from mmgfnuc.engine.resume import find_resume
 
 EPILOG = """examples:
   python tools/train.py configs/cpu/nuinsseg_vit-tiny.py
@@ -29,20 +31,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast, on a GPU as on a CPU')
     parser.add_argument('--tensorboard', action='store_true', help='also log to TensorBoard')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
-    parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='set by the dist scripts')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='set by the dist scripts')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    cfg = launch.load_config(args.config, args.cfg_options, args.work_dir)
-    launch.set_seed(cfg, args.seed)
-    launch.find_resume(cfg, args.resume)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    set_seed(cfg, args.seed)
+    find_resume(cfg, args.resume)
     if args.amp:
-        launch.use_bfloat16(cfg)
+        use_bfloat16(cfg)
     if args.tensorboard:
-        launch.add_tensorboard(cfg)
-    launch.set_launcher(cfg, args.launcher)
+        add_tensorboard(cfg)
+    set_launcher(cfg, args.launcher)
     launch.train(cfg)
 
 

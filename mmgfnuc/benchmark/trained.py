@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmgfnuc.datasets import NucleiDataset
-from mmgfnuc.engine.launch import load_config
+from mmgfnuc.engine.config import load_config
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.registry import DATASETS
 

@@ -13,7 +13,9 @@ from typing import Any
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.config import load_config
 from mmgfnuc.engine.provenance import commit, hardware, versions
+from mmgfnuc.engine.resume import find_resume
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
 from mmgfnuc.inference.checkpoint import read_checkpoint
@@ -71,7 +73,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
     cfg = _config(folder)
-    launch.find_resume(cfg, str(checkpoint) if checkpoint else None)
+    find_resume(cfg, str(checkpoint) if checkpoint else None)
     launch.check_data(cfg, 'train')
     runner = launch.build_runner(cfg, 'train')
     runner.register_hook(ReportHook(folder))
@@ -91,7 +93,7 @@ def _score(folder: Path, checkpoint: Path, cache: Mapping[str, Any] | None) -> f
 
 
 def _config(folder: Path) -> Any:
-    return launch.load_config(str(folder / 'config.py'), work_dir=str(folder))
+    return load_config(str(folder / 'config.py'), work_dir=str(folder))
 
 
 def _weights_digest(folder: Path) -> str | None:

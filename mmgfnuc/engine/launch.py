@@ -1,59 +1,23 @@
-"""From a config file to a training or test run: what tools/train.py and tools/test.py do."""
+"""From a config to a training or test run: what tools/train.py and tools/test.py do."""
 
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import write_text
 from mmgfnuc.inference.checkpoint import check_classes, read_checkpoint, weights_from_checkpoint
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 from mmgfnuc.registry import DATASETS, METRICS
-
-from .distributed import prepare_distributed
-
-LAUNCHERS = ('none', 'pytorch', 'slurm')
-
-
-def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
-    """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
-
-    Raises:
-        UserError: the file does not exist or is no valid config, or an option does not fit it.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"config '{path}' is not there; give the path of a .py file, such as one of configs/")
-    try:
-        cfg = Config.fromfile(path)
-        cfg.merge_from_dict(options or {})
-    except Exception as error:  # a config is Python: it fails in any way that Python does
-        raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
-    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
-    return cfg
-
-
-def set_seed(cfg: Config, seed: int | None) -> None:
-    """Use one seed for the weights, the order of the samples and their augmentation; None keeps the config's."""
-    if seed is not None:
-        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
-    cfg.train_dataloader.dataset.seed = cfg.get('randomness', {}).get('seed') or 0
-
-
-def set_launcher(cfg: Config, launcher: str) -> None:
-    """Choose how the processes were started: `none`, `pytorch` (torchrun) or `slurm` (srun)."""
-    cfg.launcher = launcher
-    if launcher != 'none':
-        prepare_distributed(cfg)
 
 
 def check_data(cfg: Config, *parts: str) -> None:
@@ -70,36 +34,6 @@ def check_data(cfg: Config, *parts: str) -> None:
     ours = [dataset for dataset, cls in zip(datasets, classes, strict=True) if cls is NucleiDataset]
     for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
         check_dataset(root, split)
-
-
-def find_resume(cfg: Config, resume: str | None) -> None:
-    """Set a config to continue a run with the run's own seed, from a path or, with `auto`, the last checkpoint.
-
-    Where the working folder has no checkpoint yet, `auto` begins a new run.
-
-    Raises:
-        UserError: the checkpoint is missing or damaged.
-    """
-    if resume is None:
-        return
-    cfg.resume = True
-    cfg.load_from = find_latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
-    if cfg.load_from:
-        # MMEngine takes the seed over too late for the order of the samples and their augmentation.
-        set_seed(cfg, read_checkpoint(cfg.load_from)['meta']['seed'])
-
-
-def add_tensorboard(cfg: Config) -> None:
-    """Also log to TensorBoard, under the working folder."""
-    cfg.visualizer = dict(
-        type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-    )
-
-
-def use_bfloat16(cfg: Config) -> None:
-    """Train under bfloat16 autocast."""
-    # By name: the config goes into the checkpoint as text, and a class set here would not be readable there.
-    cfg.optim_wrapper.type = 'mmgfnuc.BFloat16OptimWrapper'
 
 
 def build_runner(cfg: Config, *parts: str) -> Runner:
@@ -179,8 +113,5 @@ def _write_tested(path: Path, checkpoint: str, dataset: dict, reports: list[str]
     with Path(checkpoint).open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
     data = {'data_root': str(dataset['data_root']), 'split': dataset.get('split'), 'part': dataset.get('part')}
-    with whole_file(path) as unfinished:
-        unfinished.write_text(
-            json.dumps({'checkpoint': Path(checkpoint).name, 'sha256': digest, **data, 'reports': reports}, indent=1)
-            + '\n'
-        )
+    record = {'checkpoint': Path(checkpoint).name, 'sha256': digest, **data, 'reports': reports}
+    write_text(path, json.dumps(record, indent=1) + '\n')

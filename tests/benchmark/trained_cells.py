@@ -8,7 +8,7 @@ from mmgfnuc.benchmark.cells import study_cells
 from mmgfnuc.benchmark.folders import RUN, cell_folder, prepare_folder
 from mmgfnuc.benchmark.study import make_study
 from mmgfnuc.datasets import synthetic
-from mmgfnuc.engine.launch import load_config
+from mmgfnuc.engine.config import load_config
 from mmgfnuc.registry import DATASETS, MODELS
 
 SMALL = {'backbone': {'widths': [4, 8, 16]}}

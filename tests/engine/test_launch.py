@@ -10,6 +10,8 @@ from mmengine.config import Config
 
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine import launch
+from mmgfnuc.engine.config import add_tensorboard, load_config, set_seed, use_bfloat16
+from mmgfnuc.engine.resume import find_resume
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
 from mmgfnuc.registry import DATASETS
@@ -27,30 +29,30 @@ def data_root(tmp_path_factory):
 @pytest.fixture
 def cfg(data_root):
     paths = {f'{part}_dataloader.dataset.data_root': str(data_root) for part in ('train', 'val', 'test')}
-    return launch.load_config(str(DEMO), {**paths, 'train_dataloader.dataset.pipeline.0.size': 32})
+    return load_config(str(DEMO), {**paths, 'train_dataloader.dataset.pipeline.0.size': 32})
 
 
 def test_working_folder(tmp_path):
-    assert launch.load_config(str(DEMO)).work_dir == 'work_dirs/demo'
-    assert launch.load_config(str(DEMO), {'work_dir': 'mine'}).work_dir == 'mine'
-    assert launch.load_config(str(DEMO), {'work_dir': 'mine'}, 'given').work_dir == 'given'
+    assert load_config(str(DEMO)).work_dir == 'work_dirs/demo'
+    assert load_config(str(DEMO), {'work_dir': 'mine'}).work_dir == 'mine'
+    assert load_config(str(DEMO), {'work_dir': 'mine'}, 'given').work_dir == 'given'
 
 
 def test_options_override_the_config():
-    cfg = launch.load_config(str(DEMO), {'optim_wrapper.optimizer.lr': 0.5, 'model.backbone.widths': (2, 4)})
+    cfg = load_config(str(DEMO), {'optim_wrapper.optimizer.lr': 0.5, 'model.backbone.widths': (2, 4)})
     assert cfg.optim_wrapper.optimizer.lr == 0.5
     assert tuple(cfg.model.backbone.widths) == (2, 4)
 
 
 def test_an_option_that_does_not_fit():
     with pytest.raises(UserError, match=r"config '.*demo.py' cannot be used: "):
-        launch.load_config(str(DEMO), {'train_dataloader.dataset.pipeline.99.size': 1})
+        load_config(str(DEMO), {'train_dataloader.dataset.pipeline.99.size': 1})
 
 
 def test_what_the_options_set_can_be_read_back_from_a_checkpoint(cfg):
-    launch.set_seed(cfg, 3)
-    launch.use_bfloat16(cfg)
-    launch.add_tensorboard(cfg)
+    set_seed(cfg, 3)
+    use_bfloat16(cfg)
+    add_tensorboard(cfg)
     carried = Config.fromstring(cfg.pretty_text, file_format='.py')
     assert carried.randomness.seed == 3
     assert carried.optim_wrapper.type == 'mmgfnuc.BFloat16OptimWrapper'
@@ -58,7 +60,7 @@ def test_what_the_options_set_can_be_read_back_from_a_checkpoint(cfg):
 
 
 def sample(cfg, seed):
-    launch.set_seed(cfg, seed)
+    set_seed(cfg, seed)
     return DATASETS.build(cfg.train_dataloader.dataset)[0]['inputs']
 
 
@@ -164,14 +166,14 @@ def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(path))
     cfg.work_dir = str(tmp_path)
     for resume in ('auto', str(path)):
-        launch.set_seed(cfg, 1)
-        launch.find_resume(cfg, resume)
+        set_seed(cfg, 1)
+        find_resume(cfg, resume)
         assert cfg.resume is True
         assert cfg.load_from == str(path)
         assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 8
 
 
 def test_without_resume_nothing_is_looked_for(cfg):
-    launch.find_resume(cfg, None)
+    find_resume(cfg, None)
     assert cfg.resume is False
     assert cfg.load_from is None
