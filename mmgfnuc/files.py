@@ -1,16 +1,19 @@
 """The one way to write: whole files or none, one process at a time in an output folder."""
 
+import csv
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from mmgfnuc.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FORMULA_MARKS = ('=', '+', '-', '@', '\t', '\r')
 
 
 class DiskFullError(UserError):
@@ -73,3 +76,22 @@ def output_lock(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table whole, as UTF-8.
+
+    Text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a return) gets an apostrophe in
+    front; numbers stay as they are.
+
+    Raises:
+        UserError: see `whole_file`.
+    """
+    with whole_file(path) as unfinished, unfinished.open('w', newline='', encoding='utf-8') as table:
+        writer = csv.writer(table, lineterminator='\n')
+        writer.writerow([_no_formula(name) for name in header])
+        writer.writerows([_no_formula(value) for value in row] for row in rows)
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_MARKS) else value
