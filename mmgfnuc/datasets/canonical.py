@@ -24,6 +24,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmgfnuc.datasets.bad_file import BadFileError
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
 
@@ -36,19 +37,6 @@ RGBImage = NDArray[np.uint8]
 TypeMap = NDArray[np.uint8]
 LabelMap = NDArray[np.int32]
 Mask = NDArray[np.bool_]
-
-
-class BadFileError(UserError):
-    """A file that cannot be used: which one, what is wrong with it, how to mend it."""
-
-    def __init__(self, path: Path, what: str, fix: str) -> None:
-        super().__init__(path, what, fix)
-        self.path = path
-        self.what = what
-        self.fix = fix
-
-    def __str__(self) -> str:
-        return f'{self.path}: {self.what}; {self.fix}'
 
 
 @dataclass(frozen=True)
