@@ -71,6 +71,6 @@ def whole_numbers(values: NDArray, largest: int, path: Path, place: str) -> NDAr
         # Said so that NaN is wrong too.
         wrong = values[~((values >= 0) & (values <= largest) & (values == np.floor(values)))]
     if wrong.size:
-        what = f'{place} holds {wrong[0].item()}, no whole number from 0 to {largest}'
+        what = f'{place} holds {wrong[0]:.10g}, no whole number from 0 to {largest}'
         raise BadFileError(path, what, 'get the original file, or number the nuclei from 1')
     return np.array(values, np.int32)

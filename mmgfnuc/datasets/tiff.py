@@ -118,7 +118,7 @@ def opened_tiff(path: Path) -> Iterator[TiffPicture]:
 def _choose(path: Path, file: TiffFile) -> TiffPicture:
     series = [level for entry in file.series for level in entry.levels if {'Y', 'X'} <= set(level.axes)]
     if not series:
-        raise BadFileError(path, 'holds no image', 'export it again')
+        raise ValueError('it holds no image')
     series = [entry for entry in series if entry.name == BASELINE] or series
     pictures = sorted((_squeezed(path, file, entry) for entry in series), key=_area, reverse=True)
     largest, *others = pictures
