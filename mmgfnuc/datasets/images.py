@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-from tifffile import PHOTOMETRIC
 
 from mmgfnuc.errors import UserError
 
@@ -27,7 +26,7 @@ from .bad_file import BadFileError, require_file, unreadable
 from .colours import DEEP_FIX, PixelError, RGBImage, to_rgb
 from .limits import require_room
 from .tiff import ORIENTATION, SIGNATURES, TiffPicture, opened_tiff
-from .tiff_colours import is_lossy, read_colours, require_colours
+from .tiff_colours import is_lossy, read_colours, require_colours, shows_zero_as_one
 
 LabelMap: TypeAlias = NDArray[np.int32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -80,8 +79,8 @@ def read_image(path: str | Path) -> RGBImage:
                 _require_room(tiff, 3)
                 return _upright(read_colours(tiff), tiff.orientation)
         picture = _opened(file, start)
-        _require_colours(picture)
         _require_pillow_room(path, picture)
+        _require_colours(picture)
         has_alpha = picture.has_transparency_data
         pixels = np.array(picture.convert('RGBA' if has_alpha else 'RGB'))
         return _upright(to_rgb(pixels), _orientation(picture))
@@ -101,8 +100,8 @@ def check_image(path: str | Path) -> tuple[int, int]:
         if not start.startswith(PNG) or TURNED in _chunks(start + file.read()):
             return read_image(path).shape[:2]
         picture = _opened(file, start)
-        _require_colours(picture)
         _require_pillow_room(path, picture)
+        _require_colours(picture)
         width, height = picture.size
         picture.verify()
     return height, width
@@ -248,10 +247,7 @@ def _read_values(path: Path, file: FileIO, start: bytes) -> NDArray:
                 raise PixelError('JPEG compression changes the ids', 'save it as PNG, or as TIFF with LZW or deflate')
             _require_room(tiff, 4)
             values = tiff.decode()
-            # A picture in black and white, as its viewers show it; deeper values are numbers, whatever their display.
-            if tiff.page.bitspersample == 1 and tiff.page.photometric == PHOTOMETRIC.MINISWHITE:
-                values = values == 0
-            return _upright(values, tiff.orientation)
+            return _upright(values == 0 if shows_zero_as_one(tiff) else values, tiff.orientation)
     picture = _opened(file, start)
     if picture.format in ('JPEG', 'MPO'):
         raise PixelError('JPEG changes the ids', 'save it as PNG or TIFF')
