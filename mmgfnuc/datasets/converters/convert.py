@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mmgfnuc.datasets.canonical import (
     count_nuclei,
     image_digest,
+    is_utf8,
     read_image,
     read_label_map,
     sample_paths,
@@ -28,11 +29,12 @@ from mmgfnuc.datasets.canonical import (
     write_sample,
     write_split,
 )
+from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.datasets.splits import Split, find_leaks
 from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder
 from mmgfnuc.errors import UserError
 
-from .base import NAME_OPTION, Content, Converter, Options, Sample
+from .base import NAME_OPTION, Content, Converter, Options, Sample, faulty
 from .sources import fingerprint, opened_source
 
 # The shown part of a long list of faults or leaks.
@@ -90,7 +92,8 @@ def convert(
         out: folder to write.
         options: of the converter, by name.
         mpp: micrometres per pixel to resample all images to; None leaves them as they are.
-        source_mpp: micrometres per pixel of the images for which the dataset states none.
+        source_mpp: micrometres per pixel of the images for which the dataset states none; None takes those that a
+            file of one's own states.
         plan: makes splits of one's own from the group of each id.
         allow_leaks: accept splits whose parts share groups or images.
         workers: processes; None takes one for each CPU if the images are many.
@@ -154,6 +157,8 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
     for sample in samples:
         if sample.id != Path(sample.id).name:
             raise UserError(f'{sample.id!r} is no plain file name; an image is called so in {converter.title}')
+        if not is_utf8(sample.id):
+            raise UserError(f'{sample.id!r} is no name in UTF-8; rename the file of {converter.title}')
         places[sample.id].append(repr(sample.group))
     doubled = [f'{name!r} in {" and ".join(groups)}' for name, groups in places.items() if len(groups) > 1]
     if doubled:
@@ -163,6 +168,11 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
 
 def _with_mpp(sample: Sample, source_mpp: float | None, target: float | None) -> Sample:
     known = sample.mpp if sample.mpp is not None else source_mpp
+    if known is None and sample.image is not None:
+        try:
+            known = read_mpp(sample.image)
+        except UserError as error:
+            return faulty(sample.id, sample.group, str(error))
     if target is not None and known is None:
         raise UserError(
             f'{sample.id}: its micrometres per pixel are not known, so --mpp cannot be met; add --source-mpp'
