@@ -6,8 +6,8 @@ upright by its EXIF or TIFF orientation, as viewers show it. Sizes are checked b
 Source: code: own.
 """
 
+import mmap
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -22,7 +22,7 @@ from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImag
 from mmgfnuc.errors import UserError
 
 from .arrays import CHECKED_BYTES, LARGEST_ID, MAGIC, open_array, whole_numbers
-from .bad_file import BadFileError, require_file, unreadable
+from .bad_file import BadFileError, is_utf8, require_file, unreadable
 from .colours import DEEP_FIX, PixelError, RGBImage, to_rgb
 from .limits import require_room
 from .tiff import ORIENTATION, SIGNATURES, TiffPicture, opened_tiff
@@ -47,11 +47,7 @@ FORMATS = (
 MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX')
 # What Pillow takes for a pixel: its own four bytes, a copy to convert, and the array.
 PILLOW_BYTES = 12
-# Bytes of files that are read into the same memory.
-KEPT = 1024**2
 NO_COLOURS = 'give one integer per pixel, no colours'
-
-_of_thread = threading.local()
 
 
 def read_image(path: str | Path) -> RGBImage:
@@ -97,7 +93,7 @@ def check_image(path: str | Path) -> tuple[int, int]:
     path = Path(path)
     with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
-        if not start.startswith(PNG) or TURNED in _chunks(start + file.read()):
+        if not start.startswith(PNG) or TURNED in _chunks(file):
             return read_image(path).shape[:2]
         picture = _opened(file, start)
         _require_pillow_room(path, picture)
@@ -197,37 +193,25 @@ def _read_plain_png(path: Path, file: FileIO, start: bytes, kind: bytes) -> NDAr
     if not start.startswith(PNG) or start[24:26] != kind:
         return None
     width, height = struct.unpack('>II', start[16:24])
-    size = path.stat().st_size
-    require_room(path, height, width, 3, size)
-    content = _memory(size)
-    file.seek(0)
-    file.readinto(content)
-    chunks = set(_chunks(content))
+    require_room(path, height, width, 3)
+    chunks = _chunks(file)
     # Pillow reads what is shown otherwise than stored, and says what is wrong with a damaged file.
-    if not chunks.isdisjoint(SHOWN) or END not in chunks:
+    if not chunks.isdisjoint(SHOWN) or END not in chunks or not is_utf8(str(path)):
         return None
-    return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    # Of bytes in memory OpenCV does not check the sums.
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def _memory(size: int) -> NDArray[np.uint8]:
-    """Give bytes for the content of a file; small ones are used again by the next call of the thread.
-
-    The system takes longer to give fresh memory than to read a file of the usual size.
-    """
-    if size > KEPT:
-        return np.empty(size, np.uint8)
-    if not hasattr(_of_thread, 'memory'):
-        _of_thread.memory = np.empty(KEPT, np.uint8)
-    return _of_thread.memory[:size]
-
-
-def _chunks(png: bytes | NDArray[np.uint8]) -> Iterator[bytes]:
+def _chunks(png: FileIO) -> set[bytes]:
     """Names of the chunks of a PNG."""
-    place = len(PNG)
-    while place + 8 <= len(png):
-        length, name = struct.unpack_from('>I4s', png, place)
-        yield name
-        place += 12 + length
+    names = set()
+    with mmap.mmap(png.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = len(PNG)
+        while place + 8 <= len(content):
+            length, name = struct.unpack_from('>I4s', content, place)
+            names.add(name)
+            place += 12 + length
+    return names
 
 
 def _read_values(path: Path, file: FileIO, start: bytes) -> NDArray:

@@ -164,6 +164,20 @@ def test_ids_are_not_read_from_a_format_that_changes_them(tmp_path):
             images.read_label_map(tmp_path / name)
 
 
+@pytest.mark.parametrize(('read', 'pixels'), [(images.read_image, PIXELS), (images.read_label_map, IDS)])
+def test_no_flipped_bit_of_a_png_changes_the_pixels_without_a_word(tmp_path, read, pixels):
+    path = save(tmp_path / 'a.png', pixels)
+    content = path.read_bytes()
+    refused = 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            np.testing.assert_array_equal(read(path), pixels)
+        except BadFileError:
+            refused += 1
+    assert refused > 0.8 * len(content)
+
+
 def test_every_channel_of_a_mask_counts(tmp_path):
     mask = np.zeros((6, 9, 3), np.uint8)
     mask[2, 3, 2] = 1
@@ -201,7 +215,7 @@ class TestSize:
         def fail(*_):
             raise MemoryError
 
-        monkeypatch.setattr(cv2, 'imdecode', fail)
+        monkeypatch.setattr(cv2, 'imread', fail)
         with pytest.raises(BadFileError, match='too little memory'):
             images.read_image(save(tmp_path / 'a.png', PIXELS))
 
