@@ -70,6 +70,18 @@ def assert_same(left, right):
     assert left['data_samples'].metainfo == right['data_samples'].metainfo
 
 
+@pytest.mark.parametrize(
+    'entry',
+    [None, 'kidney', {}, {'group': 'kidney'}, {'group': 1, 'mpp': 1}, {'group': 'a', 'mpp': '0.25'}, {'mpp': 1}],
+)
+def test_an_entry_of_meta_that_is_none(root, entry):
+    images = {sample_id: {'group': 'a', 'mpp': None} for sample_id in IDS} | {'liver_1': entry}
+    write_meta(root, images=images)
+    with pytest.raises(UserError, match=r"meta\.json: the entry of 'liver_1' is .*; give") as caught:
+        NucleiDataset(root)
+    assert '\n' not in str(caught.value)
+
+
 def test_reads_the_files_as_they_are(root):
     dataset = NucleiDataset(root, split='organs', part='train')
     assert len(dataset) == 3

@@ -235,9 +235,9 @@ def _holes(path: Path) -> None:
 def main() -> int:
     """Run all cases and print the count."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--only', default='', help='cases whose name contains this')
+    parser.add_argument('--every', type=int, default=1, metavar='N', help='a sample: every Nth case')
     args = parser.parse_args()
-    chosen = [(name, case) for name, case in cases() if args.only in name]
+    chosen = list(cases())[:: args.every]
     failed = {}
     for name, case in chosen:
         what = holds(case)
