@@ -1,5 +1,6 @@
 """Finding, reading and loading weight files."""
 
+import argparse
 import hashlib
 import os
 import zipfile
@@ -16,8 +17,8 @@ from .state_dict import describe_mismatch
 
 WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
-# Keys of a file under which the state dict may lie.
-WRAPPERS = ('model', 'state_dict')
+# Keys of a file under which the state dict may lie; DINO's training keeps the student beside the teacher.
+WRAPPERS = ('model', 'state_dict', 'teacher')
 # What a file begins with that is not what its name says.
 NOT_WEIGHTS = {
     b'<': 'a web page: the address was not that of the file, or asks for a login',
@@ -89,7 +90,9 @@ def _read(path: Path) -> Any:
     if zipfile.is_zipfile(path) and any(name.endswith('/constants.pkl') for name in zipfile.ZipFile(path).namelist()):
         # TorchScript: nothing of it is run, and no Python object unpickled.
         return torch.jit.load(path, map_location='cpu').state_dict()
-    return torch.load(path, map_location='cpu', weights_only=True)
+    # DINO and MAE keep the arguments of their training beside the weights.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def load_exactly(
