@@ -108,9 +108,10 @@ def test_a_fusion_without_gate(tmp_path, data, fusion):
     assert examined(tmp_path, data, FUSED | {'fusion': fusion})[1]['gates'] == []
 
 
-def test_every_fused_level_has_its_gates(tmp_path, data):
+@pytest.mark.parametrize('fusion', ['text', 'released-multilevel'])
+def test_every_fused_level_has_its_gates(tmp_path, data, fusion):
     """The deepest level alone attends."""
-    _, found = examined(tmp_path, data, FUSED | {'fusion': 'text'})
+    _, found = examined(tmp_path, data, FUSED | {'fusion': fusion})
     assert [(gate['level'], sum(gate['counts'])) for gate in found['gates']] == [(0, 12), (1, 24), (2, 48)]
     assert [gate['entropy'] is None for gate in found['gates']] == [True, True, False]
 

@@ -13,8 +13,8 @@ BORDERS = {'replicate': 'replicate', 'zeros': 'constant'}
 class BlurPool(nn.Module):
     """Fixed depthwise 3x3 binomial blur, [1 2 1] outer [1 2 1] / 16, at stride 1.
 
-    With `padding_mode='replicate'` the nearest pixel stands in beyond the border, so that a constant map stays constant;
-    with `zeros` the border is darker: by a quarter, at a corner by 7/16. The authors' release pads with zeros.
+    With `padding_mode='replicate'` the nearest pixel stands in beyond the border, so that a constant map stays
+    constant; with `zeros` its border is lower by a quarter, a corner by 7/16. The authors' release pads with zeros.
 
     Shape:
         (B, C, H, W) -> (B, C, H, W)

@@ -88,8 +88,8 @@ class GatedFusionSegmentor(BaseSegmentor):
         if self.within_encoder and not isinstance(self.backbone, StagedBackbone):
             raise UserError(
                 f'{type(self.neck).__name__} works between the levels of the encoder, and '
-                f'{type(self.backbone).__name__} cannot be run level by level; take a UNetEncoder, ResidualUNetEncoder, '
-                'U2NetEncoder or UNeXtEncoder as backbone, or another neck'
+                f'{type(self.backbone).__name__} cannot be run level by level; take a UNetEncoder, U2NetEncoder, '
+                'ResidualUNetEncoder or UNeXtEncoder as backbone, or another neck'
             )
         if not isinstance(bottleneck_dropout, int | float) or not 0 <= bottleneck_dropout < 1:
             raise UserError(f'bottleneck_dropout={bottleneck_dropout!r}: give a probability from 0, below 1')
