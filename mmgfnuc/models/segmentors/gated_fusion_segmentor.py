@@ -35,7 +35,8 @@ class GatedFusionSegmentor(BaseSegmentor):
         decode_head: registry config, pyramid -> maps: an instance head, or a plain decode head, which is taken as the
             decoder of a SemanticHead.
         foundation: registry config of the foundation encoder; None for the arm without fusion.
-        neck: registry config of the fusion neck; given if and only if `foundation` is.
+        neck: registry config of the fusion neck; given if and only if `foundation` is. One that works within the
+            encoder (EncoderFusionNeck) runs the backbone, which must be a StagedBackbone.
         bottleneck_dropout: probability that a channel of the deepest level is dropped in training, after the neck, or
             after the backbone where there is none. It belongs to the host, so that arms with and without fusion have it
             alike: 0.3 in the paper and its release.
