@@ -51,7 +51,7 @@ def checkpoint_of(image, tmp_path_factory):
         torch.manual_seed(0)
         model = MODELS.build(model_config)
         with torch.no_grad():
-            # Statistics of batch norm that fit the images, without dropout in the block that attends.
+            # Statistics of batch norm that fit the images.
             for _ in range(30):
                 model.train().backbone(to_inputs(image))
             model.eval()

@@ -69,7 +69,7 @@ def seeded(tool, config, tmp_path_factory):
 
 def test_fixtures_have_dropout_and_partial_epochs(config):
     cfg = Config.fromfile(config)
-    assert cfg.model.neck.block.get('dropout', 0.3) == 0.3
+    assert cfg.model.bottleneck_dropout == 0.3
     assert (8 // cfg.train_dataloader.batch_size) % cfg.default_hooks.checkpoint.interval == 0
 
 
@@ -92,7 +92,7 @@ def test_a_run_leaves_checkpoints_scores_and_curves(trained):
 def test_options_of_the_command_line_reach_the_run(trained):
     cfg = Config.fromstring(load(trained / 'work_dirs' / 'small' / 'iter_6.pth')['meta']['cfg'], '.py')
     assert cfg.train_cfg.max_iters == 6
-    assert cfg.model.neck.block.dropout == 0.1
+    assert cfg.model.bottleneck_dropout == 0.1
     assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 3
 
 
