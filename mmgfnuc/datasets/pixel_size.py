@@ -1,0 +1,140 @@
+"""Micrometres per pixel, as image files state them: SVS, OME-TIFF, ImageJ and the resolution tags of TIFF.
+
+Source: code: own. Formats: OME-TIFF 2016-06, TIFF 6.0, ImageJ, the descriptions that Aperio writes.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmgfnuc.errors import UserError
+
+from .bad_file import BadFileError, require_file
+from .tiff import SIGNATURES, TiffPicture, ome_pixels, opened_tiff
+
+SMALLEST, LARGEST = 0.05, 5.0
+# Both sides of a square pixel, as rounded by those who write them.
+SQUARE = 0.02
+SVS_MPP = re.compile(r'\bMPP\s*=\s*([0-9.eE+-]+)')
+# Micrometres in a unit. ImageJ writes the micro sign in several ways, or spells it out.
+UNITS = {
+    'nm': 1e-3,
+    'um': 1.0,
+    'micron': 1.0,
+    'microns': 1.0,
+    'micrometer': 1.0,
+    'micrometre': 1.0,
+    'mm': 1e3,
+    'cm': 1e4,
+    'm': 1e6,
+    'in': 25400.0,
+    'inch': 25400.0,
+}
+MICRO = ('\\u00b5', '\u00b5', '\u03bc')
+# ResolutionUnit of TIFF.
+TAG_UNITS = {2: 25400.0, 3: 10000.0}
+
+
+def check_mpp(mpp: float, where: str) -> float:
+    """Give micrometres per pixel back if they can be those of a microscope.
+
+    Args:
+        mpp: to check.
+        where: they come from, such as `--mpp`.
+
+    Raises:
+        UserError: They leave 0.05 to 5, or are not finite.
+    """
+    if not SMALLEST <= mpp <= LARGEST:
+        fix = '0.25 is usual for 40x, 0.5 for 20x; correct it'
+        raise UserError(f'{where}: {mpp:g} micrometres per pixel are not within {SMALLEST} to {LARGEST:g}; {fix}')
+    return mpp
+
+
+def read_mpp(path: str | Path) -> float | None:
+    """Read micrometres per pixel from the metadata of an image file, without decoding it.
+
+    Resolution tags that no other metadata explain count only if they give 0.05 to 5: others, such as 72 per inch, are
+    those of a print.
+
+    Returns:
+        None where the file does not say it.
+
+    Raises:
+        UserError: The file is missing or damaged, its pixels are not square, or have no size that a microscope gives.
+    """
+    path = Path(path)
+    require_file(path)
+    try:
+        with path.open('rb') as file:
+            start = file.read(4)
+    except OSError as error:
+        raise BadFileError(path, f'unreadable ({error.strerror})', 'check its permissions') from error
+    if start not in SIGNATURES:
+        return None
+    with opened_tiff(path) as picture:
+        stated = _of_svs(picture) or _of_ome(picture) or _of_imagej(picture)
+        if stated is None:
+            sides = _of_tags(picture)
+            return sides[0] if sides and all(SMALLEST <= side <= LARGEST for side in sides) else None
+    if max(stated) > min(stated) * (1 + SQUARE):
+        what = f'pixels of {stated[0]:g} x {stated[1]:g} micrometres are not square'
+        raise BadFileError(path, what, 'resample the image to square ones')
+    return check_mpp(stated[0], str(path))
+
+
+def _of_svs(picture: TiffPicture) -> Sequence[float] | None:
+    description = picture.file.pages.first.description
+    found = SVS_MPP.search(description) if description.startswith('Aperio') else None
+    side = _number(found[1]) if found else None
+    return None if side is None else (side, side)
+
+
+def _of_ome(picture: TiffPicture) -> Sequence[float] | None:
+    pixels = ome_pixels(picture)
+    if pixels is None:
+        return None
+    lengths = [(pixels.get(f'PhysicalSize{axis}', ''), pixels.get(f'PhysicalSize{axis}Unit', 'um')) for axis in 'XY']
+    sides = [side for side in (_length(*length) for length in lengths) if side is not None]
+    return sides if len(sides) == 2 else None
+
+
+def _of_imagej(picture: TiffPicture) -> Sequence[float] | None:
+    unit = (picture.file.imagej_metadata or {}).get('unit')
+    scale = UNITS.get(_plain(str(unit)))
+    return None if scale is None else _sides(picture, scale)
+
+
+def _of_tags(picture: TiffPicture) -> Sequence[float] | None:
+    scale = TAG_UNITS.get(picture.page.tags.valueof('ResolutionUnit', 2))
+    return None if scale is None else _sides(picture, scale)
+
+
+def _sides(picture: TiffPicture, scale: float) -> Sequence[float] | None:
+    """Sides of a pixel, from the pixels in a unit of `scale` micrometres."""
+    ratios = [picture.page.tags.valueof(name) for name in ('XResolution', 'YResolution')]
+    if any(ratio is None or 0 in ratio for ratio in ratios):
+        return None
+    return [scale * below / above for above, below in ratios]
+
+
+def _length(text: str, unit: str) -> float | None:
+    """Micrometres of a length; None where it has none, or no unit of length (OME knows "pixel")."""
+    number, scale = _number(text), UNITS.get(_plain(unit))
+    return None if number is None or scale is None else number * scale
+
+
+def _plain(unit: str) -> str:
+    unit = unit.strip().lower()
+    for sign in MICRO:
+        unit = unit.replace(sign, 'u')
+    return unit
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
