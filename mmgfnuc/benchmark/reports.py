@@ -12,8 +12,7 @@ import torch
 
 from mmgfnuc.analysis import complexity
 from mmgfnuc.engine.provenance import hardware
-from mmgfnuc.files import whole_file
-from mmgfnuc.inference.writers import write_csv
+from mmgfnuc.files import whole_file, write_csv
 
 from . import costs
 from .cells import Cell, cell_config, code_digest
