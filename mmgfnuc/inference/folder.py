@@ -30,6 +30,8 @@ SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.
 NO_MEMORY = re.compile('out of memory|(not enough|insufficient|allocate) memory', re.IGNORECASE)
 
+Rows = list[list[Any]]
+
 
 def find_images(sources: Sequence[str]) -> list[Path]:
     """Return the files that paths, folders and glob patterns name, sorted.
@@ -85,7 +87,7 @@ def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | 
         records = Records(out)
         for folder in FILES:
             (out / folder).mkdir(exist_ok=True)
-        _tell_again(records.sources, files)
+        _tell_again(records.all, files)
         stated = {path: stated_scale(path) for path in images}
         for notice in scale_notices(stated, mpp, inferencer.mpp):
             print(notice)
@@ -93,9 +95,9 @@ def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | 
         failures: list[str] = []
         try:
             for name in tqdm(records.in_batches(list(files)), desc='segment', unit='image', total=len(images)):
-                record = _segment(inferencer, name, files[name], out, mpp or stated[files[name]])
-                records.add(record)
-                counts.update(images=not record.reason, nuclei=len(record.nuclei))
+                record, nuclei = _segment(inferencer, name, files[name], out, mpp or stated[files[name]])
+                records.add(record, nuclei)
+                counts.update(images=not record.reason, nuclei=record.nuclei)
                 failures += [record.reason] if record.reason else []
         finally:
             records.write_tables()
@@ -105,28 +107,31 @@ def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | 
         raise UserError(f'{len(failures)} of {len(images)} images failed:\n' + _listed(failures, '\n'))
 
 
-def _tell_again(sources: Mapping[str, str], files: Mapping[str, Path]) -> None:
+def _tell_again(records: Mapping[str, Record], files: Mapping[str, Path]) -> None:
     """Say which results the run replaces."""
-    again = [name for name in files if name in sources]
+    again = [(records[name].file, _full(path)) for name, path in files.items() if name in records]
     if again:
         print(f'notice: {len(again)} of {len(files)} images have results of an earlier run; these are replaced')
-    others = [f'{sources[name]} by {_full(files[name])}' for name in again if sources[name] != _full(files[name])]
+    others = [f'{old} by {new}' for old, new in again if old != new]
     if others:
         print(f'warning: {len(others)} of these are of another file of that name: {_listed(others)}')
 
 
-def _segment(inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp: float | UserError | None) -> Record:
-    """Predict one image, write its files, and give its record; where an error ends it, none of its files is left."""
+def _segment(
+    inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp: float | UserError | None
+) -> tuple[Record, Rows]:
+    """Predict one image and write its files; where an error ends it, none of them is left."""
     try:
         if isinstance(mpp, UserError):
             raise mpp
-        return Record(name, _full(path), mpp, nuclei=_predict(inferencer, name, path, out, mpp))
+        nuclei = _predict(inferencer, name, path, out, mpp)
+        return Record(name, _full(path), len(nuclei), mpp), nuclei
     except BaseException as error:
         _discard(out, path.stem)
         reason = _own_fault(path, error)
         if not reason:
             raise
-        return Record(name, _full(path), None if isinstance(mpp, UserError) else mpp, printable(reason))
+        return Record(name, _full(path), 0, None if isinstance(mpp, UserError) else mpp, printable(reason)), []
 
 
 def _own_fault(path: Path, error: BaseException) -> str:
@@ -142,7 +147,7 @@ def _own_fault(path: Path, error: BaseException) -> str:
     return ''
 
 
-def _predict(inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp: float | None) -> list[list[Any]]:
+def _predict(inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp: float | None) -> Rows:
     """Write all files of one image, and give its lines of the table."""
     image = read_image(path)
     prediction = inferencer.predict(image, mpp)
@@ -160,7 +165,7 @@ def _predict(inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp
     write_png(out / 'overlays' / f'{path.stem}.png', overlay)
     write_json(out / 'geojson' / f'{path.stem}.geojson', outlines)
     return [
-        [number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
+        [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
         for number, kind, of_one in zip(numbers, types, values, strict=True)
     ]
 

@@ -438,9 +438,9 @@ def killed_at(number, run):
 
 
 def test_a_kill_leaves_no_table_of_another_prediction(many, tmp_path):
-    """At every ninth change of the file system, where the folder has results of another model for two of the images."""
+    """At every thirteenth change of the file system, while the results of another model are replaced."""
     out = tmp_path / 'out'
-    for number in range(0, 1000, 9):
+    for number in range(0, 1000, 13):
         shutil.rmtree(out, ignore_errors=True)
         segment_images(Stub(2), many[:3], out, None)
         if not killed_at(number, lambda: segment_images(Stub(2, shift=5), many[1:], out, None)):
