@@ -106,7 +106,7 @@ class Records:
             images.unlink(missing_ok=True)
 
     def _lines(self, record: Record, header: bytes) -> bytes:
-        """Lines of a table as they were written, without its header: to make them anew would take many times as long."""
+        """Give the lines of a table as they were written; to make them anew would take many times as long."""
         path = self._path(record.image).with_suffix('.csv')
         content = path.read_bytes() if path.is_file() else b''
         if not content.startswith(header):
