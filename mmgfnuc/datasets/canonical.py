@@ -14,6 +14,7 @@ Source: code: own.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,29 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
-from mmgfnuc.datasets.bad_file import BadFileError
+from mmgfnuc.datasets.bad_file import BadFileError, require_file, unreadable
+from mmgfnuc.datasets.colours import RGBImage
+
+# The files of the form are read by the one reader of images: whoever handles the form finds it here, too.
+from mmgfnuc.datasets.images import LabelMap, Mask
+from mmgfnuc.datasets.images import TypeMap as TypeMap
+from mmgfnuc.datasets.images import check_image as check_image
+from mmgfnuc.datasets.images import read_ignore as read_ignore
+from mmgfnuc.datasets.images import read_image as read_image
+from mmgfnuc.datasets.images import read_label_map as read_label_map
+from mmgfnuc.datasets.images import read_types as read_types
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
 
 CLASSES = ['background', 'nucleus']
 META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
+# Characters of a wrong value in a message.
+SHOWN = 60
+# Above it a number of meta.json is no length of a pixel; some of them are too large for a float.
+LARGEST_MPP = 1e6
 LARGEST_PNG_ID = np.iinfo(np.uint16).max
 PREPARE_HINT = 'prepare it first: python tools/datasets/prepare.py DATASET ... --out {root} (--help lists them)'
-
-RGBImage = NDArray[np.uint8]
-TypeMap = NDArray[np.uint8]
-LabelMap = NDArray[np.int32]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,100 +56,6 @@ class SamplePaths:
     label: Path
     ignore: Path | None
     types: Path | None
-
-
-def read_image(path: str | Path) -> RGBImage:
-    """Read a tissue image as RGB; an alpha channel is dropped, grey is repeated over the three channels.
-
-    Shape:
-        - returns: (H, W, 3), uint8.
-
-    Raises:
-        BadFileError: The file is missing, unreadable, truncated, or has more than 8 bits per channel.
-
-    """
-    path = Path(path)
-    with _open(path) as picture:
-        _require_8_bit(path, picture)
-        return np.array(_decoded(path, picture).convert('RGB'))
-
-
-def check_image(path: str | Path) -> tuple[int, int]:
-    """Height and width in pixels of an image that `read_image` can read.
-
-    A PNG is proved whole by the checksum of each of its chunks, some forty times faster than decoding it.
-
-    Raises:
-        BadFileError: As `read_image`.
-    """
-    path = Path(path)
-    with _open(path) as picture:
-        _require_8_bit(path, picture)
-        width, height = picture.size
-        if picture.format != 'PNG':
-            return read_image(path).shape[:2]
-        try:
-            picture.verify()
-        except (OSError, ValueError, SyntaxError) as error:
-            raise _unreadable(path, error) from error
-    return height, width
-
-
-def read_label_map(path: str | Path) -> LabelMap:
-    """Read an instance label map from PNG (8 or 16 bit) or TIFF (any integer type); 0 is background.
-
-    Shape:
-        - returns: (H, W), int32.
-
-    Raises:
-        BadFileError: The file is missing or unreadable, has channels, or holds values that are no ids
-            (fractions, negatives, above 2**31 - 1).
-
-    """
-    path = Path(path)
-    labels = _read_tiff(path) if path.suffix.lower() in ('.tif', '.tiff') else _read_raw(path)
-    if labels.ndim != 2:
-        raise BadFileError(path, f'shape {labels.shape} is not (H, W)', 'give one integer per pixel, no colours')
-    if labels.dtype != bool and not np.issubdtype(labels.dtype, np.integer):
-        raise BadFileError(path, f'labels of type {labels.dtype} are not integers', 'save the ids as uint16')
-    if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
-        raise BadFileError(
-            path, f'ids {labels.min()} to {labels.max()} leave 0 to 2**31 - 1', 'renumber the nuclei from 1'
-        )
-    return labels.astype(np.int32)
-
-
-def read_ignore(path: str | Path) -> Mask:
-    """Read an ambiguous-area mask: True where the file is not zero.
-
-    Shape:
-        - returns: (H, W), bool.
-
-    Raises:
-        BadFileError: The file is missing or unreadable.
-
-    """
-    path = Path(path)
-    with _open(path) as picture:
-        grey = _decoded(path, picture)
-        # Deep grey is taken as it is: a conversion to 8 bits may lose small values.
-        return np.array(grey if grey.mode.startswith('I') else grey.convert('L')) > 0
-
-
-def read_types(path: str | Path) -> TypeMap:
-    """Read a map of nucleus types: the class of each pixel, 0 = background.
-
-    Shape:
-        - returns: (H, W), uint8.
-
-    Raises:
-        BadFileError: The file is missing, unreadable, has channels, or more than 256 classes.
-
-    """
-    types = read_label_map(path)
-    if types.max(initial=0) > np.iinfo(np.uint8).max:
-        raise BadFileError(Path(path), f'type {types.max()} is above 255', 'give indices into the classes of meta.json')
-    return types.astype(np.uint8)
 
 
 def count_nuclei(instances: LabelMap) -> int:
@@ -242,7 +157,7 @@ def write_meta(root: str | Path, meta: dict[str, Any]) -> None:
         UserError: A key is missing.
 
     """
-    _require_keys(meta, Path(root) / 'meta.json')
+    _check_meta(meta, Path(root) / 'meta.json')
     _write_json(Path(root) / 'meta.json', meta)
 
 
@@ -257,7 +172,7 @@ def read_meta(root: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadFileError(path, 'missing', PREPARE_HINT.format(root=root))
     meta = _read_json(path)
-    _require_keys(meta, path)
+    _check_meta(meta, path)
     return meta
 
 
@@ -288,52 +203,6 @@ def read_split(root: str | Path, name: str) -> dict[str, list[str]]:
 def list_splits(root: str | Path) -> list[str]:
     """Sorted names of the splits that are there."""
     return sorted(path.stem for path in (Path(root) / 'splits').glob('*.json'))
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise BadFileError(path, 'missing', 'put the file there') from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _require_8_bit(path: Path, picture: Image.Image) -> None:
-    # Pillow would clip deeper grey to 255, and keep only the high byte of deeper colours, without a word: those it
-    # reads with a decoder for 16 bits, under a mode of 8.
-    decoders = [str(entry[3]) for entry in getattr(picture, 'tile', ())]
-    if picture.mode.startswith(('I', 'F')) or any(';16' in decoder for decoder in decoders):
-        raise BadFileError(path, f'pixels of type {picture.mode!r} with more than 8 bits', 'save it as 8-bit RGB')
-
-
-def _decoded(path: Path, picture: Image.Image) -> Image.Image:
-    """Force the decoding that Pillow puts off, so that a truncated file is found here."""
-    try:
-        picture.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
-    return picture
-
-
-def _read_raw(path: Path) -> NDArray:
-    with _open(path) as picture:
-        return np.array(_decoded(path, picture))
-
-
-def _read_tiff(path: Path) -> NDArray:
-    try:
-        return tifffile.imread(path)
-    except FileNotFoundError:
-        raise BadFileError(path, 'missing', 'put the file there') from None
-    # A damaged TIFF fails anywhere in its tags or strips: struct, zlib, index and value errors alike.
-    except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> BadFileError:
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    return BadFileError(path, f'unreadable ({reason})', 'copy or export the file again')
 
 
 def _check_sample(
@@ -371,16 +240,50 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    require_file(path)
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from error
     if not isinstance(content, dict):
         raise BadFileError(path, f'holds a {type(content).__name__}', 'write a JSON object')
     return content
 
 
-def _require_keys(meta: dict[str, Any], path: Path) -> None:
+def _check_meta(meta: dict[str, Any], path: Path) -> None:
     missing = [key for key in META_KEYS if key not in meta]
     if missing:
         raise BadFileError(path, f'lacks {", ".join(missing)}', f'give all of {", ".join(META_KEYS)}')
+    for key, (is_right, form) in META_FORMS.items():
+        if key in meta and not is_right(meta[key]):
+            raise BadFileError(path, f'"{key}" is {shortened(meta[key])}', f'give {form}')
+
+
+def shortened(value: object) -> str:
+    """Show the beginning of a value in one line."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f'{text[:SHOWN]}...'
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def is_described(entry: object) -> bool:
+    """Whether an entry of `images` in meta.json has a group, and an mpp that is None or a number above 0."""
+    if not (isinstance(entry, dict) and _is_text(entry.get('group')) and 'mpp' in entry):
+        return False
+    mpp = entry['mpp']
+    return mpp is None or (isinstance(mpp, int | float) and not isinstance(mpp, bool) and 0 < mpp < LARGEST_MPP)
+
+
+META_FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(('name', 'licence', 'citation', 'source'), (_is_text, 'a text')),
+    'classes': (lambda value: bool(value) and _is_list_of_texts(value), 'a list of names, the background first'),
+    'splits_with_leaks': (_is_list_of_texts, 'a list of names of splits'),
+    'images': (lambda value: isinstance(value, dict), 'a table: {"id": {"group": "name", "mpp": number or null}}'),
+}

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,9 +16,8 @@ from mmgfnuc.registry import DATASETS, TRANSFORMS
 from .canonical import (
     CLASSES,
     PREPARE_HINT,
-    LabelMap,
-    RGBImage,
     TypeMap,
+    is_described,
     list_ids,
     list_splits,
     read_ignore,
@@ -29,6 +27,7 @@ from .canonical import (
     read_split,
     read_types,
     sample_paths,
+    shortened,
 )
 
 SPLIT_HINT = 'prepare the dataset again with --val-groups or --folds (tools/datasets/prepare.py DATASET --help): '
@@ -62,27 +61,6 @@ def _fit(image: Tensor, size: Sequence[int]) -> Tensor:
         steps = np.arange(wanted) % (2 * own)
         image = image.index_select(axis, torch.from_numpy(np.minimum(steps, 2 * own - 1 - steps)))
     return image
-
-
-def _decode(path: Path) -> np.ndarray | None:
-    """The pixels of a file as they are stored, None where OpenCV cannot read it."""
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-
-
-def _read_image(path: Path) -> RGBImage:
-    """`read_image`, faster where the file is plain RGB."""
-    pixels = _decode(path)
-    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
-        return read_image(path)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
-
-
-def _read_label_map(path: Path) -> LabelMap:
-    """`read_label_map`, faster where the file has 16 bits."""
-    labels = _decode(path) if path.suffix == '.png' else None
-    if labels is None or labels.dtype != np.uint16 or labels.ndim != 2:
-        return read_label_map(path)
-    return labels.astype(np.int32)
 
 
 @DATASETS.register_module()
@@ -179,7 +157,14 @@ class NucleiDataset(Dataset):
                 f"{self.data_root / 'meta.json'}: lacks {len(unknown)} of the images asked for, first '{unknown[0]}'; "
                 + PREPARE_HINT.format(root=self.data_root)
             )
-        return {sample_id: images[sample_id] for sample_id in self.ids}
+        chosen = {sample_id: images[sample_id] for sample_id in self.ids}
+        wrong = [sample_id for sample_id, entry in chosen.items() if not is_described(entry)]
+        if wrong:
+            raise UserError(
+                f"{self.data_root / 'meta.json'}: the entry of '{wrong[0]}' is {shortened(chosen[wrong[0]])}; give "
+                '{"group": "name", "mpp": number above 0 or null}'
+            )
+        return chosen
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -221,7 +206,7 @@ class NucleiDataset(Dataset):
 
     def _read(self, sample_id: str) -> dict[str, Any]:
         paths = sample_paths(self.data_root, sample_id)
-        image, instances = _read_image(paths.image), _read_label_map(paths.label)
+        image, instances = read_image(paths.image), read_label_map(paths.label)
         ignore = np.zeros(instances.shape, bool) if paths.ignore is None else read_ignore(paths.ignore)
         maps = {'instance_map': instances, 'ignore_map': ignore}
         if self._types:

@@ -8,12 +8,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from defusedxml import ElementTree
-
 from mmgfnuc.errors import UserError
 
 from .bad_file import BadFileError, require_file
-from .tiff import SIGNATURES, TiffPicture, opened_tiff
+from .tiff import SIGNATURES, TiffPicture, ome_pixels, opened_tiff
 
 SMALLEST, LARGEST = 0.05, 5.0
 # Both sides of a square pixel, as rounded by those who write them.
@@ -94,15 +92,12 @@ def _of_svs(picture: TiffPicture) -> Sequence[float] | None:
 
 
 def _of_ome(picture: TiffPicture) -> Sequence[float] | None:
-    if not picture.file.ome_metadata:
+    pixels = ome_pixels(picture)
+    if pixels is None:
         return None
-    root = ElementTree.fromstring(picture.file.ome_metadata)
-    height, width = map(str, picture.size)
-    for pixels in root.findall('.//{*}Pixels'):
-        if (pixels.get('SizeY'), pixels.get('SizeX')) == (height, width):
-            sides = [_length(pixels.get(f'PhysicalSize{a}'), pixels.get(f'PhysicalSize{a}Unit', 'um')) for a in 'XY']
-            return None if None in sides else [side for side in sides if side is not None]
-    return None
+    lengths = [(pixels.get(f'PhysicalSize{axis}', ''), pixels.get(f'PhysicalSize{axis}Unit', 'um')) for axis in 'XY']
+    sides = [side for side in (_length(*length) for length in lengths) if side is not None]
+    return sides if len(sides) == 2 else None
 
 
 def _of_imagej(picture: TiffPicture) -> Sequence[float] | None:
@@ -124,9 +119,9 @@ def _sides(picture: TiffPicture, scale: float) -> Sequence[float] | None:
     return [scale * below / above for above, below in ratios]
 
 
-def _length(text: str | None, unit: str) -> float | None:
+def _length(text: str, unit: str) -> float | None:
     """Micrometres of a length; None where it has none, or no unit of length (OME knows "pixel")."""
-    number, scale = _number(text or ''), UNITS.get(_plain(unit))
+    number, scale = _number(text), UNITS.get(_plain(unit))
     return None if number is None or scale is None else number * scale
 
 

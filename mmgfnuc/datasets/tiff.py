@@ -5,16 +5,20 @@ Source: code: own. What the axes of pages mean: tifffile, from the metadata of O
 
 import logging
 import math
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
-import numpy as np
+from defusedxml import ElementTree
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+from mmgfnuc.errors import UserError
 
 from .bad_file import BadFileError, require_file, unreadable
 
@@ -93,7 +97,7 @@ class TiffPicture:
 
 @contextmanager
 def opened_tiff(path: Path) -> Iterator[TiffPicture]:
-    """Open the image of a TIFF file: the largest, where overviews, levels of a pyramid or a slide's label lie beside it.
+    """Open the image of a TIFF file: the largest, where overviews, a pyramid or a slide's label lie beside it.
 
     Raises:
         BadFileError: The file is damaged, or holds a stack: pages of equal size that are not the colours of one image.
@@ -104,7 +108,7 @@ def opened_tiff(path: Path) -> Iterator[TiffPicture]:
         # Other files that OME metadata name are not opened.
         with _without_log(), TiffFile(path, _multifile=False) as file:
             yield _choose(path, file)
-    except (BadFileError, MemoryError):
+    except (UserError, MemoryError):
         raise
     # A damaged TIFF fails anywhere in its tags or strips: struct, zlib, index and value errors alike.
     except Exception as error:
@@ -114,7 +118,7 @@ def opened_tiff(path: Path) -> Iterator[TiffPicture]:
 def _choose(path: Path, file: TiffFile) -> TiffPicture:
     series = [level for entry in file.series for level in entry.levels if {'Y', 'X'} <= set(level.axes)]
     if not series:
-        raise BadFileError(path, 'holds no image', 'export it again')
+        raise ValueError('it holds no image')
     series = [entry for entry in series if entry.name == BASELINE] or series
     pictures = sorted((_squeezed(path, file, entry) for entry in series), key=_area, reverse=True)
     largest, *others = pictures
@@ -147,13 +151,24 @@ def _is_overview(other: TiffPicture, largest: TiffPicture) -> bool:
     return other.page.is_reduced or abs(scales[0] / scales[1] - 1) <= slack
 
 
+def ome_pixels(picture: TiffPicture) -> Element | None:
+    """Find what OME metadata say of the pixels of the image; None where there are none."""
+    if not picture.file.ome_metadata:
+        return None
+    height, width = map(str, picture.size)
+    found = ElementTree.fromstring(picture.file.ome_metadata).findall('.//{*}Pixels')
+    return next((pixels for pixels in found if (pixels.get('SizeY'), pixels.get('SizeX')) == (height, width)), None)
+
+
 @contextmanager
 def _without_log() -> Iterator[None]:
-    """Keep what tifffile logs from the screen; what matters of it is an error here."""
-    logger = logging.getLogger('tifffile')
-    before = logger.disabled
-    logger.disabled = True
+    """Keep what tifffile logs in this thread from the screen; what matters of it is an error here."""
+    _silent.here = True
     try:
         yield
     finally:
-        logger.disabled = before
+        _silent.here = False
+
+
+_silent = threading.local()
+logging.getLogger('tifffile').addFilter(lambda record: not getattr(_silent, 'here', False))

@@ -3,7 +3,6 @@
 Source: code: own.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from mmgfnuc.datasets.canonical import (
     Mask,
     TypeMap,
     check_image,
+    is_described,
     list_ids,
     read_ignore,
     read_label_map,
@@ -221,24 +221,17 @@ def _meta_problems(path: Path, described: object, ids: list[str]) -> Iterator[Pr
         if entry is None:
             what, fix = f'no entry for image {sample_id!r}', 'add its group and mpp'
             yield Problem('image not in meta.json', str(path), what, fix)
-        elif not _is_described(entry):
+        elif not is_described(entry):
             what = f'entry {entry!r} of image {sample_id!r}'
             fix = 'give {"group": "name", "mpp": number above 0 or null}'
             yield Problem('bad entry in meta.json', str(path), what, fix)
-
-
-def _is_described(entry: object) -> bool:
-    if not (isinstance(entry, dict) and isinstance(entry.get('group'), str) and 'mpp' in entry):
-        return False
-    mpp = entry['mpp']
-    return mpp is None or (isinstance(mpp, int | float) and 0 < mpp < math.inf)
 
 
 def described_images(meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Sound entries of `images` in meta.json, by id."""
     images = meta.get('images')
     entries = images.items() if isinstance(images, dict) else ()
-    return {sample_id: entry for sample_id, entry in entries if _is_described(entry)}
+    return {sample_id: entry for sample_id, entry in entries if is_described(entry)}
 
 
 def check_split(root: Path, split: str, ids: Set[str], meta: Mapping[str, Any]) -> list[Problem]:

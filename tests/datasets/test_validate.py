@@ -1,5 +1,7 @@
 """The validator: silent on a sound dataset, and one line for each fault of a broken one."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -90,7 +92,7 @@ def test_fractional_labels(root):
     tifffile.imwrite(root / 'labels' / 'a.tif', np.full((40, 50), 0.5, np.float32))
     problem = the_only_problem(root)
     assert problem.where == str(root / 'labels' / 'a.tif')
-    assert 'not integers' in problem.what
+    assert '0.5, no whole number' in problem.what
 
 
 def test_colour_labels(root):
@@ -221,8 +223,8 @@ def test_meta_entry_that_is_sound(root, mpp):
 
 
 def test_meta_images_that_are_no_object(root):
-    canonical.write_meta(root, canonical.read_meta(root) | {'images': list(IDS)})
-    assert [problem.what for problem in validate_dataset(root)] == [f'no entry for image {i!r}' for i in IDS]
+    (root / 'meta.json').write_text(json.dumps(canonical.read_meta(root) | {'images': list(IDS)}))
+    assert '"images" is [\'a\', ' in the_only_problem(root).what
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from mmgfnuc.datasets.arrays import LARGEST_ID, open_patches, whole_numbers
 from mmgfnuc.datasets.canonical import BadFileError, LabelMap, TypeMap, read_image
 from mmgfnuc.datasets.splits import Split
 from mmgfnuc.errors import UserError
 
-from .arrays import LARGEST_ID, open_array, whole_numbers
 from .base import Content, Converter, Options, Sample, same_size
 from .sources import files_by_stem, find_root
 
@@ -40,7 +40,7 @@ def list_patches(source: Path, options: Options) -> list[Sample]:
     if root is None:
         raise UserError(f'{source} holds no "images.npy"; give the folder with images.npy, labels.npy, patch_info.csv')
     images, labels, info = (root / name for name in ('images.npy', 'labels.npy', 'patch_info.csv'))
-    sizes = [open_array(path, channels).shape[:3] for path, channels in ((images, 3), (labels, 2))]
+    sizes = [open_patches(path, channels).shape[:3] for path, channels in ((images, 3), (labels, 2))]
     names = [row['patch_info'] for row in read_table(info, 'patch_info')]
     if sizes[0] != sizes[1]:
         raise BadFileError(labels, f'(N, H, W) {sizes[1]} differ from {sizes[0]} of images.npy', 'download both again')
@@ -58,8 +58,8 @@ def list_patches(source: Path, options: Options) -> list[Sample]:
 def read_patch(images: Path, labels: Path, index: int) -> Content:
     """Read one patch of CoNIC: image, instance map and class map."""
     place = f'patch {index}'
-    image = whole_numbers(open_array(images, 3)[index], 255, images, place)
-    maps = whole_numbers(open_array(labels, 2)[index], LARGEST_ID, labels, place)
+    image = whole_numbers(open_patches(images, 3)[index], 255, images, place)
+    maps = whole_numbers(open_patches(labels, 2)[index], LARGEST_ID, labels, place)
     instances, types = maps[..., 0], maps[..., 1]
     if types.max(initial=0) >= len(CLASSES):
         raise BadFileError(labels, f'{place} has class {types.max()} of {len(CLASSES) - 1}', 'get the original file')

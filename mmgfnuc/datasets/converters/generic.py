@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import label as connected_components
 
-from mmgfnuc.datasets.canonical import BadFileError, LabelMap, read_image, read_label_map
+from mmgfnuc.datasets.canonical import BadFileError, read_image, read_label_map
 
-from .arrays import LARGEST_ID, whole_numbers
 from .base import Content, Converter, Option, Options, Sample, same_size
 from .outlines import coco_classes, geojson_classes, list_coco, list_geojson
 from .own_files import GROUPS_LAYOUT, OWN_OPTIONS, folder_option, paired_samples
@@ -38,14 +37,14 @@ def list_masks(source: Path, options: Options) -> list[Sample]:
 
 def read_folders(image: Path, path: Path) -> Content:
     """Read an image and its label map."""
-    content = Content(read_image(image), read_map(path))
+    content = Content(read_image(image), read_label_map(path))
     same_size(image, content, {'instances': path})
     return content
 
 
 def read_masks(image: Path, path: Path) -> Content:
     """Read an image and its binary mask; each 8-connected region becomes an instance."""
-    mask = read_map(path)
+    mask = read_label_map(path)
     values = np.unique(mask[mask > 0])
     if len(values) > 1:
         what = f'{len(values)} values besides 0, so it is no binary mask'
@@ -53,27 +52,6 @@ def read_masks(image: Path, path: Path) -> Content:
     content = Content(read_image(image), connected_components(mask > 0).astype(np.int32))
     same_size(image, content, {'instances': path})
     return content
-
-
-def read_map(path: Path) -> LabelMap:
-    """Read a map of integers from PNG, TIFF or NPY.
-
-    Shape:
-        - returns: (H, W), int32
-
-    Raises:
-        BadFileError: see `read_label_map`.
-    """
-    if path.suffix.lower() != '.npy':
-        return read_label_map(path)
-    try:
-        with path.open('rb') as file:
-            labels = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadFileError(path, f'unreadable ({error})', 'save it again: numpy.save(path, labels)') from error
-    if labels.ndim != 2 or labels.dtype.kind not in 'buif':
-        raise BadFileError(path, f'{labels.dtype} of shape {labels.shape}', 'give one integer per pixel, (H, W)')
-    return whole_numbers(labels, LARGEST_ID, path, 'the map')
 
 
 IMAGES = folder_option('images', 'images')

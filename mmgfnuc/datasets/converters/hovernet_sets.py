@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from mmgfnuc.datasets.arrays import LARGEST_ID, whole_numbers
 from mmgfnuc.datasets.canonical import BadFileError, LabelMap, read_image
 from mmgfnuc.datasets.splits import Split
 from mmgfnuc.errors import UserError
 
-from .arrays import LARGEST_ID, whole_numbers
 from .base import Content, Converter, Options, Sample, faulty, parts_split, same_size
 from .sources import files_by_stem, find_root
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmgfnuc.datasets.arrays import LARGEST_ID, open_patches, whole_numbers
 from mmgfnuc.datasets.canonical import BadFileError, LabelMap, TypeMap
 from mmgfnuc.datasets.splits import Split
 from mmgfnuc.errors import UserError
 
-from .arrays import LARGEST_ID, open_array, whole_numbers
 from .base import Content, Converter, Options, Sample
 from .sources import find_root
 
@@ -43,7 +43,7 @@ def list_samples(source: Path, options: Options) -> list[Sample]:
 
 def list_fold(fold: str, images: Path, masks: Path) -> list[Sample]:
     """List the patches of one fold."""
-    sizes = [open_array(path, channels).shape[:3] for path, channels in ((images, 3), (masks, CHANNELS))]
+    sizes = [open_patches(path, channels).shape[:3] for path, channels in ((images, 3), (masks, CHANNELS))]
     if sizes[0] != sizes[1]:
         raise BadFileError(masks, f'(N, H, W) {sizes[1]} differ from {sizes[0]} of images.npy', 'download both again')
     return [
@@ -55,8 +55,8 @@ def list_fold(fold: str, images: Path, masks: Path) -> list[Sample]:
 def read_patch(images: Path, masks: Path, index: int) -> Content:
     """Read one patch."""
     place = f'patch {index}'
-    image = whole_numbers(open_array(images, 3)[index], 255, images, place).astype(np.uint8)
-    channels = whole_numbers(open_array(masks, CHANNELS)[index, ..., : len(CLASSES) - 1], LARGEST_ID, masks, place)
+    image = whole_numbers(open_patches(images, 3)[index], 255, images, place).astype(np.uint8)
+    channels = whole_numbers(open_patches(masks, CHANNELS)[index, ..., : len(CLASSES) - 1], LARGEST_ID, masks, place)
     instances, types = merge_channels(channels)
     return Content(image, instances, types=types)
 

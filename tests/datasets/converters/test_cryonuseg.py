@@ -143,7 +143,7 @@ def write_label(path, labels):
     [
         (lambda source: truncate(source.image('Human_Larynx_01')), 'unreadable'),
         (lambda source: truncate(source.label('Human_Larynx_01')), 'unreadable'),
-        (lambda source: write_label(source.label('Human_Larynx_01'), np.full(SIZE, 0.5)), 'are not integers'),
+        (lambda source: write_label(source.label('Human_Larynx_01'), np.full(SIZE, 0.5)), '0.5, no whole number'),
         (lambda source: write_label(source.label('Human_Larynx_01'), np.ones((9, 9), np.uint16)), 'size (9, 9)'),
         (lambda source: write_label(source.label('Human_Larynx_01'), np.ones((*SIZE, 3), np.uint16)), 'not (H, W)'),
     ],

@@ -18,6 +18,7 @@ class FakeBowl:
     def add(self, name, *nuclei, size=(12, 16)):
         """Write an image, RGBA as published, and a mask for each nucleus, a pair of slices."""
         image = np.random.default_rng(len(name)).integers(0, 256, (12, 16, 4), dtype=np.uint8)
+        image[..., 3] = 255
         self.save(image, 'stage1_train', name, 'images', f'{name}.png')
         for number, places in enumerate(nuclei):
             mask = np.zeros(size, np.uint8)

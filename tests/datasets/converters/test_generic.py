@@ -93,7 +93,7 @@ class TestFolders:
             'cut_tiff.tif': 'unreadable',
             'cut_npy.npy': 'unreadable',
             'fraction.npy': '0.5, no whole number',
-            'objects.npy': 'Object arrays cannot be loaded when allow_pickle=False',
+            'objects.npy': 'Python objects',
             'colours.png': 'shape (12, 16, 3) is not (H, W)',
             'negative.tif': 'leave 0',
         }

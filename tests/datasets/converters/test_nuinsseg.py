@@ -23,6 +23,7 @@ class FakeNuInsSeg:
     def add(self, organ, number=1, label_size=(12, 16), rgba=False):
         name = f'{organ.replace(" ", "_")}_{number:02d}'
         image = np.random.default_rng(number).integers(0, 256, (12, 16, 4 if rgba else 3), dtype=np.uint8)
+        image[..., 3:] = 255  # no pixel is transparent
         labels = np.zeros(label_size, np.uint16)
         labels[1:3, 1:5] = 300
         labels[3:6, 1:5] = 5
@@ -99,7 +100,7 @@ def test_every_bad_file_is_reported_at_once_and_nothing_is_written(source, tmp_p
     path.write_bytes(path.read_bytes()[:100])
     fractions, _, _ = source.add('mouse brain', 5)
     tifffile.imwrite(
-        source.file('mouse brain', 'label masks modify', f'{fractions}.tif'), np.ones((12, 16), np.float32)
+        source.file('mouse brain', 'label masks modify', f'{fractions}.tif'), np.full((12, 16), 0.5, np.float32)
     )
     vague, _, _ = source.add('mouse brain', 6)
     source.add_vague('mouse brain', 'vague areas/mask binary', vague, size=(5, 5))
@@ -113,7 +114,7 @@ def test_every_bad_file_is_reported_at_once_and_nothing_is_written(source, tmp_p
         'human_liver_02.png': 'no label map',
         'human_liver_03.tif': 'size (12, 15) differs from (12, 16)',
         'mouse_brain_04.png': 'unreadable',
-        'mouse_brain_05.tif': 'not integers',
+        'mouse_brain_05.tif': '0.5, no whole number',
         'mouse_brain_06.png': 'size (5, 5) differs',
         'mouse_brain_77.png': 'no image of that name',
     }.items():

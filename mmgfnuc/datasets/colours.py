@@ -1,0 +1,96 @@
+"""Pixels of any kind to RGB of 8 bits: by their stated range, transparency laid on white; or a reason why not.
+
+Source: code: own.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgfnuc.errors import UserError
+
+RGBImage: TypeAlias = NDArray[np.uint8]
+# The values that are black and white, of all channels or of each.
+Range: TypeAlias = tuple[NDArray[np.floating], NDArray[np.floating]]
+
+OPAQUE = 255
+# A tissue image has bright pixels. Where the brightest is below this part of the range, the range is not the true one:
+# writers of 16-bit files state 16 bits for cameras of 12, too.
+BRIGHTEST = 0.25
+DEEP_FIX = 'save it as 8-bit RGB, so that you see which value is white (Fiji: Image > Type > RGB Color)'
+
+
+class PixelError(UserError):
+    """Pixels that are not those of a tissue image, or whose meaning is not stated."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f'{self.what}; {self.fix}'
+
+
+def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool = False) -> RGBImage:
+    """Turn pixels into RGB of 8 bits; grey is repeated, what is transparent becomes white.
+
+    Args:
+        pixels: grey, grey with alpha, RGB, or RGB with alpha.
+        limits: what is black and what is white; 8 bits need none.
+        premultiplied: the colours are those times alpha.
+
+    Shape:
+        - pixels: (H, W), or (H, W, C) with 1 to 4 channels.
+        - returns: (H, W, 3), contiguous.
+
+    Raises:
+        PixelError: They have another shape, more than 8 bits without limits, or values outside of them.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
+        raise PixelError(f'shape {pixels.shape} is not that of an image', 'give (H, W), (H, W, 3) or (H, W, 4)')
+    values = _eight_bits(pixels, limits)
+    colours, alpha = values, None
+    if values.shape[2] in (2, 4):
+        colours, alpha = values[..., :-1], values[..., -1:]
+    if alpha is not None and (alpha != OPAQUE).any():
+        colours = _on_white(colours, alpha, premultiplied)
+    return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
+
+
+def _eight_bits(pixels: NDArray, limits: Range | None) -> NDArray[np.uint8]:
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if limits is not None:
+        return _scaled(pixels, *limits)
+    if pixels.dtype != np.uint8:
+        raise PixelError(f'pixels of type {pixels.dtype} with more than 8 bits, whose range is not stated', DEEP_FIX)
+    return pixels
+
+
+def _scaled(pixels: NDArray, black: NDArray[np.floating], white: NDArray[np.floating]) -> NDArray[np.uint8]:
+    # Said so that NaN is wrong too.
+    wrong = ~((pixels >= black) & (pixels <= white))
+    if wrong.any():
+        limits = f'{np.min(black):g} to {np.max(white):g}'
+        raise PixelError(f'a pixel of {pixels[wrong][0]:g} leaves the range of {limits}', DEEP_FIX)
+    scaled = pixels.astype(np.float32)
+    scaled -= black.astype(np.float32)
+    scaled *= (255 / (white - black)).astype(np.float32)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def _on_white(colours: NDArray[np.uint8], alpha: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
+    if not alpha.any():
+        raise PixelError('every pixel is wholly transparent', 'save it without an alpha channel')
+    white = np.uint16(255) - alpha
+    if premultiplied:
+        return np.minimum(colours + white, 255).astype(np.uint8)
+    mixed = colours.astype(np.uint16)
+    mixed *= alpha
+    mixed += white * np.uint16(255) + np.uint16(127)
+    mixed //= 255
+    return mixed.astype(np.uint8)
