@@ -1,7 +1,6 @@
 """Score a checkpoint on the test part of its data."""
 
 import argparse
-import csv
 import json
 import math
 from pathlib import Path
@@ -14,6 +13,8 @@ from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.config import LAUNCHERS, load_config, set_launcher
 from mmgfnuc.engine.distributed import leave
+from mmgfnuc.evaluation.per_image_metric import TESTED
+from mmgfnuc.files import read_csv
 
 EPILOG = """examples:
   python tools/test.py configs/cpu/nuinsseg_vit-tiny.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth
@@ -34,7 +35,6 @@ nucleus: matched (IoU above 0.5), else merged with a neighbour, else split, else
 The scores count as missed or invented all that are not matched, and as merged or split the matched ones too."""
 
 SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
-REPORTS = ('metrics.json', 'instances.json')
 NUM_WORST = 3
 
 
@@ -54,7 +54,8 @@ def parse_args() -> argparse.Namespace:
 
 def summary(scores: dict[str, Any], folder: Path) -> str:
     """Put what a reader wants first into a few lines: scores of the run, with more from the reports in its folder."""
-    reports = [json.loads(path.read_text()) for name in REPORTS if (path := folder / name).is_file()]
+    made = json.loads((folder / TESTED).read_text('utf-8'))['reports'] if (folder / TESTED).is_file() else []
+    reports = [json.loads((folder / name).read_text('utf-8')) for name in made]
     lines = _score_lines(scores, [report['intervals'] for report in reports if report.get('intervals')])
     if 'aji' in scores:
         counts = {name: f'{scores[name]:,}' for name in ('num_truth', 'num_predicted')}
@@ -63,7 +64,7 @@ def summary(scores: dict[str, Any], folder: Path) -> str:
             f'{counts["num_predicted"]} predicted nuclei, {scores["invented"]:,} invented, '
             f'{scores["merged"]:,} merge several true ones'
         )
-        lines += _worst_line(folder / 'instances.csv')
+        lines += _worst_line(folder / 'instances.csv') if 'instances.json' in made else []
     return '\n'.join(lines)
 
 
@@ -80,10 +81,7 @@ def _score_lines(scores: dict[str, Any], intervals: list[dict[str, Any]]) -> lis
 
 
 def _worst_line(table: Path) -> list[str]:
-    if not table.is_file():
-        return []
-    with table.open(newline='') as file:
-        scored = [(float(row['aji']), row['id']) for row in csv.DictReader(file) if row['aji']]
+    scored = [(float(row['aji']), row['id']) for row in read_csv(table, 'test again', 'aji', 'id') if row['aji']]
     worst = ', '.join(f'{name} ({aji:.3f})' for aji, name in sorted(scored)[:NUM_WORST])
     return [f'lowest AJI: {worst}'] if worst else []
 

@@ -1,9 +1,10 @@
 """What studies concluded, for the pages that speak of results."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from mmgfnuc.files import read_json
 
 FOLDER = 'studies'
 
@@ -15,7 +16,9 @@ def read_studies(results: Path) -> dict[str, dict[str, Any]]:
         results: folder of the records; those of a study are in `studies/<name>/`, as `tools/benchmark.py` writes them.
     """
     paths = sorted((results / FOLDER).glob('*/results.json'))
-    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+    fix = 'get the file of the repository again, or run the study'
+    keys = dict(title=str, chapters=list, study=dict, provenance=dict)
+    return {path.parent.name: read_json(path, fix, **keys) for path in paths}
 
 
 def study_section(name: str, study: Mapping[str, Any], prefix: str = '') -> str:

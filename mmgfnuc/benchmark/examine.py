@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmgfnuc.analysis.calibration import Calibration
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import write_text
 from mmgfnuc.models.necks.attention import pool_factor
 
 from .trained import TrainedCell, load_trained
@@ -36,8 +36,7 @@ def examine_cell(folder: Path) -> None:
         UserError: the checkpoint, the data or a weight file is missing.
     """
     findings = json.dumps(_findings(load_trained(folder)), indent=1, allow_nan=False) + '\n'
-    with whole_file(folder / 'findings.json') as file:
-        file.write_text(findings)
+    write_text(folder / 'findings.json', findings)
 
 
 @torch.inference_mode()

@@ -134,7 +134,7 @@ def _failure(job: 'Future[int]', folder: Path) -> list[str]:
         return [f'{type(error).__name__}, {error}']
     if not code:
         return []
-    record_failure(folder, '\n'.join(log.read_text().splitlines()[-LOG_LINES:]))
+    record_failure(folder, '\n'.join(log.read_text(encoding='utf-8', errors='replace').splitlines()[-LOG_LINES:]))
     return [f'exit code {code}, log {log}']
 
 

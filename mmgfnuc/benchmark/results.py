@@ -13,11 +13,12 @@ from mmgfnuc.analysis.paired_tests import Comparison, compare, percentile_interv
 from mmgfnuc.analysis.statistics import StudyScores
 from mmgfnuc.analysis.statistics_ranks import rank_arms
 from mmgfnuc.datasets.canonical import read_meta
+from mmgfnuc.files import read_json
 from mmgfnuc.models.foundation.locate import RANDOM
 
 from .cells import Cell, code_digest, data_digest, data_root
 from .conclusions import conclusions
-from .folders import cell_folder, weights_of
+from .folders import FINDINGS, again, cell_folder, read_run, weights_of
 from .pairs import control_pairs, fusion_pairs, is_control, other_pairs
 from .pooled import pooled_findings
 from .scores import COMPARED, SCORES, study_scores
@@ -41,7 +42,7 @@ def study_results(
     Raises:
         UserError: some cells have no scores.
     """
-    runs = {cell.key: _read(root, cell, 'run.json') for cell in cells}
+    runs = {cell.key: read_run(cell_folder(root, cell)) for cell in cells}
     chapters = [
         _chapter(study, [cell for cell in cells if cell.data == data], root, runs, costs_of) for data in study.data
     ]
@@ -101,7 +102,7 @@ def _chapter(
     for arm in study.arms:
         own = [cell for cell in cells if cell.arm == arm]
         costs = {**costs_of(arm), **_training([runs[cell.key] for cell in own])}
-        findings = [_read(root, cell, 'findings.json') for cell in own]
+        findings = [_findings(cell_folder(root, cell)) for cell in own]
         chapter['arms'].append({**_arm(arm, tables), 'costs': costs, **pooled_findings(findings)})
     fused = fusion_pairs(study.arms)
     chapter['comparisons'] = _compared(tables, [*fused, *other_pairs(study.arms)])
@@ -170,5 +171,5 @@ def _training(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def _read(root: Path, cell: Cell, name: str) -> dict[str, Any]:
-    return json.loads((cell_folder(root, cell) / name).read_text())
+def _findings(folder: Path) -> dict[str, Any]:
+    return read_json(folder / FINDINGS, again(folder), calibration=dict, gates=list)

@@ -17,12 +17,12 @@ from mmgfnuc.engine.config import load_config
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.engine.resume import find_resume
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_text
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
 
 from .examine import examine_cell
-from .folders import LOCK, RUN, is_done, locked
+from .folders import LOCK, RUN, is_done
 from .preparation import weights_digest
 from .progress import ReportHook, peak_megabytes, report
 
@@ -37,9 +37,10 @@ def run_cell(folder: Path, cache_gb: float | None = None) -> None:
         folder: of the cell.
         cache_gb: limit of the feature cache of all cells, in gigabytes; None for no cache.
     """
-    with locked(folder / LOCK):
+    with full_disk_told(folder), waiting_lock(folder / LOCK):
         if is_done(folder):
             return
+        remove_unfinished(folder)
         steps = _config(folder).train_cfg.max_iters
         if not (folder / RUN).is_file():
             _train_and_score(folder, steps, cache_gb)
@@ -67,8 +68,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
         'hardware': hardware(),
         'weights_sha256': _weights_digest(folder),
     }
-    with whole_file(folder / RUN) as file:
-        file.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+    write_text(folder / RUN, json.dumps(record, indent=1, allow_nan=False) + '\n')
 
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:

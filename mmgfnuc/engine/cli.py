@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import is_disk_full
 
 
 def run_cli(main: Callable[[], int | None]) -> int:
     """Run `main` and give the exit code: 0 on success, 2 with `error: <text>` on stderr for a user's mistake.
 
-    That is a `UserError`, or an `OSError` about a named file, such as an output folder that cannot be made. Of several
-    processes only the first prints. Every other exception passes through, because it is a bug and its traceback is
-    needed. Ctrl-C ends in one line too, and 130.
+    That is a `UserError`, a full disk, or an `OSError` about a named file, such as an output folder that cannot be
+    made. Of several processes only the first prints. Every other exception passes through, because it is a bug and
+    its traceback is needed. Ctrl-C ends in one line too, and 130.
     """
     try:
         return main() or 0
@@ -24,6 +25,8 @@ def run_cli(main: Callable[[], int | None]) -> int:
         print('interrupted', file=sys.stderr)
         return 130
     except OSError as error:
+        if is_disk_full(error):
+            return _report(f'{error.filename or "a file"} cannot be written: the disk is full; make room')
         if error.filename is None:
             raise
         return _report(f'{error.filename}: {error.strerror}')

@@ -1,8 +1,8 @@
 """From a config to a training or test run: what tools/train.py and tools/test.py do."""
 
-import hashlib
-import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
@@ -14,10 +14,13 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
-from mmgfnuc.files import write_text
+from mmgfnuc.files import output_lock
 from mmgfnuc.inference.checkpoint import check_classes, read_checkpoint, weights_from_checkpoint
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 from mmgfnuc.registry import DATASETS, METRICS
+
+from .logs import end_logs_at_full_disk
+from .tested import write_tested
 
 
 def check_data(cfg: Config, *parts: str) -> None:
@@ -26,7 +29,7 @@ def check_data(cfg: Config, *parts: str) -> None:
     Raises:
         UserError: one line for each bad file.
     """
-    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
+    if not _is_first():
         return
     datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
     # A type is a class in a config file, a name in a dumped one.
@@ -34,6 +37,20 @@ def check_data(cfg: Config, *parts: str) -> None:
     ours = [dataset for dataset, cls in zip(datasets, classes, strict=True) if cls is NucleiDataset]
     for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
         check_dataset(root, split)
+
+
+def _is_first() -> bool:
+    """Say whether this is the first of several processes, which may not be connected yet."""
+    return not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
+
+
+@contextmanager
+def _alone_in(*folders: str | Path) -> Iterator[None]:
+    """Let no other run write to these folders; of several processes the first holds the locks."""
+    with ExitStack() as locks:
+        for folder in folders if _is_first() else ():
+            locks.enter_context(output_lock(folder))
+        yield
 
 
 def build_runner(cfg: Config, *parts: str) -> Runner:
@@ -45,6 +62,7 @@ def build_runner(cfg: Config, *parts: str) -> Runner:
     """
     try:
         runner = Runner.from_cfg(cfg)
+        end_logs_at_full_disk(runner.logger)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # Left alone, the runner builds these when it starts, where a wrong setting looks like any other error.
         for part in parts:
@@ -67,9 +85,10 @@ def build_runner(cfg: Config, *parts: str) -> Runner:
 def train(cfg: Config) -> Runner:
     """Check the data, then train; without validation where the config has none."""
     parts = ('train', 'val') if cfg.get('val_cfg') else ('train',)
-    check_data(cfg, *parts)
-    runner = build_runner(cfg, *parts)
-    runner.train()
+    with _alone_in(cfg.work_dir):
+        check_data(cfg, *parts)
+        runner = build_runner(cfg, *parts)
+        runner.train()
     return runner
 
 
@@ -77,7 +96,8 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     """Score a checkpoint on the test part; they also go to `<work_dir>/test/`, `tested.json` says what they are of.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, or does not fit the config's model.
+        UserError: the checkpoint is missing, damaged, or does not fit the config's model; another run writes to one of
+            the folders.
     """
     read_checkpoint(checkpoint)
     check_data(cfg, 'test')
@@ -86,12 +106,13 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     if out or show_dir:
         hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
-    with weights_from_checkpoint(cfg):
-        runner = build_runner(cfg, 'test')
-    scores = runner.test()
-    if is_main_process():
-        for folder, reports in folders.items():
-            _write_tested(folder / 'tested.json', checkpoint, cfg.test_dataloader.dataset, reports)
+    with _alone_in(*folders, *filter(None, (out, show_dir))):
+        with weights_from_checkpoint(cfg):
+            runner = build_runner(cfg, 'test')
+        scores = runner.test()
+        if is_main_process():
+            for folder, reports in folders.items():
+                write_tested(folder, Path(checkpoint), cfg.test_dataloader.dataset, reports)
     return scores
 
 
@@ -106,12 +127,3 @@ def _report_folders(cfg: Config) -> dict[Path, list[str]]:
             folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
             folders.setdefault(folder, []).append(cls.json_name)
     return folders
-
-
-def _write_tested(path: Path, checkpoint: str, dataset: dict, reports: list[str]) -> None:
-    """Say which checkpoint and data the scores beside this file are of, and which files are of this run."""
-    with Path(checkpoint).open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    data = {'data_root': str(dataset['data_root']), 'split': dataset.get('split'), 'part': dataset.get('part')}
-    record = {'checkpoint': Path(checkpoint).name, 'sha256': digest, **data, 'reports': reports}
-    write_text(path, json.dumps(record, indent=1) + '\n')

@@ -142,14 +142,15 @@ def refused(tmp_path, dataset, *runs):
 def test_an_untested_run_is_refused(tmp_path, dataset):
     run = trained_run(tmp_path / 'run')
     (run.parent / 'test' / 'tested.json').unlink()
-    assert f'holds no scores; make them first: python tools/test.py CONFIG {run}' in refused(tmp_path, dataset, run)
+    message = f'holds no scores that are complete; test again: python tools/test.py CONFIG {run}'
+    assert message in refused(tmp_path, dataset, run)
 
 
 def test_scores_of_another_checkpoint_are_refused(tmp_path, dataset):
     run = trained_run(tmp_path / 'run')
     # Trained on after the test: the name is the same.
     torch.save({**torch.load(run), 'state_dict': {'weight': torch.ones(1)}}, run)
-    message = f'holds the scores of another last.pth; test {run} again'
+    message = f'holds the scores of another last.pth; test again: python tools/test.py CONFIG {run}'
     assert message in refused(tmp_path, dataset, trained_run(tmp_path / 'good'), run)
 
 

@@ -8,17 +8,18 @@ import pytest
 from mmengine.config import Config
 
 from mmgfnuc.benchmark import progress
-from mmgfnuc.benchmark.folders import cell_folder, cell_state, prepare_folder, record_failure
+from mmgfnuc.benchmark.folders import cell_folder, cell_state, last_step, prepare_folder, record_failure
 from mmgfnuc.benchmark.progress import (
     Progress,
     ReportHook,
     StudyBar,
     cell_progress,
-    num_steps,
     peak_megabytes,
     report,
     status_lines,
 )
+
+RUN = {'peak_mb': 1, 'cached': False, 'versions': {}, 'hardware': 'CPU', 'weights_sha256': None, 'commit': None}
 
 
 @pytest.fixture
@@ -49,13 +50,13 @@ def begin(root, cell, phase='training', step=0):
 
 def finish(root, cell, seconds):
     begin(root, cell, 'examining', 100)
-    run = {'train_seconds': seconds - 1.0, 'test_seconds': 1.0}
+    run = {**RUN, 'train_seconds': seconds - 1.0, 'test_seconds': 1.0}
     (cell_folder(root, cell) / 'run.json').write_text(json.dumps(run))
     (cell_folder(root, cell) / 'findings.json').write_text('{}')
 
 
 def test_steps_are_those_of_the_config(cells):
-    assert [num_steps(cell) for cell in cells] == [100] * 4
+    assert [last_step(cell) for cell in cells] == [100] * 4
     assert Config.fromstring(cells[0].config, '.py').train_cfg.max_iters == 100
 
 

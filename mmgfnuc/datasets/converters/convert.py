@@ -10,8 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -29,8 +30,9 @@ from mmgfnuc.datasets.canonical import (
     write_split,
 )
 from mmgfnuc.datasets.splits import Split, find_leaks
-from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder
+from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder, unpacked_folder
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import output_lock
 
 from .base import NAME_OPTION, Content, Converter, Options, Sample
 from .sources import fingerprint, opened_source
@@ -82,7 +84,8 @@ def convert(
 ) -> Report:
     """Write a dataset in the canonical form, with the splits of its authors and those of `plan`.
 
-    A run that was interrupted goes on where it was when it is started again in the same way.
+    A run that was interrupted goes on where it was when it is started again in the same way. Nobody else may write to
+    `out` meanwhile.
 
     Args:
         converter: of the dataset.
@@ -96,13 +99,15 @@ def convert(
         workers: processes; None takes one for each CPU if the images are many.
 
     Raises:
-        UserError: one line for each fault of the source, or for each leak of a split; nothing is written then.
+        UserError: one line for each fault of the source, or for each leak of a split; another process writes to `out`.
+            Nothing is written then.
+        DiskFullError: the disk is full; what is written is kept for the next run.
     """
     chosen = _choose(converter, options or {})
     name, out = chosen.get(NAME_OPTION) or converter.name, Path(out).resolve()
     refuse_foreign(out, name)
     _refuse_inside(Path(source).expanduser().resolve(), out)
-    with opened_source(source, out.parent) as folder:
+    with output_lock(out), opened_source(source, unpacked_folder(out)) as folder:
         if converter.read_classes:
             converter = replace(converter, classes=converter.read_classes(folder, chosen))
         samples = _checked(converter, converter.list_samples(folder, chosen))
@@ -110,7 +115,10 @@ def convert(
         groups = {sample.id: sample.group for sample in samples}
         official, planned = dict(converter.splits(samples)), dict(plan(groups))
         settings = {
-            'source': [str(Path(source).resolve()), fingerprint(source, out, staging_folder(out))],
+            'source': [
+                str(Path(source).resolve()),
+                fingerprint(source, out, staging_folder(out), unpacked_folder(out)),
+            ],
             'options': chosen,
             'classes': list(converter.classes),
             'mpp': mpp,
@@ -191,11 +199,23 @@ def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
     # Not fork: by now this process may have threads. The server imports the package once for all workers.
     context = get_context('forkserver')
     context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that has started its pool is killed: it would wait for work for ever."""
+    Thread(target=_outlive_parent, daemon=True).start()
+
+
+def _outlive_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def _write_one(sample: Sample, root: Path, mpp: float | None, types: range | None) -> _Written:

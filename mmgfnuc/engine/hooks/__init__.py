@@ -2,5 +2,6 @@ from .broadcast_buffers import BroadcastBuffersHook
 from .checkpoint_guard import CheckpointGuardHook
 from .prediction import PredictionHook
 from .step_seed import StepSeedHook
+from .whole_checkpoint import WholeCheckpointHook
 
-__all__ = ['BroadcastBuffersHook', 'CheckpointGuardHook', 'PredictionHook', 'StepSeedHook']
+__all__ = ['BroadcastBuffersHook', 'CheckpointGuardHook', 'PredictionHook', 'StepSeedHook', 'WholeCheckpointHook']
