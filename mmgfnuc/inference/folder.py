@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmgfnuc.datasets.canonical import read_image
+from mmgfnuc.datasets.images import read_image
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, output_lock
 

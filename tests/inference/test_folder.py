@@ -14,7 +14,7 @@ from PIL import Image
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.drawing import outline
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import DiskFullError, output_lock
+from mmgfnuc.files import DiskFullError
 from mmgfnuc.inference import Prediction
 from mmgfnuc.inference.folder import FILES, find_images, segment_images
 from mmgfnuc.inference.writers import write_png
@@ -308,8 +308,8 @@ def test_the_labels_of_a_dataset_are_not_written_over(many, tmp_path):
         segment_images(Stub(2), many, tmp_path, None)
 
 
-def test_one_writer_at_a_time(many, tmp_path):
-    with output_lock(tmp_path / 'out'), pytest.raises(UserError, match='another process is writing'):
+def test_one_writer_at_a_time(many, tmp_path, locked):
+    with locked(tmp_path / 'out'), pytest.raises(UserError, match='another process is writing'):
         segment_images(Stub(2), many, tmp_path / 'out', None)
     assert not (tmp_path / 'out').exists()
 

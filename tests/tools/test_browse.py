@@ -17,7 +17,6 @@ from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.drawing import TRUTH_COLOUR
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import write_dataset
-from mmgfnuc.files import output_lock
 
 VOID = {'meta', 'img', 'input', 'br'}
 
@@ -196,14 +195,15 @@ def test_only_a_plain_file_is_written_over(tool, root, tmp_path, capsys):
     for out in ('link.html', 'folder.html', 'pipe.html', '/dev/null'):
         assert tool('datasets/browse.py', root, '--out', tmp_path / out) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f'error: {tmp_path / out} is a folder, a link or a device' in line
+        assert f'{tmp_path / out} is a folder' in line
+    assert not Path('/dev/.null.lock').exists()
     assert page.read_text() == 'mine'
 
 
-def test_a_full_disk_and_a_second_writer_leave_the_old_page(tool, root, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_and_a_second_writer_leave_the_old_page(tool, root, tmp_path, monkeypatch, capsys, locked):
     out = tmp_path / 'page.html'
     out.write_text('old')
-    with output_lock(out):
+    with locked(out):
         assert tool('datasets/browse.py', root, '--out', out) == 2
     assert 'another process is writing' in capsys.readouterr().err.splitlines()[-1]
 
@@ -214,7 +214,7 @@ def test_a_full_disk_and_a_second_writer_leave_the_old_page(tool, root, tmp_path
     assert tool('datasets/browse.py', root, '--out', out) == 2
     assert 'page.html cannot be written: the disk has' in capsys.readouterr().err.splitlines()[-1]
     assert out.read_text() == 'old'
-    assert not (tmp_path / '.page.html.tmp').exists()
+    assert {path.name for path in tmp_path.iterdir()} == {'page.html', '.page.html.lock'}
 
 
 def test_names_that_are_not_utf_8(tool, root, tmp_path, capsys):
