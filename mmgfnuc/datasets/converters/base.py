@@ -22,12 +22,14 @@ class Content:
         instances: (H, W), int32, 0 = background.
         ignore: (H, W), bool: where the truth is unknown.
         types: (H, W), uint8: index into the classes of the dataset.
+        notices: what its reader did that the user should know, and the names of the outlines to which it did so.
     """
 
     image: RGBImage
     instances: LabelMap
     ignore: Mask | None = None
     types: TypeMap | None = None
+    notices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

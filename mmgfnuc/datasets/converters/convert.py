@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -35,6 +35,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.files import output_lock
 
 from .base import NAME_OPTION, Content, Converter, Options, Sample
+from .notices import read_notices, write_notices
 from .sources import fingerprint, opened_source
 
 # The shown part of a long list of faults or leaks.
@@ -51,11 +52,12 @@ SplitPlanner = Callable[[Mapping[str, str]], Mapping[str, Split]]
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and how it differs from what the authors published."""
+    """What was written, how it differs from what the authors published, and what was done with odd outlines."""
 
     images: int
     nuclei: int
     differences: list[str]
+    notices: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ def convert(
             _write_meta(root, name, converter, samples, mpp, leaky)
     nuclei = sum(done.nuclei for done in written)
     # Small nuclei may vanish when images are made smaller.
-    return Report(len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei))
+    return Report(
+        len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei), read_notices(out)
+    )
 
 
 def _refuse_inside(source: Path, out: Path) -> None:
@@ -223,7 +227,10 @@ def _write_one(sample: Sample, root: Path, mpp: float | None, types: range | Non
     if done.image.is_file():  # written last, by a run that was interrupted
         return _Written(count_nuclei(read_label_map(done.label)), image_digest(read_image(done.image)))
     try:
-        content = resampled(sample.read(), sample.mpp, mpp)
+        content = sample.read()
+        if content.notices:
+            write_notices(root, sample.id, content.notices)
+        content = resampled(content, sample.mpp, mpp)
         _check_types(sample.id, content, types)
         write_sample(root, sample.id, content.image, content.instances, content.ignore, content.types)
     except UserError as error:

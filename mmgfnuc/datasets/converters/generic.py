@@ -13,7 +13,8 @@ from skimage.measure import label as connected_components
 from mmgfnuc.datasets.canonical import BadFileError, read_image, read_label_map
 
 from .base import Content, Converter, Option, Options, Sample, same_size
-from .outlines import coco_classes, geojson_classes, list_coco, list_geojson
+from .coco import coco_classes, list_coco
+from .geojson import geojson_classes, list_geojson
 from .own_files import GROUPS_LAYOUT, OWN_OPTIONS, folder_option, paired_samples
 
 MAP_SUFFIXES = ('.png', '.tif', '.tiff', '.npy')

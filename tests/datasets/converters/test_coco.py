@@ -1,16 +1,17 @@
-"""Sources of users: COCO and GeoJSON, right and wrong ones, in tiny hand-made folders."""
+"""Sources of users: COCO JSON, right and wrong, in tiny hand-made folders."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from mmgfnuc.datasets import canonical
-from mmgfnuc.datasets.converters.outlines import uncompressed
+from mmgfnuc.datasets.converters.coco import uncompressed
 from mmgfnuc.datasets.nuclei import NucleiDataset
 from mmgfnuc.datasets.validate import validate_dataset
 
-from .own_source import SIZE, add_image, fault, instances, labels_of, prepare, types_of
+from .own_source import CONVERTERS, SIZE, add_image, convert, fault, instances, labels_of, prepare, types_of
 
 
 def rectangle(left, top, right, bottom):
@@ -119,7 +120,46 @@ class TestCoco:
     def test_outlines_of_another_image_are_refused(self, coco, tmp_path):
         coco.image()
         coco.polygon((100, 100, 110, 110))
-        assert 'outline 1 lies outside of the image (12, 16)' in coco.fault(tmp_path)
+        line = coco.fault(tmp_path).splitlines()[1]
+        assert 'a.png: ' in line
+        assert '12 x 16 pixels' in line
+        assert 'annotation 10: outside of the image' in line
+
+    def test_one_bad_outline_costs_no_other(self, coco, tmp_path):
+        """Nor the set; all kinds of bad ones in one file, each named."""
+        coco.image()
+        coco.polygon((1, 1, 5, 4))
+        bad = [[(100, 100, 110, 110)], [(0.6, 0.6, 0.9, 0.9)]]
+        for rectangles in bad:
+            coco.polygon(*rectangles)
+        for segmentation in ([[1, 1, 5, 4]], [], {'size': [12, 16], 'counts': [2**62] * 4 + [192]}, 'x'):
+            coco.nucleus(segmentation)
+        coco.write()
+        report = convert(CONVERTERS['coco'], coco.source, tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(tmp_path / 'out'), instances(np.s_[1:4, 1:5]))
+        assert len(report.notices) == 6
+        for number, notice in enumerate(sorted(report.notices, key=lambda line: line[-3:]), start=11):
+            assert notice.startswith('outlines left out, ')
+            assert notice.endswith(f': 1 (a: annotation {number})')
+        assert json.loads((tmp_path / 'out' / 'notices' / 'a.json').read_text())
+
+    def test_a_bow_tie_is_ignored_where_no_nucleus_is(self, coco, tmp_path):
+        coco.image()
+        coco.nucleus([[0, 0, 12, 12, 12, 0, 0, 12]])
+        coco.polygon((1, 4, 4, 8))
+        # A slip of the pen where it closes does not matter.
+        coco.nucleus([[13, 1, 16, 1, 16, 11, 13, 11, 13, 0.5]])
+        out = coco.prepare(tmp_path / 'out')
+        assert canonical.count_nuclei(labels_of(out)) == 2
+        ignored = canonical.read_ignore(out / 'ignore' / 'a.png')
+        assert ignored.sum() > 50
+        assert not (ignored & (labels_of(out) > 0)).any()
+
+    def test_categories_of_one_name_are_one(self, coco, tmp_path):
+        coco.content['categories'] = [{'id': number, 'name': 'nucleus'} for number in (0, 1)]
+        coco.image()
+        coco.polygon((1, 1, 5, 4), category=1)
+        assert canonical.read_meta(coco.prepare(tmp_path / 'out'))['classes'] == canonical.CLASSES
 
     def test_polygons_that_leave_the_image_are_cut(self, coco, tmp_path):
         coco.image()
@@ -176,26 +216,38 @@ class TestCoco:
     @pytest.mark.parametrize(
         ('segmentation', 'what'),
         [
-            ([[1, 1, 5, 4]], '2 different points enclose nothing'),
-            ([[1, 1, 5, 4, 1, 1]], '2 different points enclose nothing'),
-            ([[1, 1, 5, 4, 3]], 'a polygon is no list of x, y'),
-            ([[1, 1, 5, 'x', 3, 4]], 'a polygon is no list of x, y'),
-            ([[1, 1, 5, float('nan'), 3, 4]], 'a coordinate is not finite'),
+            ([[1, 1, 5, 4]], 'enclose nothing'),
+            ([[1, 1, 5, 4, 1, 1]], 'enclose nothing'),
+            ([[1, 1, 5, 4, 3]], 'no list of x, y'),
+            ([[1, 1, 5, 'x', 3, 4]], 'no list of x and y'),
+            ([[1, 1, 5, None, 3, 4]], 'no list of x and y'),
+            ([[1, 1, 5, 10**399, 3, 4]], 'no list of x and y'),
+            ([[1, 1, [[5]], 5, 3, 4]], 'no list of x and y'),
+            ([{'x': 1}], 'no list of x, y'),
+            (7, 'no list of x, y'),
+            ([[1, 1, 5, float('nan'), 3, 4]], 'not finite'),
             ([], 'no segmentation'),
             (None, 'no segmentation'),
-            ({'size': [16, 12], 'counts': [192]}, 'RLE of size [16, 12], image [12, 16]'),
-            ({'size': [12, 16], 'counts': [16, 4]}, 'run lengths do not fill the 192 pixels'),
-            ({'size': [12, 16], 'counts': [200, -8]}, 'run lengths do not fill the 192 pixels'),
-            ({'size': [12, 16], 'counts': [10**15]}, 'run lengths do not fill the 192 pixels'),
-            ({'size': [12, 16], 'counts': 'é'}, 'counts are no run lengths'),
-            ({'size': [12, 16]}, 'counts are no run lengths'),
+            ({'size': [16, 12], 'counts': [192]}, 'another size'),
+            ({'size': [12, 16], 'counts': [16, 4]}, 'do not fill the image'),
+            ({'size': [12, 16], 'counts': [200, -8]}, 'do not fill the image'),
+            ({'size': [12, 16], 'counts': [10**15]}, 'do not fill the image'),
+            ({'size': [12, 16], 'counts': [2**62] * 4 + [192]}, 'do not fill the image'),
+            ({'size': [12, 16], 'counts': [2**64 - 1, 193]}, 'run lengths'),
+            ({'size': [12, 16], 'counts': [10**399]}, 'no run lengths'),
+            ({'size': [12, 16], 'counts': [96.5, 95.5]}, 'no run lengths'),
+            ({'size': [12, 16], 'counts': ['192']}, 'no run lengths'),
+            ({'size': [12, 16], 'counts': [[192]]}, 'no run lengths'),
+            ({'size': [12, 16], 'counts': 'é'}, 'no run lengths'),
+            ({'size': [12, 16]}, 'no run lengths'),
         ],
     )
     def test_bad_segmentations_are_explained(self, coco, tmp_path, segmentation, what):
         coco.image()
         coco.nucleus(segmentation)
         line = coco.fault(tmp_path).splitlines()[1]
-        assert 'a.png: annotation 10: ' in line
+        assert 'a.png: ' in line
+        assert 'annotation 10: ' in line
         assert what in line
 
     def test_unknown_images_and_categories_are_reported_at_once(self, coco, tmp_path):
@@ -216,131 +268,37 @@ class TestCoco:
         ('change', 'what'),
         [
             ({'images': None}, 'no list "images"'),
-            ({'annotations': [{'id': 1, 'image_id': 1}]}, 'an entry of "annotations" lacks id, image_id, category_id'),
-            ({'categories': [{'id': 1}]}, 'an entry of "categories" lacks id, name'),
+            ({'annotations': [{'id': 1, 'image_id': 1}]}, 'entry 1 of "annotations" lacks id, image_id, category_id'),
+            ({'categories': [{'id': 1}]}, 'entry 1 of "categories" lacks id, name'),
             (
                 {'categories': [{'id': 1, 'name': 'x'}, {'id': 1, 'name': 'y'}]},
                 'two entries of "categories" have one id',
             ),
             ({'images': [{'id': 1, 'file_name': '../../secret.png'}]}, 'leads out of the source'),
+            ({'images': [{'id': 1, 'file_name': 5}]}, 'entry 1 of "images" lacks'),
+            ({'images': [{'id': [1], 'file_name': 'a.png'}]}, 'entry 1 of "images" lacks'),
+            ({'categories': [{'id': 1, 'name': 2}]}, 'entry 1 of "categories" lacks'),
+            ({'annotations': ['x']}, 'entry 1 of "annotations" lacks'),
         ],
     )
     def test_bad_json_is_explained(self, coco, tmp_path, change, what):
         coco.content |= change
         assert what in coco.fault(tmp_path)
 
-    @pytest.mark.parametrize('text', ['{"images": [', '[]', 'null'])
+    @pytest.mark.parametrize('field', [{'iscrowd': 'yes'}, {'iscrowd': [1]}, {'category_id': 'x\ny'}])
+    def test_fields_of_other_types(self, coco, tmp_path, field):
+        coco.image()
+        coco.polygon((1, 1, 5, 4), **field)
+        first, line = coco.fault(tmp_path).splitlines()
+        assert 'annotation 10: ' in line
+
+    def test_a_named_pipe_is_not_waited_for(self, coco, tmp_path):
+        os.mkfifo(coco.source / 'annotations.json')
+        assert 'annotations.json: a named pipe' in fault('coco', coco.source, tmp_path)
+
+    @pytest.mark.parametrize('text', ['{"images": [', '[]', 'null', '[' * 10**5, '{"images": [' + '9' * 5000 + ']}'])
     def test_no_coco_at_all(self, coco, tmp_path, text):
         (coco.source / 'annotations.json').write_text(text)
         line = fault('coco', coco.source, tmp_path)
         assert 'annotations.json: no ' in line
         assert '\n' not in line
-
-
-def feature(kind, coordinates, name=None, **fields):
-    properties = {'objectType': 'annotation'}
-    if name:
-        properties['classification'] = {'name': name, 'color': [200, 0, 0]}
-    geometry = {'type': kind, 'coordinates': coordinates}
-    return {'type': 'Feature', 'id': 'x', 'geometry': geometry, 'properties': properties} | fields
-
-
-def closed(*corners):
-    """Ring of GeoJSON: the last point is the first."""
-    ring = rectangle(*corners)
-    return [*ring, ring[0]]
-
-
-def add_features(source, content, stem='a', suffix='.geojson'):
-    add_image(source, stem)
-    (source / 'annotations').mkdir(exist_ok=True)
-    if isinstance(content, list):
-        content = {'type': 'FeatureCollection', 'features': content}
-    text = content if isinstance(content, str) else json.dumps(content)
-    (source / 'annotations' / f'{stem}{suffix}').write_text(text)
-
-
-class TestGeoJSON:
-    def test_polygons_with_holes_and_types(self, source, tmp_path):
-        ring = feature('Polygon', [closed(1, 1, 8, 8), closed(3, 3, 5, 5)], 'tumour')
-        parts = feature('MultiPolygon', [[closed(9, 1, 12, 4)], [closed(9, 6, 15, 11), closed(11, 7, 13, 9)]], 'immune')
-        add_features(source, [ring, parts])
-        add_features(source, [feature('Polygon', [closed(0, 0, 4, 4)], 'stroma')], 'b', '.json')
-        out = prepare('geojson', source, tmp_path / 'out')
-        nuclei = instances(np.s_[1:8, 1:8], np.s_[1:4, 9:12])
-        nuclei[6:11, 9:15] = 2
-        nuclei[3:5, 3:5] = nuclei[7:9, 11:13] = 0
-        np.testing.assert_array_equal(labels_of(out), nuclei)
-        np.testing.assert_array_equal(types_of(out), np.array(['background', 'tumour', 'immune'])[nuclei])
-        np.testing.assert_array_equal(types_of(out, 'b') == 'stroma', instances(np.s_[0:4, 0:4]) > 0)
-        assert canonical.read_meta(out)['classes'] == ['background', 'immune', 'stroma', 'tumour']
-        assert validate_dataset(out) == []
-
-    @pytest.mark.parametrize('name', [None, 'nucleus'])
-    def test_without_several_names_the_set_is_binary(self, source, tmp_path, name):
-        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], name)])
-        out = prepare('geojson', source, tmp_path / 'out')
-        assert canonical.read_meta(out)['classes'] == canonical.CLASSES
-        np.testing.assert_array_equal(labels_of(out), instances(np.s_[1:8, 1:8]))
-
-    def test_a_list_of_features_and_a_single_one(self, source, tmp_path):
-        nucleus = feature('Polygon', [closed(1, 1, 8, 8)])
-        add_features(source, json.dumps([nucleus]), 'a')
-        add_features(source, json.dumps(nucleus), 'b')
-        add_features(source, [], 'c')
-        out = prepare('geojson', source, tmp_path / 'out')
-        assert [canonical.count_nuclei(labels_of(out, stem)) for stem in 'abc'] == [1, 1, 0]
-
-    def test_of_a_cell_the_nucleus_is_taken(self, source, tmp_path):
-        nucleus = {'type': 'Polygon', 'coordinates': [closed(3, 3, 5, 5)]}
-        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], nucleusGeometry=nucleus)])
-        np.testing.assert_array_equal(
-            labels_of(prepare('geojson', source, tmp_path / 'out')), instances(np.s_[3:5, 3:5])
-        )
-
-    def test_points_beyond_x_and_y_are_left_out(self, source, tmp_path):
-        add_features(source, [feature('Polygon', [[[*point, 0] for point in closed(1, 1, 8, 8)]])])
-        np.testing.assert_array_equal(
-            labels_of(prepare('geojson', source, tmp_path / 'out')), instances(np.s_[1:8, 1:8])
-        )
-
-    def test_every_bad_file_is_reported_at_once(self, source, tmp_path):
-        faults = {
-            'point': ([feature('Point', [3, 3], 'tumour')], 'feature 1 is a Point'),
-            'few': (
-                [feature('Polygon', [[[1, 1], [5, 5], [1, 1]]], 'immune')],
-                'feature 1: 2 different points enclose nothing',
-            ),
-            'ragged': ([feature('Polygon', [[[1, 1], [5], [1, 4]]], 'immune')], 'are no rings of points'),
-            'unnamed': ([feature('Polygon', [closed(1, 1, 8, 8)])], 'feature 1 has no classification'),
-            'text': ('{"features": [', 'no JSON'),
-            'foreign': ('{"shapes": []}', 'no features as QuPath writes them'),
-            'odd': (
-                [feature('Polygon', [closed(1, 1, 8, 8)]) | {'properties': {'classification': 'x'}}],
-                'no features',
-            ),
-        }
-        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], name) for name in ('tumour', 'immune')], 'good')
-        for stem, (content, _) in faults.items():
-            add_features(source, content, stem)
-        add_image(source, 'alone')
-        first, *lines = fault('geojson', source, tmp_path).splitlines()
-        assert first == '8 bad source files, nothing was written:'
-        for stem, (_, what) in (faults | {'alone': ('', 'no alone (.geojson .json) in annotations/')}).items():
-            assert sum(f'{stem}.' in line and what in line for line in lines) == 1, stem
-
-    def test_a_region_is_no_nucleus_where_some_were_detected(self, source, tmp_path):
-        """QuPath exports the annotation in which it looked along with what it found."""
-        add_image(source)
-        region = feature('Polygon', [closed(0, 0, 16, 12)])
-        found = feature('Polygon', [closed(2, 3, 6, 8)])
-        region['properties']['objectType'], found['properties']['objectType'] = 'annotation', 'detection'
-        add_features(source, [region, found])
-        out = prepare('geojson', source, tmp_path / 'out')
-        np.testing.assert_array_equal(labels_of(out) > 0, instances(np.s_[3:8, 2:6]) > 0)
-
-    def test_background_is_no_nucleus_type(self, source, tmp_path):
-        add_image(source)
-        names = ('background', 'tumor', 'stroma')
-        add_features(source, [feature('Polygon', [closed(2, 3, 6, 8)], name) for name in names])
-        assert 'feature 1 is classified as background' in fault('geojson', source, tmp_path)
