@@ -1,6 +1,7 @@
 from .broadcast_buffers import BroadcastBuffersHook
 from .checkpoint_guard import CheckpointGuardHook
+from .finite_loss import FiniteLossHook
 from .prediction import PredictionHook
 from .step_seed import StepSeedHook
 
-__all__ = ['BroadcastBuffersHook', 'CheckpointGuardHook', 'PredictionHook', 'StepSeedHook']
+__all__ = ['BroadcastBuffersHook', 'CheckpointGuardHook', 'FiniteLossHook', 'PredictionHook', 'StepSeedHook']
