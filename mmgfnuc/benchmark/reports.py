@@ -21,7 +21,7 @@ from .costs import arm_costs, inference_costs
 from .html_report import html_report
 from .markdown_report import markdown_report
 from .pictures import study_pictures
-from .results import study_results
+from .results import diverged_arms, study_results
 from .scores import KEYS, SCORES, study_scores
 from .study import Arm, Study
 
@@ -31,19 +31,21 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
 
     Args:
         study: what was asked for.
-        cells: of the study, all done.
+        cells: of the study, all ended.
         root: folder of the runs.
         folder: to write to. It also keeps the times of inference (`costs.json`), which are measured once.
         command: that ran the study.
 
     Raises:
-        UserError: some cells have no scores.
+        UserError: some cells have no scores, or the first arm diverged.
     """
     write_scores(study, cells, root, folder / 'scores.csv')
     results = study_results(study, cells, root, command, _Costs(study, folder / 'costs.json'))
     pictures = {}
     for data in study.data:
         own = [cell for cell in cells if cell.data == data]
+        diverged = diverged_arms(own, root)
+        own = [cell for cell in own if cell.arm.name not in diverged]
         pictures[data] = study_pictures(own, root, study_scores(own, root))
     for name, text in (
         ('results.json', json.dumps(results, indent=1, allow_nan=False) + '\n'),
@@ -55,7 +57,10 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
 
 
 def write_scores(study: Study, cells: Sequence[Cell], root: Path, path: Path) -> None:
-    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals."""
+    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals.
+
+    One that diverged has no scores, and no line.
+    """
     rows = [
         [data, *(row[key] for key in KEYS), *('' if row[score] is None else round(row[score], 6) for score in SCORES)]
         for data in study.data

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .cells import Cell
-from .local import DONE, cell_folder, cell_state
+from .folders import DONE, cell_folder, cell_state
 
 KEYS = ('arm', 'fold', 'seed', 'image', 'group')
 # Column of the tables that tools/test.py writes -> what it is called in a report.

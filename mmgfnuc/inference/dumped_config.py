@@ -57,7 +57,8 @@ def read_dumped(text: Any, source: str) -> Config:
     except (SyntaxError, ValueError, KeyError, RecursionError, MemoryError) as error:  # of ast.parse or of Config
         reason = str(error).partition('\n')[0] or type(error).__name__
         raise UserError(
-            f'the config in {source} is not read: {reason}; it may hold settings, and no code: give your own (--config)'
+            f'the config in {source} is not read: {reason}; only settings may stand there, no code: name a config file '
+            'of your own'
         ) from error
 
 
@@ -125,7 +126,7 @@ def check_parts(settings: Any, source: str, kinds: Collection[str] = PARTS) -> N
         if not (isinstance(value, str) and (value in SCOPES if key == '_scope_' else find_part(value, kinds))):
             raise UserError(
                 f'the config in {source} names {key}={value!r}, which is no registered part; if you trust it, import '
-                'the package that has it, or give the config yourself (--config)'
+                'the package that has it, or name a config file of your own'
             )
 
 

@@ -144,8 +144,8 @@ def _build(config: Config, source: str) -> Any:
         if isinstance(error, UserError) or not source:
             raise
         raise UserError(
-            f'the config in {source} builds no model ({type(error).__name__}: {reason_of(error)}); give your own '
-            '(--config)'
+            f'the config in {source} builds no model ({type(error).__name__}: {reason_of(error)}); name a config '
+            'file of your own'
         ) from error
 
 

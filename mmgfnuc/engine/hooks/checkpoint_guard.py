@@ -1,6 +1,7 @@
 """What a checkpoint says about itself, and what is checked when it is loaded."""
 
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mmengine.hooks import Hook
@@ -82,9 +83,19 @@ class CheckpointGuardHook(Hook):
         checkpoint['meta'].update(self.provenance, train_seconds=seconds)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare keys and shapes before anything is loaded."""
+        """Compare keys and shapes before anything is loaded; forget what it says of files that are not of this run."""
+        _forget_foreign_files(runner, checkpoint.get('message_hub', {}).get('runtime_info', {}))
         check_fit(_unwrapped(runner.model).state_dict(), checkpoint.get('state_dict', checkpoint))
         self.seconds_before = checkpoint.get('meta', {}).get('train_seconds', 0.0)
+
+
+def _forget_foreign_files(runner: Runner, info: dict) -> None:
+    """Take out of what a checkpoint remembers the files that MMEngine would delete, unless they are of this run."""
+    for key in [key for key in info if key.startswith('best_ckpt')]:
+        if not isinstance(info[key], str) or Path(info[key]).parent != Path(runner.work_dir):
+            del info[key]
+    if 'keep_ckpt_ids' in info:
+        info['keep_ckpt_ids'] = [step for step in info['keep_ckpt_ids'] if isinstance(step, int)]
 
 
 def _unwrapped(model: Any) -> Any:

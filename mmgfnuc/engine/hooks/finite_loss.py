@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmgfnuc.errors import DivergedError
 from mmgfnuc.models.layers import first_not_finite
@@ -74,7 +74,7 @@ class FiniteLossHook(Hook):
 
     @staticmethod
     def _diverged(runner: Runner, what: str) -> DivergedError:
-        last = runner.message_hub.get_info('last_ckpt')
+        last = find_latest_checkpoint(runner.work_dir)
         return DivergedError(
             f'training diverged: {what}; the last finite checkpoint is {last or "none: none was saved before"}; try a '
             'lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1, or no --amp'
