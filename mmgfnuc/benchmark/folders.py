@@ -6,14 +6,19 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from mmengine.config import Config
+
 from mmgfnuc.files import read_json, waiting_lock, write_text
+from mmgfnuc.inference.dumped_config import read_dumped
 
 from .cells import Cell, describe
 
-DONE, FAILED, BEGUN, OPEN = 'done', 'failed', 'begun', 'open'
+DONE, DIVERGED, FAILED, BEGUN, OPEN = 'done', 'diverged', 'failed', 'begun', 'open'
+# States that are results: another call would give the same.
+ENDED = (DONE, DIVERGED)
 # Costs and circumstances of a cell that is trained and scored; what was found in its model, written last.
 RUN, FINDINGS = 'run.json', 'findings.json'
-FAILURE, LOG, LOCK = 'failed.txt', 'log.txt', 'lock'
+FAILURE, DIVERGENCE, LOG, LOCK = 'failed.txt', 'diverged.txt', 'log.txt', 'lock'
 
 
 def cell_folder(root: Path, cell: Cell) -> Path:
@@ -22,10 +27,12 @@ def cell_folder(root: Path, cell: Cell) -> Path:
 
 
 def cell_state(root: Path, cell: Cell) -> str:
-    """Say whether a cell is done, has failed, was begun and interrupted (or runs), or was never started."""
+    """Say whether a cell is done, has diverged or failed, was begun and interrupted (or runs), or was never started."""
     folder = cell_folder(root, cell)
     if is_done(folder):
         return DONE
+    if (folder / DIVERGENCE).is_file():
+        return DIVERGED
     if (folder / FAILURE).is_file():
         return FAILED
     return BEGUN if (folder / LOG).is_file() else OPEN
@@ -50,10 +57,32 @@ def prepare_folder(folder: Path, cell: Cell) -> None:
             write_text(folder / name, text)
 
 
+def read_config(folder: Path) -> Config:
+    """Read the config of a cell as data, and let it work in its folder.
+
+    Raises:
+        UserError: it holds code.
+    """
+    path = folder / 'config.py'
+    config = read_dumped(path.read_text(encoding='utf-8'), str(path))
+    config.work_dir = str(folder)
+    return config
+
+
 def record_failure(folder: Path, text: str) -> None:
     """Mark the cell of a folder as failed."""
     with waiting_lock(folder.parent / LOCK):
         write_text(folder / FAILURE, text + '\n')
+
+
+def record_divergence(folder: Path, text: str) -> None:
+    """Mark the cell of a folder as one whose training diverged; its process does, which holds the lock."""
+    write_text(folder / DIVERGENCE, text + '\n')
+
+
+def divergence(root: Path, cell: Cell) -> str:
+    """Read how a cell diverged."""
+    return (cell_folder(root, cell) / DIVERGENCE).read_text(encoding='utf-8').strip()
 
 
 def weights_of(folder: Path) -> str | None:

@@ -102,7 +102,12 @@ def html_report(results: Mapping[str, Any], pictures: Mapping[str, Sequence[Pict
         pictures: of each data set, by its name; none of a data set that is not there.
     """
     chapters = [
-        {**chapter, 'slug': slug(chapter['data']), 'sections': sections(chapter, pictures.get(chapter['data'], ()))}
+        {
+            'diverged': {},
+            **chapter,
+            'slug': slug(chapter['data']),
+            'sections': sections(chapter, pictures.get(chapter['data'], ())),
+        }
         for chapter in results['chapters']
     ]
     return (

@@ -43,7 +43,17 @@ def markdown_report(results: Mapping[str, Any]) -> str:
 
 def _chapter(chapter: Mapping[str, Any]) -> list[str]:
     arms = chapter['arms']
-    parts = ['\n'.join(f'- {prose(sentence)}' for sentence in chapter['conclusion']), _leaderboard(arms), _costs(arms)]
+    diverged = chapter.get('diverged', {})  # reports of earlier versions lack it
+    parts = [
+        '\n'.join(f'- {prose(sentence)}' for sentence in chapter['conclusion']),
+        _leaderboard(arms, diverged),
+        _costs(arms),
+    ]
+    if diverged:
+        parts += [
+            '### Diverged runs',
+            '\n'.join(f'- {code(arm)} {prose(run)}' for arm in diverged for run in diverged[arm]['runs']),
+        ]
     for score, title in COMPARED.items():
         parts += [f'### {title}', *_comparisons(chapter, score)]
         if chapter['left_out'][score]:
@@ -52,9 +62,10 @@ def _chapter(chapter: Mapping[str, Any]) -> list[str]:
     return [*parts, '### Inside the models', _inside(arms)]
 
 
-def _leaderboard(arms: Sequence[Mapping[str, Any]]) -> str:
+def _leaderboard(arms: Sequence[Mapping[str, Any]], diverged: Mapping[str, Mapping[str, Any]]) -> str:
     order = sorted(arms, key=lambda arm: arm['scores']['dice']['mean'], reverse=True)
     rows = [[code(arm['name']), *(_score(arm, score) for score in COMPARED)] for arm in order]
+    rows += [[code(arm), *['diverged'] * len(COMPARED)] for arm in diverged]
     return table_lines(['arm', *COMPARED.values()], rows)
 
 

@@ -21,7 +21,21 @@ from tqdm import tqdm
 from mmgfnuc.files import read_json, write_text
 
 from .cells import Cell
-from .folders import BEGUN, DONE, FAILED, LOCK, LOG, OPEN, cell_folder, cell_state, is_locked, last_step, read_run
+from .folders import (
+    BEGUN,
+    DIVERGED,
+    DONE,
+    ENDED,
+    FAILED,
+    LOCK,
+    LOG,
+    OPEN,
+    cell_folder,
+    cell_state,
+    is_locked,
+    last_step,
+    read_run,
+)
 
 RUNNING = 'running'
 PROGRESS = 'progress.json'
@@ -136,7 +150,8 @@ class StudyBar:
         """Read how far the cells are, and draw that."""
         progress = self._progress()
         counts = Counter(one.state for one in progress)
-        self.bar.set_postfix_str(', '.join(f'{counts[state]} {state}' for state in (DONE, RUNNING, FAILED)), False)
+        shown = (DONE, RUNNING, *([DIVERGED] * (counts[DIVERGED] > 0)), FAILED)
+        self.bar.set_postfix_str(', '.join(f'{counts[state]} {state}' for state in shown), False)
         # A cell that was interrupted goes back to its last checkpoint.
         self.bar.n = max(self.bar.initial, sum(one.step for one in progress))
         self.bar.refresh()
@@ -170,7 +185,7 @@ def status_lines(cells: Sequence[Cell], root: str | Path) -> list[str]:
 
 def _counts(progress: Sequence[Progress]) -> str:
     counts = Counter(one.state for one in progress)
-    known = [f'{counts[state]} {state}' for state in (DONE, RUNNING, FAILED, BEGUN, OPEN) if counts[state]]
+    known = [f'{counts[state]} {state}' for state in (DONE, RUNNING, DIVERGED, FAILED, BEGUN, OPEN) if counts[state]]
     return f'{len(progress)} cells: {", ".join(known)}'
 
 
@@ -181,7 +196,7 @@ def _doing(progress: Progress) -> str:
 def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
     """Estimate by the seconds that a step took in the cells that are done: those of the same arm, else all.
 
-    A cell that has failed is not run again before the next call.
+    A cell that has failed is not run again before the next call, one that has diverged not at all.
     """
     running = sum(one.state == RUNNING for one in progress)
     if not running:
@@ -197,6 +212,6 @@ def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
     seconds = sum(
         (one.steps - one.step) * mean(speeds.get(one.cell.arm.name, speeds[None]))
         for one in progress
-        if one.state != FAILED
+        if one.state not in (*ENDED, FAILED)
     )
     return [f'time left: about {timedelta(minutes=round(seconds / running / 60))}, with {running} at a time']

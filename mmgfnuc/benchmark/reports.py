@@ -21,7 +21,7 @@ from .folders import LOCK
 from .html_report import html_report
 from .markdown_report import markdown_report
 from .pictures import study_pictures
-from .results import study_results
+from .results import diverged_arms, study_results
 from .scores import KEYS, SCORES, study_scores
 from .study import Arm, Study
 
@@ -31,13 +31,13 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
 
     Args:
         study: what was asked for.
-        cells: of the study, all done.
+        cells: of the study, all ended.
         root: folder of the runs.
         folder: to write to. It also keeps the times of inference (`costs.json`), which are measured once.
         command: that ran the study.
 
     Raises:
-        UserError: some cells have no scores.
+        UserError: some cells have no scores, or the first arm diverged.
     """
     # Two studies of one name may end at the same time; they share their cells.
     with waiting_lock(folder / LOCK):
@@ -51,6 +51,8 @@ def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path,
     pictures = {}
     for data in study.data:
         own = [cell for cell in cells if cell.data == data]
+        diverged = diverged_arms(own, root)
+        own = [cell for cell in own if cell.arm.name not in diverged]
         pictures[data] = study_pictures(own, root, study_scores(own, root))
     for name, text in (
         ('results.json', json.dumps(results, indent=1, allow_nan=False) + '\n'),
@@ -61,7 +63,10 @@ def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path,
 
 
 def write_scores(study: Study, cells: Sequence[Cell], root: Path, path: Path) -> None:
-    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals."""
+    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals.
+
+    One that diverged has no scores, and no line.
+    """
     rows = [
         [data, *(row[key] for key in KEYS), *('' if row[score] is None else round(row[score], 6) for score in SCORES)]
         for data in study.data

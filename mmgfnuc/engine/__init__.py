@@ -1,4 +1,4 @@
-from .hooks import BroadcastBuffersHook, CheckpointGuardHook, PredictionHook, StepSeedHook
+from .hooks import BroadcastBuffersHook, CheckpointGuardHook, FiniteLossHook, PredictionHook, StepSeedHook
 from .loops import StepBasedTrainLoop
 from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
 
@@ -6,6 +6,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'BroadcastBuffersHook',
     'CheckpointGuardHook',
+    'FiniteLossHook',
     'PredictionHook',
     'StepBasedTrainLoop',
     'StepSeedHook',

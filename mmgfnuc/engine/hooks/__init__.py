@@ -1,7 +1,15 @@
 from .broadcast_buffers import BroadcastBuffersHook
 from .checkpoint_guard import CheckpointGuardHook
+from .finite_loss import FiniteLossHook
 from .prediction import PredictionHook
 from .step_seed import StepSeedHook
 from .whole_checkpoint import WholeCheckpointHook
 
-__all__ = ['BroadcastBuffersHook', 'CheckpointGuardHook', 'PredictionHook', 'StepSeedHook', 'WholeCheckpointHook']
+__all__ = [
+    'BroadcastBuffersHook',
+    'CheckpointGuardHook',
+    'FiniteLossHook',
+    'PredictionHook',
+    'StepSeedHook',
+    'WholeCheckpointHook',
+]

@@ -9,7 +9,7 @@ from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmgfnuc.errors import UserError
+from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.models.backbones import StagedBackbone
 from mmgfnuc.models.decode_heads import InstanceHead, SemanticHead
 from mmgfnuc.models.layers import pad_to_multiple, reflect_to_size, resize
@@ -196,9 +196,16 @@ class GatedFusionSegmentor(BaseSegmentor):
             - seg_logits: (K, H, W), logarithms of the probabilities
             - pred_sem_seg: (1, H, W), int64
             - pred_instance_map: (1, H, W), int32, on the CPU: nuclei from 1 without gaps, 0 = background
+
+        Raises:
+            DivergedError: the logits are not finite, which would otherwise pass for an image without nuclei.
         """
         samples = data_samples or [SegDataSample() for _ in inputs]
         for sample, logits, cues in zip(samples, *self.predict_maps(inputs), strict=True):
+            if not logits.isfinite().all():
+                raise DivergedError(
+                    'the model gives NaN: its weights are damaged, or its training failed; train it again'
+                )
             foreground = 1 - logits[0].exp()
             nuclei = self.decode_head.nuclei(foreground, cues, sample.get('mpp'))
             sample.seg_logits = PixelData(data=logits)
