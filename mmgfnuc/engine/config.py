@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmgfnuc.errors import UserError
 
 from .distributed import prepare_distributed
-from .settings import LAUNCHERS, NEAR, check_names, top_level
+from .parts import NEAR
+from .settings import LAUNCHERS, check_names, top_level
 
 __all__ = ['LAUNCHERS', 'add_tensorboard', 'apply_options', 'load_config', 'set_launcher', 'set_seed', 'use_bfloat16']
 
@@ -46,42 +47,59 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
         UserError: there is no such way, or another option of the tool sets it; says where it ends and what is near.
     """
     for path, value in options.items():
-        _check_way(cfg, path)
-        cfg.merge_from_dict({path: value})
+        _check_first(cfg, path)
+        _set(cfg, path, value)
 
 
-def _check_way(cfg: Config, path: str) -> None:
-    first, *others = path.split('.')
+def _check_first(cfg: Config, path: str) -> None:
+    first = path.partition('.')[0]
     if path == 'launcher':
         raise UserError(f'launcher is set by --launcher ({", ".join(LAUNCHERS)}), not by --cfg-options')
     if first not in top_level():
         why = f"'{first}' is only a variable of the config file" if first in cfg else f"there is no '{first}'"
-        raise UserError(f'--cfg-options {path}: {why}; {_near(path, cfg) or "settings begin with " + _names(cfg)}')
-    node, way = cfg.get(first, {}), first
-    for name in others:
+        raise UserError(f'--cfg-options {path}: {why}; {_near(path, cfg)}')
+
+
+def _set(cfg: Config, path: str, value: Any) -> None:
+    above, _, last = path.rpartition('.')
+    parent = _follow(cfg, path)
+    if isinstance(parent, list) and not isinstance(value, Mapping):
+        # MMEngine sets no plain value within a list.
+        index = int(last)
+        _set(cfg, above, [*parent[:index], value, *parent[index + 1 :]])
+    else:
+        cfg.merge_from_dict({path: value})
+
+
+def _follow(cfg: Config, path: str) -> Any:
+    """What a path leads to, but for its last name; a group that is not there yet is an empty one."""
+    parent: Any = None
+    node: Any = cfg
+    for place, name in enumerate(path.split('.')):
+        way = '.'.join(path.split('.')[:place])
+        parent = node
         if isinstance(node, list):
             if not name.isdigit() or int(name) >= len(node):
-                raise UserError(
-                    f"--cfg-options {path}: {way} has {len(node)} entries, not a '{name}'; they count from 0"
-                )
+                entries = f'{way} has {len(node)} entries, counted from 0'
+                raise UserError(f"--cfg-options {path}: {entries}; there is no '{name}'")
             node = node[int(name)]
-        elif isinstance(node, Mapping):
+        elif isinstance(node, Mapping | Config):
             node = node.get(name, {})
         else:
             raise UserError(f"--cfg-options {path}: {way} is {node!r}, which has no '{name}'; set {way} itself")
-        way = f'{way}.{name}'
+    return parent
 
 
 def _near(path: str, cfg: Config) -> str:
     """Paths of settings that end as `path` does, else those whose names are the nearest to its last one."""
-    known = {name: value for name, value in cfg.items() if name in top_level()}
-    paths = list(_paths(known))
+    settings = {name: value for name, value in cfg.items() if name in top_level()}
+    paths = [*top_level(), *_paths(settings)]
     near = [other for other in paths if other.endswith(f'.{path}')]
     if not near:
         last = path.rpartition('.')[2]
         names = difflib.get_close_matches(last, {other.rpartition('.')[2] for other in paths}, 1, NEAR)
         near = [other for other in paths if other.rpartition('.')[2] in names]
-    return f'near it: {", ".join(near[:3])}' if near else ''
+    return f'near it: {", ".join(dict.fromkeys(near[:3]))}' if near else f'settings begin with {", ".join(settings)}'
 
 
 def _paths(node: Any, way: str = '') -> Iterator[str]:
@@ -91,18 +109,15 @@ def _paths(node: Any, way: str = '') -> Iterator[str]:
         yield from _paths(value, f'{way}{name}.')
 
 
-def _names(cfg: Config) -> str:
-    return ', '.join(name for name in cfg if name in top_level())
-
-
 def set_seed(cfg: Config, seed: int | None) -> None:
     """Use one seed for the weights, the order of the samples and their augmentation; None keeps the config's.
 
     Raises:
         UserError: the config has no training data to seed.
     """
-    if not isinstance((cfg.get('train_dataloader') or {}).get('dataset'), Mapping):
-        raise UserError('train_dataloader.dataset is missing in the config: it says which data is trained on; give it')
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    if not isinstance(dataset, Mapping):
+        raise UserError(f'train_dataloader.dataset={dataset!r}: give a group of settings, with the data to train on')
     if seed is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     cfg.train_dataloader.dataset.seed = cfg.get('randomness', {}).get('seed') or 0

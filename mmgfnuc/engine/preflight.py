@@ -23,6 +23,7 @@ from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 
+from .parts import unknown_type
 from .settings import top_level
 
 # Functions that build parts, with the variable of each that holds the settings; those that build one section only.
@@ -62,7 +63,10 @@ def rehearse(cfg: Config, *parts: str) -> None:
         except Exception as error:
             path = _path_of(error, cfg)
             if device == DEVICES[-1] or isinstance(error, UserError) or (path and not path.startswith(HEAVY)):
-                raise _in_words(error, path, cfg) from error
+                words = _in_words(error, path, cfg)
+                if words is error:
+                    raise
+                raise words from error
 
 
 def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
@@ -95,7 +99,9 @@ class _Rehearsal(Runner):
         settings = Config(dict(cfg.items()), filename=cfg.filename)
         settings.work_dir = folder
         if cfg.model.get('foundation'):
-            settings.model = {**cfg.model, 'foundation': {**cfg.model.foundation, 'weights': RANDOM}}
+            # Its cache would make its folder.
+            foundation = {**cfg.model.foundation, 'weights': RANDOM, 'cache': None}
+            settings.model = {**cfg.model, 'foundation': foundation}
         return runner_class.from_cfg(settings)
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -166,16 +172,20 @@ def _kinds(kind: Any) -> Iterator[Any]:
 def _in_words(error: Exception, path: str, cfg: Config) -> Exception:
     """An error of a part as one line; itself where the config has no part in it."""
     if isinstance(error, UserError):
-        return UserError(f'{path}: {error}' if path and not str(error).startswith(path) else str(error))
+        return UserError(f'{path}: {error}') if path and not str(error).startswith(path) else error
+    text = str(error.args[0] if error.args else error).strip().partition('\n')[0]
+    if isinstance(error, KeyError) and ' is not in the ' in text:
+        registry = [frame.f_locals.get('registry') for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
+        return unknown_type(f'{path}.type', text.partition(' is not in the ')[0], registry)
+    if isinstance(error, KeyError) and 'must contain the key "type"' in text:
+        return UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
     settings = _at(cfg, path) if path else {}
     if isinstance(settings, Mapping):
-        settings = {name: value for name, value in settings.items() if name != 'type'}
-        if not settings:
-            return error
-        settings = ', '.join(f'{name}={value!r}' for name, value in settings.items())
-    text = shorten(str(settings), LONGEST)
-    reason = f'{error} is missing' if isinstance(error, KeyError) else str(error).strip().partition('\n')[0]
-    return UserError(f'{path} cannot be built of {text}: {type(error).__name__}: {reason}')
+        settings = ', '.join(f'{name}={value!r}' for name, value in settings.items() if name != 'type')
+    if settings == '':
+        return error
+    kind = 'missing' if isinstance(error, KeyError) else type(error).__name__
+    return UserError(f'{path} cannot be built of {shorten(str(settings), LONGEST)}: {kind}: {text}')
 
 
 def _path_of(error: Exception, cfg: Config) -> str:
@@ -219,9 +229,9 @@ def _at(cfg: Config, path: str) -> Any:
 
 def _is_built_of(part: Mapping, built: Any) -> bool:
     """Whether settings that are being built are those of a part, with what was added or taken out on the way."""
-    if not isinstance(built, Mapping) or 'type' not in part:
+    if not isinstance(built, Mapping) or 'type' not in built:
         return part == built
-    names = part.keys() & built.keys() - {'weights'}
+    names = part.keys() & built.keys() - {'weights', 'cache'}
     return 'type' in names and all(part[name] == built[name] for name in names)
 
 

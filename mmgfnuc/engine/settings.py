@@ -5,9 +5,9 @@ Nothing is built here and no data is looked at; engine/preflight.py does both, a
 
 import difflib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from mmengine.config import Config
@@ -16,8 +16,6 @@ from mmengine.evaluator import Evaluator
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import (
-    DATA_SAMPLERS,
-    DATASETS,
     EVALUATOR,
     FUNCTIONS,
     HOOKS,
@@ -30,13 +28,9 @@ from mmengine.registry import (
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
-    TASK_UTILS,
     TRANSFORMS,
-    VISBACKENDS,
     VISUALIZERS,
-    WEIGHT_INITIALIZERS,
     DefaultScope,
-    Registry,
 )
 from mmengine.runner import (
     EpochBasedTrainLoop,
@@ -54,12 +48,11 @@ from torch.utils.data import DataLoader
 from mmgfnuc.errors import UserError
 
 from .optim import TrainableParamsConstructor
-from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
+from .parts import REGISTRIES, check_group, check_part, check_parts, check_typed, check_value, find_type, refuse
+from .signatures import SCALARS, Accepted, accepted, fits
 
-PARTS = ('train', 'val', 'test')
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 LOG_LEVELS = tuple(logging.getLevelNamesMapping())
-NEAR = 0.6
 # A variable of a config file is taken for a misspelt setting only if it is as near as this.
 VERY_NEAR = 0.8
 
@@ -81,6 +74,8 @@ RUNNER_TYPES = {
     'randomness': dict,
     'env_cfg': dict,
     'default_scope': str | None,
+    'default_hooks': dict | None,
+    'custom_hooks': list | tuple | None,
 }
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 PARAMWISE = Accepted(
@@ -91,25 +86,6 @@ PARAMWISE = Accepted(
         'bypass_duplicate': bool,
     }
 )
-# Least values of whole numbers; below it a run fails later, or ends without having done anything.
-LEAST = {
-    **dict.fromkeys(('max_iters', 'max_epochs', 'val_interval', 'batch_size', 'accumulative_counts'), 1),
-    **dict.fromkeys(('num_batch_per_epoch', 'window_size', 'num_workers'), 0),
-}
-LEAST['window_size'] = 1
-LARGEST_SEED = 2**32 - 1
-# Which registry the parts below a key come from, wherever it stands.
-REGISTRIES = {
-    'dataset': DATASETS,
-    'datasets': DATASETS,
-    'pipeline': TRANSFORMS,
-    'transforms': TRANSFORMS,
-    'sampler': DATA_SAMPLERS,
-    'batch_sampler': DATA_SAMPLERS,
-    'init_cfg': WEIGHT_INITIALIZERS,
-    'vis_backends': VISBACKENDS,
-    'postprocess': TASK_UTILS,
-}
 
 
 def top_level() -> dict[str, Any]:
@@ -132,7 +108,7 @@ def check_names(cfg: Config) -> None:
     settings = {name: value for name, value in cfg.items() if name in known}
     for name, value in cfg.items():
         if name in known:
-            _check_value(name, value, known[name])
+            check_value(name, value, known[name])
             continue
         near = difflib.get_close_matches(name, [*known, *env], 1, VERY_NEAR)
         several = isinstance(value, Mapping | list | tuple)
@@ -172,8 +148,10 @@ def check_settings(cfg: Config, *parts: str) -> None:
         if not cfg.get(name):
             raise UserError(f'{name} is missing in the config, and this run needs it; give it')
     with _scope(cfg):
-        _part('model', cfg.get('model'), MODELS)
-        _part('data_preprocessor', cfg.get('data_preprocessor'), MODELS)
+        _runtime(cfg)
+        _hooks(cfg)
+        check_part('model', cfg.get('model'), MODELS)
+        check_part('data_preprocessor', cfg.get('data_preprocessor'), MODELS)
         for part in parts:
             _loader(f'{part}_dataloader', cfg.get(f'{part}_dataloader'))
             _loop(part, cfg.get(f'{part}_cfg'))
@@ -181,11 +159,9 @@ def check_settings(cfg: Config, *parts: str) -> None:
         if 'train' in parts:
             _optim_wrapper(cfg.get('optim_wrapper'))
             _schedulers('param_scheduler', cfg.get('param_scheduler'))
-            _group('auto_scale_lr', cfg.get('auto_scale_lr'), Accepted({'enable': bool, 'base_batch_size': int}))
+            check_group('auto_scale_lr', cfg.get('auto_scale_lr'), Accepted({'enable': bool, 'base_batch_size': int}))
             if isinstance(cfg.get('compile'), Mapping):
-                _group('compile', cfg.compile, accepted(torch.compile))
-        _hooks(cfg)
-        _runtime(cfg)
+                check_group('compile', cfg.compile, accepted(torch.compile))
 
 
 def check_model(cfg: Config) -> None:
@@ -195,9 +171,9 @@ def check_model(cfg: Config) -> None:
         UserError: see `check_settings`.
     """
     with _scope(cfg):
-        _part('model', cfg.get('model'), MODELS)
+        check_part('model', cfg.get('model'), MODELS)
         path = 'test_dataloader.dataset.pipeline'
-        _parts(path, cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline'), TRANSFORMS)
+        check_parts(path, cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline'), TRANSFORMS)
 
 
 @contextmanager
@@ -216,50 +192,50 @@ def _loader(path: str, loader: Any) -> None:
     own = Accepted({'num_batch_per_epoch': int, 'disable_subprocess_warning': bool})
     if not isinstance(loader, Mapping):
         return
-    _group(path, loader, accepted(DataLoader) | own, 'a dataloader')
+    check_group(path, loader, accepted(DataLoader) | own, 'a dataloader')
     for name, value in loader.items():
         if name in ('collate_fn', 'worker_init_fn'):
-            _part(f'{path}.{name}', value, FUNCTIONS)
+            check_part(f'{path}.{name}', value, FUNCTIONS)
         elif name in ('dataset', 'sampler', 'batch_sampler'):
-            _part(f'{path}.{name}', value, REGISTRIES[name])
+            check_part(f'{path}.{name}', value, REGISTRIES[name])
 
 
 def _loop(part: str, loop: Any) -> None:
     if not isinstance(loop, Mapping) or 'type' in loop:
-        return _part(f'{part}_cfg', loop, LOOPS)
+        return check_part(f'{part}_cfg', loop, LOOPS)
     by_epoch = Accepted({'by_epoch': bool})
     train = EpochBasedTrainLoop if loop.get('by_epoch', True) else IterBasedTrainLoop
     taken = {'train': accepted(train) | by_epoch, 'val': accepted(ValLoop), 'test': accepted(TestLoop)}
-    return _group(f'{part}_cfg', loop, taken[part])
+    return check_group(f'{part}_cfg', loop, taken[part])
 
 
 def _evaluator(path: str, evaluator: Any) -> None:
     if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
-        _typed(path, evaluator, EVALUATOR, default=Evaluator)
-        _parts(f'{path}.metrics', evaluator['metrics'], METRICS)
+        check_typed(path, evaluator, EVALUATOR, default=Evaluator)
+        check_parts(f'{path}.metrics', evaluator['metrics'], METRICS)
     else:
-        _parts(path, evaluator, METRICS)
+        check_parts(path, evaluator, METRICS)
 
 
 def _optim_wrapper(wrapper: Any) -> None:
     path = 'optim_wrapper'
     if not isinstance(wrapper, Mapping):
         return
-    constructor = _resolve(
+    constructor = find_type(
         f'{path}.constructor', wrapper.get('constructor'), OPTIM_WRAPPER_CONSTRUCTORS, DefaultOptimWrapperConstructor
     )
     if constructor not in (DefaultOptimWrapperConstructor, TrainableParamsConstructor):
         return  # one's own gives the settings a meaning of its own
     also = Accepted({'constructor': Any, 'paramwise_cfg': dict | None, 'optimizer': dict})
-    _typed(path, wrapper, OPTIM_WRAPPERS, default=OptimWrapper, also=also)
-    _part(f'{path}.optimizer', wrapper.get('optimizer'), OPTIMIZERS)
+    check_typed(path, wrapper, OPTIM_WRAPPERS, default=OptimWrapper, also=also)
+    check_part(f'{path}.optimizer', wrapper.get('optimizer'), OPTIMIZERS)
     ours = Accepted({'layer_decay': float} if constructor is TrainableParamsConstructor else {})
-    _group(f'{path}.paramwise_cfg', wrapper.get('paramwise_cfg'), PARAMWISE | ours)
+    check_group(f'{path}.paramwise_cfg', wrapper.get('paramwise_cfg'), PARAMWISE | ours)
     clip = wrapper.get('clip_grad')
     if isinstance(clip, Mapping):
         function = clip_grad_value_ if clip.get('type') == 'value' else clip_grad_norm_
-        kind = Accepted({'type': Literal['norm', 'value']})
-        _group(f'{path}.clip_grad', clip, accepted(function).without(['parameters']) | kind)
+        hints = accepted(function).without(['parameters']).hints
+        check_group(f'{path}.clip_grad', clip, Accepted(hints | {'type': Literal['norm', 'value']}))
 
 
 def _schedulers(path: str, scheduler: Any) -> None:
@@ -267,17 +243,18 @@ def _schedulers(path: str, scheduler: Any) -> None:
         for name, inner in scheduler.items():
             _schedulers(f'{path}.{name}', inner)
     else:
-        _parts(path, scheduler, PARAM_SCHEDULERS, also=Accepted({'convert_to_iter_based': bool, 'epoch_length': int}))
+        also = Accepted({'convert_to_iter_based': bool, 'epoch_length': int})
+        check_parts(path, scheduler, PARAM_SCHEDULERS, also)
 
 
 def _hooks(cfg: Config) -> None:
     hooks = {f'custom_hooks.{index}': hook for index, hook in enumerate(cfg.get('custom_hooks') or ())}
     for name, hook in (cfg.get('default_hooks') or {}).items():
         if name not in DEFAULT_HOOKS and difflib.get_close_matches(name, DEFAULT_HOOKS, 1, VERY_NEAR):
-            _refuse(f'default_hooks.{name}', name, 'default_hooks', DEFAULT_HOOKS)
+            refuse(f'default_hooks.{name}', name, 'default_hooks', DEFAULT_HOOKS)
         hooks[f'default_hooks.{name}'] = hook
     for path, hook in hooks.items():
-        _part(path, hook, HOOKS, also=Accepted({'priority': str | int}))
+        check_part(path, hook, HOOKS, also=Accepted({'priority': str | int}))
         priority = hook.get('priority') if isinstance(hook, Mapping) else None
         if isinstance(priority, str) and priority.upper() not in Priority.__members__:
             raise UserError(f"{path}.priority='{priority}': it is one of {', '.join(Priority.__members__)}; correct it")
@@ -290,123 +267,17 @@ def _environment() -> Accepted:
 
 def _runtime(cfg: Config) -> None:
     env = cfg.get('env_cfg') or {}
-    _group('env_cfg', env, _environment())
-    _group('env_cfg.mp_cfg', env.get('mp_cfg'), accepted(set_multi_processing).without(['distributed']))
-    process_group = accepted(torch.distributed.init_process_group)
-    _group('env_cfg.dist_cfg', env.get('dist_cfg'), accepted(init_dist) | process_group | Accepted({'timeout': int}))
-    _group('randomness', cfg.get('randomness'), accepted(Runner.set_randomness) | Accepted({'seed': int | None}))
+    check_group('env_cfg', env, _environment())
+    check_group('env_cfg.mp_cfg', env.get('mp_cfg'), accepted(set_multi_processing).without(['distributed']))
+    process_group = accepted(init_dist).hints | accepted(torch.distributed.init_process_group).hints
+    check_group('env_cfg.dist_cfg', env.get('dist_cfg'), Accepted(process_group | {'timeout': int}))
+    check_group('randomness', cfg.get('randomness'), Accepted({'seed': int | None}) | accepted(Runner.set_randomness))
     processor = cfg.get('log_processor')
     if isinstance(processor, Mapping):
-        _typed('log_processor', processor, LOG_PROCESSORS, default=LogProcessor)
-    _part('visualizer', cfg.get('visualizer'), VISUALIZERS)
+        check_typed('log_processor', processor, LOG_PROCESSORS, default=LogProcessor)
+    check_part('visualizer', cfg.get('visualizer'), VISUALIZERS)
     wrapper = cfg.get('model_wrapper_cfg')
     if isinstance(wrapper, Mapping):
-        _typed('model_wrapper_cfg', wrapper, MODEL_WRAPPERS, default=MMDistributedDataParallel)
+        check_typed('model_wrapper_cfg', wrapper, MODEL_WRAPPERS, default=MMDistributedDataParallel)
     imports = Accepted({'imports': str | list | tuple, 'allow_failed_imports': bool})
-    _group('custom_imports', cfg.get('custom_imports'), imports)
-
-
-def _parts(path: str, value: Any, registry: Registry, also: Accepted = NOTHING) -> None:
-    """Check one part or a list of them."""
-    if isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _part(f'{path}.{index}', item, registry, also)
-    else:
-        _part(path, value, registry, also)
-
-
-def _part(path: str, value: Any, registry: Registry, also: Accepted = NOTHING) -> None:
-    if isinstance(value, Mapping):
-        if 'type' not in value:
-            raise UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
-        _typed(path, value, registry, also=also)
-    elif isinstance(value, SCALARS):
-        raise UserError(f'{path}={value!r}: a part of a run is a group of settings with a type; give one')
-
-
-def _typed(
-    path: str, value: Mapping, registry: Registry, default: Any = None, also: Accepted = NOTHING, strict: bool = True
-) -> None:
-    """Check a part and those in it."""
-    target = _resolve(f'{path}.type', value.get('type'), registry, default, strict)
-    if target is not None:
-        name = getattr(target, '__name__', str(target))
-        _group(path, value, accepted(target) | also | Accepted({'type': Any, '_scope_': str}), name)
-    for key, inner in value.items():
-        if key not in also.hints:
-            _inner(f'{path}.{key}', inner, REGISTRIES.get(key, registry))
-
-
-def _inner(path: str, value: Any, registry: Registry) -> None:
-    """Check the parts anywhere in a value. Where a type is not found, only building tells whether that is wrong."""
-    if isinstance(value, Mapping) and 'type' in value:
-        _typed(path, value, registry, strict=False)
-    elif isinstance(value, Mapping | list | tuple):
-        items: Iterable = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, inner in items:
-            _inner(f'{path}.{key}', inner, REGISTRIES.get(key, registry) if isinstance(key, str) else registry)
-
-
-def _resolve(path: str, kind: Any, registry: Registry, default: Any, strict: bool = True) -> Any:
-    """Find what a type stands for: a class in a config file, a name in a dumped one."""
-    if kind is None:
-        return default
-    if not isinstance(kind, str):
-        if not callable(kind):
-            raise UserError(f'{path}={kind!r}: a type is a class or the name of one; give one')
-        return kind
-    with registry.switch_scope_and_registry(None) as scoped:
-        try:
-            found = scoped.get(kind)
-        except Exception:  # a dotted name may be looked for in a module that fails on import
-            found = None
-    if found is None and strict:
-        near = difflib.get_close_matches(kind.rpartition('.')[2], _registered(registry), 3, NEAR)
-        hint = f'near it: {", ".join(near)}' if near else 'correct it, or import its module (custom_imports)'
-        raise UserError(f"the config names a part that does not exist: {path}='{kind}'; {hint}")
-    return found
-
-
-def _registered(registry: Registry) -> list[str]:
-    names = list(registry.module_dict)
-    for child in registry.children.values():
-        names += _registered(child)
-    return names
-
-
-def _group(path: str, value: Any, taken: Accepted, owner: str = '') -> None:
-    """Check the names and the types of the settings of a group."""
-    if not isinstance(value, Mapping):
-        return
-    for name, setting in value.items():
-        if name in taken.hints:
-            # What is given as a part is checked as such.
-            if not (name in taken.defaults and _same(setting, taken.defaults[name])):
-                _check_value(f'{path}.{name}', setting, taken.hints[name])
-        elif taken.known:
-            _refuse(f'{path}.{name}', name, owner or path, taken.hints)
-
-
-def _same(value: Any, default: Any) -> bool:
-    return value is default or (type(value) is type(default) and isinstance(value, SCALARS) and value == default)
-
-
-def _check_value(path: str, value: Any, hint: Any) -> None:
-    name = path.rpartition('.')[2]
-    if not fits(value, hint):
-        raise UserError(f'{path}={value!r}: it is {describe(hint)}; correct the value')
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if name in LEAST and value < LEAST[name]:
-            raise UserError(f'{path}={value!r}: the least is {LEAST[name]}; correct the value')
-        if name == 'seed' and not 0 <= value <= LARGEST_SEED:
-            raise UserError(f'{path}={value!r}: a seed is in 0 to 2**32 - 1; correct the value')
-
-
-def _refuse(path: str, name: str, owner: str, names: Iterable[str]) -> NoReturn:
-    public = [known for known in names if not known.startswith('_') and known != 'type']
-    near = difflib.get_close_matches(name, public, 3, NEAR)
-    if near:
-        hint = f'near it: {", ".join(near)}'
-    else:
-        hint = f'there are {", ".join(sorted(public))}' if public else 'it takes none'
-    raise UserError(f"the config has a setting that does not exist: {path}; {owner} has no '{name}'; {hint}")
+    check_group('custom_imports', cfg.get('custom_imports'), imports)

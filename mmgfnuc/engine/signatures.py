@@ -89,7 +89,6 @@ def _of_class(mro: tuple[type, ...]) -> Accepted:
 
 
 def _of_function(function: Any, bases: tuple[type, ...] = ()) -> Accepted:
-    function = inspect.unwrap(function)
     hints, defaults, keywords = {}, {}, ''
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -98,7 +97,9 @@ def _of_function(function: Any, bases: tuple[type, ...] = ()) -> Accepted:
             hints[name] = _hint(function, parameter)
             if parameter.default is not parameter.empty:
                 defaults[name] = parameter.default
-    own = Accepted(hints, defaults)
+    # A wrapper may take more than what it wraps.
+    own = Accepted(hints, defaults, known=not hasattr(function, '__wrapped__'))
+    function = inspect.unwrap(function)
     if not keywords:
         return own
     if function in KEPT:
@@ -231,20 +232,28 @@ def describe(hint: Any) -> str:
     """An annotation in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, UnionType):
-        return ' or '.join(dict.fromkeys(describe(argument) for argument in arguments))
+        # What nobody writes into a config, such as a tensor, is named only where there is nothing else.
+        words = [describe(argument) for argument in arguments if not _is_object(argument)]
+        return ' or '.join(dict.fromkeys(words or map(describe, arguments)))
     if origin is typing.Literal:
         return 'one of ' + ', '.join(map(repr, arguments))
     kind = origin or hint
     if kind in WORDS:
         return WORDS[kind]
-    if not inspect.isclass(kind):
-        return str(hint)
+    if not inspect.isclass(kind) or _is_object(kind):
+        return getattr(kind, '__name__', str(hint))
     if issubclass(kind, Path):
         return 'a path'
+    of_items = arguments[-1] if arguments and arguments[-1] not in (Any, ...) else None
     if issubclass(kind, Mapping):
-        return 'a group of settings'
-    if issubclass(kind, Sequence | AbstractSet) or kind is Iterable:
-        if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
-            return f'a list of {len(arguments)} values, each {" or ".join(dict.fromkeys(map(describe, arguments)))}'
-        return f'a list, each of it {describe(arguments[0])}' if arguments and arguments[0] is not Any else 'a list'
-    return kind.__name__
+        return 'a group of settings' + (f', each {describe(of_items)}' if of_items else '')
+    if issubclass(kind, tuple) and of_items:
+        return f'{len(arguments)} values, each {" or ".join(dict.fromkeys(map(describe, arguments)))}'
+    of_items = arguments[0] if issubclass(kind, tuple) and arguments else of_items
+    return 'a list' + (f', each item {describe(of_items)}' if of_items else '')
+
+
+def _is_object(hint: Any) -> bool:
+    kind = typing.get_origin(hint) or hint
+    plain = (*SCALARS, NoneType, Path, Mapping, Sequence, AbstractSet)
+    return inspect.isclass(kind) and kind is not Iterable and not issubclass(kind, plain)
