@@ -5,10 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmgfnuc.datasets.pixel_size import check_mpp
-from mmgfnuc.engine.cli import positive_float, run_cli
+from mmgfnuc.engine.cli import ConfigOptions, positive_float, run_cli
 from mmgfnuc.engine.config import load_config
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import NucleiInferencer
@@ -44,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', required=True, help='.pth file written by tools/train.py')
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
+    parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(
         '--mpp', type=positive_float, help='micrometres per pixel of all images (default: what each file states)'

@@ -6,11 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
 from mmgfnuc.engine import launch
-from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.cli import ConfigOptions, run_cli
 from mmgfnuc.engine.config import LAUNCHERS, load_config, set_launcher
 from mmgfnuc.engine.distributed import leave
 from mmgfnuc.evaluation.per_image_metric import TESTED
@@ -47,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for scores and logs (default: work_dirs/<config name>)')
     parser.add_argument('--out', metavar='DIR', help='write predicted masks and label maps here')
     parser.add_argument('--show-dir', metavar='DIR', help='write a picture of the errors in each image here')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
+    parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='set by the dist scripts')
     return parser.parse_args()
 

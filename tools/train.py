@@ -2,10 +2,8 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
 from mmgfnuc.engine import launch
-from mmgfnuc.engine.cli import run_cli, seed
+from mmgfnuc.engine.cli import ConfigOptions, run_cli, seed
 from mmgfnuc.engine.config import LAUNCHERS, add_tensorboard, load_config, set_launcher, set_seed, use_bfloat16
 from mmgfnuc.engine.distributed import leave
 from mmgfnuc.engine.resume import find_resume
@@ -30,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='continue a run')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast, on a GPU as on a CPU')
     parser.add_argument('--tensorboard', action='store_true', help='also log to TensorBoard')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
+    parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='set by the dist scripts')
     return parser.parse_args()
 

@@ -15,6 +15,7 @@ from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.engine.resume import find_resume
+from mmgfnuc.engine.settings import check_settings
 from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_text
 from mmgfnuc.inference.checkpoint import read_checkpoint
@@ -79,6 +80,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
     cfg = read_config(folder)
     find_resume(cfg, str(checkpoint) if checkpoint else None)
+    check_settings(cfg, 'train')
     launch.check_data(cfg, 'train')
     runner = launch.build_runner(cfg, 'train')
     runner.register_hook(ReportHook(folder))

@@ -3,11 +3,15 @@
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import is_disk_full
+
+QUOTES = ('"', "'")
 
 
 def run_cli(main: Callable[[], int | None]) -> int:
@@ -36,6 +40,77 @@ def _report(text: str) -> int:
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
         print(f'error: {text}', file=sys.stderr)
     return 2
+
+
+class ConfigOptions(argparse.Action):
+    """Option that takes settings as KEY=VALUE, the key being the dotted path of a setting.
+
+    A value is a number, True, False, None or text, which keeps its blanks; several, separated by commas or in brackets,
+    are a list or tuple. Quotes within a value make it text as it stands.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, nargs='+', metavar='KEY=VALUE', **kwargs)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Add the settings to those of the same option that stand before."""
+        options = dict(getattr(namespace, self.dest) or {})
+        for pair in values:
+            key, equals, value = pair.partition('=')
+            if not equals or not all(re.fullmatch(r'\S+', name) for name in key.split('.')):
+                raise argparse.ArgumentError(
+                    self, f"'{pair}' is not KEY=VALUE; write for example train_dataloader.batch_size=4 \"text='a b'\""
+                )
+            try:
+                options[key] = parse_value(value)
+            except ValueError as error:
+                raise argparse.ArgumentError(self, f"'{pair}': {error}") from None
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text: str) -> Any:
+    """Read the value of an option; see ConfigOptions.
+
+    Raises:
+        ValueError: a bracket is not closed.
+    """
+    bare = text.strip()
+    if ',' in bare or bare.startswith(('(', '[')):
+        items = _split(bare)
+        if len(items) > 1:
+            return [parse_value(item.strip()) for item in items if item.strip()]
+        for opening, closing, several in (('(', ')', tuple), ('[', ']', list)):
+            if bare.startswith(opening) and bare.endswith(closing):
+                return several(parse_value(item.strip()) for item in _split(bare[1:-1]) if item.strip())
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in QUOTES:
+        return bare[1:-1]
+    for kind in (int, float):
+        try:
+            return kind(bare)
+        except ValueError:
+            pass
+    return {'true': True, 'false': False}.get(bare.lower(), None if bare == 'None' else text)
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that are in no brackets or quotes; an apostrophe within a word is none."""
+    items, depth, quote = [''], 0, ''
+    for letter in text:
+        if quote:
+            quote = '' if letter == quote else quote
+        elif letter in QUOTES and not items[-1].strip(' (['):
+            quote = letter
+        elif letter in '([':
+            depth += 1
+        elif letter in ')]':
+            depth -= 1
+        if letter == ',' and depth == 0 and not quote:
+            items.append('')
+        else:
+            items[-1] += letter
+    if depth or quote:
+        raise ValueError(f'a {"quote" if quote else "bracket"} is not closed')
+    return items
 
 
 def positive_float(text: str) -> float:

@@ -7,19 +7,18 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.validate import check_dataset
-from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
 from mmgfnuc.files import output_lock
-from mmgfnuc.inference.checkpoint import check_classes, read_checkpoint, weights_from_checkpoint
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.registry import DATASETS, METRICS
 
 from .logs import end_logs_at_full_disk
+from .preflight import rehearse
+from .settings import check_settings
 from .tested import write_tested
 
 
@@ -54,37 +53,21 @@ def _alone_in(*folders: str | Path) -> Iterator[None]:
 
 
 def build_runner(cfg: Config, *parts: str) -> Runner:
-    """Build the runner and all that it needs for the named parts: `train`, `val`, `test`.
+    """Build the runner for the named parts, `train`, `val`, `test`, after a rehearsal of all that they need.
 
     Raises:
-        UserError: a part is not there, or is given a setting that it does not have; the head has other classes than the
-            data set.
+        UserError: see `rehearse`.
     """
-    try:
-        runner = Runner.from_cfg(cfg)
-        end_logs_at_full_disk(runner.logger)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # Left alone, the runner builds these when it starts, where a wrong setting looks like any other error.
-        for part in parts:
-            dataset = getattr(runner, f'{part}_loop').dataloader.dataset
-            if isinstance(dataset, NucleiDataset) and isinstance(model, GatedFusionSegmentor):
-                check_classes(model.decode_head.num_classes, dataset.metainfo['classes'])
-        if 'train' in parts:
-            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        return runner
-    except KeyError as error:
-        if ' is not in the ' not in str(error):
-            raise
-        raise UserError(f'the config names a part that does not exist: {error.args[0].partition(". ")[0]}') from error
-    except TypeError as error:
-        if 'unexpected keyword argument' not in str(error):
-            raise
-        raise UserError(f'the config has a setting that does not exist: {error}; correct its name') from error
+    rehearse(cfg, *parts)
+    runner = Runner.from_cfg(cfg)
+    end_logs_at_full_disk(runner.logger)
+    return runner
 
 
 def train(cfg: Config) -> Runner:
-    """Check the data, then train; without validation where the config has none."""
+    """Check the settings and the data, then train; without validation where the config has none."""
     parts = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+    check_settings(cfg, *parts)
     with _alone_in(cfg.work_dir):
         check_data(cfg, *parts)
         runner = build_runner(cfg, *parts)
@@ -99,6 +82,7 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
         UserError: the checkpoint is missing, damaged, or does not fit the config's model; another run writes to one of
             the folders.
     """
+    check_settings(cfg, 'test')
     read_checkpoint(checkpoint)
     check_data(cfg, 'test')
     cfg.load_from = checkpoint
