@@ -1,4 +1,11 @@
-from .hooks import BroadcastBuffersHook, CheckpointGuardHook, PredictionHook, StepSeedHook
+from .hooks import (
+    BroadcastBuffersHook,
+    CheckpointGuardHook,
+    PredictionHook,
+    ProgressHook,
+    ResumedScheduleHook,
+    StepSeedHook,
+)
 from .loops import StepBasedTrainLoop
 from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
 
@@ -7,6 +14,8 @@ __all__ = [
     'BroadcastBuffersHook',
     'CheckpointGuardHook',
     'PredictionHook',
+    'ProgressHook',
+    'ResumedScheduleHook',
     'StepBasedTrainLoop',
     'StepSeedHook',
     'TrainableParamsConstructor',

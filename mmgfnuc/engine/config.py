@@ -6,14 +6,19 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.checkpoint import config_of
 
 from .distributed import prepare_distributed
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
+CHECKPOINT_SUFFIX = '.pth'
 
 
 def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
     """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
+
+    A checkpoint (.pth) in place of a file gives the config that it was trained with; its working folder is by default
+    the one that it lies in.
 
     Raises:
         UserError: the file does not exist or is no valid config, or an option does not fit it.
@@ -21,11 +26,19 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     if not Path(path).is_file():
         raise UserError(f"config '{path}' is not there; give the path of a .py file, such as one of configs/")
     try:
-        cfg = Config.fromfile(path)
+        cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else Config.fromfile(path)
         cfg.merge_from_dict(options or {})
+    except UserError:
+        raise
     except Exception as error:  # a config is Python: it fails in any way that Python does
         raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    return cfg
+
+
+def _config_of_checkpoint(path: str) -> Config:
+    cfg = config_of(path)
+    cfg.work_dir = str(Path(path).parent)
     return cfg
 
 

@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
+from mmgfnuc.datasets.canonical import CLASSES, read_meta
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
@@ -19,9 +20,38 @@ from mmgfnuc.inference.checkpoint import check_classes, read_checkpoint, weights
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 from mmgfnuc.registry import DATASETS, METRICS
 
+from .cli import notice
+from .hooks import ProgressHook, ResumedScheduleHook
+from .screen import ScreenRunner
+
+PARTS = ('train', 'val', 'test')
+# Of the working folder: scores and log of a test.
+TEST_FOLDER = 'test'
+
+
+def use_data(cfg: Config, root: str | None, split: str | None) -> None:
+    """Read every part (`train`, `val`, `test`) from another data set, or another split of it; None keeps the config's.
+
+    Raises:
+        UserError: a part is read by something else than `NucleiDataset`, so that it has no such settings.
+    """
+    given = {name: value for name, value in (('data_root', root), ('split', split)) if value is not None}
+    for part in PARTS:
+        loader = cfg.get(f'{part}_dataloader')
+        if not loader or not given:
+            continue
+        if not _is_ours(loader.dataset):
+            raise UserError(
+                f'--data and --split set data_root and split of a NucleiDataset, and {part}_dataloader.dataset is a '
+                f'{_name(loader.dataset.type)}; change its own settings by --cfg-options, or name another config'
+            )
+        loader.dataset.update(given)
+
 
 def check_data(cfg: Config, *parts: str) -> None:
     """Check every data set that the named dataloaders read, once; all faults are reported together.
+
+    A notice says where a set has nucleus types that the config does not tell apart.
 
     Raises:
         UserError: one line for each bad file.
@@ -29,11 +59,27 @@ def check_data(cfg: Config, *parts: str) -> None:
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
         return
     datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
-    # A type is a class in a config file, a name in a dumped one.
-    classes = [DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type for dataset in datasets]
-    ours = [dataset for dataset, cls in zip(datasets, classes, strict=True) if cls is NucleiDataset]
+    ours = [dataset for dataset in datasets if _is_ours(dataset)]
     for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
         check_dataset(root, split)
+    for root in {dataset.data_root for dataset in ours if not dataset.get('types')}:
+        classes = read_meta(root)['classes']
+        if len(classes) > len(CLASSES):
+            notice(
+                f'{root} has {len(classes) - 1} nucleus types ({", ".join(classes[1:])}), which this config takes for '
+                'one class; to tell them apart set types=True in the datasets and '
+                f'model.decode_head.num_classes={len(classes)}'
+            )
+
+
+def _is_ours(dataset: dict) -> bool:
+    # A type is a class in a config file, a name in a dumped one.
+    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    return cls is NucleiDataset
+
+
+def _name(kind: str | type) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
 
 
 def build_runner(cfg: Config, *parts: str) -> Runner:
@@ -44,7 +90,7 @@ def build_runner(cfg: Config, *parts: str) -> Runner:
             data set.
     """
     try:
-        runner = Runner.from_cfg(cfg)
+        runner = ScreenRunner.from_cfg(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # Left alone, the runner builds these when it starts, where a wrong setting looks like any other error.
         for part in parts:
@@ -69,6 +115,8 @@ def train(cfg: Config) -> Runner:
     parts = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_data(cfg, *parts)
     runner = build_runner(cfg, *parts)
+    runner.register_hook(ResumedScheduleHook())
+    runner.register_hook(ProgressHook(parts))
     runner.train()
     return runner
 
@@ -81,13 +129,17 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     """
     read_checkpoint(checkpoint)
     check_data(cfg, 'test')
-    cfg.load_from = checkpoint
+    # The config may be that of a run that was resumed.
+    cfg.load_from, cfg.resume = checkpoint, False
     folders = _report_folders(cfg)
+    # MMEngine writes its config and log into the working folder, where those of the training lie.
+    cfg.work_dir = str(Path(cfg.work_dir) / TEST_FOLDER)
     if out or show_dir:
         hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
     with weights_from_checkpoint(cfg):
         runner = build_runner(cfg, 'test')
+    runner.register_hook(ProgressHook(['test']))
     scores = runner.test()
     if is_main_process():
         for folder, reports in folders.items():
@@ -103,7 +155,7 @@ def _report_folders(cfg: Config) -> dict[Path, list[str]]:
         # A type is a class in a config file, a name in a dumped one.
         cls = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
         if isinstance(cls, type) and issubclass(cls, PerImageMetric):
-            folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
+            folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / TEST_FOLDER)))
             folders.setdefault(folder, []).append(cls.json_name)
     return folders
 

@@ -39,6 +39,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def config_of(path: str | Path) -> Config:
+    """Read the config that a checkpoint was trained with.
+
+    Raises:
+        UserError: see `read_checkpoint`.
+    """
+    config = Config.fromstring(read_checkpoint(path)['meta']['cfg'], file_format='.py')
+    # In place of a temporary file; a copy of the config that a run leaves is named so.
+    return Config(config._cfg_dict, cfg_text=config.text, filename=f'{Path(path).stem}.py')
+
+
 @contextmanager
 def weights_from_checkpoint(config: Config) -> Iterator[None]:
     """Let an encoder that was tuned in full be built without its weight file: the checkpoint brings all of it."""
