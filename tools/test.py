@@ -67,6 +67,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_intermixed_args()
     if len(args.files) > 2:
         parser.error(f'{len(args.files)} files are given; give a checkpoint, or a config and a checkpoint')
+    if len(args.files) == 1 and Path(args.files[0]).suffix == '.py':
+        parser.error(f'{args.files[0]} is a config; give also the checkpoint to test')
     return args
 
 

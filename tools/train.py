@@ -8,10 +8,19 @@ from mmengine.config import DictAction
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli, seed
-from mmgfnuc.engine.config import LAUNCHERS, add_tensorboard, load_config, set_launcher, set_seed, use_bfloat16
+from mmgfnuc.engine.config import (
+    CHECKPOINT_SUFFIX,
+    LAUNCHERS,
+    add_tensorboard,
+    load_config,
+    set_launcher,
+    set_seed,
+    use_bfloat16,
+)
 from mmgfnuc.engine.distributed import leave
 from mmgfnuc.engine.resume import find_resume
 from mmgfnuc.engine.screen import show
+from mmgfnuc.errors import UserError
 
 EPILOG = """examples:
   python tools/train.py configs/cpu/nuinsseg_vit-tiny.py
@@ -49,6 +58,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if Path(args.config).suffix == CHECKPOINT_SUFFIX:
+        raise UserError(
+            f"'{args.config}' is no config; to go on from a checkpoint: train.py CONFIG --resume CHECKPOINT"
+        )
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     launch.use_data(cfg, args.data, args.split)
     set_seed(cfg, args.seed)
@@ -60,7 +73,7 @@ def main() -> None:
     set_launcher(cfg, args.launcher)
     runner = launch.train(cfg)
     checkpoint = runner.message_hub.get_info('last_ckpt')
-    if checkpoint:
+    if checkpoint and Path(checkpoint).is_file():
         show(runner.logger, f'next: {shlex.join(["python", str(TEST), checkpoint])}')
 
 

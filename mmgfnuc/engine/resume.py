@@ -1,6 +1,8 @@
 """Continuing a run from its last checkpoint."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -23,44 +25,62 @@ def find_resume(cfg: Config, resume: str | None) -> None:
     """
     if resume is None:
         return
-    path = last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else Path(resume)
-    if path is None:
+    found = last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else (Path(resume), _read_meta(Path(resume)))
+    if found is None:
         notice(f'{cfg.work_dir} has no checkpoint to resume from: a new run begins')
         cfg.resume = False
         return
+    path, meta = found
     cfg.resume, cfg.load_from = True, str(path)
-    seed, own = read_checkpoint(path)['meta']['seed'], cfg.get('randomness', {}).get('seed')
+    seed, own = meta['seed'], cfg.get('randomness', {}).get('seed')
     if own not in (None, seed):
         notice(f'the run goes on with its own seed, {seed}; seed {own} of the config or the command line is not used')
     # MMEngine takes the seed over too late for the order of the samples and their augmentation.
     set_seed(cfg, seed)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
+def check_resumable(checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose run cannot go on, such as the best one that MMEngine keeps.
+
+    Raises:
+        UserError: it holds weights alone.
+    """
+    if 'optimizer' not in checkpoint:
+        raise UserError(
+            'the checkpoint holds weights alone, without the state of the optimiser, so that its run cannot go on; '
+            'resume from another one, or begin a new run from these weights: --cfg-options load_from=CHECKPOINT'
+        )
+
+
+def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Find the checkpoint to resume from: the one that `last_checkpoint` names, else the newest whole one of a folder.
 
-    What is passed over is told. None where the folder has no checkpoint.
+    What is passed over is told.
+
+    Returns:
+        the file, and the `meta` that it holds; None where the folder has no checkpoint.
 
     Raises:
         UserError: it has some, and none is whole.
     """
     faults: list[str] = []
     named = _named(folder, faults)
-    if named is not None and _step(named, faults) is not None:
-        return named
-    files = [path for path in sorted(folder.glob('*.pth')) if path != named]
-    steps = {path: step for path in files if (step := _step(path, faults)) is not None}
-    newest = max(steps, key=lambda path: steps[path], default=None)
-    if newest is None and any(folder.glob('*.pth')):
-        raise UserError(
-            f'{folder} has no checkpoint to resume from ({"; ".join(faults)}); name another one, --resume CHECKPOINT, '
-            'or begin anew in another --work-dir'
-        )
-    for fault in faults:
-        notice(f'passed over: {fault}')
-    if newest is not None:
-        notice(f'resuming from {newest}, the newest checkpoint that is whole (step {steps[newest]:,})')
-    return newest
+    metas = _read_metas([named] if named else [], faults)
+    if not metas:
+        metas = _read_metas([path for path in sorted(folder.glob('*.pth')) if path != named], faults)
+        if not metas and any(folder.glob('*.pth')):
+            raise UserError(
+                f'{folder} has no checkpoint to resume from ({"; ".join(faults)}); name another one, --resume '
+                'CHECKPOINT, or begin anew in another --work-dir'
+            )
+        for fault in faults:
+            notice(f'passed over: {fault}')
+    if not metas:
+        return None
+    newest = max(metas, key=lambda path: metas[path]['iter'])
+    if newest != named:
+        notice(f'resuming from {newest}, the newest checkpoint that is whole (step {metas[newest]["iter"]:,})')
+    return newest, metas[newest]
 
 
 def _named(folder: Path, faults: list[str]) -> Path | None:
@@ -79,14 +99,17 @@ def _named(folder: Path, faults: list[str]) -> Path | None:
     return None
 
 
-def _step(path: Path, faults: list[str]) -> int | None:
-    """Read the step of a checkpoint that a run can go on from; None for any other file."""
-    try:
-        saved = read_checkpoint(path)
-    except UserError as error:
-        faults.append(str(error))
-        return None
-    if 'optimizer' not in saved:
-        faults.append(f"'{path}' holds weights alone, without the state of the optimiser")
-        return None
-    return saved['meta']['iter']
+def _read_metas(paths: Sequence[Path], faults: list[str]) -> dict[Path, dict[str, Any]]:
+    metas = {}
+    for path in paths:
+        try:
+            metas[path] = _read_meta(path)
+        except UserError as error:
+            faults.append(f'{path.name}: {error}')
+    return metas
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    check_resumable(checkpoint)
+    return checkpoint['meta']

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmgfnuc.engine.resume import check_resumable
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import HOOKS
 
@@ -34,12 +35,7 @@ class ResumedScheduleHook(Hook):
         # Weights alone, as for a test; or several optimisers, of which each has schedules of its own.
         if not runner._resume or isinstance(runner.param_schedulers, dict):
             return
-        if 'optimizer' not in checkpoint:
-            raise UserError(
-                'the checkpoint holds weights alone, without the state of the optimiser, so that its run cannot be '
-                'continued; resume from another one of its folder, or begin a new run from these weights: '
-                '--cfg-options load_from=CHECKPOINT, no --resume'
-            )
+        check_resumable(checkpoint)
         schedulers = runner.param_schedulers or []
         saved_states, saved_groups = checkpoint.get('param_schedulers', []), checkpoint['optimizer']['param_groups']
         optimizer = runner.optim_wrapper.optimizer
