@@ -65,11 +65,11 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     launch.use_data(cfg, args.data, args.split)
     set_seed(cfg, args.seed)
-    find_resume(cfg, args.resume)
     if args.amp:
         use_bfloat16(cfg)
     if args.tensorboard:
         add_tensorboard(cfg)
+    find_resume(cfg, args.resume)
     set_launcher(cfg, args.launcher)
     runner = launch.train(cfg)
     checkpoint = runner.message_hub.get_info('last_ckpt')

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.checkpoint import config_of
+from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 
 from .distributed import prepare_distributed
 
@@ -37,9 +37,10 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
 
 
 def _config_of_checkpoint(path: str) -> Config:
-    cfg = config_of(path)
-    cfg.work_dir = str(Path(path).parent)
-    return cfg
+    carried = carried_config(read_checkpoint(path), path)
+    carried.work_dir = str(Path(path).parent)
+    # MMEngine names the record of a run after the file of its config.
+    return Config(carried.to_dict(), cfg_text=carried.pretty_text, filename=f'{Path(path).stem}.py')
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

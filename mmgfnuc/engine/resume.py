@@ -1,18 +1,21 @@
 """Continuing a run from its last checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.checkpoint import read_checkpoint
+from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 
 from .cli import notice
 from .config import set_seed
 
 POINTER = 'last_checkpoint'
+# Settings that differ from one call to the next without another training, and how many of the others are told.
+OF_THE_CALL = ('work_dir', 'resume', 'load_from', 'launcher', 'model_wrapper_cfg')
+MOST_CHANGES = 8
 
 
 def find_resume(cfg: Config, resume: str | None) -> None:
@@ -37,6 +40,35 @@ def find_resume(cfg: Config, resume: str | None) -> None:
         notice(f'the run goes on with its own seed, {seed}; seed {own} of the config or the command line is not used')
     # MMEngine takes the seed over too late for the order of the samples and their augmentation.
     set_seed(cfg, seed)
+    changes = config_changes(carried_config({'meta': meta}, path), cfg)
+    if changes:
+        more = f' and {len(changes) - MOST_CHANGES} more' if len(changes) > MOST_CHANGES else ''
+        notice(f'the run goes on with another config than before: {", ".join(changes[:MOST_CHANGES])}{more}')
+
+
+def config_changes(before: Config, now: Config) -> list[str]:
+    """List the settings that differ between the config that a checkpoint carries and the one it is resumed with."""
+    # Of a config file the types are classes, and names where it is written down.
+    written = carried_config({'meta': {'cfg': now.pretty_text}}, 'the config')
+    old, new = (dict(_settings(config.to_dict())) for config in (before, written))
+    return [
+        f'{name} {old.get(name, "(none)")} -> {new.get(name, "(none)")}'
+        for name in dict.fromkeys([*old, *new])
+        if name.partition('.')[0] not in OF_THE_CALL and old.get(name, ...) != new.get(name, ...)
+    ]
+
+
+def _settings(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted paths and values of all settings; what holds no dict is one."""
+    if isinstance(node, dict) and node:
+        items = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, list | tuple) and any(isinstance(value, dict) for value in node):
+        items = [(str(index), value) for index, value in enumerate(node)]
+    else:
+        yield path, list(node) if isinstance(node, tuple) else node
+        return
+    for name, value in items:
+        yield from _settings(value, f'{path}.{name}' if path else name)
 
 
 def check_resumable(checkpoint: Mapping[str, Any]) -> None:

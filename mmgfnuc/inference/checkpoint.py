@@ -1,7 +1,7 @@
 """Reading trained checkpoints, and checking that they fit the model they are loaded into."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def config_of(path: str | Path) -> Config:
-    """Read the config that a checkpoint was trained with.
+def carried_config(checkpoint: Mapping[str, Any], path: str | Path) -> Config:
+    """Read the config that a checkpoint carries.
 
     Raises:
-        UserError: see `read_checkpoint`.
+        UserError: it cannot be read.
     """
-    config = Config.fromstring(read_checkpoint(path)['meta']['cfg'], file_format='.py')
-    # In place of a temporary file; a copy of the config that a run leaves is named so.
-    return Config(config._cfg_dict, cfg_text=config.text, filename=f'{Path(path).stem}.py')
+    try:
+        return Config.fromstring(checkpoint['meta']['cfg'], file_format='.py')
+    except Exception as error:  # whatever the text is
+        raise UserError(f"checkpoint '{path}' carries no config that can be read ({type(error).__name__})") from error
 
 
 @contextmanager

@@ -199,7 +199,7 @@ def test_a_single_metric_and_one_with_its_own_folder(tested, tmp_path):
 
 def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):
     path = tmp_path / 'iter_4.pth'
-    meta = {'cfg': '', 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
+    meta = {'cfg': cfg.pretty_text, 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
     torch.save({'state_dict': {}, 'optimizer': {}, 'meta': meta}, path)
     (tmp_path / 'last_checkpoint').write_text(str(path))
     cfg.work_dir = str(tmp_path)

@@ -10,10 +10,16 @@ from mmgfnuc.engine.resume import find_resume
 from mmgfnuc.errors import UserError
 
 
-def write(path, seed=0, **state):
+def config(folder, seed=0, **settings):
+    dataset = dict(dataset=dict(data_root='data/a', split='all', seed=seed))
+    return Config(dict(work_dir=str(folder), train_dataloader=dataset, randomness=dict(seed=seed), **settings))
+
+
+def write(path, seed=0, **settings):
     """A checkpoint at the step that its name says."""
-    meta = {'cfg': '', 'seed': seed, 'iter': int(path.stem.rpartition('_')[2]), 'dataset_meta': {}, 'versions': {}}
-    torch.save({'state_dict': {}, 'meta': meta, **({'optimizer': {}} | state)}, path)
+    step, text = int(path.stem.rpartition('_')[2]), config(path.parent, seed, **settings).pretty_text
+    meta = {'cfg': text, 'seed': seed, 'iter': step, 'dataset_meta': {}, 'versions': {}}
+    torch.save({'state_dict': {}, 'meta': meta, 'optimizer': {}}, path)
     return path
 
 
@@ -29,11 +35,6 @@ def folder(tmp_path):
     del saved['optimizer']
     torch.save(saved, folder / 'best_dice_iter_12.pth')
     return folder
-
-
-def config(folder, **settings):
-    dataset = dict(dataset=dict(seed=0))
-    return Config(dict(work_dir=str(folder), train_dataloader=dataset, randomness=dict(seed=0), **settings))
 
 
 def resumed(folder, how='auto'):
@@ -108,3 +109,27 @@ def test_another_seed_is_not_used_without_a_word(folder, capsys):
     (notice,) = capsys.readouterr().err.splitlines()
     assert 'seed, 8' in notice
     assert 'seed 0' in notice
+
+
+def test_a_config_that_has_changed_is_told(folder, capsys):
+    hooks = [dict(type='StepSeedHook'), dict(type='Other', interval=2)]
+    write(folder / 'iter_30.pth', custom_hooks=hooks, sizes=(1, 2), gone=1, load_from='a.pth')
+    cfg = config(folder, custom_hooks=[hooks[0], dict(hooks[1], interval=3)], sizes=[1, 2], new=dict(x=None))
+    cfg.train_dataloader.dataset.update(data_root='data/b')
+    find_resume(cfg, str(folder / 'iter_30.pth'))
+    (notice,) = capsys.readouterr().err.splitlines()
+    told = notice.partition('than before: ')[2].split(', ')
+    assert sorted(told) == [
+        'custom_hooks.1.interval 2 -> 3',
+        'gone 1 -> (none)',
+        'new.x (none) -> None',
+        'train_dataloader.dataset.data_root data/a -> data/b',
+    ]
+
+
+def test_many_changes_are_counted(folder, capsys):
+    cfg = config(folder, **{f'setting_{number}': number for number in range(20)})
+    find_resume(cfg, str(folder / 'iter_2.pth'))
+    (notice,) = capsys.readouterr().err.splitlines()
+    assert notice.count(' -> ') == 8
+    assert notice.endswith(' and 12 more')

@@ -126,11 +126,14 @@ def test_seconds_of_training_add_up_over_resuming(tool, config, straight, tmp_pa
 
 
 @pytest.mark.parametrize(('step', 'workers'), [(2, 0), (4, 0), (6, 0), (6, 1)])
-def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp_path, step, workers):
+def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp_path, capsys, step, workers):
     loader = [f'train_dataloader.num_workers={workers}']
     resume = ['--resume', straight / f'iter_{step}.pth']
     assert tool('train.py', config, '--work-dir', tmp_path, *resume, '--cfg-options', *loader) == 0
     assert not (tmp_path / f'iter_{step}.pth').exists()
+    notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith('notice')]
+    assert len(notices) == (workers > 0)
+    assert all('another config than before: train_dataloader.num_workers 0 -> 1' in line for line in notices)
     assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
 
 

@@ -120,7 +120,7 @@ def _schedule_changes(saved_states: Sequence[dict], states: Sequence[dict]) -> l
 
 
 def _optimizer_changes(saved_groups: Sequence[dict], groups: Sequence[dict]) -> list[str]:
-    found = {}
+    found: dict[str, str] = {}
     for saved, group in zip(saved_groups, groups, strict=True):
         for key in saved.keys() & group.keys():
             if not _same(saved[key], group[key]):
