@@ -16,8 +16,7 @@ from mmgfnuc.files import full_disk_told
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'demo.py'
-# What of MMEngine's log is progress: step, remaining time, loss.
-PROGRESS = re.compile(r'Iter\(train\).*?\[ *(\d+)/.*?eta: ([\d:]+).*?loss: ([\d.]+)')
+PROGRESS = re.compile(r'step +[\d,]+/')
 BANNER = """
 ****************************************************************************************************
 *  THE FOUNDATION ENCODER OF THIS DEMO HAS RANDOM WEIGHTS.                                         *
@@ -42,8 +41,8 @@ def run(step: str, command: list[str], log: Path) -> None:
         try:
             for line in process.stdout:
                 file.write(line)
-                if found := PROGRESS.search(line):
-                    print('   step {:>4}   remaining {}   loss {}'.format(*found.groups()), flush=True)
+                if PROGRESS.match(line):
+                    print(f'   {line}', end='', flush=True)
         except BaseException:
             process.kill()
             raise
@@ -88,14 +87,12 @@ def main() -> None:
     print(BANNER)
     out, data, config = args.out, str(args.data), str(CONFIG)
     prepare = [str(TOOLS / 'datasets/prepare.py'), 'synthetic', '--out', data, '--train', '48', '--val', '16']
-    options = [f'{part}_dataloader.dataset.data_root={data}' for part in ('train', 'val', 'test')]
-    train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--cfg-options', *options]
-    show = ['--show-dir', str(out / 'pictures'), '--cfg-options', *options]
+    train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--data', data]
     run('1/3 Generate synthetic H&E tiles', prepare, out / 'prepare.log')
     run('2/3 Train', train, out / 'train.log')
     checkpoint = (out / 'last_checkpoint').read_text('utf-8')
-    test = [str(TOOLS / 'test.py'), config, checkpoint, '--work-dir', str(out)]
-    run('3/3 Test the last checkpoint', [*test, *show], out / 'test.log')
+    test = [str(TOOLS / 'test.py'), checkpoint, '--show-dir', str(out / 'pictures')]
+    run('3/3 Test the last checkpoint', test, out / 'test.log')
     print(summary(out, args.data, (time.monotonic() - start) / 60))
 
 

@@ -16,11 +16,13 @@ from mmgfnuc.evaluation.per_image_metric import TESTED
 from mmgfnuc.files import read_csv
 
 EPILOG = """examples:
-  python tools/test.py configs/cpu/nuinsseg_vit-tiny.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth
-  python tools/test.py CONFIG CHECKPOINT --show-dir pictures     what is wrong in each image
+  python tools/test.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth       on the data that it was trained on
+  python tools/test.py CHECKPOINT --show-dir pictures                  what is wrong in each image
+  python tools/test.py CHECKPOINT --data data/other --split default --work-dir work_dirs/on_other
+  python tools/test.py CONFIG CHECKPOINT                               by another config than the checkpoint's own
   bash tools/dist_test.sh CONFIG CHECKPOINT 4                    the same scores from 4 processes
 
-written to <work dir>/test/:
+written to <work dir>/test/, beside a log and the config of the test:
   metrics.json, per_image.csv     semantic scores (Dice, IoU): of all images and by group; of each image
   instances.json, instances.csv   instance scores (AJI, PQ, F1) and numbers of nuclei missed, invented, merged, split
   tested.json                     which checkpoint and data these are of
@@ -39,16 +41,34 @@ NUM_WORST = 3
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        usage='%(prog)s [CONFIG] CHECKPOINT [options]',
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='.pth file written by tools/train.py')
-    parser.add_argument('--work-dir', help='folder for scores and logs (default: work_dirs/<config name>)')
+    parser.add_argument(
+        'files',
+        nargs='+',
+        metavar='FILE',
+        help='.pth file written by tools/train.py, after a config file where it is not to be tested by its own config',
+    )
+    parser.add_argument('--data', metavar='DIR', help="prepared data set to test on (default: the config's)")
+    parser.add_argument('--split', metavar='NAME', help="split of the data set (default: the config's)")
+    parser.add_argument(
+        '--work-dir',
+        help='folder for scores and logs (default: that of the checkpoint, with CONFIG work_dirs/<config name>)',
+    )
     parser.add_argument('--out', metavar='DIR', help='write predicted masks and label maps here')
     parser.add_argument('--show-dir', metavar='DIR', help='write a picture of the errors in each image here')
     parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='set by the dist scripts')
-    return parser.parse_args()
+    # So that options may stand between the files.
+    args = parser.parse_intermixed_args()
+    if len(args.files) > 2:
+        parser.error(f'{len(args.files)} files are given; give a checkpoint, or a config and a checkpoint')
+    if len(args.files) == 1 and Path(args.files[0]).suffix == '.py':
+        parser.error(f'{args.files[0]} is a config; give also the checkpoint to test')
+    return args
 
 
 def summary(scores: dict[str, Any], folder: Path) -> str:
@@ -87,11 +107,15 @@ def _worst_line(table: Path) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    # A checkpoint alone is tested by its own config.
+    config, checkpoint = args.files[0], args.files[-1]
+    cfg = load_config(config, args.cfg_options, args.work_dir)
+    launch.use_data(cfg, args.data, args.split)
     set_launcher(cfg, args.launcher)
-    scores = launch.test(cfg, args.checkpoint, args.out, args.show_dir)
+    scores = launch.test(cfg, checkpoint, args.out, args.show_dir)
     if is_main_process():
-        print(summary(scores, Path(cfg.work_dir) / 'test'))
+        print(summary(scores, Path(cfg.work_dir)))
+        print(f'written to {cfg.work_dir}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,12 @@
-from .hooks import BroadcastBuffersHook, CheckpointGuardHook, FiniteLossHook, PredictionHook, StepSeedHook
+from .hooks import (
+    BroadcastBuffersHook,
+    CheckpointGuardHook,
+    FiniteLossHook,
+    PredictionHook,
+    ProgressHook,
+    ResumedScheduleHook,
+    StepSeedHook,
+)
 from .loops import StepBasedTrainLoop
 from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
 
@@ -8,6 +16,8 @@ __all__ = [
     'CheckpointGuardHook',
     'FiniteLossHook',
     'PredictionHook',
+    'ProgressHook',
+    'ResumedScheduleHook',
     'StepBasedTrainLoop',
     'StepSeedHook',
     'TrainableParamsConstructor',

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +20,9 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
     That is a `UserError`, a full disk, or an `OSError` about a named file, such as an output folder that cannot be
     made. Of several processes only the first prints. Every other exception passes through, because it is a bug and
-    its traceback is needed. Ctrl-C ends in one line too, and 130.
+    its traceback is needed. Ctrl-C ends in one line too, and 130. Warnings are shown as `warning: <text>`.
     """
+    format_before, warnings.formatwarning = warnings.formatwarning, _format_warning
     try:
         return main() or 0
     except UserError as error:
@@ -34,12 +36,30 @@ def run_cli(main: Callable[[], int | None]) -> int:
         if error.filename is None:
             raise
         return _report(f'{error.filename}: {error.strerror}')
+    finally:
+        warnings.formatwarning = format_before
+
+
+def notice(text: str) -> None:
+    """Tell the user what a tool has decided; of several processes only the first does."""
+    if _is_first():
+        print(f'notice: {text}', file=sys.stderr)
 
 
 def _report(text: str) -> int:
-    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
+    if _is_first():
         print(f'error: {text}', file=sys.stderr)
     return 2
+
+
+def _is_first() -> bool:
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f'warning: {message}\n' if _is_first() else ''
 
 
 class ConfigOptions(argparse.Action):

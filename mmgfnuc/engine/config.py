@@ -8,16 +8,30 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 
 from .distributed import prepare_distributed
 from .parts import NEAR
 from .settings import LAUNCHERS, check_names, top_level
 
-__all__ = ['LAUNCHERS', 'add_tensorboard', 'apply_options', 'load_config', 'set_launcher', 'set_seed', 'use_bfloat16']
+__all__ = [
+    'CHECKPOINT_SUFFIX',
+    'LAUNCHERS',
+    'add_tensorboard',
+    'apply_options',
+    'load_config',
+    'set_launcher',
+    'set_seed',
+    'use_bfloat16',
+]
+CHECKPOINT_SUFFIX = '.pth'
 
 
 def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
     """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
+
+    A checkpoint (.pth) in place of a file gives the config that it was trained with; its working folder is by default
+    the one that it lies in.
 
     Raises:
         UserError: the file does not exist or is no valid config, a setting at its top is misspelt or of the wrong type
@@ -26,7 +40,9 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     if not Path(path).is_file():
         raise UserError(f"config '{path}' is not there; give the path of a .py file, such as one of configs/")
     try:
-        cfg = Config.fromfile(path)
+        cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else Config.fromfile(path)
+    except UserError:
+        raise
     except Exception as error:  # a config is Python: it fails in any way that Python does
         raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
     check_names(cfg)
@@ -107,6 +123,13 @@ def _paths(node: Any, way: str = '') -> Iterator[str]:
     for name, value in items:
         yield f'{way}{name}'
         yield from _paths(value, f'{way}{name}.')
+
+
+def _config_of_checkpoint(path: str) -> Config:
+    carried = carried_config(read_checkpoint(path), path)
+    carried.work_dir = str(Path(path).parent)
+    # MMEngine names the record of a run after the file of its config.
+    return Config(carried.to_dict(), cfg_text=carried.pretty_text, filename=f'{Path(path).stem}.py')
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

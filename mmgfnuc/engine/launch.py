@@ -10,20 +10,50 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
+from mmgfnuc.datasets.canonical import CLASSES, read_meta
 from mmgfnuc.datasets.validate import check_dataset
+from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
 from mmgfnuc.files import output_lock
 from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.registry import DATASETS, METRICS
 
+from .cli import notice
+from .hooks import ProgressHook, ResumedScheduleHook
 from .logs import end_logs_at_full_disk
 from .preflight import rehearse
+from .screen import ScreenRunner
 from .settings import check_settings
 from .tested import write_tested
+
+PARTS = ('train', 'val', 'test')
+# Of the working folder: scores and log of a test.
+TEST_FOLDER = 'test'
+
+
+def use_data(cfg: Config, root: str | None, split: str | None) -> None:
+    """Read every part (`train`, `val`, `test`) from another data set, or another split of it; None keeps the config's.
+
+    Raises:
+        UserError: a part is read by something else than `NucleiDataset`, so that it has no such settings.
+    """
+    given = {name: value for name, value in (('data_root', root), ('split', split)) if value is not None}
+    for part in PARTS:
+        loader = cfg.get(f'{part}_dataloader')
+        if not loader or not given:
+            continue
+        if not _is_ours(loader.dataset):
+            raise UserError(
+                f'--data and --split set data_root and split of a NucleiDataset, and {part}_dataloader.dataset is a '
+                f'{_name(loader.dataset.type)}; change its own settings by --cfg-options, or name another config'
+            )
+        loader.dataset.update(given)
 
 
 def check_data(cfg: Config, *parts: str) -> None:
     """Check every data set that the named dataloaders read, once; all faults are reported together.
+
+    A notice says where a set has nucleus types that the config does not tell apart.
 
     Raises:
         UserError: one line for each bad file.
@@ -31,11 +61,27 @@ def check_data(cfg: Config, *parts: str) -> None:
     if not _is_first():
         return
     datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
-    # A type is a class in a config file, a name in a dumped one.
-    classes = [DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type for dataset in datasets]
-    ours = [dataset for dataset, cls in zip(datasets, classes, strict=True) if cls is NucleiDataset]
+    ours = [dataset for dataset in datasets if _is_ours(dataset)]
     for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
         check_dataset(root, split)
+    for root in {dataset.data_root for dataset in ours if not dataset.get('types')}:
+        classes = read_meta(root)['classes']
+        if len(classes) > len(CLASSES):
+            notice(
+                f'{root} has {len(classes) - 1} nucleus types ({", ".join(classes[1:])}), which this config takes for '
+                'one class; to tell them apart set types=True in the datasets and '
+                f'model.decode_head.num_classes={len(classes)}'
+            )
+
+
+def _is_ours(dataset: dict) -> bool:
+    # A type is a class in a config file, a name in a dumped one.
+    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    return cls is NucleiDataset
+
+
+def _name(kind: str | type) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
 
 
 def _is_first() -> bool:
@@ -59,7 +105,7 @@ def build_runner(cfg: Config, *parts: str) -> Runner:
         UserError: see `rehearse`.
     """
     rehearse(cfg, *parts)
-    runner = Runner.from_cfg(cfg)
+    runner = ScreenRunner.from_cfg(cfg)
     end_logs_at_full_disk(runner.logger)
     return runner
 
@@ -71,6 +117,8 @@ def train(cfg: Config) -> Runner:
     with _alone_in(cfg.work_dir):
         check_data(cfg, *parts)
         runner = build_runner(cfg, *parts)
+        runner.register_hook(ResumedScheduleHook())
+        runner.register_hook(ProgressHook(parts))
         runner.train()
     return runner
 
@@ -85,14 +133,18 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     check_settings(cfg, 'test')
     read_checkpoint(checkpoint)
     check_data(cfg, 'test')
-    cfg.load_from = checkpoint
+    # The config may be that of a run that was resumed.
+    cfg.load_from, cfg.resume = checkpoint, False
     folders = _report_folders(cfg)
+    # MMEngine writes its config and log into the working folder, where those of the training lie.
+    cfg.work_dir = str(Path(cfg.work_dir) / TEST_FOLDER)
     if out or show_dir:
         hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
     with _alone_in(*folders, *filter(None, (out, show_dir))):
         with weights_from_checkpoint(cfg):
             runner = build_runner(cfg, 'test')
+        runner.register_hook(ProgressHook(['test']))
         scores = runner.test()
         if is_main_process():
             for folder, reports in folders.items():
@@ -108,6 +160,6 @@ def _report_folders(cfg: Config) -> dict[Path, list[str]]:
         # A type is a class in a config file, a name in a dumped one.
         cls = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
         if isinstance(cls, type) and issubclass(cls, PerImageMetric):
-            folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
+            folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / TEST_FOLDER)))
             folders.setdefault(folder, []).append(cls.json_name)
     return folders

@@ -1,8 +1,10 @@
 import argparse
+import sys
+import warnings
 
 import pytest
 
-from mmgfnuc.engine.cli import positive_float, run_cli, seed
+from mmgfnuc.engine.cli import notice, positive_float, run_cli, seed
 from mmgfnuc.errors import UserError
 
 
@@ -53,6 +55,20 @@ def test_a_bug_keeps_its_traceback(bug, capsys):
     with pytest.raises(type(bug), match='a bug'):
         run_cli(main)
     assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize(('process', 'printed'), [('0', 1), ('1', 0)])
+def test_notices_and_warnings_are_lines_of_the_first_process(monkeypatch, capsys, process, printed):
+    def main():
+        notice('8 files are passed over')
+        # What Python calls to show a warning; pytest keeps the warnings themselves.
+        print(warnings.formatwarning('RANDOM weights', UserWarning, 'a.py', 3), end='', file=sys.stderr)
+
+    monkeypatch.setenv('RANK', process)
+    before = warnings.formatwarning
+    assert run_cli(main) == 0
+    assert warnings.formatwarning is before
+    assert capsys.readouterr().err == 'notice: 8 files are passed over\nwarning: RANDOM weights\n' * printed
 
 
 def parse(kind, text):

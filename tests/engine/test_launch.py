@@ -99,6 +99,40 @@ def test_one_process_of_several_checks(cfg, monkeypatch, variable):
     assert len(checked) == 1
 
 
+def test_another_data_set_for_all_parts(either_form):
+    launch.use_data(either_form, 'data/own', 'fold-1')
+    datasets = [either_form[f'{part}_dataloader'].dataset for part in ('train', 'val', 'test')]
+    assert [(dataset.data_root, dataset.split) for dataset in datasets] == [('data/own', 'fold-1')] * 3
+    assert [dataset.part for dataset in datasets] == ['train', 'val', 'val']
+    launch.use_data(either_form, None, 'fold-2')
+    assert [(dataset.data_root, dataset.split) for dataset in datasets] == [('data/own', 'fold-2')] * 3
+    either_form.val_dataloader = None
+    launch.use_data(either_form, 'data/other', None)
+    assert datasets[0].data_root == datasets[2].data_root == 'data/other'
+
+
+def test_data_of_another_kind_has_no_such_settings(cfg):
+    cfg.val_dataloader.dataset = dict(type='mmseg.ADE20KDataset', data_root='data/ade')
+    launch.use_data(cfg, None, None)
+    with pytest.raises(UserError, match=r'--data and --split .* val_dataloader.dataset is a mmseg.ADE20KDataset'):
+        launch.use_data(cfg, 'data/own', None)
+
+
+@pytest.mark.parametrize(('typed', 'used', 'told'), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_nucleus_types_that_are_not_told_apart(cfg, tmp_path, capsys, typed, used, told):
+    write_dataset(tmp_path / 'set', num_train=1, num_val=1, size=64, seed=0, types=typed)
+    launch.use_data(cfg, str(tmp_path / 'set'), None)
+    for part in ('train', 'val', 'test'):
+        cfg[f'{part}_dataloader'].dataset.types = used
+    launch.check_data(cfg, 'train', 'val')
+    notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith('notice: ')]
+    assert len(notices) == told
+    assert all(
+        'has 3 nucleus types (epithelial, lymphocyte, connective)' in line and 'num_classes=4' in line
+        for line in notices
+    )
+
+
 @pytest.fixture
 def tested(cfg, tmp_path, monkeypatch):
     """Run `launch.test` with a runner that scores nothing: its evaluators, and the folders of the `tested.json`."""
@@ -107,15 +141,19 @@ def tested(cfg, tmp_path, monkeypatch):
     built = []
 
     def build_runner(config, part):
+        assert config.resume is False
+        # MMEngine's own files: not those of the training.
+        assert config.work_dir == str(tmp_path / 'run' / 'test')
         built.append(config.test_evaluator)
-        return SimpleNamespace(test=lambda: {'dice': 0.5})
+        return SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None)
 
     monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {})
     monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
     monkeypatch.setattr(launch, 'build_runner', build_runner)
 
     def run(evaluator):
-        cfg.work_dir, cfg.test_evaluator = str(tmp_path / 'run'), evaluator
+        # As a run leaves it that was itself resumed.
+        cfg.work_dir, cfg.test_evaluator, cfg.resume = str(tmp_path / 'run'), evaluator, True
         assert launch.test(cfg, str(checkpoint)) == {'dice': 0.5}
         return built.pop(), sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob('tested.json'))
 
@@ -161,8 +199,8 @@ def test_a_single_metric_and_one_with_its_own_folder(tested, tmp_path):
 
 def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):
     path = tmp_path / 'iter_4.pth'
-    meta = {'cfg': '', 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
-    torch.save({'state_dict': {}, 'meta': meta}, path)
+    meta = {'cfg': cfg.pretty_text, 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
+    torch.save({'state_dict': {}, 'optimizer': {}, 'meta': meta}, path)
     (tmp_path / 'last_checkpoint').write_text(str(path))
     cfg.work_dir = str(tmp_path)
     for resume in ('auto', str(path)):

@@ -2,6 +2,8 @@ from .broadcast_buffers import BroadcastBuffersHook
 from .checkpoint_guard import CheckpointGuardHook
 from .finite_loss import FiniteLossHook
 from .prediction import PredictionHook
+from .progress import ProgressHook
+from .resumed_schedule import ResumedScheduleHook
 from .step_seed import StepSeedHook
 from .whole_checkpoint import WholeCheckpointHook
 
@@ -10,6 +12,8 @@ __all__ = [
     'CheckpointGuardHook',
     'FiniteLossHook',
     'PredictionHook',
+    'ProgressHook',
+    'ResumedScheduleHook',
     'StepSeedHook',
     'WholeCheckpointHook',
 ]
