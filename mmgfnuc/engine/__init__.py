@@ -6,6 +6,7 @@ from .hooks import (
     ProgressHook,
     ResumedScheduleHook,
     StepSeedHook,
+    WholeCheckpointHook,
 )
 from .loops import StepBasedTrainLoop
 from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
@@ -21,4 +22,5 @@ __all__ = [
     'StepBasedTrainLoop',
     'StepSeedHook',
     'TrainableParamsConstructor',
+    'WholeCheckpointHook',
 ]
