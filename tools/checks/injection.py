@@ -16,15 +16,16 @@ from typing import Any
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {'os.mkdir', 'os.rename', 'os.remove', 'os.rmdir', 'os.link', 'os.symlink', 'os.truncate'}
 KILLED = 137
+OPENED = b'o'
 
 
 @dataclass(frozen=True)
 class End:
-    """What became of a try: exit code, what it printed, and how many operations it came to."""
+    """What became of a try: its exit code, what it printed, and of each operation whether it opened a file."""
 
     code: int
     output: str
-    operations: int
+    operations: tuple[bool, ...]
 
 
 def whole_run(run: Callable[[], Any], folder: Path, output: Path) -> End:
@@ -63,7 +64,7 @@ def _forked(run: Callable[[], Any], folder: Path, output: Path, react: Callable[
         _in_child(run, folder, output, react)
     _, status = os.waitpid(child, 0)
     counter = output.with_suffix('.count')
-    operations = counter.stat().st_size if counter.is_file() else 0
+    operations = tuple(mark == OPENED[0] for mark in counter.read_bytes())
     return End(os.waitstatus_to_exitcode(status), output.read_text(encoding='utf-8', errors='replace'), operations)
 
 
@@ -100,7 +101,7 @@ def _count_operations(folder: Path, counter: int, react: Callable[[int, str, Pat
         count += 1
         busy = True
         try:
-            os.write(counter, b'.')
+            os.write(counter, OPENED if event == 'open' else b'.')
             react(count, event, path)
         finally:
             busy = False
