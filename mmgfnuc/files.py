@@ -205,8 +205,13 @@ def read_csv(path: Path, fix: str, *columns: str) -> list[dict[str, str]]:
 
 
 def _plain(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_MARKS) else cell
+    return cell[1:] if cell[:1] == "'" and _is_formula(cell) else cell
 
 
 def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_MARKS) else value
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
+
+
+def _is_formula(text: str) -> bool:
+    # With its apostrophes, so that what is read is what was written.
+    return text.lstrip("'").startswith(FORMULA_MARKS)
