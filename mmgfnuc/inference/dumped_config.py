@@ -82,6 +82,9 @@ def _value(node: ast.expr) -> Any:
             return {_key(key): _value(value) for key, value in zip(keys, values, strict=True)}
         case ast.Call(func=ast.Name(id='dict'), args=[], keywords=pairs) if all(pair.arg for pair in pairs):
             return {pair.arg: _value(pair.value) for pair in pairs}
+        # Where a key is no name.
+        case ast.Call(func=ast.Name(id='dict'), args=[ast.Dict() as pairs], keywords=[]):
+            return _value(pairs)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
         case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id=name)) if name in FLOATS:

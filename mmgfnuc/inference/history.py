@@ -1,12 +1,14 @@
 """What MMEngine's checkpoints hold besides tensors, rebuilt by readers of our own: curves of the log, as arrays."""
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
 from mmengine.logging import HistoryBuffer
 
 NUMBERS = ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'b1')
+METHODS = ('min', 'max', 'current', 'mean')
 
 
 class _DType:
@@ -50,15 +52,17 @@ def _scalar(dtype: _DType, content: bytes) -> Any:
     return value
 
 
-def _name(_: Any, name: str) -> str:
+def _method(cls: Any, name: str) -> str:
     """Stands for a method of the class of a curve."""
+    if cls is not _History or name not in METHODS:
+        raise pickle.UnpicklingError('GLOBAL getattr')
     return name
 
 
 # What takes the place of an object, and its name in a file; NumPy 1 had another for its core.
 ALLOWED = [
     (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
-    (_name, 'builtins.getattr'),
+    (_method, 'builtins.getattr'),
     (_Array, 'numpy.ndarray'),
     (_DType, 'numpy.dtype'),
     *((_new_array, f'numpy.{core}.multiarray._reconstruct') for core in ('_core', 'core')),

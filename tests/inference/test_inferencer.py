@@ -12,7 +12,7 @@ from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.datasets.transforms import StainNormalize
-from mmgfnuc.errors import UserError
+from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.registry import MODELS
 
@@ -272,9 +272,39 @@ def test_a_checkpoint_whose_head_has_other_classes(plain, tmp_path):
         whole(tmp_path / 'typed.pth')
 
 
-def test_weights_that_are_no_numbers(plain, image, tmp_path):
+def test_a_model_that_gives_no_numbers(plain, image, tmp_path):
+    """Its weights are finite, and its logits are not: no image without nuclei."""
     saved = torch.load(plain, weights_only=False)
-    saved['state_dict']['decode_head.decoder.conv_seg.bias'].fill_(torch.nan)
-    torch.save(saved, tmp_path / 'nan.pth')
-    with pytest.raises(UserError, match='the model gives NaN: its weights are damaged, or its training failed'):
-        whole(tmp_path / 'nan.pth').predict(image)
+    saved['state_dict']['decode_head.decoder.conv_seg.weight'].fill_(3e38)
+    torch.save(saved, tmp_path / 'large.pth')
+    with pytest.raises(DivergedError, match='the model gives NaN: its weights are damaged, or its training failed'):
+        whole(tmp_path / 'large.pth').predict(image)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("model = dict(type='os.system', command='touch {proof}')", "type='os.system', which is no registered part"),
+        ("model = dict(type='builtins.open', file='{proof}', mode='w')", 'which is no registered part'),
+        ("model = __import__('os').system('touch {proof}')", 'line 1 holds code'),
+        ("model = dict(type='mmgfnuc.UNetEncoder', bogus=1)", 'builds no model'),
+        ("model = dict(type='mmgfnuc.UNetEncoder')", 'only a GatedFusionSegmentor gives nuclei'),
+        ('a = 1', 'builds no model'),
+    ],
+)
+def test_a_config_in_a_checkpoint_calls_nothing_but_parts_of_models(plain, tmp_path, text, message):
+    saved = torch.load(plain, weights_only=False)
+    saved['meta']['cfg'] = text.format(proof=tmp_path / 'ran')
+    torch.save(saved, tmp_path / 'hostile.pth')
+    with pytest.raises(UserError, match=message) as caught:
+        whole(tmp_path / 'hostile.pth')
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_what_a_checkpoint_says_of_its_data(plain, tmp_path):
+    saved = torch.load(plain, weights_only=False)
+    saved['meta']['dataset_meta'] |= {'classes': 7}
+    torch.save(saved, tmp_path / 'typed.pth')
+    with pytest.raises(UserError, match='its dataset_meta lacks mpp, classes or palette'):
+        whole(tmp_path / 'typed.pth')

@@ -1,12 +1,13 @@
 """Ends a training that diverges."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmgfnuc.errors import DivergedError
 from mmgfnuc.models.layers import first_not_finite
@@ -40,7 +41,7 @@ class FiniteLossHook(Hook):
         Raises:
             DivergedError: it was not finite too often.
         """
-        losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
+        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
         self.streak = 0 if math.isfinite(losses.get('loss', 0.0)) else self.streak + 1
         if self.streak == 1:
             terms = ', '.join(f'{name} {float(value):g}' for name, value in losses.items())
@@ -69,12 +70,13 @@ class FiniteLossHook(Hook):
         """
         wrong = first_not_finite(checkpoint['state_dict'])
         if wrong:
-            loss = f', the loss {self.first}' if self.streak else ''
+            loss = f', nor is the loss {self.first}' if self.streak else ''
             raise self._diverged(runner, f'at step {runner.iter + 1} {wrong} is not finite{loss}')
 
     @staticmethod
     def _diverged(runner: Runner, what: str) -> DivergedError:
-        last = find_latest_checkpoint(runner.work_dir)
+        noted = Path(runner.work_dir) / 'last_checkpoint'
+        last = noted.read_text(encoding='utf-8').strip() if noted.is_file() else ''
         return DivergedError(
             f'training diverged: {what}; the last finite checkpoint is {last or "none: none was saved before"}; try a '
             'lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1, or no --amp'
