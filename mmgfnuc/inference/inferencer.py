@@ -11,8 +11,11 @@ from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 
 from mmgfnuc.datasets.transforms import StainNormalize
+from mmgfnuc.engine.config import apply_options
+from mmgfnuc.engine.preflight import build_model
+from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
-from mmgfnuc.registry import MODELS, TRANSFORMS
+from mmgfnuc.registry import TRANSFORMS
 
 from .checkpoint import check_classes, check_fit, read_checkpoint, weights_from_checkpoint
 
@@ -69,13 +72,14 @@ class NucleiInferencer:
         self.device = _find_device(device)
         saved = read_checkpoint(checkpoint)
         self.config = config or Config.fromstring(saved['meta']['cfg'], file_format='.py')
-        self.config.merge_from_dict(options or {})
+        apply_options(self.config, options or {})
+        check_model(self.config)
         trained_on = saved['meta']['dataset_meta']
         self.mpp: float | None = trained_on['mpp']
         self.classes: tuple[str, ...] = tuple(trained_on['classes'])
         self.palette: list[list[int]] = trained_on['palette']
         with weights_from_checkpoint(self.config):
-            model = MODELS.build(self.config.model)
+            model = build_model(self.config)
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
         check_classes(model.decode_head.num_classes, self.classes)
