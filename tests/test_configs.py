@@ -16,6 +16,8 @@ from mmseg.structures import SegDataSample
 import mmgfnuc
 from mmgfnuc.datasets import StainNormalize, canonical
 from mmgfnuc.datasets.transforms import AugmentationBank
+from mmgfnuc.engine.config import load_config
+from mmgfnuc.engine.settings import check_settings
 from mmgfnuc.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -66,6 +68,14 @@ def test_dump_and_reload(path, tmp_path):
     assert reloaded.to_dict() == config.to_dict()
     config.dump(tmp_path / 'dumped.py')
     assert Config.fromfile(tmp_path / 'dumped.py').to_dict() == config.to_dict()
+
+
+@each_leaf
+def test_its_settings_are_known(path, tmp_path):
+    config = load_config(str(path))
+    check_settings(config, 'train', 'val', 'test')
+    config.dump(tmp_path / 'dumped.py')
+    check_settings(load_config(str(tmp_path / 'dumped.py')), 'train', 'val', 'test')
 
 
 @each_leaf

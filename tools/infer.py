@@ -5,9 +5,12 @@ import signal
 import sys
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmgfnuc.datasets.pixel_size import check_mpp
 from mmgfnuc.engine.cli import ConfigOptions, positive_float, run_cli
 from mmgfnuc.engine.config import load_config
+from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.inference.folder import find_images, segment_images
@@ -50,6 +53,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def changed_config(args: argparse.Namespace) -> Config | None:
+    """Read the config to predict with, and check it; None leaves the checkpoint's own as it is."""
+    if not (args.config or args.cfg_options):
+        return None
+    config = load_config(args.config or args.checkpoint, args.cfg_options)
+    check_model(config)
+    return config
+
+
 def main() -> None:
     args = parse_args()
     if args.mpp is not None:
@@ -59,8 +71,7 @@ def main() -> None:
         raise UserError(f"--out '{args.out}' is no folder; name one")
     # As Ctrl-C does, a polite request to end leaves complete tables.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    config = load_config(args.config) if args.config else None
-    inferencer = NucleiInferencer(args.checkpoint, config, args.cfg_options, args.device)
+    inferencer = NucleiInferencer(args.checkpoint, changed_config(args), device=args.device)
     segment_images(inferencer, images, args.out, args.mpp)
 
 

@@ -13,6 +13,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.files import is_disk_full
 
 QUOTES = ('"', "'")
+BRACKETS = {'(': ')', '[': ']'}
 
 
 def run_cli(main: Callable[[], int | None]) -> int:
@@ -114,22 +115,22 @@ def parse_value(text: str) -> Any:
 
 def _split(text: str) -> list[str]:
     """Split at the commas that are in no brackets or quotes; an apostrophe within a word is none."""
-    items, depth, quote = [''], 0, ''
+    items, closing, quote = [''], [], ''
     for letter in text:
         if quote:
             quote = '' if letter == quote else quote
         elif letter in QUOTES and not items[-1].strip(' (['):
             quote = letter
-        elif letter in '([':
-            depth += 1
-        elif letter in ')]':
-            depth -= 1
-        if letter == ',' and depth == 0 and not quote:
+        elif letter in BRACKETS:
+            closing.append(BRACKETS[letter])
+        elif letter in BRACKETS.values() and (not closing or letter != closing.pop()):
+            raise ValueError(f"'{letter}' closes nothing")
+        if letter == ',' and not closing and not quote:
             items.append('')
         else:
             items[-1] += letter
-    if depth or quote:
-        raise ValueError(f'a {"quote" if quote else "bracket"} is not closed')
+    if closing or quote:
+        raise ValueError(f'{quote or closing[-1]} is missing; text with commas or brackets goes in quotes')
     return items
 
 

@@ -6,9 +6,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from textwrap import shorten
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.config import Config
@@ -22,6 +23,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.registry import MODELS
 
 from .parts import unknown_type
 from .settings import top_level
@@ -41,7 +43,6 @@ SECTIONS = {
     'build_model': 'model',
 }
 # What may fail on a device without memory alone.
-DEVICES = ('meta', 'cpu')
 HEAVY = ('model', 'optim_wrapper', 'param_scheduler')
 LONGEST = 200
 
@@ -57,16 +58,30 @@ def rehearse(cfg: Config, *parts: str) -> None:
         UserError: the path of a part, its settings, and why they cannot be used; or the head has other classes than the
             data set.
     """
-    for device in DEVICES:
-        try:
-            return _build(cfg, parts, device)
-        except Exception as error:
-            path = _path_of(error, cfg)
-            if device == DEVICES[-1] or isinstance(error, UserError) or (path and not path.startswith(HEAVY)):
-                words = _in_words(error, path, cfg)
-                if words is error:
-                    raise
-                raise words from error
+    try:
+        return _build(cfg, parts, 'meta')
+    except Exception as error:
+        path = _path_of(error, cfg)
+        if isinstance(error, UserError) or (path and not path.startswith(HEAVY)):
+            _raise(error, path, cfg)
+    with _told(cfg):
+        _build(cfg, parts, 'cpu')
+
+
+@contextmanager
+def _told(cfg: Config) -> Iterator[None]:
+    """Make one line of what a part raises on its settings."""
+    try:
+        yield
+    except Exception as error:  # any that a constructor raises
+        _raise(error, _path_of(error, cfg), cfg)
+
+
+def _raise(error: Exception, path: str, cfg: Config) -> NoReturn:
+    words = _in_words(error, path, cfg)
+    if words is error:
+        raise error
+    raise words from error
 
 
 def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
@@ -76,7 +91,7 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
             loop = getattr(runner, f'{part}_loop')
             if loop is None:
                 raise UserError(f'the config has no {part}_cfg; give it, with {part}_dataloader')
-            _try_sample(loop.dataloader)
+            _try_sample(loop.dataloader, f'{part}_dataloader')
             dataset = loop.dataloader.dataset
             if isinstance(dataset, NucleiDataset) and isinstance(runner.model, GatedFusionSegmentor):
                 check_classes(runner.model.decode_head.num_classes, dataset.metainfo['classes'])
@@ -135,7 +150,7 @@ class _Rehearsal(Runner):
         pass
 
 
-def _try_sample(loader: Any) -> None:
+def _try_sample(loader: Any, section: str) -> None:
     """Make the first sample, as a worker will."""
     if isinstance(loader.dataset, IterableDataset):
         return
@@ -189,19 +204,20 @@ def _in_words(error: Exception, path: str, cfg: Config) -> Exception:
 
 
 def _path_of(error: Exception, cfg: Config) -> str:
-    """Path of the part whose building failed, by the innermost function that builds parts; empty if there is none."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return next(filter(None, (_part_of(frame.f_code.co_name, frame.f_locals, cfg) for frame in reversed(frames))), '')
-
-
-def _part_of(function: str, known: dict[str, Any], cfg: Config) -> str:
-    """Path of the part that a function builds or runs."""
-    if function in BUILDERS:
-        return _first(cfg, lambda part: _is_built_of(part, known.get(BUILDERS[function])))
-    if isinstance(known.get('self'), Runner):
-        return SECTIONS.get(function, '')
-    if function != '__init__' and 'self' in known:
-        return _first(cfg, lambda part: _is_of_type(part, type(known['self'])))
+    """Path of the part whose building failed, by the innermost function that builds or runs one; empty if none does."""
+    frames = [(frame.f_code.co_name, frame.f_locals) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    unfinished = [known.get('self') for name, known in frames if name == '__init__']
+    section = next((known['section'] for name, known in frames if name == '_try_sample'), '')
+    for name, known in reversed(frames):
+        running, path = known.get('self'), ''
+        if name in BUILDERS:
+            path = _first(cfg, partial(_is_built_of, known.get(BUILDERS[name])))
+        elif isinstance(running, Runner):
+            path = SECTIONS.get(name, '')
+        elif section and running is not None and not any(running is other for other in unfinished):
+            path = _first(cfg[section], partial(_is_of_type, type(running)), section)
+        if path:
+            return path
     return ''
 
 
@@ -227,7 +243,7 @@ def _at(cfg: Config, path: str) -> Any:
     return node
 
 
-def _is_built_of(part: Mapping, built: Any) -> bool:
+def _is_built_of(built: Any, part: Mapping) -> bool:
     """Whether settings that are being built are those of a part, with what was added or taken out on the way."""
     if not isinstance(built, Mapping) or 'type' not in built:
         return part == built
@@ -235,6 +251,6 @@ def _is_built_of(part: Mapping, built: Any) -> bool:
     return 'type' in names and all(part[name] == built[name] for name in names)
 
 
-def _is_of_type(part: Mapping, kind: type) -> bool:
+def _is_of_type(kind: type, part: Mapping) -> bool:
     named = part.get('type')
     return named is kind or (isinstance(named, str) and named.rpartition('.')[2] == kind.__name__)

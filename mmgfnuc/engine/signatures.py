@@ -108,12 +108,13 @@ def _of_function(function: Any, bases: tuple[type, ...] = ()) -> Accepted:
 
 
 def _hint(function: Any, parameter: inspect.Parameter) -> Any:
-    if function.__module__.partition('.')[0] not in ANNOTATED or (function, parameter.name) in WIDER:
+    if not _is_annotated(function) or (function, parameter.name) in WIDER:
         return Any
     hint = parameter.annotation
     if hint is parameter.empty:
         kind = type(parameter.default)
-        return kind if kind in SCALARS else Any
+        # A whole number as default does not mean that others are wrong.
+        return float if kind is int else kind if kind in SCALARS else Any
     if isinstance(hint, str):
         try:
             return eval(hint, function.__globals__)
@@ -129,11 +130,14 @@ def _of_keywords(function: Any, keywords: str, bases: tuple[type, ...]) -> Accep
     except (OSError, SyntaxError):
         return ANYTHING
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    taken = NOTHING
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id == keywords:
-            taken |= _of_use(node, parents, function, bases)
-    return taken
+    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == keywords]
+    if not uses and not _is_annotated(function):  # whoever takes what he has no use for means to take anything
+        return ANYTHING
+    return functools.reduce(Accepted.__or__, (_of_use(node, parents, function, bases) for node in uses), NOTHING)
+
+
+def _is_annotated(function: Any) -> bool:
+    return function.__module__.partition('.')[0] in ANNOTATED
 
 
 def _of_use(node: ast.Name, parents: dict, function: Any, bases: tuple[type, ...]) -> Accepted:

@@ -82,7 +82,7 @@ class NucleiInferencer:
         self.mpp: float | None = trained_on['mpp']
         self.classes: tuple[str, ...] = tuple(trained_on['classes'])
         self.palette: list[list[int]] = trained_on['palette']
-        model = _build(self.config, '' if config else f"checkpoint '{checkpoint}'")
+        model = _build(self.config, 'the config' if config else f"the config in checkpoint '{checkpoint}'")
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
         check_classes(model.decode_head.num_classes, self.classes)
@@ -151,19 +151,18 @@ def _trained_on(saved: dict[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def _build(config: Config, source: str) -> Any:
-    """Build the model of a config; all faults of one that came with a file, which nobody has checked, take one line."""
+    """Build the model of a config; what a part raises on its settings becomes one line."""
     try:
         with weights_from_checkpoint(config):
             model = MODELS.build(config.model)
         if not isinstance(model, GatedFusionSegmentor):
             raise UserError(f'the model is a {type(model).__name__}; only a GatedFusionSegmentor gives nuclei')
         return model
-    except Exception as error:
-        if isinstance(error, UserError) or not source:
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # any that a constructor raises
         raise UserError(
-            f'the config in {source} builds no model ({type(error).__name__}: {reason_of(error)}); name a config '
-            'file of your own'
+            f'{source} builds no model ({type(error).__name__}: {reason_of(error)}); correct it, or name another one'
         ) from error
 
 

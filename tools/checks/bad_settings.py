@@ -270,6 +270,7 @@ def prepare(config: Path, options: list[str], work_dir: Path) -> None:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     failed = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
