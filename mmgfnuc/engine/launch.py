@@ -85,9 +85,9 @@ def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
         classes = read_meta(dataset.data_root)['classes']
         if list(classes) != list(known):
             raise UserError(
-                f'the checkpoint tells apart {", ".join(known[1:])}, and {dataset.data_root} has {", ".join(classes[1:])}: '
-                'their scores would compare different types; test on data of the same types, in the same order, or '
-                'prepare these again with the names of the checkpoint'
+                f'the checkpoint tells apart {", ".join(known[1:])}, and {dataset.data_root} has '
+                f'{", ".join(classes[1:])}: the scores would compare different types; test on data of the same types, '
+                'in the same order, or prepare these again with the names of the checkpoint'
             )
 
 
