@@ -126,10 +126,10 @@ def _paths(node: Any, way: str = '') -> Iterator[str]:
 
 
 def _config_of_checkpoint(path: str) -> Config:
-    carried = carried_config(read_checkpoint(path), path)
-    carried.work_dir = str(Path(path).parent)
-    # MMEngine names the record of a run after the file of its config.
-    return Config(carried.to_dict(), cfg_text=carried.pretty_text, filename=f'{Path(path).stem}.py')
+    # Without the name of a file: there is none.
+    cfg = Config(carried_config(read_checkpoint(path), path).to_dict())
+    cfg.work_dir = str(Path(path).parent)
+    return cfg
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

@@ -1,9 +1,10 @@
 """From a config to a training or test run: what tools/train.py and tools/test.py do."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -74,6 +75,23 @@ def check_data(cfg: Config, *parts: str) -> None:
             )
 
 
+def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
+    """Compare the nucleus types that a checkpoint tells apart with those of the data it is tested on.
+
+    Raises:
+        UserError: they have other names or another order, so that scores would compare different types.
+    """
+    dataset, known = cfg.test_dataloader.dataset, checkpoint['meta']['dataset_meta'].get('classes', ())
+    if _is_ours(dataset) and dataset.get('types') and len(known) > len(CLASSES):
+        classes = read_meta(dataset.data_root)['classes']
+        if list(classes) != list(known):
+            raise UserError(
+                f'the checkpoint tells apart {", ".join(known[1:])}, and {dataset.data_root} has '
+                f'{", ".join(classes[1:])}: the scores would compare different types; test on data of the same types, '
+                'in the same order, or prepare these again with the names of the checkpoint'
+            )
+
+
 def _is_ours(dataset: dict) -> bool:
     # A type is a class in a config file, a name in a dumped one.
     cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
@@ -127,12 +145,13 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     """Score a checkpoint on the test part; they also go to `<work_dir>/test/`, `tested.json` says what they are of.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, or does not fit the config's model; another run writes to one of
-            the folders.
+        UserError: the checkpoint is missing, damaged, or does not fit the config's model or the types of the data;
+            another run writes to one of the folders.
     """
     check_settings(cfg, 'test')
-    read_checkpoint(checkpoint)
+    saved = read_checkpoint(checkpoint)
     check_data(cfg, 'test')
+    check_types(cfg, saved)
     # The config may be that of a run that was resumed.
     cfg.load_from, cfg.resume = checkpoint, False
     folders = _report_folders(cfg)

@@ -23,7 +23,6 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
-from mmgfnuc.registry import MODELS
 
 from .parts import unknown_type
 from .settings import top_level
@@ -64,15 +63,8 @@ def rehearse(cfg: Config, *parts: str) -> None:
         path = _path_of(error, cfg)
         if isinstance(error, UserError) or (path and not path.startswith(HEAVY)):
             _raise(error, path, cfg)
-    with _told(cfg):
-        _build(cfg, parts, 'cpu')
-
-
-@contextmanager
-def _told(cfg: Config) -> Iterator[None]:
-    """Make one line of what a part raises on its settings."""
     try:
-        yield
+        _build(cfg, parts, 'cpu')
     except Exception as error:  # any that a constructor raises
         _raise(error, _path_of(error, cfg), cfg)
 

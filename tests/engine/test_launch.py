@@ -133,6 +133,19 @@ def test_nucleus_types_that_are_not_told_apart(cfg, tmp_path, capsys, typed, use
     )
 
 
+def test_a_checkpoint_of_other_nucleus_types(cfg, tmp_path):
+    write_dataset(tmp_path / 'set', num_train=1, num_val=1, size=64, seed=0, types=True)
+    launch.use_data(cfg, str(tmp_path / 'set'), None)
+    types = ['epithelial', 'lymphocyte', 'connective']
+    same, other = ({'meta': {'dataset_meta': {'classes': ('background', *names)}}} for names in (types, types[::-1]))
+    # All nuclei are one class.
+    assert launch.check_types(cfg, other) is None
+    cfg.test_dataloader.dataset.types = True
+    assert launch.check_types(cfg, same) is None
+    with pytest.raises(UserError, match=r'tells apart connective, .*set has epithelial, lymphocyte, connective'):
+        launch.check_types(cfg, other)
+
+
 @pytest.fixture
 def tested(cfg, tmp_path, monkeypatch):
     """Run `launch.test` with a runner that scores nothing: its evaluators, and the folders of the `tested.json`."""
@@ -147,7 +160,7 @@ def tested(cfg, tmp_path, monkeypatch):
         built.append(config.test_evaluator)
         return SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None)
 
-    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {})
+    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}}})
     monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
     monkeypatch.setattr(launch, 'build_runner', build_runner)
 
