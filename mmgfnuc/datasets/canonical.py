@@ -138,13 +138,22 @@ def list_ids(root: str | Path) -> list[str]:
     """Sorted ids of all images.
 
     Raises:
-        UserError: `root` holds no dataset; the text gives the command that prepares one.
+        UserError: `root` holds no dataset; the text gives the command that prepares one. Or a name is not UTF-8.
 
     """
     folder = Path(root) / 'images'
     if not folder.is_dir():
         raise UserError(f'{root} holds no dataset (no folder images/); {PREPARE_HINT.format(root=root)}')
-    return sorted(path.stem for path in folder.glob('*.png') if not path.name.startswith('.'))
+    ids = sorted(path.stem for path in folder.glob('*.png') if not path.name.startswith('.'))
+    strange = [sample_id for sample_id in ids if not is_utf8(sample_id)]
+    if strange:
+        raise UserError(f'{folder}: {strange[0]!r} is no name in UTF-8; rename the files of this image')
+    return ids
+
+
+def is_utf8(name: str) -> bool:
+    """Whether tables and JSON can hold the name of a file, which the system takes for mere bytes."""
+    return name.isascii() or not any('\ud800' <= letter <= '\udfff' for letter in name)
 
 
 def write_meta(root: str | Path, meta: dict[str, Any]) -> None:

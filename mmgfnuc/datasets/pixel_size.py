@@ -74,10 +74,9 @@ def read_mpp(path: str | Path) -> float | None:
     if start not in SIGNATURES:
         return None
     with opened_tiff(path) as picture:
-        stated = _of_svs(picture) or _of_ome(picture) or _of_imagej(picture)
-        if stated is None:
-            sides = _of_tags(picture)
-            return sides[0] if sides and all(SMALLEST <= side <= LARGEST for side in sides) else None
+        stated = _of_svs(picture) or _of_ome(picture) or _of_imagej(picture) or _of_tags(picture)
+    if stated is None:
+        return None
     if max(stated) > min(stated) * (1 + SQUARE):
         what = f'pixels of {stated[0]:g} x {stated[1]:g} micrometres are not square'
         raise BadFileError(path, what, 'resample the image to square ones')
@@ -108,7 +107,8 @@ def _of_imagej(picture: TiffPicture) -> Sequence[float] | None:
 
 def _of_tags(picture: TiffPicture) -> Sequence[float] | None:
     scale = TAG_UNITS.get(picture.page.tags.valueof('ResolutionUnit', 2))
-    return None if scale is None else _sides(picture, scale)
+    sides = None if scale is None else _sides(picture, scale)
+    return sides if sides and all(SMALLEST <= side <= LARGEST for side in sides) else None
 
 
 def _sides(picture: TiffPicture, scale: float) -> Sequence[float] | None:

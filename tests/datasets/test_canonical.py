@@ -1,5 +1,7 @@
 """The canonical form: what is written is read back exactly, and what cannot be read is named."""
 
+import json
+import os
 import pickle
 from pathlib import Path
 
@@ -208,6 +210,49 @@ def test_meta_comes_back_and_must_be_complete(tmp_path):
     (tmp_path / 'meta.json').write_text('{"name": ')
     with pytest.raises(UserError, match=r'meta\.json: unreadable'):
         canonical.read_meta(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('name', 5),
+        ('licence', None),
+        ('citation', ['a']),
+        ('source', {}),
+        ('classes', 'nucleus'),
+        ('classes', []),
+        ('classes', [0, 1]),
+        ('images', ['a']),
+        ('images', None),
+        ('splits_with_leaks', 'a'),
+        ('splits_with_leaks', {'a': 1}),
+    ],
+)
+def test_meta_of_a_wrong_type_is_one_line(tmp_path, key, value):
+    (tmp_path / 'meta.json').write_text(json.dumps(META | {key: value}))
+    with pytest.raises(UserError, match=rf'meta\.json: "{key}" is .*; give a ') as caught:
+        canonical.read_meta(tmp_path)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('text', ['[' * 10**5, '[]', '{"a": ' * 10**5, '5', '\ufeff{}', '{"name": ' + '9' * 5000 + '}'])
+def test_meta_that_is_no_object_is_one_line(tmp_path, text):
+    (tmp_path / 'meta.json').write_text(text, encoding='utf-8')
+    with pytest.raises(UserError, match=r'meta\.json: (unreadable|holds)') as caught:
+        canonical.read_meta(tmp_path)
+    assert '\n' not in str(caught.value)
+    (tmp_path / 'meta.json').unlink()
+    os.mkfifo(tmp_path / 'meta.json')
+    with pytest.raises(UserError, match='named pipe'):
+        canonical.read_meta(tmp_path)
+
+
+def test_an_id_that_is_not_utf_8(tmp_path, image):
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / os.fsdecode(b'caf\xe9.png')).touch()
+    with pytest.raises(UserError, match='is no name in UTF-8') as caught:
+        canonical.list_ids(tmp_path)
+    str(caught.value).encode()
 
 
 def test_split_comes_back_and_a_missing_one_lists_those_there(tmp_path):

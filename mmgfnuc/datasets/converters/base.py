@@ -44,6 +44,7 @@ class Sample:
         mpp: micrometres per pixel; None where the authors do not state it.
         magnification: of the objective; None where unknown.
         part: of the authors' own split, such as `train`; None where they give none.
+        image: the file, if its metadata may state the mpp that the dataset does not.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Sample:
     mpp: float | None = None
     magnification: float | None = None
     part: str | None = None
+    image: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from mmgfnuc.datasets.canonical import (
     count_nuclei,
     image_digest,
+    is_utf8,
     read_image,
     read_label_map,
     sample_paths,
@@ -29,12 +30,13 @@ from mmgfnuc.datasets.canonical import (
     write_sample,
     write_split,
 )
+from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.datasets.splits import Split, find_leaks
 from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder, unpacked_folder
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import output_lock
 
-from .base import NAME_OPTION, Content, Converter, Options, Sample
+from .base import NAME_OPTION, Content, Converter, Options, Sample, faulty
 from .notices import read_notices, write_notices
 from .sources import fingerprint, opened_source
 
@@ -95,7 +97,8 @@ def convert(
         out: folder to write.
         options: of the converter, by name.
         mpp: micrometres per pixel to resample all images to; None leaves them as they are.
-        source_mpp: micrometres per pixel of the images for which the dataset states none.
+        source_mpp: micrometres per pixel of the images for which the dataset states none; None takes those that a
+            file of one's own states.
         plan: makes splits of one's own from the group of each id.
         allow_leaks: accept splits whose parts share groups or images.
         workers: processes; None takes one for each CPU if the images are many.
@@ -166,6 +169,8 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
     for sample in samples:
         if sample.id != Path(sample.id).name:
             raise UserError(f'{sample.id!r} is no plain file name; an image is called so in {converter.title}')
+        if not is_utf8(sample.id):
+            raise UserError(f'{sample.id!r} is no name in UTF-8; rename the file of {converter.title}')
         places[sample.id].append(repr(sample.group))
     doubled = [f'{name!r} in {" and ".join(groups)}' for name, groups in places.items() if len(groups) > 1]
     if doubled:
@@ -175,6 +180,11 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
 
 def _with_mpp(sample: Sample, source_mpp: float | None, target: float | None) -> Sample:
     known = sample.mpp if sample.mpp is not None else source_mpp
+    if known is None and sample.image is not None:
+        try:
+            known = read_mpp(sample.image)
+        except UserError as error:
+            return faulty(sample.id, sample.group, str(error))
     if target is not None and known is None:
         raise UserError(
             f'{sample.id}: its micrometres per pixel are not known, so --mpp cannot be met; add --source-mpp'

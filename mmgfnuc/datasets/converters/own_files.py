@@ -65,7 +65,10 @@ def paired_samples(
     images = files_by_stem(root / options['images'], *IMAGE_SUFFIXES)
     partners = partners_by_stem(root / options[partner], suffixes, images.values())
     groups = read_groups(root, images.keys() & partners, options['group-pattern'])
-    samples = [Sample(stem, group, partial(read, images[stem], partners[stem])) for stem, group in groups.items()]
+    samples = [
+        Sample(stem, group, partial(read, images[stem], partners[stem]), image=images[stem])
+        for stem, group in groups.items()
+    ]
     for stem in images.keys() - partners:
         problem = f'{images[stem]}: no {stem} ({" ".join(suffixes)}) in {options[partner]}/; add it'
         samples.append(faulty(stem, stem, problem))

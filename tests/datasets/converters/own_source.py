@@ -31,7 +31,7 @@ def add_image(source, stem='a', suffix='.png', folder='images'):
     return image
 
 
-def add_map(source, labels=LABELS, stem='a', suffix='.png', folder='labels'):
+def add_map(source, labels=LABELS, stem='a', suffix='.png', folder='labels', **settings):
     path = source / folder / f'{stem}{suffix}'
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == '.npy':
@@ -39,7 +39,7 @@ def add_map(source, labels=LABELS, stem='a', suffix='.png', folder='labels'):
     elif suffix == '.png':
         Image.fromarray(labels).save(path)
     else:
-        tifffile.imwrite(path, labels)
+        tifffile.imwrite(path, labels, **settings)
     return path
 
 

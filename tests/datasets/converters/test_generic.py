@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from PIL import Image
 
 from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.converters import convert
 from mmgfnuc.datasets.validate import validate_dataset
 
-from .own_source import LABELS, SIZE, add_image, add_map, fault, groups_of, instances, labels_of, prepare
+from .own_source import CONVERTERS, LABELS, SIZE, add_image, add_map, fault, groups_of, instances, labels_of, prepare
 
 
 class TestFolders:
@@ -35,6 +37,39 @@ class TestFolders:
         if suffix.startswith('.t'):
             np.testing.assert_array_equal(written, image)
         assert abs(written.mean() - image.mean()) < 10
+
+    def test_the_pixel_size_of_a_file_counts_unless_the_user_gives_one(self, source, tmp_path):
+        for stem, size in (('a', 0.5), ('b', 0.5), ('c', 5000)):
+            add_map(source, stem=stem)
+            size = {'PhysicalSizeX': size, 'PhysicalSizeY': size}
+            add_map(source, np.zeros((*SIZE, 3), np.uint8), stem, '.tif', 'images', ome=True, metadata=size)
+        line = r'c\.tif: 5000 micrometres per pixel .* 0\.05 to 5'
+        assert re.search(line, fault('folders', source, tmp_path))
+        convert(CONVERTERS['folders'], source, tmp_path / 'given', source_mpp=0.25)
+        (source / 'images' / 'c.tif').unlink()
+        add_image(source, 'c')
+        convert(CONVERTERS['folders'], source, tmp_path / 'out')
+        sizes = [
+            {stem: entry['mpp'] for stem, entry in canonical.read_meta(tmp_path / name)['images'].items()}
+            for name in ('given', 'out')
+        ]
+        assert sizes == [{'a': 0.25, 'b': 0.25, 'c': 0.25}, {'a': 0.5, 'b': 0.5, 'c': None}]
+
+    def test_a_photograph_on_its_side_fits_its_map(self, source, tmp_path):
+        image = add_image(source)
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.fromarray(np.rot90(image)).save(source / 'images' / 'a.png', exif=exif)
+        add_map(source)
+        out = prepare('folders', source, tmp_path / 'out')
+        np.testing.assert_array_equal(canonical.read_image(out / 'images' / 'a.png'), image)
+
+    def test_a_name_that_is_not_utf_8(self, source, tmp_path):
+        stem = os.fsdecode(b'caf\xe9')
+        add_image(source, 'a').tofile(source / 'images' / f'{stem}.png')
+        add_map(source, stem='a')
+        (source / 'labels' / f'{stem}.png').touch()
+        assert 'is no name in UTF-8; rename' in fault('folders', source, tmp_path)
 
     @pytest.mark.parametrize('dtype', [np.int64, np.uint8, np.float32, bool])
     def test_whole_numbers_of_any_type_in_npy(self, source, tmp_path, dtype):

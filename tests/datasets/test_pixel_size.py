@@ -1,0 +1,120 @@
+"""Micrometres per pixel as files state them."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
+from mmgfnuc.errors import UserError
+
+PIXELS = np.zeros((64, 80, 3), np.uint8)
+CM, INCH, NONE = 'CENTIMETER', 'INCH', 'NONE'
+
+
+def ome(x, unit='µm', y=None):
+    return {'PhysicalSizeX': x, 'PhysicalSizeXUnit': unit, 'PhysicalSizeY': y or x, 'PhysicalSizeYUnit': unit}
+
+
+def svs(text):
+    description = f'Aperio Image Library v11.2.1\n80x64 [0,0 80x64] (16x16) JPEG/RGB Q=92|AppMag = 20|{text}'
+    return {'description': description, 'tile': (16, 16), 'metadata': None}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(**settings):
+        tifffile.imwrite(tmp_path / 'a.tif', PIXELS, photometric='rgb', **settings)
+        return tmp_path / 'a.tif'
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ('settings', 'mpp'),
+    [
+        (svs('MPP = 0.4990'), 0.499),
+        (svs('Left = 25|MPP=0.2525|ICC'), 0.2525),
+        (svs('nothing'), None),
+        ({'description': 'MPP = 0.4990, says somebody', 'metadata': None}, None),
+        ({'ome': True, 'metadata': ome(0.5)}, 0.5),
+        ({'ome': True, 'metadata': ome(250, 'nm')}, 0.25),
+        ({'ome': True, 'metadata': ome(0.00025, 'mm')}, 0.25),
+        ({'ome': True, 'metadata': ome(1, 'pixel')}, None),
+        ({'ome': True, 'metadata': {}}, None),
+        ({'imagej': True, 'resolution': (4, 4), 'metadata': {'unit': 'um'}}, 0.25),
+        ({'imagej': True, 'resolution': (2, 2), 'metadata': {'unit': 'micron'}}, 0.5),
+        ({'imagej': True, 'resolution': (2, 2), 'metadata': {'unit': '\\u00B5m'}}, 0.5),
+        ({'imagej': True, 'resolution': (4000, 4000), 'metadata': {'unit': 'mm'}}, 0.25),
+        ({'imagej': True, 'resolution': (4, 4), 'metadata': {'unit': 'pixel'}}, None),
+        ({'resolution': (40_000, 40_000), 'resolutionunit': CM}, 0.25),
+        ({'resolution': (50_800, 50_800), 'resolutionunit': INCH}, 0.5),
+        ({'resolution': (72, 72), 'resolutionunit': INCH}, None),
+        ({'resolution': (300, 300), 'resolutionunit': INCH}, None),
+        ({'resolution': (4, 4), 'resolutionunit': NONE}, None),
+        ({'resolution': (0, 0), 'resolutionunit': CM}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_file_states(written, settings, mpp):
+    assert read_mpp(written(**settings)) == pytest.approx(mpp)
+
+
+def test_a_page_that_is_not_the_image_states_nothing(tmp_path):
+    with tifffile.TiffWriter(tmp_path / 'a.tif') as file:
+        file.write(PIXELS[::4, ::4], photometric='rgb', resolution=(10_000, 10_000), resolutionunit=CM)
+        file.write(PIXELS, photometric='rgb', resolution=(40_000, 40_000), resolutionunit=CM)
+    assert read_mpp(tmp_path / 'a.tif') == pytest.approx(0.25)
+
+
+def test_other_formats_state_none(tmp_path):
+    for name in ('a.png', 'a.jpg', 'a.bmp'):
+        Image.fromarray(PIXELS).save(tmp_path / name, dpi=(101_600, 101_600))
+        assert read_mpp(tmp_path / name) is None
+
+
+@pytest.mark.parametrize(
+    ('settings', 'value'),
+    [
+        (svs('MPP = 49.9'), '49.9'),
+        (svs('MPP = 0.0000005'), '5e-07'),
+        ({'ome': True, 'metadata': ome(0.5, 'mm')}, '500'),
+        ({'imagej': True, 'resolution': (4, 4), 'metadata': {'unit': 'cm'}}, '2500'),
+    ],
+)
+def test_no_microscope_gives_such_pixels(written, settings, value):
+    with pytest.raises(UserError, match=rf'a\.tif: {value} micrometres .*0\.05 to 5'):
+        read_mpp(written(**settings))
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'ome': True, 'metadata': ome(0.25, y=0.5)},
+        {'imagej': True, 'resolution': (4, 2), 'metadata': {'unit': 'um'}},
+        {'resolution': (40_000, 20_000), 'resolutionunit': CM},
+    ],
+)
+def test_pixels_that_are_not_square(written, settings):
+    with pytest.raises(UserError, match=r'0\.25 x 0\.5 micrometres are not square'):
+        read_mpp(written(**settings))
+
+
+def test_rounded_sides_are_square(written):
+    assert read_mpp(written(ome=True, metadata=ome(0.2500, y=0.2502))) == 0.25
+
+
+def test_a_file_that_is_none(tmp_path):
+    with pytest.raises(UserError, match='missing'):
+        read_mpp(tmp_path / 'a.tif')
+    (tmp_path / 'a.tif').write_bytes(b'II*\0' + b'\xff' * 40)
+    with pytest.raises(UserError, match='unreadable') as caught:
+        read_mpp(tmp_path / 'a.tif')
+    assert '\n' not in str(caught.value)
+
+
+def test_what_a_user_gives():
+    assert check_mpp(0.25, '--mpp') == 0.25
+    for value in (0.0, -1, 250, float('nan'), float('inf')):
+        with pytest.raises(UserError, match=rf'--mpp: {value:g} micrometres'):
+            check_mpp(value, '--mpp')
