@@ -30,7 +30,9 @@ def open_array(path: Path) -> NDArray:
     """
     require_file(path)
     try:
-        array = open_memmap(path, mode='r')
+        # NumPy lets sizes wrap.
+        with np.errstate(over='raise'):
+            array = open_memmap(path, mode='r')
     # A header is Python text: it fails in the parser, by its depth, or in the arithmetic of sizes.
     except Exception as error:
         raise unreadable(path, error, AGAIN) from error

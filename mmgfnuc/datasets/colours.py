@@ -12,12 +12,14 @@ from mmgfnuc.errors import UserError
 
 RGBImage: TypeAlias = NDArray[np.uint8]
 # The values that are black and white, of all channels or of each.
-Range: TypeAlias = tuple[NDArray[np.floating], NDArray[np.floating]]
+Range: TypeAlias = tuple[NDArray[np.floating] | np.floating, NDArray[np.floating] | np.floating]
 
 OPAQUE = 255
 # A tissue image has bright pixels. Where the brightest is below this part of the range, the range is not the true one:
 # writers of 16-bit files state 16 bits for cameras of 12, too.
 BRIGHTEST = 0.25
+# By how much arithmetic with floats leaves a range.
+ROUNDING = 1e-5
 DEEP_FIX = 'save it as 8-bit RGB, so that you see which value is white (Fiji: Image > Type > RGB Color)'
 
 
@@ -61,6 +63,26 @@ def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool 
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
 
 
+def array_to_rgb(pixels: NDArray) -> RGBImage:
+    """Turn an array whose origin is not known into RGB of 8 bits: uint8, or floats from 0 to 1.
+
+    Shape:
+        - pixels: (H, W) grey, or (H, W, C): 3 for RGB, 4 for RGB and alpha.
+        - returns: (H, W, 3)
+
+    Raises:
+        PixelError: It is of another type or shape, or its floats leave 0 to 1.
+    """
+    if pixels.dtype.kind not in 'fb' and pixels.dtype != np.uint8:
+        fix = 'divide by the value that is white (65535, or 4095 of a camera with 12 bits), and give floats from 0 to 1'
+        raise PixelError(f'pixels of type {pixels.dtype} do not say which value is white', fix)
+    try:
+        return to_rgb(pixels, (np.float64(0), np.float64(1)) if pixels.dtype.kind == 'f' else None)
+    except PixelError as error:
+        fix = 'give uint8, or floats from 0 (black) to 1 (white), of shape (H, W, 3), (H, W, 4) or (H, W)'
+        raise PixelError(error.what, fix) from error
+
+
 def _eight_bits(pixels: NDArray, limits: Range | None) -> NDArray[np.uint8]:
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
@@ -71,9 +93,10 @@ def _eight_bits(pixels: NDArray, limits: Range | None) -> NDArray[np.uint8]:
     return pixels
 
 
-def _scaled(pixels: NDArray, black: NDArray[np.floating], white: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _scaled(pixels: NDArray, black: NDArray | np.floating, white: NDArray | np.floating) -> NDArray[np.uint8]:
+    slack = (white - black) * ROUNDING if pixels.dtype.kind == 'f' else 0
     # Said so that NaN is wrong too.
-    wrong = ~((pixels >= black) & (pixels <= white))
+    wrong = ~((pixels >= black - slack) & (pixels <= white + slack))
     if wrong.any():
         limits = f'{np.min(black):g} to {np.max(white):g}'
         raise PixelError(f'a pixel of {pixels[wrong][0]:g} leaves the range of {limits}', DEEP_FIX)

@@ -7,16 +7,17 @@ Source: code: own.
 """
 
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-from tifffile import PHOTOMETRIC
 
 from mmgfnuc.errors import UserError
 
@@ -25,7 +26,7 @@ from .bad_file import BadFileError, require_file, unreadable
 from .colours import DEEP_FIX, PixelError, RGBImage, to_rgb
 from .limits import require_room
 from .tiff import ORIENTATION, SIGNATURES, TiffPicture, opened_tiff
-from .tiff_colours import is_lossy, read_colours, require_colours
+from .tiff_colours import is_lossy, read_colours, require_colours, shows_zero_as_one
 
 LabelMap: TypeAlias = NDArray[np.int32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -34,8 +35,8 @@ TypeMap: TypeAlias = NDArray[np.uint8]
 PNG = b'\x89PNG\r\n\x1a\n'
 # Bit depth and kind of colour in the header of a PNG.
 RGB_8, GREY_16 = bytes((8, 2)), bytes((16, 0))
-# Chunks that change how the pixels are shown: orientation, transparency, animation.
-TURNED, SHOWN = b'eXIf', (b'eXIf', b'tRNS', b'acTL')
+# Chunks: orientation; the end; all that change how the pixels are shown (besides: transparency, animation).
+TURNED, END, SHOWN = b'eXIf', b'IEND', (b'eXIf', b'tRNS', b'acTL')
 # By these classes and not by `Image.open`, which has a limit of its own, and formats that run programs.
 FORMATS = (
     (PngImagePlugin.PngImageFile, (PNG,)),
@@ -46,7 +47,11 @@ FORMATS = (
 MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX')
 # What Pillow takes for a pixel: its own four bytes, a copy to convert, and the array.
 PILLOW_BYTES = 12
+# Bytes of files that are read into the same memory.
+KEPT = 1024**2
 NO_COLOURS = 'give one integer per pixel, no colours'
+
+_of_thread = threading.local()
 
 
 def read_image(path: str | Path) -> RGBImage:
@@ -63,7 +68,7 @@ def read_image(path: str | Path) -> RGBImage:
 
     """
     path = Path(path)
-    with _reported(path), path.open('rb') as file:
+    with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
         pixels = _read_plain_png(path, file, start, RGB_8)
         if pixels is not None and pixels.shape[2:] == (3,):
@@ -74,8 +79,8 @@ def read_image(path: str | Path) -> RGBImage:
                 _require_room(tiff, 3)
                 return _upright(read_colours(tiff), tiff.orientation)
         picture = _opened(file, start)
-        _require_colours(picture)
         _require_pillow_room(path, picture)
+        _require_colours(picture)
         has_alpha = picture.has_transparency_data
         pixels = np.array(picture.convert('RGBA' if has_alpha else 'RGB'))
         return _upright(to_rgb(pixels), _orientation(picture))
@@ -90,14 +95,13 @@ def check_image(path: str | Path) -> tuple[int, int]:
         BadFileError: As `read_image`.
     """
     path = Path(path)
-    with _reported(path), path.open('rb') as file:
+    with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
-        turned = TURNED in file.read()
-        if not start.startswith(PNG) or turned:
+        if not start.startswith(PNG) or TURNED in _chunks(start + file.read()):
             return read_image(path).shape[:2]
         picture = _opened(file, start)
-        _require_colours(picture)
         _require_pillow_room(path, picture)
+        _require_colours(picture)
         width, height = picture.size
         picture.verify()
     return height, width
@@ -115,7 +119,7 @@ def read_label_map(path: str | Path) -> LabelMap:
 
     """
     path = Path(path)
-    with _reported(path), path.open('rb') as file:
+    with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
         labels = _read_plain_png(path, file, start, GREY_16)
         if labels is None:
@@ -138,7 +142,7 @@ def read_ignore(path: str | Path) -> Mask:
 
     """
     path = Path(path)
-    with _reported(path), path.open('rb') as file:
+    with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
         if start.startswith(SIGNATURES):
             values = _read_values(path, file, start)
@@ -184,7 +188,7 @@ def _reported(path: Path) -> Iterator[None]:
         raise unreadable(path, error) from error
 
 
-def _read_plain_png(path: Path, file: BinaryIO, start: bytes, kind: bytes) -> NDArray | None:
+def _read_plain_png(path: Path, file: FileIO, start: bytes, kind: bytes) -> NDArray | None:
     """Decode a PNG of the kind that datasets are made of, in the fastest way; None for any other.
 
     Shape:
@@ -193,16 +197,40 @@ def _read_plain_png(path: Path, file: BinaryIO, start: bytes, kind: bytes) -> ND
     if not start.startswith(PNG) or start[24:26] != kind:
         return None
     width, height = struct.unpack('>II', start[16:24])
-    require_room(path, height, width, 3, path.stat().st_size)
+    size = path.stat().st_size
+    require_room(path, height, width, 3, size)
+    content = _memory(size)
     file.seek(0)
-    content = file.read()
-    if any(chunk in content for chunk in SHOWN):
+    file.readinto(content)
+    chunks = set(_chunks(content))
+    # Pillow reads what is shown otherwise than stored, and says what is wrong with a damaged file.
+    if not chunks.isdisjoint(SHOWN) or END not in chunks:
         return None
-    # None, too, where it is damaged: then the other reader says how.
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
 
 
-def _read_values(path: Path, file: BinaryIO, start: bytes) -> NDArray:
+def _memory(size: int) -> NDArray[np.uint8]:
+    """Give bytes for the content of a file; small ones are used again by the next call of the thread.
+
+    The system takes longer to give fresh memory than to read a file of the usual size.
+    """
+    if size > KEPT:
+        return np.empty(size, np.uint8)
+    if not hasattr(_of_thread, 'memory'):
+        _of_thread.memory = np.empty(KEPT, np.uint8)
+    return _of_thread.memory[:size]
+
+
+def _chunks(png: bytes | NDArray[np.uint8]) -> Iterator[bytes]:
+    """Names of the chunks of a PNG."""
+    place = len(PNG)
+    while place + 8 <= len(png):
+        length, name = struct.unpack_from('>I4s', png, place)
+        yield name
+        place += 12 + length
+
+
+def _read_values(path: Path, file: FileIO, start: bytes) -> NDArray:
     """Read values that are no colours, as they are stored; upright.
 
     Shape:
@@ -219,10 +247,7 @@ def _read_values(path: Path, file: BinaryIO, start: bytes) -> NDArray:
                 raise PixelError('JPEG compression changes the ids', 'save it as PNG, or as TIFF with LZW or deflate')
             _require_room(tiff, 4)
             values = tiff.decode()
-            # A picture in black and white, as its viewers show it; deeper values are numbers, whatever their display.
-            if tiff.page.bitspersample == 1 and tiff.page.photometric == PHOTOMETRIC.MINISWHITE:
-                values = values == 0
-            return _upright(values, tiff.orientation)
+            return _upright(values == 0 if shows_zero_as_one(tiff) else values, tiff.orientation)
     picture = _opened(file, start)
     if picture.format in ('JPEG', 'MPO'):
         raise PixelError('JPEG changes the ids', 'save it as PNG or TIFF')
@@ -230,7 +255,7 @@ def _read_values(path: Path, file: BinaryIO, start: bytes) -> NDArray:
     return _upright(np.array(picture), _orientation(picture))
 
 
-def _opened(file: BinaryIO, start: bytes) -> Image.Image:
+def _opened(file: FileIO, start: bytes) -> Image.Image:
     file.seek(0)
     for factory, marks in FORMATS:
         if start.startswith(marks):

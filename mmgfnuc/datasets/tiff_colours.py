@@ -27,6 +27,16 @@ def is_lossy(picture: TiffPicture) -> bool:
     return picture.page.compression in (*JPEG, COMPRESSION.OJPEG)
 
 
+def shows_zero_as_one(picture: TiffPicture) -> bool:
+    """Whether a map in black and white has its zeros where viewers show white: as faxes and Group 4 have it.
+
+    Deeper values are numbers, however they are displayed. So are the bits of NumPy, which tifffile writes as they are.
+    """
+    page = picture.page
+    of_numpy = str(page.software).startswith('tifffile')
+    return page.bitspersample == 1 and page.photometric == PHOTOMETRIC.MINISWHITE and not of_numpy
+
+
 def read_colours(picture: TiffPicture) -> RGBImage:
     """Decode the image; its orientation is as stored.
 

@@ -1,4 +1,10 @@
-from .hooks import BroadcastBuffersHook, CheckpointGuardHook, PredictionHook, StepSeedHook
+from .hooks import (
+    BroadcastBuffersHook,
+    CheckpointGuardHook,
+    PredictionHook,
+    StepSeedHook,
+    WholeCheckpointHook,
+)
 from .loops import StepBasedTrainLoop
 from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
 
@@ -10,4 +16,5 @@ __all__ = [
     'StepBasedTrainLoop',
     'StepSeedHook',
     'TrainableParamsConstructor',
+    'WholeCheckpointHook',
 ]

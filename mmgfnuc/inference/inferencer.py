@@ -10,6 +10,9 @@ from mmengine.config import Config
 from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 
+from mmgfnuc.datasets.colours import RGBImage, array_to_rgb
+from mmgfnuc.datasets.images import read_image
+from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.datasets.transforms import StainNormalize
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS, TRANSFORMS
@@ -88,17 +91,25 @@ class NucleiInferencer:
         return self.model.decode_head.num_classes
 
     @torch.inference_mode()
-    def predict(self, image: NDArray[np.uint8], mpp: float | None = None) -> Prediction:
+    def predict(self, image: NDArray | str | Path, mpp: float | None = None) -> Prediction:
         """Find the nuclei of one image.
 
         Args:
-            image: RGB.
+            image: an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or the path of a file.
             mpp: micrometres per pixel, where it is known: what is too small for a nucleus is then told by its true
-                size.
+                size. Of a path: those that the file states, unless they are given.
 
         Shape:
-            image (H, W, 3)
+            image (H, W, 3), (H, W, 4) or (H, W)
+
+        Raises:
+            UserError: the image is none of these, or mpp none of a microscope.
         """
+        if mpp is not None:
+            check_mpp(mpp, 'mpp')
+        elif isinstance(image, str | Path):
+            mpp = read_mpp(image)
+        image = _rgb(image)
         for normalizer in self.normalizers:
             image = normalizer.normalize(image)
         inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
@@ -110,6 +121,15 @@ class NucleiInferencer:
             labels=sample.pred_instance_map.data[0].cpu().numpy(),
             foreground=-torch.expm1(sample.seg_logits.data[0]).cpu().numpy(),
         )
+
+
+def _rgb(image: Any) -> RGBImage:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if not isinstance(image, np.ndarray):
+        fix = 'give a NumPy array, such as numpy.asarray(image.convert("RGB")) of a PIL image, or the path of a file'
+        raise UserError(f'image is a {type(image).__name__}; {fix}')
+    return array_to_rgb(image)
 
 
 def _stain_normalizers(config: Config) -> list[StainNormalize]:

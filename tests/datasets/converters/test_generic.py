@@ -95,7 +95,7 @@ class TestFolders:
             'fraction.npy': '0.5, no whole number',
             'objects.npy': 'Python objects',
             'colours.png': 'shape (12, 16, 3) is not (H, W)',
-            'negative.tif': 'leave 0',
+            'negative.tif': '-300, no whole number',
         }
         for name, what in faults.items():
             assert sum(name in line and what in line for line in lines) == 1, name
