@@ -95,8 +95,7 @@ def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | 
         failures: list[str] = []
         try:
             for name in tqdm(records.in_batches(list(files)), desc='segment', unit='image', total=len(images)):
-                record, nuclei = _segment(inferencer, name, files[name], out, mpp or stated[files[name]])
-                records.add(record, nuclei)
+                record = _segment(inferencer, records, name, files[name], mpp or stated[files[name]])
                 counts.update(images=not record.reason, nuclei=record.nuclei)
                 failures += [record.reason] if record.reason else []
         finally:
@@ -118,20 +117,24 @@ def _tell_again(records: Mapping[str, Record], files: Mapping[str, Path]) -> Non
 
 
 def _segment(
-    inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp: float | UserError | None
-) -> tuple[Record, Rows]:
-    """Predict one image and write its files; where an error ends it, none of them is left."""
+    inferencer: NucleiInferencer, records: Records, name: str, path: Path, mpp: float | UserError | None
+) -> Record:
+    """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
     try:
         if isinstance(mpp, UserError):
             raise mpp
-        nuclei = _predict(inferencer, name, path, out, mpp)
-        return Record(name, _full(path), len(nuclei), mpp), nuclei
+        nuclei = _predict(inferencer, name, path, records.out, mpp)
+        record = Record(name, _full(path), len(nuclei), mpp)
+        records.add(record, nuclei)
     except BaseException as error:
-        _discard(out, path.stem)
+        records.forget([name])
+        _discard(records.out, path.stem)
         reason = _own_fault(path, error)
         if not reason:
             raise
-        return Record(name, _full(path), 0, None if isinstance(mpp, UserError) else mpp, printable(reason)), []
+        record = Record(name, _full(path), 0, None if isinstance(mpp, UserError) else mpp, printable(reason))
+        records.add(record)
+    return record
 
 
 def _own_fault(path: Path, error: BaseException) -> str:

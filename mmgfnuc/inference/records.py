@@ -54,6 +54,7 @@ class Records:
         out: output folder; made if missing.
 
     Attributes:
+        out: the folder.
         all: the records by image.
 
     Raises:
@@ -81,8 +82,8 @@ class Records:
     def forget(self, images: Collection[str]) -> None:
         """Remove records; call it, and then `write_tables`, before other files of the images are replaced."""
         for image in images:
-            if self.all.pop(image, None):
-                self._path(image).unlink()
+            self.all.pop(image, None)
+            self._path(image).unlink(missing_ok=True)
 
     def write_tables(self) -> None:
         """Write nuclei.csv and images.csv of all records, sorted by image.

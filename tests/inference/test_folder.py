@@ -1,5 +1,6 @@
 import csv
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -326,7 +327,10 @@ def disk_that_is_full(patch, name):
     patch.setattr(Path, 'replace', refuse)
 
 
-@pytest.mark.parametrize('name', ['c.png', 'c.geojson', 'nuclei.csv'])
+RECORD_OF_C = f'{hashlib.sha256(b"c").hexdigest()[:32]}.json'
+
+
+@pytest.mark.parametrize('name', ['c.png', 'c.geojson', RECORD_OF_C, 'nuclei.csv'])
 def test_a_full_disk_ends_the_run_and_the_next_one_continues(many, tmp_path, monkeypatch, name):
     out = tmp_path / 'out'
     segment_images(Stub(2), many[:2], out, None)
@@ -337,6 +341,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(many, tmp_path, mon
     assert f'{name} cannot be written: the disk has' in str(error.value)
     assert '\n' not in str(error.value)
     assert assert_consistent(out) >= {'a'}
+    assert name == 'nuclei.csv' or {Path(file).stem for file in outputs(out)} == {'a', 'b'}
     segment_images(Stub(2, shift=5), many[1:], out, None)
     assert assert_consistent(out) == set('abcd')
     assert not [path for path in out.rglob('.*') if path.name != '.records']
