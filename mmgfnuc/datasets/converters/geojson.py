@@ -46,7 +46,7 @@ NO_FEATURE = 'no feature of GeoJSON'
 NO_CLASS = 'its classification is no name'
 CELL = 'a cell without the outline of its nucleus'
 STARRED = f'outlines of a class that QuPath ignores ({STAR}), no nuclei; ignored where no nucleus is'
-ANNOTATED = 'outlines that hold others are the annotated area; what lies outside is ignored'
+ANNOTATED = 'outlines taken for the annotated area, no nuclei; what lies outside of it is ignored'
 IGNORE = f'outlines of class Ignore{STAR}; all of their area is ignored'
 
 
