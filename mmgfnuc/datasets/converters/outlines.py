@@ -91,12 +91,13 @@ def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int]) -> Dra
         box, mask = _pixels(outline, shape)
         fault = outline.fault or ('' if mask.any() else _why_nothing(outline, shape))
         if fault:
-            faults[fault].insert(0, outline.name)
+            faults[fault].append(outline.name)
         if fault or outline.ignored:
             unsure[box] |= mask
         else:
             drawn[number] = np.count_nonzero(mask)
             instances[box][mask] = number
+    faults = {fault: names[::-1] for fault, names in faults.items()}
     if outlines and sum(map(len, faults.values())) == len(outlines):
         size = f'an image of {shape[0]} x {shape[1]} pixels (height x width)'
         reasons = '; '.join(f'{shortened(names)}: {fault}' for fault, names in faults.items())
