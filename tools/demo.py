@@ -77,11 +77,10 @@ def main() -> None:
     print(BANNER)
     out, data, config = args.out, str(args.data), str(CONFIG)
     prepare = [str(TOOLS / 'datasets/prepare.py'), 'synthetic', '--out', data, '--train', '48', '--val', '16']
-    prepare.append('--overwrite')
     options = [f'{part}_dataloader.dataset.data_root={data}' for part in ('train', 'val', 'test')]
     train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--cfg-options', *options]
     show = ['--show-dir', str(out / 'pictures'), '--cfg-options', *options]
-    run('1/3 Generate synthetic H&E tiles', prepare, out / 'prepare.log')
+    run('1/3 Generate synthetic H&E tiles', [*prepare, '--overwrite'], out / 'prepare.log')
     run('2/3 Train', train, out / 'train.log')
     checkpoint = (out / 'last_checkpoint').read_text()
     test = [str(TOOLS / 'test.py'), config, checkpoint, '--work-dir', str(out)]
