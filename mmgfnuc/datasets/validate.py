@@ -44,6 +44,7 @@ FOLDERS = (
 ERROR, WARNING = 'error', 'warning'
 # An overlap may cut a lone nucleus in two or three; more pieces of one id are many nuclei under one number.
 MOST_PIECES_OF_ONE_NUCLEUS = 3
+BINARY_MAP = 'binary map'
 # Maps with more ids are not of classes.
 MOST_CLASSES = 255
 # The largest of 14,000 nuclei of NuInsSeg and DSB2018 is 3.6 times as wide as the median of its image.
@@ -273,7 +274,7 @@ def many_under_one_id(instances: LabelMap) -> Iterator[tuple[str, str, str]]:
     # One nucleus may be cut by another in few places; a lone nucleus that bears the id 255 is no fault.
     if len(ids) == 1 and ids[0] in (1, 255):
         if pieces[0] > (MOST_PIECES_OF_ONE_NUCLEUS if ids[0] == 1 else 1):
-            yield 'binary map', f'a 0/{ids[0]} binary map given as instances', numbering
+            yield BINARY_MAP, f'a 0/{ids[0]} binary map given as instances', numbering
     elif np.median(pieces) > MOST_PIECES_OF_ONE_NUCLEUS:
         most = f'most of its {len(ids)} ids lie in many pieces, {count} in all'
         what = f'{most}: a map of classes, or of many nuclei under one number, given as instances'

@@ -11,7 +11,7 @@ import numpy as np
 from skimage.measure import label as connected_components
 
 from mmgfnuc.datasets.canonical import BadFileError, LabelMap, read_image, read_label_map
-from mmgfnuc.datasets.validate import LARGEST_SHARE, many_under_one_id
+from mmgfnuc.datasets.validate import BINARY_MAP, LARGEST_SHARE, many_under_one_id
 
 from .arrays import LARGEST_ID, whole_numbers
 from .base import SWITCH, Content, Converter, Option, Options, Sample, same_size
@@ -49,8 +49,8 @@ def read_folders(image: Path, path: Path) -> Content:
         BadFileError: The map is binary or one of classes: it bears one id for many nuclei.
     """
     content = Content(read_image(image), read_map(path))
-    for _, what, fix in many_under_one_id(content.instances):
-        raise BadFileError(path, what, f'take the source "masks" for a binary map; {fix}')
+    for kind, what, fix in many_under_one_id(content.instances):
+        raise BadFileError(path, what, 'take the source "masks"' if kind == BINARY_MAP else fix)
     same_size(image, content, {'instances': path})
     return content
 

@@ -98,7 +98,7 @@ def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int]) -> Dra
         if fault or outline.ignored:
             unsure[box] |= mask
         else:
-            drawn[number] = np.count_nonzero(mask)
+            drawn[number] = int(np.count_nonzero(mask))
             instances[box][mask] = number
     faults = {fault: names[::-1] for fault, names in faults.items()}
     size = f'an image of {shape[0]} x {shape[1]} pixels (height x width)'
@@ -153,7 +153,7 @@ def ring_of(points: Any) -> tuple[Ring | None, str]:
     ring = ring[:, :2].astype(float)
     if not in_range(ring):
         return None, NOT_FINITE
-    return (None, NOTHING) if len(np.unique(ring, axis=0)) < 3 else (ring, '')
+    return (None, NOTHING) if len({*map(tuple, ring.tolist())}) < 3 else (ring, '')
 
 
 def joined(*notices: Mapping[str, Sequence[str]]) -> Notices:

@@ -110,8 +110,8 @@ def _scan(ring: Ring, shape: tuple[int, int]) -> tuple[NDArray[np.int32], tuple[
         met = (np.abs(x - columns) < ON_CENTRE) & (columns >= 0) & (columns < width)
         on_ring.append((rows[met], columns[met].astype(np.intp)))
     turns = changes.reshape(height, width + 1).cumsum(axis=1)[:, :width].astype(np.int32)
-    rows, columns = zip(*on_ring, strict=True)
-    return turns, (np.concatenate(rows), np.concatenate(columns))
+    rows_met, columns_met = zip(*on_ring, strict=True)
+    return turns, (np.concatenate(rows_met), np.concatenate(columns_met))
 
 
 def _crossings(

@@ -41,7 +41,7 @@ def test_more_outlines_outside_than_inside_belong_to_another_resolution(inside):
         # A slip where it closes; a hole that is reached by a cut; a bow tie of which one half lies outside.
         (np.array([(1, 1), (9, 1), (9, 9), (1, 9), (1, 0.4), (1.6, 1.6)]), False),
         (np.concatenate([box(0, 0, 10, 10), [(0, 0)], box(3, 3, 6, 6)[[0, 3, 2, 1, 0]], [(0, 0)]]), False),
-        (np.array([(-20, 1), (9, 9), (9, 1), (-20, 9)], float), True),
+        (np.array([(-20, 1), (9, 9), (9, 1), (-20, 9)], float), False),
         (np.array([(-20, 1), (-1, 6), (9, 6), (9, 9), (-20, 0)], float), False),
     ],
 )
