@@ -88,7 +88,7 @@ def main() -> None:
     out, data, config = args.out, str(args.data), str(CONFIG)
     prepare = [str(TOOLS / 'datasets/prepare.py'), 'synthetic', '--out', data, '--train', '48', '--val', '16']
     train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--data', data]
-    run('1/3 Generate synthetic H&E tiles', prepare, out / 'prepare.log')
+    run('1/3 Generate synthetic H&E tiles', [*prepare, '--overwrite'], out / 'prepare.log')
     run('2/3 Train', train, out / 'train.log')
     checkpoint = (out / 'last_checkpoint').read_text('utf-8')
     test = [str(TOOLS / 'test.py'), checkpoint, '--show-dir', str(out / 'pictures')]

@@ -56,13 +56,16 @@ class Sample:
     image: Path | None = None
 
 
+SWITCH = ('no', 'yes')
+
+
 @dataclass(frozen=True)
 class Option:
     """A choice that a dataset leaves to its user, `--<name>` of tools/datasets/prepare.py.
 
     Attributes:
         name: with hyphens.
-        choices: that there are; empty for free text.
+        choices: that there are; empty for free text. Of `SWITCH`, `--<name>` alone means yes.
         default: None makes the user choose.
         help: one line.
     """

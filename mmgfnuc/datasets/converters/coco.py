@@ -16,9 +16,10 @@ from mmgfnuc.datasets.canonical import CLASSES, BadFileError, Mask, read_image
 from .base import Content, Options, Sample, faulty
 from .outlines import Area, Outline, draw, mark_crossings, ring_of
 from .own_files import class_names, inside, read_groups, read_json, source_root
+from .polygons import Box
 
 # Fields of the entries of each list, and their types.
-FIELDS = {
+FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     'images': {'id': (int, str), 'file_name': (str,)},
     'annotations': {'id': (int, str), 'image_id': (int, str), 'category_id': (int, str)},
     'categories': {'id': (int, str), 'name': (str,)},
@@ -129,14 +130,21 @@ def uncompressed(counts: str) -> list[int]:
 
 
 def _outline(annotation: Mapping[str, Any], shape: tuple[int, int], index: Mapping[Any, int]) -> Outline:
-    segmentation, mask = annotation.get('segmentation'), None
-    if isinstance(segmentation, Mapping):
-        (mask, fault), area = decode_rle(segmentation, shape), []
-    else:
-        area, fault = _area(segmentation)
-    whole = None if mask is None else ((slice(None), slice(None)), mask)
+    segmentation = annotation.get('segmentation')
     kind, crowd = str(index[annotation['category_id']]), bool(annotation.get('iscrowd'))
-    return Outline(_name(annotation), area, kind, fault, crowd, whole)
+    if isinstance(segmentation, Mapping):
+        mask, fault = decode_rle(segmentation, shape)
+        place = None if mask is None else _cut_out(mask)
+        return Outline(_name(annotation), [], kind, fault, crowd, place)
+    area, fault = _area(segmentation)
+    return Outline(_name(annotation), area, kind, fault, crowd)
+
+
+def _cut_out(mask: Mask) -> tuple[Box, Mask]:
+    """The part of an image that a mask fills, and the mask of it: there is one for each nucleus."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    box = tuple(slice(side[0], side[-1] + 1) if side.size else slice(0, 0) for side in (rows, columns))
+    return (box[0], box[1]), mask[box].copy()
 
 
 def _area(segmentation: Any) -> tuple[Area, str]:

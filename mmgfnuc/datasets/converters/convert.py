@@ -23,6 +23,7 @@ from mmgfnuc.datasets.canonical import (
     count_nuclei,
     image_digest,
     is_utf8,
+    list_splits,
     read_image,
     read_label_map,
     sample_paths,
@@ -119,6 +120,7 @@ def convert(
         samples = [_with_mpp(sample, source_mpp, mpp) for sample in samples]
         groups = {sample.id: sample.group for sample in samples}
         official, planned = dict(converter.splits(samples)), dict(plan(groups))
+        _refuse_lost_splits(out, official | planned)
         settings = {
             'source': [
                 str(Path(source).resolve()),
@@ -148,6 +150,15 @@ def convert(
 def _refuse_inside(source: Path, out: Path) -> None:
     if source.is_relative_to(out):
         raise UserError(f'the source {source} lies in {out}, which would be replaced with it; choose another --out')
+
+
+def _refuse_lost_splits(out: Path, splits: Mapping[str, Split]) -> None:
+    """Find out before all is converted that somebody's own split would be lost."""
+    lost = [name for name in list_splits(out) if name not in splits]
+    if lost:
+        more = f' and {len(lost) - 1} more' if len(lost) > 1 else ''
+        path = out / 'splits' / f'{lost[0]}.json'
+        raise UserError(f'{path}{more} would be lost, as this run writes none; move it away, or delete {out}')
 
 
 def _choose(converter: Converter, options: Options) -> dict[str, str]:

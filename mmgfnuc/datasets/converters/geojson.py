@@ -46,7 +46,7 @@ NO_FEATURE = 'no feature of GeoJSON'
 NO_CLASS = 'its classification is no name'
 CELL = 'a cell without the outline of its nucleus'
 STARRED = f'outlines of a class that QuPath ignores ({STAR}), no nuclei; ignored where no nucleus is'
-ANNOTATED = 'outlines that hold others are the annotated area; what lies outside is ignored'
+ANNOTATED = 'outlines taken for the annotated area, no nuclei; what lies outside of it is ignored'
 IGNORE = f'outlines of class Ignore{STAR}; all of their area is ignored'
 
 
@@ -253,15 +253,21 @@ def _holders(shapes: Sequence[tuple[str, Outline]]) -> set[int]:
     rings = [np.concatenate([outer for outer, *_ in shapes[index][1].area]) for index in sound]
     low, high = np.array([ring.min(axis=0) for ring in rings]), np.array([ring.max(axis=0) for ring in rings])
     middles = np.array([ring.mean(axis=0) for ring in rings])
+    # From left to right, so that few have to be looked at for each.
+    order = np.argsort(low[:, 0])
+    lefts = low[order, 0]
     holders = set()
     for place in np.flatnonzero(sizes >= TIMES_A_NUCLEUS * sizes.min()):
         kind, outline = shapes[sound[place]]
+        if kind != 'annotation':
+            continue
         # A pixel more, as what was found at a border may stand over it.
-        within = (low >= low[place] - 1).all(axis=1) & (high <= high[place] + 1).all(axis=1) & (sizes < sizes[place])
-        if kind == 'annotation' and within.any():
-            inner = middles[within]
-            if any(points_in_poly(inner, outer).any() for outer, *_ in outline.area):
-                holders.add(int(place))
+        least, most = low[place] - 1, high[place] + 1
+        near = order[np.searchsorted(lefts, least[0]) : np.searchsorted(lefts, most[0], 'right')]
+        within = (low[near] >= least).all(axis=1) & (high[near] <= most).all(axis=1) & (sizes[near] < sizes[place])
+        inner = middles[near[within]]
+        if len(inner) and any(points_in_poly(inner, outer).any() for outer, *_ in outline.area):
+            holders.add(int(place))
     plain = np.sort(np.delete(sizes, list(holders)))
     usual = plain[(len(plain) - 1) // 2]
     return {sound[place] for place in holders if sizes[place] >= TIMES_A_NUCLEUS * usual}

@@ -25,6 +25,8 @@ Notices = dict[str, list[str]]
 CROSSING_SHARE = 0.05
 # An outline that loses more than this part to others is drawn twice, or lies below another.
 COVERED_SHARE = 0.5
+# So many outside of the image, and more than inside, are no strays: the rest lies at wrong places.
+FAR_TOO_MANY = 10
 OUTSIDE = 'outside of the image'
 TINY = 'too small to hold the centre of a pixel'
 CROSSING = 'its border crosses itself'
@@ -81,7 +83,8 @@ def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int]) -> Dra
         shape: H, W in pixels.
 
     Raises:
-        BadFileError: There are outlines, and none can be drawn: the file belongs to another image.
+        BadFileError: None of the outlines can be drawn, or ten and more lie outside, and fewer inside: they belong to
+            another image, or to this one at another resolution.
     """
     instances, unsure = np.zeros(shape, np.int32), np.zeros(shape, bool)
     faults: Notices = defaultdict(list)
@@ -91,14 +94,19 @@ def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int]) -> Dra
         box, mask = _pixels(outline, shape)
         fault = outline.fault or ('' if mask.any() else _why_nothing(outline, shape))
         if fault:
-            faults[fault].insert(0, outline.name)
+            faults[fault].append(outline.name)
         if fault or outline.ignored:
             unsure[box] |= mask
         else:
-            drawn[number] = np.count_nonzero(mask)
+            drawn[number] = int(np.count_nonzero(mask))
             instances[box][mask] = number
+    faults = {fault: names[::-1] for fault, names in faults.items()}
+    size = f'an image of {shape[0]} x {shape[1]} pixels (height x width)'
+    outside = len(faults.get(OUTSIDE, ()))
+    if outside >= FAR_TOO_MANY and outside > len(drawn):
+        what = f'{outside} of {len(outlines)} outlines lie outside of {size}'
+        raise BadFileError(path, what, 'export image and outlines at one resolution, with x and y of this image')
     if outlines and sum(map(len, faults.values())) == len(outlines):
-        size = f'an image of {shape[0]} x {shape[1]} pixels (height x width)'
         reasons = '; '.join(f'{shortened(names)}: {fault}' for fault, names in faults.items())
         raise BadFileError(
             path, f'no outline can be drawn on {size}: {reasons}', 'export those of this image, in pixels'
@@ -145,7 +153,7 @@ def ring_of(points: Any) -> tuple[Ring | None, str]:
     ring = ring[:, :2].astype(float)
     if not in_range(ring):
         return None, NOT_FINITE
-    return (None, NOTHING) if len(np.unique(ring, axis=0)) < 3 else (ring, '')
+    return (None, NOTHING) if len({*map(tuple, ring.tolist())}) < 3 else (ring, '')
 
 
 def joined(*notices: Mapping[str, Sequence[str]]) -> Notices:
@@ -178,7 +186,8 @@ def _why_nothing(outline: Outline, shape: tuple[int, int]) -> str:
 def _pixels(outline: Outline, shape: tuple[int, int]) -> tuple[Box, Mask]:
     if outline.mask is not None:
         return outline.mask
-    parts = [_part(part, shape) for part in outline.area]
+    # Of one that crosses itself, everything that it encloses is unsure.
+    parts = [_part(part, shape, even_odd=outline.fault != CROSSING) for part in outline.area]
     if len(parts) == 1:
         return parts[0]
     parts = [(box, mask) for box, mask in parts if mask.size]
@@ -194,10 +203,10 @@ def _pixels(outline: Outline, shape: tuple[int, int]) -> tuple[Box, Mask]:
     return (slice(top, bottom), slice(left, right)), together
 
 
-def _part(part: Sequence[Ring], shape: tuple[int, int]) -> tuple[Box, Mask]:
+def _part(part: Sequence[Ring], shape: tuple[int, int], even_odd: bool) -> tuple[Box, Mask]:
     # Here corners of pixels have whole coordinates, for `fill` their centres have.
     outer, *holes = (ring - 0.5 for ring in part)
-    box, mask = fill([outer], shape)
+    box, mask = fill([outer], shape, even_odd)
     corner = np.array([box[1].start, box[0].start])
     for hole in holes:
         place, hollow = fill([hole - corner], mask.shape)

@@ -7,6 +7,7 @@ import csv
 import glob
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,8 @@ from .sources import files_by_stem, find_root
 LARGEST_TYPE = np.iinfo(np.uint8).max
 # GeoJSON of nuclei is packed to a tenth; what unpacks to more than this times its size is a bomb.
 LARGEST_RATIO = 100
+# Of usual file systems.
+LONGEST_NAME = 255
 IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg')
 
 OWN_OPTIONS = (
@@ -66,7 +69,7 @@ def paired_samples(
     partners = partners_by_stem(root / options[partner], suffixes, images.values())
     groups = read_groups(root, images.keys() & partners, options['group-pattern'])
     samples = [
-        Sample(stem, group, partial(read, images[stem], partners[stem]), image=images[stem])
+        Sample(stem, group, partial(_read_pair, read, images[stem], partners[stem]), image=images[stem])
         for stem, group in groups.items()
     ]
     for stem in images.keys() - partners:
@@ -77,6 +80,11 @@ def paired_samples(
     return samples
 
 
+def _read_pair(read: Callable[[Path, Path], Content], image: Path, partner: Path) -> Content:
+    require_file(partner)
+    return read(image, partner)
+
+
 def partners_by_stem(folder: Path, suffixes: Sequence[str], images: Iterable[Path] = ()) -> dict[str, Path]:
     """Files of a folder by the stem of their image: of `tile.png` that is `tile.geojson` or `tile.png.geojson`.
 
@@ -85,7 +93,7 @@ def partners_by_stem(folder: Path, suffixes: Sequence[str], images: Iterable[Pat
     """
     stems = {image.name: image.stem for image in images}
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         suffix = max((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), key=len, default='')
         if suffix and not path.name.startswith('.') and not path.is_dir():
             name = path.name[: -len(suffix)]
@@ -126,9 +134,11 @@ def inside(name: str) -> Path:
     """Path of a name below the source.
 
     Raises:
-        UserError: It leads elsewhere.
+        UserError: It leads elsewhere, or no file can be called so.
     """
     path = Path(name)
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or '\0' in name:
+        raise UserError(f'{name[:40]!r}... is no name of a file: at most {LONGEST_NAME} bytes, none of them zero')
     if path.is_absolute() or '..' in path.parts:
         raise UserError(f'{name!r} leads out of the source; give a path inside of it')
     return path

@@ -10,6 +10,7 @@ import pytest
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.converters.geojson import read_annotations
 from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.inference.geojson import feature_collection
 
 from .own_source import CONVERTERS, SIZE, add_image, convert, fault, instances, labels_of, prepare, types_of
 
@@ -340,3 +341,15 @@ class TestQuPath:
         (notice,) = report.notices
         assert 'cover more than half' in notice
         assert 'feature 4' in notice
+
+
+def test_what_we_export_comes_back_pixel_by_pixel(source, tmp_path):
+    """Nuclei in several pieces, with holes, that touch: out as GeoJSON for QuPath, and in again, with their types."""
+    labels = np.random.default_rng(0).integers(0, 5, SIZE)
+    types = np.array([1, 2, 2, 1])
+    classes = ['background', 'one', 'two']
+    content = feature_collection('a', labels, types, classes, [[0, 0, 0]] * 3, [{'Area px^2': 1.0}] * 4)
+    add_features(source, json.dumps(content))
+    out = prepare('geojson', source, tmp_path / 'out')
+    np.testing.assert_array_equal(labels_of(out), labels)
+    np.testing.assert_array_equal(types_of(out), np.array(classes)[np.array([0, *types])[labels]])
