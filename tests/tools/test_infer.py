@@ -101,6 +101,12 @@ def test_mpp_is_above_0(tool, scans, checkpoint, tmp_path, capsys, mpp):
     assert last.endswith(f'error: argument --mpp: {mpp} is not a number above 0')
 
 
+def test_the_output_is_a_folder(tool, scans, capsys):
+    for out in ('/dev/null', scans / 'notes.txt'):
+        assert tool('infer.py', scans, '--checkpoint', 'not read', '--out', out) == 2
+        assert f"--out '{out}' is no folder" in capsys.readouterr().err
+
+
 def test_mpp_is_that_of_a_microscope(tool, scans, tmp_path, capsys):
     for mpp in (0.04, 5.1):
         assert tool('infer.py', scans, '--checkpoint', 'not read', '--out', tmp_path / 'out', '--mpp', mpp) == 2
