@@ -1,8 +1,8 @@
 """The shell every command-line tool runs in: a user's mistake ends in one clear line, a bug in its traceback."""
 
 import argparse
+import io
 import math
-import os
 import re
 import sys
 import warnings
@@ -11,6 +11,8 @@ from typing import Any
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import is_disk_full
+
+from .distributed import is_first_process
 
 QUOTES = ('"', "'")
 BRACKETS = {'(': ')', '[': ']'}
@@ -24,6 +26,9 @@ def run_cli(main: Callable[[], int | None]) -> int:
     its traceback is needed. Ctrl-C ends in one line too, and 130. Warnings are shown as `warning: <text>`.
     """
     format_before, warnings.formatwarning = warnings.formatwarning, _format_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')  # names of files may be no text
     try:
         return main() or 0
     except UserError as error:
@@ -43,24 +48,20 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
 def notice(text: str) -> None:
     """Tell the user what a tool has decided; of several processes only the first does."""
-    if _is_first():
+    if is_first_process():
         print(f'notice: {text}', file=sys.stderr)
 
 
 def _report(text: str) -> int:
-    if _is_first():
+    if is_first_process():
         print(f'error: {text}', file=sys.stderr)
     return 2
-
-
-def _is_first() -> bool:
-    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
 
 
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return f'warning: {message}\n' if _is_first() else ''
+    return f'warning: {message}\n' if is_first_process() else ''
 
 
 class ConfigOptions(argparse.Action):

@@ -20,6 +20,11 @@ LAUNCHER_PID = 'MMGFNUC_LAUNCHER_PID'
 WATCH_SECONDS = 1.0
 
 
+def is_first_process() -> bool:
+    """Say whether this is the first of several processes, which may not be connected yet, or the only one."""
+    return not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
+
+
 def prepare_distributed(cfg: Config) -> None:
     """Make a config ready for several processes, as started by torchrun (`pytorch`) or by srun (`slurm`).
 

@@ -1,6 +1,5 @@
 """From a config to a training or test run: what tools/train.py and tools/test.py do."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoin
 from mmgfnuc.registry import DATASETS, METRICS
 
 from .cli import notice
+from .distributed import is_first_process
 from .hooks import ProgressHook, ResumedScheduleHook
 from .logs import end_logs_at_full_disk
 from .preflight import rehearse
@@ -59,7 +59,7 @@ def check_data(cfg: Config, *parts: str) -> None:
     Raises:
         UserError: one line for each bad file.
     """
-    if not _is_first():
+    if not is_first_process():
         return
     datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
     ours = [dataset for dataset in datasets if _is_ours(dataset)]
@@ -102,16 +102,11 @@ def _name(kind: str | type) -> str:
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def _is_first() -> bool:
-    """Say whether this is the first of several processes, which may not be connected yet."""
-    return not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
-
-
 @contextmanager
 def _alone_in(*folders: str | Path) -> Iterator[None]:
     """Let no other run write to these folders; of several processes the first holds the locks."""
     with ExitStack() as locks:
-        for folder in folders if _is_first() else ():
+        for folder in folders if is_first_process() else ():
             locks.enter_context(output_lock(folder))
         yield
 

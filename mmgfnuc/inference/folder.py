@@ -96,7 +96,7 @@ def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | 
         try:
             for name in tqdm(records.in_batches(list(files)), desc='segment', unit='image', total=len(images)):
                 record = _segment(inferencer, records, name, files[name], mpp or stated[files[name]])
-                counts.update(images=not record.reason, nuclei=record.nuclei)
+                counts.update(images=int(not record.reason), nuclei=record.nuclei)
                 failures += [record.reason] if record.reason else []
         finally:
             records.write_tables()

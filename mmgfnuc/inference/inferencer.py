@@ -117,7 +117,7 @@ class NucleiInferencer:
         image = _rgb(image)
         for normalizer in self.normalizers:
             image = normalizer.normalize(image)
-        inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
+        inputs = torch.tensor(image).permute(2, 0, 1)[None].to(self.device)
         (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
         return Prediction(
             semantic=sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy(),
