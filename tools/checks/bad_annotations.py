@@ -156,6 +156,8 @@ def geojson_cases() -> Iterator[Case]:
     for _ in range(300):
         deep = {'name': 'x', 'parentClass': deep}
     yield 'a class of 300 parents', READ, geojson(classified(deep), sound=False)
+    strange = [classified({'name': name}) for name in ('\ud800', 'a\nb', '\0')]
+    yield 'classes that are no text', READ, geojson(*strange, sound=False)
     yield '300 nucleus types', ERROR, geojson(*(classified({'name': f'{k}'}) for k in range(300)), sound=False)
     for name, ring in {
         'empty': [],
@@ -254,6 +256,7 @@ def coco_cases() -> Iterator[Case]:
         'a file name that leads out': {'images': [{'id': 1, 'file_name': '../../etc/passwd'}]},
         'a file name with a zero': {'images': [{'id': 1, 'file_name': 'a\0.png'}]},
         'a file name of 10,000 letters': {'images': [{'id': 1, 'file_name': 'a' * 10**4}]},
+        'a file name that is no text': {'images': [{'id': 1, 'file_name': '\ud800.png'}]},
         'an empty file name': {'images': [{'id': 1, 'file_name': ''}]},
         'two images of one id': {'images': [{'id': 1, 'file_name': 'a.png'}] * 2},
         'a height that is a text': {'images': [{'id': 1, 'file_name': 'a.png', 'height': 'high'}]},
@@ -267,6 +270,26 @@ def coco_cases() -> Iterator[Case]:
         'a crowd that is a text': annotation(iscrowd='yes'),
     }.items():
         yield name, ERROR, coco(**changes)
+
+
+def groups_cases() -> Iterator[Case]:
+    """Tables of groups beside sound annotations."""
+    for name, text in {'deep': '[' * 10**6, 'a list': '["a"]', 'nulls': '{"a": null}', 'lists': '{"a": [1]}'}.items():
+        yield f'groups.json: {name}', ERROR, beside('groups.json', as_text(text))
+    for name in ('groups.json', 'groups.csv'):
+        yield f'{name}: named pipe', ERROR, beside(name, os.mkfifo)
+        yield f'{name}: not UTF-8', ERROR, beside(name, as_bytes(b'{"a": "\xff"}'))
+        yield f'{name}: zeros', ERROR, beside(name, as_bytes(bytes(1000)))
+
+
+def beside(name: str, write: Write) -> Write:
+    """Write sound annotations, and another file into the source."""
+
+    def both(path: Path) -> None:
+        geojson()(path)
+        write(path.parent.parent / name)
+
+    return both
 
 
 def imagescope_cases() -> Iterator[Case]:
@@ -306,11 +329,14 @@ def imagescope_cases() -> Iterator[Case]:
 
 def cases() -> dict[str, tuple[str, str, Write]]:
     """Name, source, outcome and file of each case."""
-    tables = {'geojson': geojson_cases, 'coco': coco_cases, 'monuseg': imagescope_cases}
+    tables = (
+        ('geojson', geojson_cases),
+        ('geojson', groups_cases),
+        ('coco', coco_cases),
+        ('monuseg', imagescope_cases),
+    )
     return {
-        f'{source}, {name}': (source, outcome, write)
-        for source, table in tables.items()
-        for name, outcome, write in table()
+        f'{source}, {name}': (source, outcome, write) for source, table in tables for name, outcome, write in table()
     }
 
 

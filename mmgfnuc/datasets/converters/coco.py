@@ -15,7 +15,7 @@ from mmgfnuc.datasets.canonical import CLASSES, BadFileError, Mask, read_image
 
 from .base import Content, Options, Sample, faulty
 from .outlines import Area, Outline, draw, mark_crossings, ring_of
-from .own_files import class_names, inside, read_groups, read_json, source_root
+from .own_files import class_names, inside, one_line, read_groups, read_json, source_root
 from .polygons import Box
 
 # Fields of the entries of each list, and their types.
@@ -44,8 +44,9 @@ def list_coco(source: Path, options: Options) -> list[Sample]:
     ]
     path = root / options['annotations']
     for image_id in drawn.keys() - files:
-        problem = f'{len(drawn[image_id])} annotations of image {image_id}, which "images" lacks; add it or remove them'
-        samples.append(faulty(f'image {image_id}', '', f'{path}: {problem}'))
+        name = f'image {_short(image_id)}'
+        problem = f'{len(drawn[image_id])} annotations of {name}, which "images" lacks; add it or remove them'
+        samples.append(faulty(name, '', f'{path}: {problem}'))
     return samples
 
 
@@ -169,7 +170,7 @@ def _name(annotation: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     """A value of the file in one line."""
-    text = ' '.join(str(value).split())
+    text = one_line(str(value))
     return text if len(text) <= 40 else f'{text[:40]}...'
 
 
@@ -191,10 +192,11 @@ def _read_coco_json(source: Path, options: Options) -> tuple[Path, dict[str, Any
 
 def _names(content: Mapping[str, Any]) -> list[str]:
     # Some tools list the background too, though nothing can be drawn as such; some list a name twice.
-    return [name for name in dict.fromkeys(entry['name'] for entry in content['categories']) if name != CLASSES[0]]
+    return [n for n in dict.fromkeys(one_line(entry['name']) for entry in content['categories']) if n != CLASSES[0]]
 
 
 def _indices(content: Mapping[str, Any]) -> dict[Any, int]:
     """Class of each category."""
     names = _names(content)
-    return {e['id']: names.index(e['name']) + 1 for e in content['categories'] if e['name'] in names}
+    categories = {entry['id']: one_line(entry['name']) for entry in content['categories']}
+    return {category: names.index(name) + 1 for category, name in categories.items() if name in names}

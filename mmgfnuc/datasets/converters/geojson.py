@@ -23,7 +23,7 @@ from mmgfnuc.errors import UserError
 from .base import Content, Options, Sample
 from .notices import shortened
 from .outlines import Area, Notices, Outline, cover, draw, joined, mark_crossings, ring_of, square_pixels
-from .own_files import class_names, paired_samples, partners_by_stem, read_json, source_root
+from .own_files import class_names, one_line, paired_samples, partners_by_stem, read_json, source_root
 
 SUFFIXES = ('.geojson', '.json', '.geojson.gz', '.json.gz')
 # As QuPath 0.2 and 0.3 call them.
@@ -218,7 +218,7 @@ def _classification(given: Any) -> str | None:
         names = [given, *names]
     if not all(isinstance(name, str) for name in names):
         return None
-    return ': '.join(' '.join(name.split()) for name in names)
+    return ': '.join(map(one_line, names))
 
 
 def _area(geometry: Any) -> tuple[Area, str]:

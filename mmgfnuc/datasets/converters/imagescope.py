@@ -15,7 +15,7 @@ from skimage.measure import points_in_poly
 from mmgfnuc.datasets.canonical import BadFileError
 
 from .outlines import Outline, ring_of, square_pixels
-from .own_files import require_file
+from .own_files import one_line, require_file
 
 # Broken XML raises a SyntaxError, forbidden entities a ValueError, an unknown encoding a LookupError.
 XML_ERRORS = (OSError, SyntaxError, ValueError, LookupError, RecursionError)
@@ -42,7 +42,7 @@ def read_regions(path: Path) -> list[Outline]:
     regions = []
     for layer in root.iterfind('Annotation'):
         attribute = layer.find('Attributes/Attribute')
-        name = '' if attribute is None else ' '.join(attribute.get('Name', '').split())
+        name = '' if attribute is None else one_line(attribute.get('Name', ''))
         drawn: dict[bool, list[Outline]] = {False: [], True: []}
         for number, region in enumerate(layer.iterfind('Regions/Region'), start=1):
             drawn[_is_negative(region)].append(_outline(region, f'region {number} of layer {name!r}', name))

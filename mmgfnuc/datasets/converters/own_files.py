@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -115,6 +116,11 @@ def class_names(types: Sequence[str]) -> list[str]:
     return [CLASSES[0], *types] if len(types) > 1 else CLASSES
 
 
+def one_line(text: str) -> str:
+    """Text of a file as it can be shown and written: blanks for line breaks, `?` for what is no character."""
+    return ' '.join(text.encode('utf-8', 'replace').decode().split())
+
+
 def source_root(source: Path, *names: str) -> Path:
     """Folder, the source or one below, in which the named files and folders stand side by side.
 
@@ -137,8 +143,10 @@ def inside(name: str) -> Path:
         UserError: It leads elsewhere, or no file can be called so.
     """
     path = Path(name)
-    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or '\0' in name:
-        raise UserError(f'{name[:40]!r}... is no name of a file: at most {LONGEST_NAME} bytes, none of them zero')
+    if any(unicodedata.category(letter) in ('Cc', 'Cs') for letter in name) or any(
+        len(os.fsencode(part)) > LONGEST_NAME for part in path.parts
+    ):
+        raise UserError(f'{name[:40]!r} is no name of a file: at most {LONGEST_NAME} bytes, no control characters')
     if path.is_absolute() or '..' in path.parts:
         raise UserError(f'{name!r} leads out of the source; give a path inside of it')
     return path

@@ -173,6 +173,15 @@ class TestGeoJSON:
         out = prepare('geojson', source, tmp_path / 'out')
         assert [canonical.count_nuclei(labels_of(out, stem)) for stem in names] == [1] * 4
 
+    @pytest.mark.parametrize('name', ['a.geojson', 'a.png.geojson', 'a.geojson.gz'])
+    def test_files_that_lie_beside_the_images(self, source, tmp_path, name):
+        add_image(source)
+        content = json.dumps(feature('Polygon', [closed(2, 3, 6, 8)])).encode()
+        (source / 'images' / name).write_bytes(gzip.compress(content) if name.endswith('gz') else content)
+        for root, folder in ((source, 'images'), (source / 'images', '.')):
+            out = prepare('geojson', root, tmp_path / f'out_{folder}', images=folder, annotations=folder)
+            assert canonical.count_nuclei(labels_of(out)) == 1
+
     def test_two_files_for_one_image(self, source, tmp_path):
         for suffix in ('.geojson', '.png.json'):
             add_features(source, [], suffix=suffix)
@@ -244,6 +253,7 @@ class TestQuPath:
             ({}, ''),
             (None, ''),
             ({'name': 'two\nlines'}, 'two lines'),
+            ({'name': '\ud800'}, '?'),
         ],
     )
     def test_names_of_classes(self, source, classification, name):
