@@ -248,7 +248,7 @@ class Entries:
         """Continue a run."""
         return self.tool('train.py', self.config, '--work-dir', self.folder / 'resume', '--resume', path)
 
-    def load_from(self, path: Path) -> tuple[int, str]:
+    def load_from(self, path: Path | str) -> tuple[int, str]:
         """Begin with the weights of a checkpoint."""
         options = ['--cfg-options', f'load_from={path}']
         return self.tool('train.py', self.config, '--work-dir', self.folder / 'from', *options)
@@ -326,7 +326,7 @@ def check(folder: Path) -> dict[str, Any]:
     for name, text in {'code': CODE, 'setting': f'train_cfg = {CODE}', 'import': 'import antigravity'}.items():
         wrong.append(hostile(f'study, {name}', ran, partial(entries.study, text)))
         number += 1
-    wrong.append(hostile('address', ran, lambda: entries.load_from(Path('http://127.0.0.1:9/x.pth'))))
+    wrong.append(hostile('address', ran, lambda: entries.load_from('http://127.0.0.1:9/x.pth')))
     contents = {
         'good': None,
         'pickle': pickle.dumps(Reduce(eval, CODE)),
