@@ -45,3 +45,8 @@ def require_file(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise BadFileError(path, 'a folder, named pipe or device', 'give a file')
     return status.st_size
+
+
+def is_utf8(name: str) -> bool:
+    """Whether tables and JSON can hold the name of a file, which the system takes for mere bytes."""
+    return name.isascii() or not any('\ud800' <= letter <= '\udfff' for letter in name)

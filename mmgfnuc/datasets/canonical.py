@@ -24,7 +24,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from mmgfnuc.datasets.bad_file import BadFileError, require_file, unreadable
+from mmgfnuc.datasets.bad_file import BadFileError, is_utf8, require_file, unreadable
 from mmgfnuc.datasets.colours import RGBImage
 
 # The files of the form are read by the one reader of images: whoever handles the form finds it here, too.
@@ -151,11 +151,6 @@ def list_ids(root: str | Path) -> list[str]:
     return ids
 
 
-def is_utf8(name: str) -> bool:
-    """Whether tables and JSON can hold the name of a file, which the system takes for mere bytes."""
-    return name.isascii() or not any('\ud800' <= letter <= '\udfff' for letter in name)
-
-
 def write_meta(root: str | Path, meta: dict[str, Any]) -> None:
     """Write meta.json: name, classes, licence, citation, source, and `images`: {id: {"group", "mpp"}}.
 
@@ -178,7 +173,7 @@ def read_meta(root: str | Path) -> dict[str, Any]:
 
     """
     path = Path(root) / 'meta.json'
-    if not path.is_file():
+    if not path.exists():
         raise BadFileError(path, 'missing', PREPARE_HINT.format(root=root))
     meta = _read_json(path)
     _check_meta(meta, path)

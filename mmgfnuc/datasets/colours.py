@@ -60,7 +60,7 @@ def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool 
         colours, alpha = values[..., :-1], values[..., -1:]
     if alpha is not None and (alpha != OPAQUE).any():
         colours = _on_white(colours, alpha, premultiplied)
-    return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
+    return np.ascontiguousarray(colours) if colours.shape[2] == 3 else np.repeat(colours, 3, axis=2)
 
 
 def array_to_rgb(pixels: NDArray) -> RGBImage:

@@ -6,8 +6,8 @@ upright by its EXIF or TIFF orientation, as viewers show it. Sizes are checked b
 Source: code: own.
 """
 
+import os
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -22,7 +22,7 @@ from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImag
 from mmgfnuc.errors import UserError
 
 from .arrays import CHECKED_BYTES, LARGEST_ID, MAGIC, open_array, whole_numbers
-from .bad_file import BadFileError, require_file, unreadable
+from .bad_file import BadFileError, is_utf8, require_file, unreadable
 from .colours import DEEP_FIX, PixelError, RGBImage, to_rgb
 from .limits import require_room
 from .tiff import ORIENTATION, SIGNATURES, TiffPicture, opened_tiff
@@ -35,8 +35,8 @@ TypeMap: TypeAlias = NDArray[np.uint8]
 PNG = b'\x89PNG\r\n\x1a\n'
 # Bit depth and kind of colour in the header of a PNG.
 RGB_8, GREY_16 = bytes((8, 2)), bytes((16, 0))
-# Chunks: orientation; the end; all that change how the pixels are shown (besides: transparency, animation).
-TURNED, END, SHOWN = b'eXIf', b'IEND', (b'eXIf', b'tRNS', b'acTL')
+# Chunks: orientation; pixels; the end; all that change how the pixels are shown (besides: transparency, animation).
+TURNED, DATA, END, SHOWN = b'eXIf', b'IDAT', b'IEND', (b'eXIf', b'tRNS', b'acTL')
 # By these classes and not by `Image.open`, which has a limit of its own, and formats that run programs.
 FORMATS = (
     (PngImagePlugin.PngImageFile, (PNG,)),
@@ -47,11 +47,7 @@ FORMATS = (
 MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX')
 # What Pillow takes for a pixel: its own four bytes, a copy to convert, and the array.
 PILLOW_BYTES = 12
-# Bytes of files that are read into the same memory.
-KEPT = 1024**2
 NO_COLOURS = 'give one integer per pixel, no colours'
-
-_of_thread = threading.local()
 
 
 def read_image(path: str | Path) -> RGBImage:
@@ -97,7 +93,7 @@ def check_image(path: str | Path) -> tuple[int, int]:
     path = Path(path)
     with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
-        if not start.startswith(PNG) or TURNED in _chunks(start + file.read()):
+        if not start.startswith(PNG) or TURNED in _chunks(file):
             return read_image(path).shape[:2]
         picture = _opened(file, start)
         _require_pillow_room(path, picture)
@@ -197,37 +193,44 @@ def _read_plain_png(path: Path, file: FileIO, start: bytes, kind: bytes) -> NDAr
     if not start.startswith(PNG) or start[24:26] != kind:
         return None
     width, height = struct.unpack('>II', start[16:24])
-    size = path.stat().st_size
-    require_room(path, height, width, 3, size)
-    content = _memory(size)
-    file.seek(0)
-    file.readinto(content)
-    chunks = set(_chunks(content))
+    require_room(path, height, width, 3)
+    chunks = _chunks(file)
     # Pillow reads what is shown otherwise than stored, and says what is wrong with a damaged file.
-    if not chunks.isdisjoint(SHOWN) or END not in chunks:
+    if not chunks.isdisjoint(SHOWN) or END not in chunks or not is_utf8(str(path)):
         return None
-    return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    # Of bytes in memory OpenCV does not check the sums.
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def _memory(size: int) -> NDArray[np.uint8]:
-    """Give bytes for the content of a file; small ones are used again by the next call of the thread.
-
-    The system takes longer to give fresh memory than to read a file of the usual size.
-    """
-    if size > KEPT:
-        return np.empty(size, np.uint8)
-    if not hasattr(_of_thread, 'memory'):
-        _of_thread.memory = np.empty(KEPT, np.uint8)
-    return _of_thread.memory[:size]
-
-
-def _chunks(png: bytes | NDArray[np.uint8]) -> Iterator[bytes]:
+def _chunks(png: FileIO) -> set[bytes]:
     """Names of the chunks of a PNG."""
+    names: set[bytes] = set()
     place = len(PNG)
-    while place + 8 <= len(png):
-        length, name = struct.unpack_from('>I4s', png, place)
-        yield name
-        place += 12 + length
+    while len(head := _at(png, place)) == 8:
+        length, name = struct.unpack('>I4s', head)
+        if name == DATA and DATA not in names:
+            place += _leap(png, place, 12 + length)
+        else:
+            place += 12 + length
+        names.add(name)
+    return names
+
+
+def _leap(png: FileIO, place: int, step: int) -> int:
+    """Bytes from the first chunk of data, of `step` bytes, to one near the end: mostly all but the last are so large.
+
+    To look at each would take a tenth of the time of decoding.
+    """
+    steps = (png.seek(0, os.SEEK_END) - place) // step
+    for number in (steps, steps - 1, steps - 2):
+        if number > 0 and _at(png, place + number * step)[4:] == DATA:
+            return number * step
+    return step
+
+
+def _at(file: FileIO, place: int) -> bytes:
+    file.seek(place)
+    return file.read(8)
 
 
 def _read_values(path: Path, file: FileIO, start: bytes) -> NDArray:

@@ -241,7 +241,9 @@ def test_meta_that_is_no_object_is_one_line(tmp_path, text):
     with pytest.raises(UserError, match=r'meta\.json: (unreadable|holds)') as caught:
         canonical.read_meta(tmp_path)
     assert '\n' not in str(caught.value)
-    (tmp_path / 'meta.json').unlink()
+
+
+def test_meta_that_is_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'meta.json')
     with pytest.raises(UserError, match='named pipe'):
         canonical.read_meta(tmp_path)

@@ -122,14 +122,14 @@ def test_png_of_16_bits_is_refused_in_every_kind_of_colour(tmp_path, read, chann
         read(path)
 
 
-def png(size, data, depth=8, kind=2):
-    """A PNG of (width, height), whatever its data."""
-
-    def chunk(name, content):
-        return struct.pack('>I', len(content)) + name + content + struct.pack('>I', zlib.crc32(name + content))
-
-    head = struct.pack('>IIBBBBB', *size, depth, kind, 0, 0, 0)
-    return images.PNG + chunk(b'IHDR', head) + chunk(b'IDAT', data) + chunk(b'IEND', b'')
+def png(size, data, depth=8, kind=2, sizes=(), last=()):
+    """A PNG of (width, height), whatever its data, which are cut into chunks of these sizes; with further chunks."""
+    chunks = [(b'IHDR', struct.pack('>IIBBBBB', *size, depth, kind, 0, 0, 0))]
+    for length in (*sizes, len(data)):
+        chunks.append((b'IDAT', data[:length]))
+        data = data[length:]
+    packed = [struct.pack('>I', len(c)) + n + c + struct.pack('>I', zlib.crc32(n + c)) for n, c in [*chunks, *last]]
+    return images.PNG + b''.join(packed) + struct.pack('>I4sI', 0, b'IEND', zlib.crc32(b'IEND'))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,33 @@ def test_ids_are_not_read_from_a_format_that_changes_them(tmp_path):
     for name in ('a.jpg', 'a.tif'):
         with pytest.raises(BadFileError, match=r'JPEG.* changes the ids'):
             images.read_label_map(tmp_path / name)
+
+
+@pytest.mark.parametrize(('read', 'pixels'), [(images.read_image, PIXELS), (images.read_label_map, IDS)])
+def test_no_flipped_bit_of_a_png_changes_the_pixels_without_a_word(tmp_path, read, pixels):
+    path = save(tmp_path / 'a.png', pixels)
+    content = path.read_bytes()
+    refused = 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            np.testing.assert_array_equal(read(path), pixels)
+        except BadFileError:
+            refused += 1
+    assert refused > 0.8 * len(content)
+
+
+@pytest.mark.parametrize('sizes', [[], [10], [100], [100, 100, 7], [90, 10, 90, 90, 3], [7] * 30])
+def test_an_orientation_after_the_pixels_counts(tmp_path, sizes):
+    """Some programs write it there, behind chunks of data of whatever sizes."""
+    rows = zlib.compress(b''.join(b'\0' + row.tobytes() for row in PIXELS))
+    exif = Image.Exif()
+    exif[274] = 3
+    content = png((9, 6), rows, sizes=sizes, last=[(b'eXIf', exif.tobytes().removeprefix(b'Exif\0\0'))])
+    (tmp_path / 'a.png').write_bytes(content)
+    np.testing.assert_array_equal(images.read_image(tmp_path / 'a.png'), PIXELS[::-1, ::-1])
+    (tmp_path / 'a.png').write_bytes(png((9, 6), rows, sizes=sizes))
+    np.testing.assert_array_equal(images.read_image(tmp_path / 'a.png'), PIXELS)
 
 
 def test_every_channel_of_a_mask_counts(tmp_path):
@@ -201,7 +228,7 @@ class TestSize:
         def fail(*_):
             raise MemoryError
 
-        monkeypatch.setattr(cv2, 'imdecode', fail)
+        monkeypatch.setattr(cv2, 'imread', fail)
         with pytest.raises(BadFileError, match='too little memory'):
             images.read_image(save(tmp_path / 'a.png', PIXELS))
 

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mmgfnuc.datasets.bad_file import is_utf8
 from mmgfnuc.datasets.canonical import (
     count_nuclei,
     image_digest,
-    is_utf8,
     list_splits,
     read_image,
     read_label_map,
