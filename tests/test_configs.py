@@ -244,6 +244,7 @@ def test_what_the_readme_adds_to_a_config_takes_effect(tmp_path):
     assert config.train_dataloader.dataset.pipeline[0] == {'type': AugmentationBank, 'variants': 8}
     assert {'tune', 'lora', 'grad_checkpointing', 'cache'} <= config.model.foundation.keys()
     assert config.optim_wrapper.paramwise_cfg == {'layer_decay': 0.75}
+    check_settings(config, 'train', 'val')
 
 
 def test_the_paper_normalises_stains_first_in_training_and_test():

@@ -72,7 +72,7 @@ class ConfigOptions(argparse.Action):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, nargs='+', metavar='KEY=VALUE', **kwargs)
+        super().__init__(*args, **{**kwargs, 'nargs': '+', 'metavar': 'KEY=VALUE'})
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Add the settings to those of the same option that stand before."""

@@ -30,10 +30,9 @@ LONGEST = 100
 NEAR = 0.6
 # Least values of whole numbers; below it a run fails later, or ends without having done anything.
 LEAST = {
-    **dict.fromkeys(('max_iters', 'max_epochs', 'val_interval', 'batch_size', 'accumulative_counts'), 1),
-    **dict.fromkeys(('num_batch_per_epoch', 'window_size', 'num_workers'), 0),
+    **dict.fromkeys(('max_iters', 'max_epochs', 'val_interval', 'batch_size', 'accumulative_counts', 'window_size'), 1),
+    'num_workers': 0,
 }
-LEAST['window_size'] = 1
 LARGEST_SEED = 2**32 - 1
 # What nobody sets by hand.
 WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}

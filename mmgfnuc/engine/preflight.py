@@ -24,6 +24,7 @@ from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 
+from .hooks.step_seed import count_steps
 from .parts import unknown_type
 from .settings import top_level
 
@@ -81,8 +82,6 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
         runner = _Rehearsal.on(device, cfg, folder)
         for part in parts:
             loop = getattr(runner, f'{part}_loop')
-            if loop is None:
-                raise UserError(f'the config has no {part}_cfg; give it, with {part}_dataloader')
             _try_sample(loop.dataloader, f'{part}_dataloader')
             dataset = loop.dataloader.dataset
             if isinstance(dataset, NucleiDataset) and isinstance(runner.model, GatedFusionSegmentor):
@@ -102,7 +101,7 @@ class _Rehearsal(Runner):
     @classmethod
     def on(cls, device: str, cfg: Config, folder: str) -> '_Rehearsal':
         """Build the parts that MMEngine's constructor builds."""
-        runner_class = type(cls.__name__, (cls,), {'device': device})
+        runner_class: Any = type(cls.__name__, (cls,), {'device': device})
         settings = Config(dict(cfg.items()), filename=cfg.filename)
         settings.work_dir = folder
         if cfg.model.get('foundation'):
@@ -146,6 +145,8 @@ def _try_sample(loader: Any, section: str) -> None:
     """Make the first sample, as a worker will."""
     if isinstance(loader.dataset, IterableDataset):
         return
+    if section == 'train_dataloader':
+        count_steps(loader)
     first = next(iter(loader.batch_sampler if loader.batch_sampler is not None else loader.sampler), None)
     if first is not None:
         sample = loader.dataset[first[0] if loader.batch_sampler is not None else first]
@@ -199,7 +200,7 @@ def _path_of(error: Exception, cfg: Config) -> str:
     """Path of the part whose building failed, by the innermost function that builds or runs one; empty if none does."""
     frames = [(frame.f_code.co_name, frame.f_locals) for frame, _ in traceback.walk_tb(error.__traceback__)]
     unfinished = [known.get('self') for name, known in frames if name == '__init__']
-    section = next((known['section'] for name, known in frames if name == '_try_sample'), '')
+    section: str = next((known['section'] for name, known in frames if name == '_try_sample'), '')
     for name, known in reversed(frames):
         running, path = known.get('self'), ''
         if name in BUILDERS:

@@ -137,7 +137,8 @@ def check_settings(cfg: Config, *parts: str) -> None:
     """Check all settings that the named parts (`train`, `val`, `test`) use.
 
     The settings of every dict with a `type` are compared with the signature of what the type stands for; types of
-    values where MMEngine, PyTorch or this package annotate them.
+    values where MMEngine, PyTorch or this package annotate them. Of several processes each checks, so that none waits
+    for one that has ended; the first one reports.
 
     Raises:
         UserError: one line with the path of the setting, what is wrong with it, and what is near it.

@@ -229,6 +229,23 @@ def test_options_override_the_config(plain, image):
     assert np.mean(inferencer.predict(image).semantic != expected) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'said'),
+    [
+        ('model.backbone.widhts', (4, 8), 'near it: widths'),
+        ('model.backbone.widths', 'wide', 'model.backbone.widths='),
+        ('model.backbone.widths', (4, 0), 'model.backbone: '),
+        ('model.test_cfg.tle', 64, 'near it: tile'),
+        ('backbone.widths', (4, 8), 'near it: model.backbone.widths'),
+    ],
+)
+def test_options_that_do_not_fit(plain, option, value, said):
+    with pytest.raises(UserError) as caught:
+        NucleiInferencer(plain, options={option: value}, device='cpu')
+    assert said in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
 @pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'cpu:x', 'mps'])
 def test_a_device_that_is_not_there(plain, device):
     with pytest.raises(UserError, match=f"device '{device}' cannot be used here: ") as caught:
