@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from mmgfnuc.benchmark.cells import Cell
 from mmgfnuc.benchmark.conclusions import conclusions
@@ -18,6 +19,7 @@ from mmgfnuc.benchmark.results import study_results
 from mmgfnuc.benchmark.scores import COMPARED, SCORES, study_scores
 from mmgfnuc.benchmark.study import make_study
 from mmgfnuc.datasets.canonical import META_KEYS, write_meta
+from mmgfnuc.engine.tested import write_tested
 from mmgfnuc.errors import UserError
 
 GROUPS = [f'organ {number}' for number in range(8)]
@@ -147,6 +149,55 @@ def test_results_of_earlier_versions_are_shown(results):
         del chapter['diverged']
     assert 'diverged' not in markdown_report(results)
     assert 'diverged' not in html_report(results, {})
+
+
+DAMAGED = {
+    'run.json': ['', '{"train_seconds": ', '[]', '{"train_seconds": "long"}'],
+    'findings.json': ['', '{"gates": []}', '{"gates": 5, "calibration": {}}'],
+    'test/per_image.csv': ['', 'id,dice\na', 'name,group\na,b\n'],
+    'test/instances.csv': ['', 'id,group\nother,x\n'],
+}
+
+
+@pytest.mark.parametrize(('name', 'content'), [(name, text) for name, texts in DAMAGED.items() for text in texts])
+def test_a_damaged_file_of_a_finished_cell_is_named_with_what_to_do(made, tmp_path, name, content):
+    folder = min((tmp_path / 'cells').iterdir())
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=f'{folder}.*; delete the folder {folder}') as caught:
+        study_results(*made, 'the command', lambda arm: COSTS)
+    assert '\n' not in str(caught.value)
+
+
+def test_scores_of_another_checkpoint_are_not_those_of_the_cell(made, tmp_path):
+    """Somebody has tested another one with the folder of the cell as the working folder."""
+    folder = min((tmp_path / 'cells').iterdir())
+    (folder / 'iter_0.pth').write_bytes(b'the last step')
+    other = tmp_path / 'other.pth'
+    other.write_bytes(b'other')
+    write_tested(folder / 'test', other, {'data_root': 'data'}, ['metrics.json'])
+    with pytest.raises(UserError, match=r'holds the scores of another other\.pth'):
+        study_results(*made, 'the command', lambda arm: COSTS)
+
+
+def test_text_of_others_is_no_html_in_a_report(results):
+    evil = '<img src=x onerror=alert(1)>|`<script>`[click](javascript:alert(1))\n# a heading'
+    (chapter,) = results['chapters']
+    chapter['groups'] = [evil, *chapter['groups'][1:]]
+    for arm in chapter['arms']:
+        arm['groups']['dice'][evil] = 0.5
+    for place, key in ((results, 'title'), (chapter, 'data'), (chapter, 'source'), (chapter['arms'][0], 'name')):
+        place[key] = evil
+    chapter['conclusion'] = [evil]
+    results['provenance']['data_digests'][evil] = '0'
+    results['provenance']['command'] = f'```\n{evil}'
+    html = MarkdownIt('commonmark').enable('table').render(markdown_report(results))
+    assert '<img' not in html
+    assert '<script' not in html
+    assert 'href="javascript' not in html
+    assert '<h1># a heading' not in html
+    for table in html.split('<table>')[1:]:
+        rows = table.split('</table>')[0].split('<tr>')[1:]
+        assert len({row.count('<td') + row.count('<th>') for row in rows}) == 1
 
 
 def arms_of(*groups):

@@ -1,4 +1,5 @@
 import argparse
+import errno
 import sys
 import warnings
 
@@ -35,6 +36,16 @@ def test_a_file_that_cannot_be_used_is_one_line_and_2(tmp_path, capsys):
     assert capsys.readouterr().err == f'error: {tmp_path / "file" / "folder"}: Not a directory\n'
     assert run_cli((tmp_path / 'none').open) == 2
     assert capsys.readouterr().err == f'error: {tmp_path / "none"}: No such file or directory\n'
+
+
+@pytest.mark.parametrize('where', [[], ['out/log.txt']])
+def test_a_full_disk_is_one_line_and_2(capsys, where):
+    def write():
+        raise OSError(errno.ENOSPC, 'No space left on device', *where)
+
+    assert run_cli(write) == 2
+    name = (where or ['a file'])[0]
+    assert capsys.readouterr().err == f'error: {name} cannot be written: the disk is full; make room\n'
 
 
 @pytest.mark.parametrize('variable', ['RANK', 'SLURM_PROCID'])

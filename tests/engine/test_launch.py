@@ -1,5 +1,8 @@
 """Settling a config, without running anything; the runs themselves are in tests/tools."""
 
+import errno
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +14,12 @@ from mmengine.config import Config
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.config import add_tensorboard, load_config, set_seed, use_bfloat16
+from mmgfnuc.engine.logs import end_logs_at_full_disk
 from mmgfnuc.engine.resume import find_resume
+from mmgfnuc.engine.tested import read_tested, write_tested
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
+from mmgfnuc.files import output_lock
 from mmgfnuc.registry import DATASETS
 
 DEMO = Path(__file__).resolve().parents[2] / 'configs' / 'demo' / 'demo.py'
@@ -208,6 +214,89 @@ def test_a_single_metric_and_one_with_its_own_folder(tested, tmp_path):
     evaluators, folders = tested([dict(type=NucleiSemanticMetric), own])
     assert evaluators[1].out_dir == str(tmp_path / 'own')
     assert folders == ['own', 'run/test']
+
+
+@pytest.fixture
+def held_by_another():
+    """Hold the lock of a folder as another process would; here it is a thread, which is kept apart in the same way."""
+    with ThreadPoolExecutor(1) as other:
+        locks = []
+
+        def hold(folder):
+            locks.append(output_lock(folder))
+            other.submit(locks[-1].__enter__).result()
+
+        yield hold
+        for lock in locks:
+            other.submit(lock.__exit__, None, None, None).result()
+
+
+def test_two_trainings_in_one_folder(cfg, tmp_path, monkeypatch, held_by_another):
+    cfg.work_dir = str(tmp_path / 'run')
+    begun = []
+    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: begun.append(arguments))
+    held_by_another(tmp_path / 'run')
+    with pytest.raises(UserError, match=r'another process is writing to .*run; wait for its end or name another'):
+        launch.train(cfg)
+    assert begun == []
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('folder', ['run/test', 'masks', 'pictures'])
+def test_two_tests_into_one_folder(cfg, tmp_path, monkeypatch, held_by_another, folder):
+    """A test beside the training of the same working folder is no conflict."""
+    checkpoint = tmp_path / 'iter_4.pth'
+    checkpoint.write_bytes(b'weights')
+    cfg.work_dir, cfg.test_evaluator = str(tmp_path / 'run'), dict(type=NucleiSemanticMetric)
+    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {})
+    monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
+    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: SimpleNamespace(test=lambda: {'dice': 0.5}))
+    held_by_another(tmp_path / 'run')
+    places = str(tmp_path / 'masks'), str(tmp_path / 'pictures')
+    assert launch.test(cfg, str(checkpoint), *places) == {'dice': 0.5}
+    held_by_another(tmp_path / folder)
+    with pytest.raises(UserError, match=f'another process is writing to {tmp_path / folder}'):
+        launch.test(cfg, str(checkpoint), *places)
+
+
+def test_the_first_of_several_processes_holds_the_lock(cfg, tmp_path, monkeypatch, held_by_another):
+    cfg.work_dir = str(tmp_path / 'run')
+    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: SimpleNamespace(train=lambda: None))
+    held_by_another(tmp_path / 'run')
+    monkeypatch.setenv('RANK', '1')
+    launch.train(cfg)
+    monkeypatch.setenv('RANK', '0')
+    with pytest.raises(UserError, match='another process'):
+        launch.train(cfg)
+
+
+def test_scores_are_those_of_the_checkpoint_that_is_named(tmp_path):
+    for name in ('a.pth', 'b.pth'):
+        (tmp_path / name).write_bytes(name.encode())
+    folder = tmp_path / 'test'
+    with pytest.raises(UserError, match='holds no scores that are complete; test again'):
+        read_tested(folder, tmp_path / 'a.pth')
+    write_tested(folder, tmp_path / 'a.pth', {'data_root': 'data'}, ['metrics.json'])
+    assert read_tested(folder, tmp_path / 'a.pth')['reports'] == ['metrics.json']
+    with pytest.raises(UserError, match=r'holds the scores of another a\.pth; test again'):
+        read_tested(folder, tmp_path / 'b.pth')
+
+
+def test_a_log_on_a_full_disk_ends_with_one_line(tmp_path, capsys):
+    logger = logging.Logger('full')
+    handler = logging.FileHandler(tmp_path / 'run.log')
+    logger.addHandler(handler)
+    end_logs_at_full_disk(logger)
+    logger.info('kept')
+
+    def full(text):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    handler.stream = SimpleNamespace(write=full, flush=lambda: None, close=lambda: None)
+    for step in range(100):
+        logger.info('step %d', step)
+    assert capsys.readouterr().err.splitlines() == [f'warning: {tmp_path / "run.log"} ends here: the disk is full']
+    assert (tmp_path / 'run.log').read_text() == 'kept\n'
 
 
 def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):

@@ -20,18 +20,20 @@ from mmgfnuc.engine.cli import run_cli
 def check(scenario: Scenario, place: Path) -> tuple[int, list[str]]:
     """Kill a command at its operations; return how many kills there were, and what was wrong after which."""
     place.mkdir()
-    whole = place / 'whole'
-    end = _begin_and_run(scenario, whole, place / 'whole.txt')
-    expected = contents(whole)
+    # Always the same folder: some files hold its path.
+    folder, output = place / 'out', place / 'out.txt'
+    end = _begin_and_run(scenario, folder, output)
+    expected = contents(folder)
+    shutil.rmtree(folder)
     if end.code != 0:
         return 0, [f'{scenario.name} fails undisturbed: {end.output[-500:]}']
     kills, faults = 0, []
     for at, opens in enumerate(end.operations, 1):
         for opened in (False, True)[: 1 + opens]:
             kills += 1
-            if fault := _kill(scenario, place / 'killed', place / 'killed.txt', at, opened, expected):
+            if fault := _kill(scenario, folder, output, at, opened, expected):
                 faults.append(f'{scenario.name}, operation {at} of {len(end.operations)}: {fault}')
-            shutil.rmtree(place / 'killed')
+            shutil.rmtree(folder)
     return kills, faults
 
 

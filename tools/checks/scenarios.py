@@ -22,7 +22,9 @@ import mmgfnuc.analysis.foundation_encoders
 import mmgfnuc.analysis.instance_speed
 import mmgfnuc.analysis.model_zoo
 import mmgfnuc.datasets.converters
-import mmgfnuc.engine.launch  # noqa: F401
+import mmgfnuc.datasets.inspection
+import mmgfnuc.engine.launch
+import mmgfnuc.inference.folder  # noqa: F401
 from mmgfnuc.benchmark.cells import study_cells
 from mmgfnuc.benchmark.costs import InferenceCosts
 from mmgfnuc.benchmark.folders import cell_folder, prepare_folder
@@ -30,13 +32,14 @@ from mmgfnuc.benchmark.reports import write_report
 from mmgfnuc.benchmark.study import make_study
 from mmgfnuc.benchmark.worker import run_cell
 from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.tested import file_sha256, read_tested
 from mmgfnuc.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
-# Hold times, or figures of this moment.
-TIMED = {'run.json', 'progress.json', 'costs.json', 'results.json', 'tables.md', 'report.html'}
+# Hold times, or whether the run was resumed.
+TIMED = {'small.py', 'run.json', 'progress.json', 'costs.json', 'results.json', 'tables.md', 'report.html'}
 SMALL = {
     'model.backbone.widths': (4, 8, 16),
     'model.decode_head.skip_channels': 4,
@@ -83,7 +86,7 @@ def tool(name: str, *arguments: Any) -> int:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file below a folder; of a checkpoint, of its numbers; of one that tells of times, nothing.
+    """Digest of every file below a folder; of a checkpoint, of its numbers; of one that differs each time, nothing.
 
     Locks stay, and the folders of logs are named after the time.
     """
@@ -157,15 +160,15 @@ def _write_source(folder: Path) -> None:
         cv2.imwrite(str(folder / 'labels' / f'{stem}.png'), labels)
 
 
-def scenarios(inputs: Path) -> list[Scenario]:
-    """The commands that write, on inputs of `make_inputs`."""
+def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
+    """The commands that write, on inputs of `make_inputs`; `more` are those that only add files of one kind."""
     config = inputs / 'small.py'
 
     def train(folder: Path, *options: Any) -> int:
         return tool('train.py', config, '--work-dir', folder / 'run', *options)
 
-    def score(folder: Path) -> int:
-        return tool('test.py', config, inputs / 'b.pth', '--work-dir', folder / 'scored')
+    def score(folder: Path, *options: Any) -> int:
+        return tool('test.py', config, inputs / 'b.pth', '--work-dir', folder / 'scored', *options)
 
     def convert(source: str) -> Callable[[Path], int]:
         return lambda folder: tool(
@@ -188,6 +191,23 @@ def scenarios(inputs: Path) -> list[Scenario]:
             (folder / 'README.md').read_text('utf-8').replace('<!-- results -->', '<!-- results -->\nold'), 'utf-8'
         )
 
+    def cached(folder: Path) -> int:
+        return train(folder, '--cfg-options', f'model.foundation.cache.folder={folder / "cache"}')
+
+    def pictures(folder: Path) -> int:
+        return score(folder, '--out', folder / 'masks', '--show-dir', folder / 'pictures')
+
+    def infer(folder: Path) -> int:
+        return tool('infer.py', inputs / 'data' / 'images', '--checkpoint', inputs / 'b.pth', '--out', folder / 'found')
+
+    one_file = [
+        Scenario('train with a cache', nothing, cached),
+        Scenario('test with pictures', nothing, pictures),
+        Scenario('infer', nothing, infer),
+        Scenario('check', nothing, lambda out: tool('datasets/check.py', inputs / 'data', '--json', out / 'a.json')),
+        Scenario('browse', nothing, lambda out: tool('datasets/browse.py', inputs / 'data', '--out', out / 'a.html')),
+        Scenario('demo', nothing, run_demo_step),
+    ]
     return [
         Scenario('prepare synthetic', nothing, lambda folder: prepare_synthetic(folder)),
         Scenario('prepare folder', nothing, convert('source')),
@@ -195,8 +215,9 @@ def scenarios(inputs: Path) -> list[Scenario]:
         Scenario('train', nothing, train, lambda folder: train(folder, '--resume'), names_a_checkpoint),
         Scenario('test', scored, score, check=lambda folder: belongs_to_one(inputs, folder / 'scored' / 'test')),
         Scenario('record', scored, record),
-        Scenario('study', nothing, lambda folder: run_study(inputs, folder)),
+        Scenario('study', nothing, lambda folder: run_cli(lambda: run_study(inputs, folder))),
         Scenario('table', pages, write_pages),
+        *(one_file if more else ()),
     ]
 
 
@@ -219,6 +240,12 @@ def run_study(inputs: Path, folder: Path) -> int:
     with patch('mmgfnuc.benchmark.reports.inference_costs', lambda study, arm: costs):
         write_report(study, [cell], root, folder / 'study', 'none')
     return 0
+
+
+def run_demo_step(folder: Path) -> int:
+    """Run a step of the demo, a command with a log."""
+    demo = runpy.run_path(str(ROOT / 'tools' / 'demo.py'))
+    return run_cli(lambda: demo['run']('A step', ['-c', 'print("done")'], folder / 'step.log'))
 
 
 def write_pages(folder: Path) -> int:

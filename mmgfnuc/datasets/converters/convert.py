@@ -35,7 +35,7 @@ from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.datasets.splits import Split, find_leaks
 from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder, unpacked_folder
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import output_lock
+from mmgfnuc.files import DiskFullError, output_lock
 
 from .base import NAME_OPTION, Content, Converter, Options, Sample, faulty
 from .notices import read_notices, write_notices
@@ -254,6 +254,8 @@ def _write_one(sample: Sample, root: Path, mpp: float | None, types: range | Non
         content = resampled(content, sample.mpp, mpp)
         _check_types(sample.id, content, types)
         write_sample(root, sample.id, content.image, content.instances, content.ignore, content.types)
+    except DiskFullError:  # the same for every image to come
+        raise
     except UserError as error:
         return _Written(problem=str(error))
     return _Written(count_nuclei(content.instances), image_digest(content.image))

@@ -1,9 +1,11 @@
 """Archives as sources: equal to the folder that was packed, and harmless where they are hostile or damaged."""
 
+import errno
 import io
 import stat
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +148,30 @@ def test_bombs_are_not_unpacked(outside, tmp_path, kind):
     archive = pack(tmp_path / f'bomb.{kind}', {'images/a.png': bytes(40_000_000)})
     assert archive.stat().st_size < 50_000
     assert 'unpacks to 0.04 GB, too much for its size' in refusal(archive, outside)
+
+
+def test_a_small_archive_of_few_colours_is_no_bomb(tmp_path):
+    """A label map without nuclei may shrink as much as a bomb does."""
+    archive = pack(tmp_path / 'labels.zip', {'images/a.png': bytes(4_000_000)})
+    with opened_source(archive, tmp_path / 'place') as opened:
+        assert (opened / 'images' / 'a.png').stat().st_size == 4_000_000
+
+
+@pytest.mark.parametrize('kind', ['zip', 'tar.gz'])
+def test_nothing_is_unpacked_for_which_there_is_no_room(folder, outside, tmp_path, monkeypatch, kind):
+    archive = pack(tmp_path / f'mine.{kind}', tree(folder))
+    monkeypatch.setattr('shutil.disk_usage', lambda path: SimpleNamespace(free=1000))
+    assert 'has 0.00 GB free' in refusal(archive, outside)
+
+
+@pytest.mark.parametrize('module', ['zipfile.ZipFile', 'tarfile.TarFile'])
+def test_a_disk_that_fills_up_is_told(folder, outside, tmp_path, monkeypatch, module):
+    def extract(*arguments, **options):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    archive = pack(tmp_path / f'mine.{"zip" if "zip" in module else "tar"}', tree(folder))
+    monkeypatch.setattr(f'{module}.extractall', extract)
+    assert 'MB free; make room' in refusal(archive, outside)
 
 
 def test_a_zip_that_lies_about_its_size_is_no_way_around(outside, tmp_path):
