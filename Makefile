@@ -2,6 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 
+# A blank would make two paths of one, and a recipe below deletes; the marks mean something to the shell.
+MARKS := ' " $$ ` ; & | < > ( ) * ? [ ] { } \ ! \#
+FOUND := $(strip $(foreach mark,$(MARKS),$(findstring $(mark),$(VENV))))
+ifneq (<$(VENV)>,<$(or $(firstword $(VENV)),a path)$(FOUND)>)
+$(error VENV=$(VENV): give one path without blanks, quotes and marks of the shell)
+endif
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := requirements/constraints.txt

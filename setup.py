@@ -63,6 +63,9 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
         'Topic :: Scientific/Engineering :: Medical Science Apps.',
     ],
+    # Said, an editable install puts this root onto the path, and `import mmgfnuc` finds it also where a clone of the
+    # same name lies in the working directory. Left out, it installs a finder, which is asked after such a folder.
+    package_dir={'': '.'},
     packages=find_packages(include=['mmgfnuc', 'mmgfnuc.*']),
     package_data={'mmgfnuc.benchmark': ['templates/*', 'templates/sections/*']},
     python_requires='>=3.11',

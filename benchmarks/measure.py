@@ -41,7 +41,7 @@ def memory(device: str, peak: bool = False) -> int:
     if device == 'cuda':
         return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
     # Not getrusage's maximum, which a process inherits from the one that starts it.
-    values = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
+    values = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text('utf-8').splitlines())
     return int(values['VmHWM' if peak else 'VmRSS'].split()[0]) * 1024
 
 

@@ -114,7 +114,7 @@ class Candidate:
 
 def read_source(name: str) -> str:
     """Return the first comment of a preset, which says what the network is and names its paper."""
-    lines = list_presets('unets')[name].read_text().splitlines()
+    lines = list_presets('unets')[name].read_text('utf-8').splitlines()
     return ' '.join(line.lstrip('# ') for line in itertools.takewhile(lambda line: line.startswith('#'), lines))
 
 

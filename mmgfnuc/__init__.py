@@ -22,3 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(create, name)
     raise AttributeError(f"module 'mmgfnuc' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from contextlib import contextmanager
+
 import cv2
 import pytest
 import torch
@@ -31,3 +35,20 @@ def weights_folder(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv(WEIGHTS_ENV, str(folder))
     return folder
+
+
+@pytest.fixture
+def locked():
+    """A context in which another process writes to an output folder."""
+    hold = 'import sys, filelock; held = filelock.FileLock(sys.argv[1]); held.acquire(); print(flush=True); input()'
+
+    @contextmanager
+    def lock(folder):
+        command = [sys.executable, '-c', hold, folder.parent / f'.{folder.name}.lock']
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            holder.stdout.readline()
+            yield
+            holder.stdin.write(b'\n')
+            holder.stdin.close()
+
+    return lock

@@ -16,6 +16,8 @@ from mmseg.structures import SegDataSample
 import mmgfnuc
 from mmgfnuc.datasets import StainNormalize, canonical
 from mmgfnuc.datasets.transforms import AugmentationBank
+from mmgfnuc.engine.config import load_config
+from mmgfnuc.engine.settings import check_settings
 from mmgfnuc.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -66,6 +68,14 @@ def test_dump_and_reload(path, tmp_path):
     assert reloaded.to_dict() == config.to_dict()
     config.dump(tmp_path / 'dumped.py')
     assert Config.fromfile(tmp_path / 'dumped.py').to_dict() == config.to_dict()
+
+
+@each_leaf
+def test_its_settings_are_known(path, tmp_path):
+    config = load_config(str(path))
+    check_settings(config, 'train', 'val', 'test')
+    config.dump(tmp_path / 'dumped.py')
+    check_settings(load_config(str(tmp_path / 'dumped.py')), 'train', 'val', 'test')
 
 
 @each_leaf
@@ -144,12 +154,19 @@ def test_crosses_from_one_dataset_to_another(path, tmp_path):
     assert 0.8 <= trained / tested <= 1.25
 
 
+RELEASED = {
+    ('neck', 'block', 'preset'): 'released',
+    ('neck', 'blur_padding'): 'zeros',
+    ('backbone', 'blur_padding'): 'zeros',
+}
 # What each study changes against the paper's config, and nothing else.
 CHANGES = {
     'nuinsseg_sam_vit_b_leaky_relu': {('backbone', 'activation'): 'leaky_relu'},
     'nuinsseg_sam_vit_b_relu': {('backbone', 'activation'): 'relu'},
     'nuinsseg_sam_vit_b_silu': {('backbone', 'activation'): 'silu'},
-    'nuinsseg_sam_vit_b_released': {('neck', 'block', 'preset'): 'released'},
+    'nuinsseg_sam_vit_b_released': RELEASED,
+    'nuinsseg_sam_vit_b_released_multilevel': RELEASED
+    | {('neck', 'type'): 'mmgfnuc.models.necks.EncoderFusionNeck', ('neck', 'block', 'wiring'): 'text'},
     'nuinsseg_sam_vit_b_text': {
         ('neck', 'block', 'preset'): 'released',
         ('neck', 'block', 'wiring'): 'text',
@@ -176,11 +193,35 @@ def test_a_study_changes_what_its_name_says(study):
 
 @pytest.mark.parametrize('path', [path for path in LEAVES if path.parent == PAPER], ids=name)
 def test_the_arms_of_the_paper_differ_in_the_model_only(path):
+    """Those of the release in its weight decay, too."""
+
     def rest(config):
         return {key: value for key, value in config.to_dict().items() if key in shared}
 
     shared = {'train_dataloader', 'val_dataloader', 'test_dataloader', 'optim_wrapper', 'train_cfg', 'randomness'}
-    assert rest(Config.fromfile(path)) == rest(Config.fromfile(STUDY))
+    expected = rest(Config.fromfile(STUDY))
+    if 'released' in path.stem:
+        expected['optim_wrapper']['optimizer']['weight_decay'] = 1e-5
+    assert rest(Config.fromfile(path)) == expected
+
+
+def host(path):
+    """All of a model that does not belong to its fusion."""
+    model = Config.fromfile(path).model.to_dict()
+    return {key: value for key, value in model.items() if key not in ('foundation', 'neck', 'partner_context')}
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=name)
+def test_arms_with_fusion_and_without_have_one_host(path):
+    """The dropout belongs to it."""
+    dropout = 0.3 if path.parent in (PAPER, CONFIGS / 'fusion') else 0
+    assert host(path).get('bottleneck_dropout', 0) == dropout
+    if path.parent == CONFIGS / 'fusion':
+        assert host(path) == host(path.with_stem(f'{path.stem.partition("_")[0]}_none'))
+
+
+def test_the_host_of_the_paper():
+    assert host(STUDY) == host(PAPER / 'nuinsseg_none.py')
 
 
 def test_the_papers_settings():
@@ -203,6 +244,7 @@ def test_what_the_readme_adds_to_a_config_takes_effect(tmp_path):
     assert config.train_dataloader.dataset.pipeline[0] == {'type': AugmentationBank, 'variants': 8}
     assert {'tune', 'lora', 'grad_checkpointing', 'cache'} <= config.model.foundation.keys()
     assert config.optim_wrapper.paramwise_cfg == {'layer_decay': 0.75}
+    check_settings(config, 'train', 'val')
 
 
 def test_the_paper_normalises_stains_first_in_training_and_test():

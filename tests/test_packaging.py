@@ -67,13 +67,19 @@ def shipped(folder: str) -> set[str]:
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from the source archive, so that a file missing from either shows."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, in which building leaves its products."""
     source = tmp_path_factory.mktemp('source')
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, source / folder, ignore=CACHES)
     for file in FILES:
         shutil.copy(ROOT / file, source)
+    return source
+
+
+@pytest.fixture(scope='module')
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from the source archive, so that a file missing from either shows."""
     out = tmp_path_factory.mktemp('dist')
     run(sys.executable, 'setup.py', '--quiet', 'sdist', '--dist-dir', out, cwd=source)
     (archive,) = out.glob('*.tar.gz')
@@ -133,6 +139,39 @@ def test_create_model_finds_the_presets_outside_the_repository(site: Path, tmp_p
 def test_shipped_training_tool_starts_outside_the_repository(site: Path, tmp_path: Path) -> None:
     tool = site / 'mmgfnuc' / '.mim' / 'tools' / 'train.py'
     assert 'usage: train.py' in run(sys.executable, tool, '--help', cwd=tmp_path, PYTHONPATH=str(site))
+
+
+LOOK = """
+import site, sys
+
+site.addsitedir(sys.argv[1])
+import mmgfnuc
+
+print(mmgfnuc.__file__)
+print(*dir(mmgfnuc))
+"""
+
+
+@pytest.mark.parametrize('installed', ['wheel', 'editable'])
+def test_a_clone_in_the_working_folder_does_not_hide_the_package(
+    site: Path, source: Path, tmp_path: Path, installed: str
+) -> None:
+    root = source if installed == 'editable' else site
+    if installed == 'editable':
+        build = 'import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])'
+        run(sys.executable, '-c', build, tmp_path, cwd=source)
+        (built,) = tmp_path.glob('*.whl')
+        zipfile.ZipFile(built).extractall(tmp_path / 'site')
+    # As `git clone` leaves it: a folder named mmgfnuc, the package inside it.
+    work = tmp_path / 'work'
+    shutil.copytree(ROOT / 'mmgfnuc', work / 'mmgfnuc' / 'mmgfnuc', ignore=CACHES)
+    # Without the environment's own packages, of which one may be this; PYTHONPATH would come before all.
+    path = tmp_path / 'site' if installed == 'editable' else site
+    lines = run(sys.executable, '-S', '-c', LOOK, path, cwd=work, PYTHONPATH='').splitlines()
+    assert Path(lines[0]) == root / 'mmgfnuc' / '__init__.py'
+    assert {'__version__', 'create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets'} <= set(
+        lines[1].split()
+    )
 
 
 def test_every_requirement_is_pinned() -> None:

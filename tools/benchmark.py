@@ -19,7 +19,8 @@ from typing import Any
 from mmgfnuc.benchmark.cells import Cell, study_cells
 from mmgfnuc.benchmark.costs import arm_costs, step_seconds
 from mmgfnuc.benchmark.encoders import is_at_hand
-from mmgfnuc.benchmark.local import DONE, FailedCellsError, cell_state, devices, run_cells
+from mmgfnuc.benchmark.folders import DIVERGED, ENDED, cell_state
+from mmgfnuc.benchmark.local import FailedCellsError, devices, run_cells
 from mmgfnuc.benchmark.preparation import check_weights, draw_missing_data, encoder_weights, fetch_encoders
 from mmgfnuc.benchmark.progress import status_lines
 from mmgfnuc.benchmark.reports import write_report
@@ -152,7 +153,7 @@ def print_plan(study: Study, root: Path, processes: int | None) -> None:
             f'{seconds[arm.name]:.2f} s a step, about {seconds[arm.name] * study.steps / 60:.1f} minutes of training'
         )
     print(f'{len(cells)} cells: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
-    left = [cell for cell, state in zip(cells, states, strict=True) if state != DONE]
+    left = [cell for cell, state in zip(cells, states, strict=True) if state not in ENDED]
     hours = sum(seconds[cell.arm.name] for cell in left) * study.steps / len(devices(processes)) / 3600
     print(f'about {hours:.1f} hours of training are left, without start, loading and scoring')
 
@@ -174,7 +175,7 @@ def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace) 
     draw_missing_data(study)
     cells = study_cells(study)
     check_weights(cells, root)
-    fetch_encoders(cell.arm for cell in cells if cell_state(root, cell) != DONE)
+    fetch_encoders(cell.arm for cell in cells if cell_state(root, cell) not in ENDED)
     try:
         run_cells(cells, root, args.processes, args.engine, args.cache_gb)
     except FailedCellsError as error:
@@ -184,8 +185,8 @@ def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace) 
 
 
 def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Path) -> str:
-    """Report the arms whose cells are all done, if the baseline is one of them; say what is left out."""
-    failed = {cell.arm.name for cell in cells if cell_state(root, cell) != DONE}
+    """Report the arms whose cells have all ended, if the baseline is one of them; say what is left out."""
+    failed = {cell.arm.name for cell in cells if cell_state(root, cell) not in ENDED}
     if study.arms[0].name in failed:
         return f'no report without the baseline, {study.arms[0].name}'
     left_out = f'left out, as cells of them failed: {", ".join(sorted(failed))}'
@@ -200,7 +201,11 @@ def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Pat
 
 def report(study: Study, cells: Sequence[Cell], root: Path, folder: Path) -> None:
     write_report(study, cells, root, folder, shlex.join(['python', *sys.argv]))
-    print(f'{len(cells)} cells done; report: {folder / "report.html"}')
+    diverged = sum(cell_state(root, cell) == DIVERGED for cell in cells)
+    print(
+        f'{len(cells) - diverged} cells done{f", {diverged} diverged" if diverged else ""}; '
+        f'report: {folder / "report.html"}'
+    )
 
 
 if __name__ == '__main__':

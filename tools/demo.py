@@ -12,11 +12,11 @@ from mmgfnuc.analysis import otsu_scores
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import full_disk_told
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'demo.py'
-# What of MMEngine's log is progress: step, remaining time, loss.
-PROGRESS = re.compile(r'Iter\(train\).*?\[ *(\d+)/.*?eta: ([\d:]+).*?loss: ([\d.]+)')
+PROGRESS = re.compile(r'step +[\d,]+/')
 BANNER = """
 ****************************************************************************************************
 *  THE FOUNDATION ENCODER OF THIS DEMO HAS RANDOM WEIGHTS.                                         *
@@ -29,23 +29,33 @@ def run(step: str, command: list[str], log: Path) -> None:
     """Run a tool, its output into a log, its training progress onto the screen."""
     print(f'\n== {step}\n   {" ".join(["python", *command])}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open('w') as file:
+    with full_disk_told(log), log.open('w', encoding='utf-8') as file:
         process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding='utf-8',
+            errors='replace',
         )
         assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            if found := PROGRESS.search(line):
-                print('   step {:>4}   remaining {}   loss {}'.format(*found.groups()), flush=True)
+        try:
+            for line in process.stdout:
+                file.write(line)
+                if PROGRESS.match(line):
+                    print(f'   {line}', end='', flush=True)
+        except BaseException:
+            process.kill()
+            raise
     if process.wait():
-        tail = '\n'.join(log.read_text().splitlines()[-15:])
+        tail = '\n'.join(log.read_text('utf-8').splitlines()[-15:])
         raise UserError(f'"{step}" failed, the end of {log}:\n{tail}')
 
 
 def summary(out: Path, data: Path, minutes: float) -> str:
     """Render the last lines: what was done, the scores, where to look."""
-    scores, nuclei = (json.loads((out / 'test' / name).read_text()) for name in ('metrics.json', 'instances.json'))
+    scores, nuclei = (
+        json.loads((out / 'test' / name).read_text('utf-8')) for name in ('metrics.json', 'instances.json')
+    )
     otsu = otsu_scores(NucleiDataset(data, split='default', part='val'))
     return f"""
 {BANNER}
@@ -77,14 +87,12 @@ def main() -> None:
     print(BANNER)
     out, data, config = args.out, str(args.data), str(CONFIG)
     prepare = [str(TOOLS / 'datasets/prepare.py'), 'synthetic', '--out', data, '--train', '48', '--val', '16']
-    options = [f'{part}_dataloader.dataset.data_root={data}' for part in ('train', 'val', 'test')]
-    train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--cfg-options', *options]
-    show = ['--show-dir', str(out / 'pictures'), '--cfg-options', *options]
-    run('1/3 Generate synthetic H&E tiles', prepare, out / 'prepare.log')
+    train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--data', data]
+    run('1/3 Generate synthetic H&E tiles', [*prepare, '--overwrite'], out / 'prepare.log')
     run('2/3 Train', train, out / 'train.log')
-    checkpoint = (out / 'last_checkpoint').read_text()
-    test = [str(TOOLS / 'test.py'), config, checkpoint, '--work-dir', str(out)]
-    run('3/3 Test the last checkpoint', [*test, *show], out / 'test.log')
+    checkpoint = (out / 'last_checkpoint').read_text('utf-8')
+    test = [str(TOOLS / 'test.py'), checkpoint, '--show-dir', str(out / 'pictures')]
+    run('3/3 Test the last checkpoint', test, out / 'test.log')
     print(summary(out, args.data, (time.monotonic() - start) / 60))
 
 

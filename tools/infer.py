@@ -1,13 +1,16 @@
 """Find nuclei in images with a trained checkpoint: label maps, pictures, outlines for QuPath, a table of measures."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmengine.config import Config
 
-from mmgfnuc.engine.cli import positive_float, run_cli
+from mmgfnuc.datasets.pixel_size import check_mpp
+from mmgfnuc.engine.cli import ConfigOptions, positive_float, run_cli
 from mmgfnuc.engine.config import load_config
+from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.inference.folder import find_images, segment_images
@@ -26,9 +29,12 @@ in the output folder, for each image:
   geojson/<name>.geojson  outlines, classes and measures; drag it onto the open image in QuPath
 and for all of them:
   nuclei.csv              a line for each nucleus: place, size, shape, staining, confidence
+  images.csv              a line for each image: done or failed and why, number of nuclei, size of a pixel
 
-Say the size of a pixel with --mpp: the table then also has micrometres, and what is too small for a nucleus is told by
-its true size. docs/prediction.md explains each column."""
+Where the size of a pixel is known, by --mpp or from the file (SVS, OME-TIFF, tags of TIFF), the table also has
+micrometres, and what is too small for a nucleus is told by its true size. docs/prediction.md explains each column.
+
+A second run into the same folder replaces the results of its own images and keeps all others."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,19 +45,33 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', required=True, help='.pth file written by tools/train.py')
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
+    parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
-    parser.add_argument('--mpp', type=positive_float, help='micrometres per pixel of the images')
+    parser.add_argument(
+        '--mpp', type=positive_float, help='micrometres per pixel of all images (default: what each file states)'
+    )
     return parser.parse_args()
+
+
+def changed_config(args: argparse.Namespace) -> Config | None:
+    """Read the config to predict with, and check it; None leaves the checkpoint's own as it is."""
+    if not (args.config or args.cfg_options):
+        return None
+    config = load_config(args.config or args.checkpoint, args.cfg_options)
+    check_model(config)
+    return config
 
 
 def main() -> None:
     args = parse_args()
+    if args.mpp is not None:
+        check_mpp(args.mpp, '--mpp')
     images = find_images(args.input)
     if Path(args.out).exists() and not Path(args.out).is_dir():
-        raise UserError(f"--out '{args.out}' is a file; name a folder")
-    config = load_config(args.config) if args.config else None
-    inferencer = NucleiInferencer(args.checkpoint, config, args.cfg_options, args.device)
+        raise UserError(f"--out '{args.out}' is no folder; name one")
+    # As Ctrl-C does, a polite request to end leaves complete tables.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    inferencer = NucleiInferencer(args.checkpoint, changed_config(args), device=args.device)
     segment_images(inferencer, images, args.out, args.mpp)
 
 

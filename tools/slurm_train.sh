@@ -2,16 +2,17 @@
 # Train on a SLURM cluster.
 # Usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS="..."] bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py ...]
 set -euo pipefail
-case ${1:-} in
-    -h | --help) sed -n '2,/^set /{/^#/s/^# //p}' "$0"; exit 0 ;;
-esac
+source "$(dirname "$0")/dist_launch.sh"
+help_or_go "$@"
 usage='usage: slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py ...]'
 partition=${1:?$usage}
 job=${2:?$usage}
 config=${3:?$usage}
 gpus=${GPUS:-8}
+whole GPUS "$gpus" 1
+whole GPUS_PER_NODE "${GPUS_PER_NODE:-1}" 1
+whole CPUS_PER_TASK "${CPUS_PER_TASK:-5}" 1
 gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # SRUN_ARGS is a list of words.
 # shellcheck disable=SC2086
 exec srun --partition "$partition" --job-name "$job" --gres "gpu:$gpus_per_node" --ntasks "$gpus" \

@@ -1,26 +1,28 @@
 """Score a checkpoint on the test part of its data."""
 
 import argparse
-import csv
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
 from mmgfnuc.engine import launch
-from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.cli import ConfigOptions, run_cli
 from mmgfnuc.engine.config import LAUNCHERS, load_config, set_launcher
 from mmgfnuc.engine.distributed import leave
+from mmgfnuc.evaluation.per_image_metric import TESTED
+from mmgfnuc.files import read_csv
 
 EPILOG = """examples:
-  python tools/test.py configs/cpu/nuinsseg_vit-tiny.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth
-  python tools/test.py CONFIG CHECKPOINT --show-dir pictures     what is wrong in each image
+  python tools/test.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth       on the data that it was trained on
+  python tools/test.py CHECKPOINT --show-dir pictures                  what is wrong in each image
+  python tools/test.py CHECKPOINT --data data/other --split default --work-dir work_dirs/on_other
+  python tools/test.py CONFIG CHECKPOINT                               by another config than the checkpoint's own
   bash tools/dist_test.sh CONFIG CHECKPOINT 4                    the same scores from 4 processes
 
-written to <work dir>/test/:
+written to <work dir>/test/, beside a log and the config of the test:
   metrics.json, per_image.csv     semantic scores (Dice, IoU): of all images and by group; of each image
   instances.json, instances.csv   instance scores (AJI, PQ, F1) and numbers of nuclei missed, invented, merged, split
   tested.json                     which checkpoint and data these are of
@@ -34,27 +36,45 @@ nucleus: matched (IoU above 0.5), else merged with a neighbour, else split, else
 The scores count as missed or invented all that are not matched, and as merged or split the matched ones too."""
 
 SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
-REPORTS = ('metrics.json', 'instances.json')
 NUM_WORST = 3
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        usage='%(prog)s [CONFIG] CHECKPOINT [options]',
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='.pth file written by tools/train.py')
-    parser.add_argument('--work-dir', help='folder for scores and logs (default: work_dirs/<config name>)')
+    parser.add_argument(
+        'files',
+        nargs='+',
+        metavar='FILE',
+        help='.pth file written by tools/train.py, after a config file where it is not to be tested by its own config',
+    )
+    parser.add_argument('--data', metavar='DIR', help="prepared data set to test on (default: the config's)")
+    parser.add_argument('--split', metavar='NAME', help="split of the data set (default: the config's)")
+    parser.add_argument(
+        '--work-dir',
+        help='folder for scores and logs (default: that of the checkpoint, with CONFIG work_dirs/<config name>)',
+    )
     parser.add_argument('--out', metavar='DIR', help='write predicted masks and label maps here')
     parser.add_argument('--show-dir', metavar='DIR', help='write a picture of the errors in each image here')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
+    parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='set by the dist scripts')
-    return parser.parse_args()
+    # So that options may stand between the files.
+    args = parser.parse_intermixed_args()
+    if len(args.files) > 2:
+        parser.error(f'{len(args.files)} files are given; give a checkpoint, or a config and a checkpoint')
+    if len(args.files) == 1 and Path(args.files[0]).suffix == '.py':
+        parser.error(f'{args.files[0]} is a config; give also the checkpoint to test')
+    return args
 
 
 def summary(scores: dict[str, Any], folder: Path) -> str:
     """Put what a reader wants first into a few lines: scores of the run, with more from the reports in its folder."""
-    reports = [json.loads(path.read_text()) for name in REPORTS if (path := folder / name).is_file()]
+    made = json.loads((folder / TESTED).read_text('utf-8'))['reports'] if (folder / TESTED).is_file() else []
+    reports = [json.loads((folder / name).read_text('utf-8')) for name in made]
     lines = _score_lines(scores, [report['intervals'] for report in reports if report.get('intervals')])
     if 'aji' in scores:
         counts = {name: f'{scores[name]:,}' for name in ('num_truth', 'num_predicted')}
@@ -63,7 +83,7 @@ def summary(scores: dict[str, Any], folder: Path) -> str:
             f'{counts["num_predicted"]} predicted nuclei, {scores["invented"]:,} invented, '
             f'{scores["merged"]:,} merge several true ones'
         )
-        lines += _worst_line(folder / 'instances.csv')
+        lines += _worst_line(folder / 'instances.csv') if 'instances.json' in made else []
     return '\n'.join(lines)
 
 
@@ -80,21 +100,22 @@ def _score_lines(scores: dict[str, Any], intervals: list[dict[str, Any]]) -> lis
 
 
 def _worst_line(table: Path) -> list[str]:
-    if not table.is_file():
-        return []
-    with table.open(newline='') as file:
-        scored = [(float(row['aji']), row['id']) for row in csv.DictReader(file) if row['aji']]
+    scored = [(float(row['aji']), row['id']) for row in read_csv(table, 'test again', 'aji', 'id') if row['aji']]
     worst = ', '.join(f'{name} ({aji:.3f})' for aji, name in sorted(scored)[:NUM_WORST])
     return [f'lowest AJI: {worst}'] if worst else []
 
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    # A checkpoint alone is tested by its own config.
+    config, checkpoint = args.files[0], args.files[-1]
+    cfg = load_config(config, args.cfg_options, args.work_dir)
+    launch.use_data(cfg, args.data, args.split)
     set_launcher(cfg, args.launcher)
-    scores = launch.test(cfg, args.checkpoint, args.out, args.show_dir)
+    scores = launch.test(cfg, checkpoint, args.out, args.show_dir)
     if is_main_process():
-        print(summary(scores, Path(cfg.work_dir) / 'test'))
+        print(summary(scores, Path(cfg.work_dir)))
+        print(f'written to {cfg.work_dir}')
 
 
 if __name__ == '__main__':

@@ -9,5 +9,6 @@ with read_base():
 train_dataloader.dataset.update(split=None)
 val_dataloader.dataset.update(data_root='data/dsb2018_stained', split=None)
 test_dataloader.dataset.update(data_root='data/dsb2018_stained', split=None)
+model.update(bottleneck_dropout=0.0)
 model.test_cfg.update(scale=0.75)
 train_cfg.update(max_iters=600, val_interval=600)

@@ -11,6 +11,6 @@ with read_base():
 
 backbone.update(widths=(16, 32, 64, 128, 256))
 model = dict(type=GatedFusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
-model.update(test_cfg=inference)
+model.update(test_cfg=inference, bottleneck_dropout=0.3)
 train_dataloader.update(batch_size=4, num_workers=1)
 train_cfg.update(max_iters=300, val_interval=300)

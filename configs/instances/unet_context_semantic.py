@@ -9,5 +9,5 @@ with read_base():
     from .._base_.heads.semantic import head
 
 decode_head.update(loss_decode=dict(type=DiceFocalLoss, dice_per_image=True))
-model.update(decode_head=dict(**head, decoder=decode_head))
+model.update(decode_head=dict(**head, decoder=decode_head), bottleneck_dropout=0.0)
 train_cfg.update(max_iters=1500, val_interval=1500)

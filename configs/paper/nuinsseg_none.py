@@ -1,5 +1,4 @@
-# The no-fusion arm: eU-Net3+ alone, everything else as in the paper's config. The dropout of 0.3 is part of the fusion
-# block, so it is missing here too.
+# The no-fusion arm: eU-Net3+ alone, everything else as in the paper's config, the dropout too.
 from mmengine.config import read_base
 
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
@@ -10,3 +9,4 @@ with read_base():
     from .._base_.unets.eunet3plus import backbone, decode_head
 
 model = dict(type=GatedFusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=inference)
+model.update(bottleneck_dropout=0.3)

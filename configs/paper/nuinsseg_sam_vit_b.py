@@ -16,5 +16,6 @@ model = dict(
     foundation=foundation,
     neck=neck,
     decode_head=decode_head,
+    bottleneck_dropout=0.3,
     test_cfg=inference,
 )

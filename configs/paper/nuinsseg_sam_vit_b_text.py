@@ -1,4 +1,4 @@
-# The fusion of the authors' release ('text') instead of that of the paper's text and figures.
+# The fusion 'text' of this project instead of that of the paper's text and figures.
 from mmengine.config import read_base
 
 with read_base():

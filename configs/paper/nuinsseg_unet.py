@@ -9,3 +9,4 @@ with read_base():
     from .._base_.unets.unet import backbone, decode_head
 
 model = dict(type=GatedFusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=inference)
+model.update(bottleneck_dropout=0.3)

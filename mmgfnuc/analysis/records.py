@@ -1,24 +1,28 @@
 """Measured results as JSON records: the only source of the figures in README and docs."""
 
-import csv
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from PIL import Image
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.canonical import read_meta, sample_paths
+from mmgfnuc.engine.tested import read_tested
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import read_csv, read_json, whole_file, write_text
 from mmgfnuc.inference.checkpoint import read_checkpoint
 
 from .baselines import otsu_scores
 
+# A record stays in its folder, is not hidden, and its name needs no escaping in a table or a link.
+PLAIN_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+-]*')
 # Of the provenance that a checkpoint carries, what the runs of a record have in common.
 SHARED = ('versions', 'hardware', 'commit')
 # What tools/test.py writes. Key of a run -> summary, table of images, end of the name of the table's copy.
@@ -26,6 +30,9 @@ REPORTS = {
     'scores': ('metrics.json', 'per_image.csv', ''),
     'instances': ('instances.json', 'instances.csv', '_instances'),
 }
+
+# What such a summary has at least; none where no image could be scored.
+SCORED = {'scores': {'dice': (float, NoneType)}, 'instances': {'aji': (float, NoneType)}}
 
 
 def data_digest(dataset: NucleiDataset) -> str:
@@ -48,31 +55,23 @@ def read_run(checkpoint: Path, dataset: NucleiDataset) -> dict[str, Any]:
         UserError: the scores beside the checkpoint are missing, or are those of another checkpoint or of other data.
     """
     folder = checkpoint.parent / 'test'
-    if not (folder / 'tested.json').is_file():
-        raise UserError(f'{folder} holds no scores; make them first: python tools/test.py CONFIG {checkpoint}')
-    tested = json.loads((folder / 'tested.json').read_text())
-    with checkpoint.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    if tested['sha256'] != digest:
-        raise UserError(f'{folder} holds the scores of another {tested["checkpoint"]}; test {checkpoint} again')
+    tested = read_tested(folder, checkpoint)
+    again = f'test {checkpoint} again'
     made = {key: names for key, names in REPORTS.items() if names[0] in tested['reports']}
     if 'scores' not in made:
         raise UserError(f'{folder} holds no metrics.json of this checkpoint; test it with NucleiSemanticMetric too')
-    if any(_scored_ids(folder / table) != sorted(dataset.ids) for _, table, _ in made.values()):
-        raise UserError(f'{folder} holds the scores of split {tested["split"]}, part {tested["part"]}; give these')
+    tables = [read_csv(folder / table, again, 'id') for _, table, _ in made.values()]
+    if any(sorted(row['id'] for row in table) != sorted(dataset.ids) for table in tables):
+        of = f'split {tested.get("split")}, part {tested.get("part")}'
+        raise UserError(f'{folder} holds the scores of {of}; give these')
     meta = read_checkpoint(checkpoint)['meta']
     return {
         'seed': meta['seed'],
         'steps': meta['iter'],
         'train_minutes': round(meta['train_seconds'] / 60, 1),
         **{key: meta[key] for key in SHARED},
-        **{key: json.loads((folder / summary).read_text()) for key, (summary, _, _) in made.items()},
+        **{key: read_json(folder / summary, again, **SCORED[key]) for key, (summary, _, _) in made.items()},
     }
-
-
-def _scored_ids(table: Path) -> list[str]:
-    with table.open(newline='') as file:
-        return sorted(row['id'] for row in csv.DictReader(file))
 
 
 def make_record(
@@ -100,9 +99,11 @@ def make_record(
         baseline: name of the record that this arm of a study is compared with.
 
     Raises:
-        UserError: a run was not tested on this part; runs differ in steps, versions, hardware or commit; some have
-            instance scores and some have not.
+        UserError: the name is no plain file name; a run was not tested on this part; runs differ in steps, versions,
+            hardware or commit; some have instance scores and some have not.
     """
+    if not PLAIN_NAME.fullmatch(name):
+        raise UserError(f"name '{name}' is no plain file name; use letters, digits, '.', '_', '+' and '-'")
     runs = [read_run(path, dataset) for path in checkpoints]
     for key in ('steps', *SHARED):
         if any(run[key] != runs[0][key] for run in runs):
@@ -114,7 +115,8 @@ def make_record(
     for path, run in zip(checkpoints, runs, strict=True):
         _copy_tables(path.parent / 'test', folder, name, run)
     if picture:
-        Image.open(picture).convert('RGB').save(folder / f'{name}.jpg', quality=90)
+        with whole_file(folder / f'{name}.jpg') as file:
+            Image.open(picture).convert('RGB').save(file, format='JPEG', quality=90)
     meta = read_meta(dataset.data_root)
     record = {
         'title': title,
@@ -145,16 +147,17 @@ def _copy_tables(source: Path, folder: Path, name: str, run: dict[str, Any]) -> 
     for key in [key for key in REPORTS if key in run]:
         _, table, end = REPORTS[key]
         run[f'per_image{end}'] = f'{name}_seed{run["seed"]}{end}.csv'
-        shutil.copyfile(source / table, folder / run[f'per_image{end}'])
+        with whole_file(folder / run[f'per_image{end}']) as file:
+            shutil.copyfile(source / table, file)
 
 
 def write_record(target: Path, record: dict[str, Any]) -> Path:
     """Write a record as JSON."""
-    with whole_file(target) as file:
-        file.write_text(json.dumps(record, indent=1) + '\n')
+    write_text(target, json.dumps(record, indent=1) + '\n')
     return target
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """Return all records of a folder by name, sorted."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob('*.json'))}
+    fix = 'get the file of the repository again, or delete it'
+    return {path.stem: read_json(path, fix) for path in sorted(folder.glob('*.json'))}

@@ -1,9 +1,12 @@
 """What studies concluded, for the pages that speak of results."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from mmgfnuc.files import read_json
+
+from .tables import fenced, prose
 
 FOLDER = 'studies'
 
@@ -15,7 +18,9 @@ def read_studies(results: Path) -> dict[str, dict[str, Any]]:
         results: folder of the records; those of a study are in `studies/<name>/`, as `tools/benchmark.py` writes them.
     """
     paths = sorted((results / FOLDER).glob('*/results.json'))
-    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+    fix = 'get the file of the repository again, or run the study'
+    keys = dict(title=str, chapters=list, study=dict, provenance=dict)
+    return {path.parent.name: read_json(path, fix, **keys) for path in paths}
 
 
 def study_section(name: str, study: Mapping[str, Any], prefix: str = '') -> str:
@@ -27,15 +32,17 @@ def study_section(name: str, study: Mapping[str, Any], prefix: str = '') -> str:
         prefix: path from the page to the folder of the records.
     """
     folder = f'{prefix}{FOLDER}/{name}'
-    lines = [f'**{study["title"]}** ([numbers]({folder}/tables.md), [report with figures]({folder}/report.html))']
+    lines = [
+        f'**{prose(study["title"])}** ([numbers]({folder}/tables.md), [report with figures]({folder}/report.html))'
+    ]
     for chapter in study['chapters']:
-        lines += [f'On {chapter["data"]}:'] if len(study['chapters']) > 1 else []
-        lines.append('\n'.join(f'- {sentence}' for sentence in chapter['conclusion']))
+        lines += [f'On {prose(chapter["data"])}:'] if len(study['chapters']) > 1 else []
+        lines.append('\n'.join(f'- {prose(sentence)}' for sentence in chapter['conclusion']))
     conditions, made = study['study'], study['provenance']
     lines.append(
         f'{conditions["steps"]} steps of {conditions["batch_size"]} images, seeds '
         f'{", ".join(map(str, conditions["seeds"]))}, folds {", ".join(conditions["splits"])}; '
         f'{"; ".join(made["hardware"])}. Commit {", ".join(made["commits"])}.'
     )
-    lines.append(f'```\n{made["command"]}\n```')
+    lines.append(fenced(made['command']))
     return '\n\n'.join(lines)

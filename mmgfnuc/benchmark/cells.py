@@ -17,6 +17,8 @@ from mmgfnuc.models.create import list_presets, model_config
 from .study import Arm, Study
 
 SCHEDULE = 'adam_steps'
+# The paper's, of the host: every arm has it, with fusion and without.
+BOTTLENECK_DROPOUT = 0.3
 KEY_LENGTH = 12
 # What the tool draws where it is missing.
 DRAWN = 'synthetic'
@@ -108,7 +110,7 @@ def cell_config(study: Study, arm: Arm, split: str, seed: int, data: str | None 
         weights=arm.weights,
         parts=arm.parts,
     )
-    cfg['model'] = {**model, 'test_cfg': cfg['inference']}
+    cfg['model'] = {**model, 'bottleneck_dropout': BOTTLENECK_DROPOUT, 'test_cfg': cfg['inference']}
     for part in ('train', 'val', 'test'):
         dataset = cfg[f'{part}_dataloader']['dataset']
         dataset.update(data_root=str(data_root(study, data)), split=split)

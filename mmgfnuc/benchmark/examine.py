@@ -3,6 +3,7 @@
 import json
 import math
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from mmgfnuc.analysis.calibration import Calibration
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import write_text
 from mmgfnuc.models.necks.attention import pool_factor
+from mmgfnuc.models.necks.context_adapter import Step
 
 from .trained import TrainedCell, load_trained
 
@@ -36,15 +38,15 @@ def examine_cell(folder: Path) -> None:
         UserError: the checkpoint, the data or a weight file is missing.
     """
     findings = json.dumps(_findings(load_trained(folder)), indent=1, allow_nan=False) + '\n'
-    with whole_file(folder / 'findings.json') as file:
-        file.write_text(findings)
+    write_text(folder / 'findings.json', findings)
 
 
 @torch.inference_mode()
 def _findings(cell: TrainedCell) -> dict[str, Any]:
     calibration, watch, finite = Calibration(), FusionWatch(), True
     if cell.model.neck:
-        cell.model.neck.register_forward_pre_hook(watch)
+        for level, block in cell.model.neck.blocks.items():
+            block.register_forward_pre_hook(partial(watch, int(level)))
     for index in evenly_spaced(len(cell.data), MOST_IMAGES):
         images, sample = cell.load(index)
         logits, _ = cell.model.predict_maps(images)
@@ -66,7 +68,7 @@ def evenly_spaced(length: int, most: int) -> list[int]:
 
 
 class FusionWatch:
-    """Hook before a GatedFusionNeck that keeps what each fused level does to the tiles that come by.
+    """Hook before the blocks of a neck that keeps what each fused level does to the tiles that come by.
 
     A tile leaves C gate values and one mean entropy, little beside its pixels.
     """
@@ -76,25 +78,23 @@ class FusionWatch:
         self.entropies: dict[int, list[float]] = defaultdict(list)
         self.ranges: dict[int, tuple[float, float] | None] = {}
 
-    def __call__(self, neck: Any, inputs: tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[float, ...]]) -> None:
-        """Keep the gates and the attention entropy of one call of the neck."""
-        local, context, strides = inputs
+    def __call__(self, level: int, block: Any, inputs: tuple[Tensor, Tensor, Step]) -> None:
+        """Keep the gates and the attention entropy of one call of the block of a level."""
+        local, context, _ = inputs
         try:
-            levels = neck.explain(local, context, strides)
+            found = block.explain(*inputs)
         except ValueError:  # there is no entropy of NaN
             return
-        for level, found in levels.items():
-            block = neck.blocks[str(level)]
-            if 'gate' not in found:
-                continue
-            gates = found['gate'].cpu().numpy()
-            self.gates[level].append(gates[np.isfinite(gates)])
-            self.ranges[level] = (0.0, 1.0) if block.gate.gate == 'sigmoid' else None
-            if 'attention_entropy' in found:
-                keys = num_keys(block, local[level], context[-1])
-                # With one key there is nothing to choose from: all of the attention is on all of the keys.
-                shares = found['attention_entropy'].mean((1, 2, 3)) / math.log(keys) if keys > 1 else torch.ones(1)
-                self.entropies[level] += [share for share in shares.tolist() if math.isfinite(share)]
+        if 'gate' not in found:
+            return
+        gates = found['gate'].cpu().numpy()
+        self.gates[level].append(gates[np.isfinite(gates)])
+        self.ranges[level] = (0.0, 1.0) if block.gate.gate == 'sigmoid' else None
+        if 'attention_entropy' in found:
+            keys = num_keys(block, local, context)
+            # With one key there is nothing to choose from: all of the attention is on all of the keys.
+            shares = found['attention_entropy'].mean((1, 2, 3)) / math.log(keys) if keys > 1 else torch.ones(1)
+            self.entropies[level] += [share for share in shares.tolist() if math.isfinite(share)]
 
     def summary(self) -> list[dict[str, Any]]:
         """Describe the gates of each level that has some."""

@@ -1,19 +1,24 @@
 """The folder of a cell: where it is, what is in it, and who may write there."""
 
 import fcntl
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
-from mmgfnuc.files import whole_file
+from mmengine.config import Config
+
+from mmgfnuc.files import read_json, waiting_lock, write_text
+from mmgfnuc.inference.dumped_config import read_dumped
 
 from .cells import Cell, describe
 
-DONE, FAILED, BEGUN, OPEN = 'done', 'failed', 'begun', 'open'
+DONE, DIVERGED, FAILED, BEGUN, OPEN = 'done', 'diverged', 'failed', 'begun', 'open'
+# States that are results: another call would give the same.
+ENDED = (DONE, DIVERGED)
 # Costs and circumstances of a cell that is trained and scored; what was found in its model, written last.
 RUN, FINDINGS = 'run.json', 'findings.json'
-FAILURE, LOG, LOCK = 'failed.txt', 'log.txt', 'lock'
+FAILURE, DIVERGENCE, LOG, LOCK = 'failed.txt', 'diverged.txt', 'log.txt', 'lock'
 
 
 def cell_folder(root: Path, cell: Cell) -> Path:
@@ -22,10 +27,12 @@ def cell_folder(root: Path, cell: Cell) -> Path:
 
 
 def cell_state(root: Path, cell: Cell) -> str:
-    """Say whether a cell is done, has failed, was begun and interrupted (or runs), or was never started."""
+    """Say whether a cell is done, has diverged or failed, was begun and interrupted (or runs), or was never started."""
     folder = cell_folder(root, cell)
     if is_done(folder):
         return DONE
+    if (folder / DIVERGENCE).is_file():
+        return DIVERGED
     if (folder / FAILURE).is_file():
         return FAILED
     return BEGUN if (folder / LOG).is_file() else OPEN
@@ -36,40 +43,71 @@ def is_done(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (RUN, FINDINGS))
 
 
+def last_step(cell: Cell) -> int:
+    """Read the steps of a cell in the text of its config; to parse it would take longer than a refresh of the bar."""
+    found = re.search(r'max_iters=(\d+)', cell.config)
+    return int(found[1]) if found else 0
+
+
 def prepare_folder(folder: Path, cell: Cell) -> None:
     """Write what the process of a cell reads, and forget that an earlier one has failed."""
-    with locked(folder.parent / LOCK):
+    with waiting_lock(folder.parent / LOCK):
         (folder / FAILURE).unlink(missing_ok=True)
         for name, text in (('config.py', cell.config), ('cell.json', describe(cell))):
-            with whole_file(folder / name) as file:
-                file.write_text(text)
+            write_text(folder / name, text)
+
+
+def read_config(folder: Path) -> Config:
+    """Read the config of a cell as data, and let it work in its folder.
+
+    Raises:
+        UserError: it holds code.
+    """
+    path = folder / 'config.py'
+    config = read_dumped(path.read_text(encoding='utf-8'), str(path))
+    config.work_dir = str(folder)
+    return config
 
 
 def record_failure(folder: Path, text: str) -> None:
     """Mark the cell of a folder as failed."""
-    with locked(folder.parent / LOCK), whole_file(folder / FAILURE) as file:
-        file.write_text(text + '\n')
+    with waiting_lock(folder.parent / LOCK):
+        write_text(folder / FAILURE, text + '\n')
+
+
+def record_divergence(folder: Path, text: str) -> None:
+    """Mark the cell of a folder as one whose training diverged; its process does, which holds the lock."""
+    write_text(folder / DIVERGENCE, text + '\n')
+
+
+def divergence(root: Path, cell: Cell) -> str:
+    """Read how a cell diverged."""
+    return (cell_folder(root, cell) / DIVERGENCE).read_text(encoding='utf-8').strip()
 
 
 def weights_of(folder: Path) -> str | None:
     """Read the SHA-256 of the weight file that the encoder of a trained cell had; None without one."""
-    return json.loads((folder / RUN).read_text())['weights_sha256']
+    return read_json(folder / RUN, again(folder), weights_sha256=(str, NoneType))['weights_sha256']
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, waiting for whoever has it.
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read what is known of the training and the scoring of a cell.
 
-    It ends with the block or with the process, however that ends. The file stays: to delete it would let in two.
+    Raises:
+        UserError: the file is damaged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    seconds = dict.fromkeys(('train_seconds', 'test_seconds', 'peak_mb'), (int, float))
+    others = {'cached': bool, 'versions': dict, 'hardware': str, 'weights_sha256': (str, NoneType)}
+    return read_json(folder / RUN, again(folder), **seconds, **others, commit=(str, NoneType))
+
+
+def again(folder: Path) -> str:
+    """Say what to do about a damaged file in the folder of a cell."""
+    return f'delete the folder {folder}, and the same command runs this part of the study again'
 
 
 def is_locked(path: Path) -> bool:
-    """Say whether another holds the lock of a file."""
+    """Say whether another holds the lock of a file, without taking it, so that a look disturbs nobody."""
     if not path.is_file():
         return False
     with path.open() as file:

@@ -57,7 +57,10 @@ FUSIONS = {
     'bottleneck.',
     'released': "The block of the paper's released code: a sigmoid gate, then attention whose queries come from the "
     'gated map, at the bottleneck.',
-    'text': 'The second released configuration: every level is gated, the bottleneck attends within its gated map.',
+    'released-multilevel': "The second configuration of the paper's released code: gates within the encoder, at every "
+    'level, under learned projections of the context; the bottleneck attends within its gated map.',
+    'text': 'Every level is gated after the encoder, the bottleneck attends within its gated map. A variant of this '
+    "project, which the paper's released code does not have.",
     'context': "Cross-attention from the gated local map to the foundation encoder's tokens, at the bottleneck.",
 }
 CONTROLS = {
@@ -99,7 +102,12 @@ def html_report(results: Mapping[str, Any], pictures: Mapping[str, Sequence[Pict
         pictures: of each data set, by its name; none of a data set that is not there.
     """
     chapters = [
-        {**chapter, 'slug': slug(chapter['data']), 'sections': sections(chapter, pictures.get(chapter['data'], ()))}
+        {
+            'diverged': {},
+            **chapter,
+            'slug': slug(chapter['data']),
+            'sections': sections(chapter, pictures.get(chapter['data'], ())),
+        }
         for chapter in results['chapters']
     ]
     return (

@@ -15,7 +15,7 @@ import torch
 from mmgfnuc.errors import UserError
 
 from .cells import Cell
-from .folders import DONE, LOG, cell_folder, cell_state, prepare_folder, record_failure
+from .folders import ENDED, LOG, cell_folder, cell_state, prepare_folder, record_failure
 from .processes import ONE_THREAD, Setting, run_process
 from .progress import StudyBar
 from .ray_engine import ray_engine
@@ -77,9 +77,10 @@ def run_cells(
     engine: str = 'local',
     cache_gb: float | None = None,
 ) -> None:
-    """Run the cells that are not done; interrupted ones go on from their last checkpoint, failed ones are tried again.
+    """Run the cells that have not ended; interrupted ones go on from their last checkpoint, failed ones begin again.
 
-    A cell that fails is recorded, and the others run all the same. Ctrl-C and SIGTERM end all that runs; the next call
+    A cell that fails is recorded, and the others run all the same. One that diverges has ended with that result: its
+    training would do so again. Ctrl-C and SIGTERM end all that runs; the next call
     goes on from there. So does a call after SIGKILL, which may leave processes behind: they finish their cells, and
     the call waits for them, as no cell runs twice at a time.
 
@@ -100,7 +101,7 @@ def run_cells(
     if engine not in ENGINES:
         raise UserError(f"engine='{engine}' is unknown; choose one of {', '.join(ENGINES)}")
     root = Path(root).resolve()
-    waiting = iter([cell for cell in cells if cell_state(root, cell) != DONE])
+    waiting = iter([cell for cell in cells if cell_state(root, cell) not in ENDED])
     failures: list[str] = []
     jobs: dict[Future[int], Cell] = {}
     with (
@@ -134,7 +135,7 @@ def _failure(job: 'Future[int]', folder: Path) -> list[str]:
         return [f'{type(error).__name__}, {error}']
     if not code:
         return []
-    record_failure(folder, '\n'.join(log.read_text().splitlines()[-LOG_LINES:]))
+    record_failure(folder, '\n'.join(log.read_text(encoding='utf-8', errors='replace').splitlines()[-LOG_LINES:]))
     return [f'exit code {code}, log {log}']
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmgfnuc.analysis.tables import table_lines
+from mmgfnuc.analysis.tables import code, fenced, prose, table_lines
 
 from .scores import COMPARED, SCORES
 
@@ -34,16 +34,26 @@ PROTOCOL = (
 
 def markdown_report(results: Mapping[str, Any]) -> str:
     """Render the results of a study, see `study_results`."""
-    parts = [f'# {results["title"]}']
+    parts = [f'# {prose(results["title"])}']
     for chapter in results['chapters']:
-        heading = [f'## Data set: {chapter["data"]}'] if len(results['chapters']) > 1 else []
+        heading = [f'## Data set: {prose(chapter["data"])}'] if len(results['chapters']) > 1 else []
         parts += [*heading, *_chapter(chapter)]
     return '\n\n'.join([*parts, '## How to read it', PROTOCOL, *_conditions(results)]) + '\n'
 
 
 def _chapter(chapter: Mapping[str, Any]) -> list[str]:
     arms = chapter['arms']
-    parts = ['\n'.join(f'- {sentence}' for sentence in chapter['conclusion']), _leaderboard(arms), _costs(arms)]
+    diverged = chapter.get('diverged', {})  # reports of earlier versions lack it
+    parts = [
+        '\n'.join(f'- {prose(sentence)}' for sentence in chapter['conclusion']),
+        _leaderboard(arms, diverged),
+        _costs(arms),
+    ]
+    if diverged:
+        parts += [
+            '### Diverged runs',
+            '\n'.join(f'- {code(arm)} {prose(run)}' for arm in diverged for run in diverged[arm]['runs']),
+        ]
     for score, title in COMPARED.items():
         parts += [f'### {title}', *_comparisons(chapter, score)]
         if chapter['left_out'][score]:
@@ -52,9 +62,10 @@ def _chapter(chapter: Mapping[str, Any]) -> list[str]:
     return [*parts, '### Inside the models', _inside(arms)]
 
 
-def _leaderboard(arms: Sequence[Mapping[str, Any]]) -> str:
+def _leaderboard(arms: Sequence[Mapping[str, Any]], diverged: Mapping[str, Mapping[str, Any]]) -> str:
     order = sorted(arms, key=lambda arm: arm['scores']['dice']['mean'], reverse=True)
-    rows = [[f'`{arm["name"]}`', *(_score(arm, score) for score in COMPARED)] for arm in order]
+    rows = [[code(arm['name']), *(_score(arm, score) for score in COMPARED)] for arm in order]
+    rows += [[code(arm), *['diverged'] * len(COMPARED)] for arm in diverged]
     return table_lines(['arm', *COMPARED.values()], rows)
 
 
@@ -70,7 +81,7 @@ def _costs(arms: Sequence[Mapping[str, Any]]) -> str:
         stride = 'none' if costs['token_stride'] is None else f'{costs["token_stride"]:g}'
         rows.append(
             [
-                f'`{arm["name"]}`',
+                code(arm['name']),
                 f'{costs["parameters"] / 1e6:.2f}',
                 f'{costs["trained"] / 1e6:.2f}',
                 f'{costs["macs"] / 1e9:.2f}',
@@ -91,10 +102,10 @@ def _comparisons(chapter: Mapping[str, Any], score: str) -> list[str]:
         founds = chapter[name][score]
         if founds:
             lines += [heading] if heading else []
-            lines.append('\n'.join(f'- {found["words"]}' for found in founds))
+            lines.append('\n'.join(f'- {prose(found["words"])}' for found in founds))
     ranks = chapter['ranks'][score]
     if ranks:
-        order = ', '.join(f'`{arm}` {rank:.2f}' for arm, rank in ranks['average_ranks'].items())
+        order = ', '.join(f'{code(arm)} {rank:.2f}' for arm, rank in ranks['average_ranks'].items())
         lines.append(
             f'Average ranks over {ranks["num_groups"]} groups (1 is the best): {order}. Friedman p = '
             f'{ranks["friedman_p"]:.3g}; ranks further apart than {ranks["critical_difference"]:.2f} differ '
@@ -105,12 +116,12 @@ def _comparisons(chapter: Mapping[str, Any], score: str) -> list[str]:
 
 def _by_group(chapter: Mapping[str, Any]) -> str:
     arms = chapter['arms']
-    rows = [[group, *(f'{arm["groups"]["dice"][group]:.3f}' for arm in arms)] for group in chapter['groups']]
-    return table_lines(['group', *(f'`{arm["name"]}`' for arm in arms)], rows)
+    rows = [[prose(group), *(f'{arm["groups"]["dice"][group]:.3f}' for arm in arms)] for group in chapter['groups']]
+    return table_lines(['group', *(code(arm['name']) for arm in arms)], rows)
 
 
 def _all_scores(arms: Sequence[Mapping[str, Any]]) -> str:
-    rows = [[f'`{arm["name"]}`', *(f'{arm["scores"][score]["mean"]:.3f}' for score in SCORES)] for arm in arms]
+    rows = [[code(arm['name']), *(f'{arm["scores"][score]["mean"]:.3f}' for score in SCORES)] for arm in arms]
     return table_lines(['arm', *SCORES.values()], rows)
 
 
@@ -119,7 +130,7 @@ def _inside(arms: Sequence[Mapping[str, Any]]) -> str:
     for arm in arms:
         calibration = arm['calibration']
         errors = ['none' if calibration[score] is None else f'{calibration[score]:.4f}' for score in ('ece', 'brier')]
-        rows.append([f'`{arm["name"]}`', *errors, '; '.join(_gate(gate) for gate in arm['gates']) or 'none'])
+        rows.append([code(arm['name']), *errors, '; '.join(_gate(gate) for gate in arm['gates']) or 'none'])
     return table_lines(['arm', 'ECE', 'Brier score', 'gates'], rows)
 
 
@@ -132,24 +143,24 @@ def _conditions(results: Mapping[str, Any]) -> list[str]:
     study, made = results['study'], results['provenance']
     weights = ', '.join(f'{encoder} {digest}' for encoder, digest in made['weights'].items())
     chapters = [
-        f'{chapter["data"]}: {chapter["num_images"]} images of {len(chapter["groups"])} groups '
-        f'({", ".join(chapter["groups"])}), SHA-256 {made["data_digests"][chapter["data"]]}. '
-        f'Images: {chapter["source"]}.'
+        f'{prose(chapter["data"])}: {chapter["num_images"]} images of {len(chapter["groups"])} groups '
+        f'({prose(", ".join(chapter["groups"]))}), SHA-256 {made["data_digests"][chapter["data"]]}. '
+        f'Images: {prose(chapter["source"])}.'
         for chapter in results['chapters']
     ]
     return [
         '## Conditions',
         f'{study["steps"]} steps of {study["batch_size"]} images{" under bfloat16 autocast" * study["amp"]}; splits '
-        f'{", ".join(study["splits"])}; seeds {", ".join(map(str, study["seeds"]))}.',
+        f'{prose(", ".join(study["splits"]))}; seeds {", ".join(map(str, study["seeds"]))}.',
         '\n'.join(f'- {line}' for line in chapters),
-        '\n'.join(f'- `{arm["name"]}`: {_parts(arm["parts"])}' for arm in results['chapters'][0]['arms']),
+        '\n'.join(f'- {code(arm["name"])}: {_parts(arm["parts"])}' for arm in results['chapters'][0]['arms']),
         f'{"; ".join(made["hardware"])}. Commit {", ".join(made["commits"])}, code {made["code_digest"][:12]}. '
         f'{", ".join(f"{name} {version}" for name, version in made["versions"].items())}. {made["date"]}.',
         *([f'Weights, SHA-256: {weights}.'] if weights else []),
-        f'```\n{made["command"]}\n```',
+        fenced(made['command']),
     ]
 
 
 def _parts(parts: Mapping[str, Any]) -> str:
     """Settings that an arm has besides those of the presets that its name says."""
-    return f'`{json.dumps(parts)}`' if parts else 'as the presets are'
+    return code(json.dumps(parts)) if parts else 'as the presets are'

@@ -214,19 +214,20 @@ def tile_features(trained: TrainedCell, inputs: Tensor) -> Features:
     def catch(part: Any, given: Any, made: Any) -> None:
         caught[part] = (given, made)
 
-    hooks = [part.register_forward_hook(catch) for part in (model.foundation, model.neck)]
+    level = max(int(name) for name in model.neck.blocks)
+    block = model.neck.blocks[str(level)]
+    hooks = [part.register_forward_hook(catch) for part in (model.foundation, block)]
     model.predict_maps(_middle_tile(inputs, model.test_cfg))
     for hook in hooks:
         hook.remove()
     (seen,), encoded = caught[model.foundation]
-    (local, _, token_strides), fused = caught[model.neck]
-    level = max(int(name) for name in model.neck.blocks)
+    (local, *_), fused = caught[block]
     stride = model.backbone.out_strides[level]
     return Features(
         _rgb(seen),
-        (encoded[-1][0].cpu().numpy(), token_strides[-1]),
-        (local[level][0].cpu().numpy(), stride),
-        (fused[level][0].cpu().numpy(), stride),
+        (encoded[-1][0].cpu().numpy(), model.foundation.token_strides(*seen.shape[-2:])[-1]),
+        (local[0].cpu().numpy(), stride),
+        (fused[0].cpu().numpy(), stride),
     )
 
 

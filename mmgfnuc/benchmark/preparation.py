@@ -6,13 +6,14 @@ from pathlib import Path
 
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import waiting_lock
 from mmgfnuc.models.foundation import find_entry
 from mmgfnuc.models.foundation.locate import RANDOM, find_weights
 from mmgfnuc.models.layers.weights import file_digest
 
 from .cells import DRAWN, Cell, data_root
 from .encoders import fetch_weights, is_at_hand
-from .folders import DONE, cell_folder, cell_state, locked, weights_of
+from .folders import DONE, cell_folder, cell_state, weights_of
 from .study import Arm, Study
 
 
@@ -26,7 +27,8 @@ def draw_missing_data(study: Study) -> None:
     """
     if DRAWN not in study.data or (root := data_root(study, DRAWN)).exists():
         return
-    with locked(root.with_name(f'.{root.name}.lock')):
+    # That of `output_lock`, which the drawing takes too.
+    with waiting_lock(root.with_name(f'.{root.name}.lock')):
         if not root.exists():
             print(f'{root} is not there: the synthetic tiles are being drawn', file=sys.stderr)
             # What tools/datasets/prepare.py draws by default.

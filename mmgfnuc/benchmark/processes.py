@@ -41,7 +41,7 @@ def run_process(folder: Path, setting: Setting, device: Mapping[str, str], stop:
     """
     command = [sys.executable, '-m', 'mmgfnuc.benchmark.worker', str(folder)]
     command += [] if setting.cache_gb is None else ['--cache-gb', str(setting.cache_gb)]
-    with (folder / LOG).open('a') as log:
+    with (folder / LOG).open('a', encoding='utf-8') as log:
         print(f'== {time.strftime("%Y-%m-%d %H:%M:%S")}', file=log, flush=True)
         # In a group of its own, Ctrl-C in a terminal reaches it by way of this function alone, and once.
         process = subprocess.Popen(

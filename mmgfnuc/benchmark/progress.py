@@ -1,7 +1,6 @@
 """How far a study is: what its processes report, and what can be read of it from anywhere."""
 
 import json
-import re
 import resource
 import sys
 import time
@@ -19,10 +18,24 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
 
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import read_json, write_text
 
 from .cells import Cell
-from .folders import BEGUN, DONE, FAILED, LOCK, LOG, OPEN, RUN, cell_folder, cell_state, is_locked
+from .folders import (
+    BEGUN,
+    DIVERGED,
+    DONE,
+    ENDED,
+    FAILED,
+    LOCK,
+    LOG,
+    OPEN,
+    cell_folder,
+    cell_state,
+    is_locked,
+    last_step,
+    read_run,
+)
 
 RUNNING = 'running'
 PROGRESS = 'progress.json'
@@ -35,14 +48,24 @@ def report(folder: Path, phase: str, step: int) -> None:
     The memory is that of this process or of an earlier one of the cell that was interrupted, whichever had more.
     """
     peak_mb = max(round(_peak_bytes() / 10**6), peak_megabytes(folder))
-    with whole_file(folder / PROGRESS) as file:
-        file.write_text(json.dumps({'phase': phase, 'step': step, 'peak_mb': peak_mb}) + '\n')
+    write_text(folder / PROGRESS, json.dumps({'phase': phase, 'step': step, 'peak_mb': peak_mb}) + '\n')
 
 
 def peak_megabytes(folder: Path) -> int:
     """Read the most memory that the processes of a cell have held up to its last report; 0 before the first."""
+    return read_report(folder)['peak_mb']
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read the last report of the processes of a cell; before the first they are starting.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = folder / PROGRESS
-    return json.loads(path.read_text()).get('peak_mb', 0) if path.is_file() else 0
+    if not path.is_file():
+        return {'phase': 'starting', 'step': 0, 'peak_mb': 0}
+    return {'peak_mb': 0} | read_json(path, f'delete {path}, it is written anew', phase=str, step=int)
 
 
 def _peak_bytes() -> int:
@@ -98,20 +121,13 @@ class Progress:
 def cell_progress(root: Path, cell: Cell) -> Progress:
     """Read how far a cell is, without disturbing it."""
     folder = cell_folder(root, cell)
-    state, steps = cell_state(root, cell), num_steps(cell)
+    state, steps = cell_state(root, cell), last_step(cell)
     if state == DONE:
         return Progress(cell, DONE, '', steps, steps)
     if is_locked(folder / LOCK):
         state = RUNNING
-    path = folder / PROGRESS
-    told: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {'phase': 'starting', 'step': 0}
+    told = read_report(folder)
     return Progress(cell, state, told['phase'], told['step'], steps)
-
-
-def num_steps(cell: Cell) -> int:
-    """Read the steps of a cell in the text of its config; to parse it would take longer than a refresh of the bar."""
-    found = re.search(r'max_iters=(\d+)', cell.config)
-    return int(found[1]) if found else 0
 
 
 class StudyBar:
@@ -134,7 +150,8 @@ class StudyBar:
         """Read how far the cells are, and draw that."""
         progress = self._progress()
         counts = Counter(one.state for one in progress)
-        self.bar.set_postfix_str(', '.join(f'{counts[state]} {state}' for state in (DONE, RUNNING, FAILED)), False)
+        shown = (DONE, RUNNING, *([DIVERGED] * (counts[DIVERGED] > 0)), FAILED)
+        self.bar.set_postfix_str(', '.join(f'{counts[state]} {state}' for state in shown), False)
         # A cell that was interrupted goes back to its last checkpoint.
         self.bar.n = max(self.bar.initial, sum(one.step for one in progress))
         self.bar.refresh()
@@ -168,7 +185,7 @@ def status_lines(cells: Sequence[Cell], root: str | Path) -> list[str]:
 
 def _counts(progress: Sequence[Progress]) -> str:
     counts = Counter(one.state for one in progress)
-    known = [f'{counts[state]} {state}' for state in (DONE, RUNNING, FAILED, BEGUN, OPEN) if counts[state]]
+    known = [f'{counts[state]} {state}' for state in (DONE, RUNNING, DIVERGED, FAILED, BEGUN, OPEN) if counts[state]]
     return f'{len(progress)} cells: {", ".join(known)}'
 
 
@@ -179,7 +196,7 @@ def _doing(progress: Progress) -> str:
 def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
     """Estimate by the seconds that a step took in the cells that are done: those of the same arm, else all.
 
-    A cell that has failed is not run again before the next call.
+    A cell that has failed is not run again before the next call, one that has diverged not at all.
     """
     running = sum(one.state == RUNNING for one in progress)
     if not running:
@@ -187,7 +204,7 @@ def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
     speeds: dict[str | None, list[float]] = defaultdict(list)
     for one in progress:
         if one.state == DONE:
-            run = json.loads((cell_folder(root, one.cell) / RUN).read_text())
+            run = read_run(cell_folder(root, one.cell))
             for key in (one.cell.arm.name, None):
                 speeds[key].append((run['train_seconds'] + run['test_seconds']) / one.steps)
     if not speeds:
@@ -195,6 +212,6 @@ def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
     seconds = sum(
         (one.steps - one.step) * mean(speeds.get(one.cell.arm.name, speeds[None]))
         for one in progress
-        if one.state != FAILED
+        if one.state not in (*ENDED, FAILED)
     )
     return [f'time left: about {timedelta(minutes=round(seconds / running / 60))}, with {running} at a time']

@@ -12,16 +12,16 @@ import torch
 
 from mmgfnuc.analysis import complexity
 from mmgfnuc.engine.provenance import hardware
-from mmgfnuc.files import whole_file
-from mmgfnuc.inference.writers import write_csv
+from mmgfnuc.files import read_json, remove_unfinished, waiting_lock, write_csv, write_text
 
 from . import costs
 from .cells import Cell, cell_config, code_digest
 from .costs import arm_costs, inference_costs
+from .folders import LOCK
 from .html_report import html_report
 from .markdown_report import markdown_report
 from .pictures import study_pictures
-from .results import study_results
+from .results import diverged_arms, study_results
 from .scores import KEYS, SCORES, study_scores
 from .study import Arm, Study
 
@@ -31,31 +31,42 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
 
     Args:
         study: what was asked for.
-        cells: of the study, all done.
+        cells: of the study, all ended.
         root: folder of the runs.
         folder: to write to. It also keeps the times of inference (`costs.json`), which are measured once.
         command: that ran the study.
 
     Raises:
-        UserError: some cells have no scores.
+        UserError: some cells have no scores, or the first arm diverged.
     """
+    # Two studies of one name may end at the same time; they share their cells.
+    with waiting_lock(folder / LOCK):
+        remove_unfinished(folder)
+        _write_report(study, cells, root, folder, command)
+
+
+def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
     write_scores(study, cells, root, folder / 'scores.csv')
     results = study_results(study, cells, root, command, _Costs(study, folder / 'costs.json'))
     pictures = {}
     for data in study.data:
         own = [cell for cell in cells if cell.data == data]
+        diverged = diverged_arms(own, root)
+        own = [cell for cell in own if cell.arm.name not in diverged]
         pictures[data] = study_pictures(own, root, study_scores(own, root))
     for name, text in (
         ('results.json', json.dumps(results, indent=1, allow_nan=False) + '\n'),
         ('tables.md', markdown_report(results)),
         ('report.html', html_report(results, pictures)),
     ):
-        with whole_file(folder / name) as file:
-            file.write_text(text)
+        write_text(folder / name, text)
 
 
 def write_scores(study: Study, cells: Sequence[Cell], root: Path, path: Path) -> None:
-    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals."""
+    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals.
+
+    One that diverged has no scores, and no line.
+    """
     rows = [
         [data, *(row[key] for key in KEYS), *('' if row[score] is None else round(row[score], 6) for score in SCORES)]
         for data in study.data
@@ -74,14 +85,15 @@ class _Costs:
 
     def __init__(self, study: Study, path: Path) -> None:
         self.study, self.path = study, path
-        self.known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        self.known: dict[str, Any] = {}
+        if path.is_file():
+            self.known = read_json(path, 'delete it, and it is measured again')
 
     def __call__(self, arm: Arm) -> dict[str, Any]:
         key = self._key(arm)
         if key not in self.known:
             self.known[key] = self._measure(arm)
-            with whole_file(self.path) as file:
-                file.write_text(json.dumps(self.known, indent=1) + '\n')
+            write_text(self.path, json.dumps(self.known, indent=1) + '\n')
         return self.known[key]
 
     def _key(self, arm: Arm) -> str:

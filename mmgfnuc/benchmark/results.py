@@ -1,8 +1,9 @@
 """What a study found, as one JSON-able table from which both reports are made."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -13,11 +14,13 @@ from mmgfnuc.analysis.paired_tests import Comparison, compare, percentile_interv
 from mmgfnuc.analysis.statistics import StudyScores
 from mmgfnuc.analysis.statistics_ranks import rank_arms
 from mmgfnuc.datasets.canonical import read_meta
+from mmgfnuc.errors import UserError
+from mmgfnuc.files import read_json
 from mmgfnuc.models.foundation.locate import RANDOM
 
 from .cells import Cell, code_digest, data_digest, data_root
 from .conclusions import conclusions
-from .folders import cell_folder, weights_of
+from .folders import DIVERGED, FINDINGS, again, cell_folder, cell_state, divergence, read_run, weights_of
 from .pairs import control_pairs, fusion_pairs, is_control, other_pairs
 from .pooled import pooled_findings
 from .scores import COMPARED, SCORES, study_scores
@@ -31,29 +34,58 @@ def study_results(
 ) -> dict[str, Any]:
     """Gather scores, comparisons, costs and provenance of a finished study.
 
+    An arm of which a run diverged on a data set has no scores there, and is compared with nothing.
+
     Args:
         study: what was asked for.
-        cells: of the study, all done.
+        cells: of the study, all ended.
         root: folder of the runs.
         command: that ran it.
         costs_of: gives parameters, multiply-adds, token stride and what inference costs of an arm.
 
     Raises:
-        UserError: some cells have no scores.
+        UserError: some cells have no scores, or the first arm diverged.
     """
-    runs = {cell.key: _read(root, cell, 'run.json') for cell in cells}
-    chapters = [
-        _chapter(study, [cell for cell in cells if cell.data == data], root, runs, costs_of) for data in study.data
-    ]
+    done = [cell for cell in cells if cell_state(root, cell) != DIVERGED]
+    runs = {cell.key: read_run(cell_folder(root, cell)) for cell in done}
+    chapters = []
+    for data in study.data:
+        own = [cell for cell in cells if cell.data == data]
+        diverged = diverged_arms(own, root)
+        if study.arms[0].name in diverged:
+            raise UserError(f'{in_words(diverged)[0]} It is what others are compared with: train with another rate')
+        rest = replace(study, arms=tuple(arm for arm in study.arms if arm.name not in diverged))
+        kept = [cell for cell in own if cell.arm.name not in diverged]
+        chapters.append({**_chapter(rest, kept, root, runs, costs_of), 'diverged': diverged})
     conditions = {name: getattr(study, name) for name in ('steps', 'batch_size', 'amp', 'seeds', 'splits', 'remark')}
     for chapter in chapters:
-        chapter['conclusion'] = conclusions(chapter, conditions)
+        chapter['conclusion'] = [*conclusions(chapter, conditions), *in_words(chapter['diverged'])]
     return {
         'title': study.title,
         'study': conditions,
-        'provenance': {**_provenance(study, list(runs.values()), command), 'weights': _weights(cells, root)},
+        'provenance': {**_provenance(study, list(runs.values()), command), 'weights': _weights(done, root)},
         'chapters': chapters,
     }
+
+
+def diverged_arms(cells: Sequence[Cell], root: Path) -> dict[str, dict[str, Any]]:
+    """Arms of which runs diverged: how many of how many, and what each said."""
+    of = Counter(cell.arm.name for cell in cells)
+    found: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        if cell_state(root, cell) == DIVERGED:
+            name = cell.arm.name
+            said = f'{cell.split} seed {cell.seed}: {divergence(root, cell)}'
+            found.setdefault(name, {'of': of[name], 'runs': []})['runs'].append(said)
+    return found
+
+
+def in_words(diverged: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which arms diverged, a sentence for each."""
+    return [
+        f'{arm}: {len(found["runs"])} of {found["of"]} runs diverged; it has no scores and is compared with nothing.'
+        for arm, found in diverged.items()
+    ]
 
 
 def _provenance(study: Study, runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
@@ -101,7 +133,7 @@ def _chapter(
     for arm in study.arms:
         own = [cell for cell in cells if cell.arm == arm]
         costs = {**costs_of(arm), **_training([runs[cell.key] for cell in own])}
-        findings = [_read(root, cell, 'findings.json') for cell in own]
+        findings = [_findings(cell_folder(root, cell)) for cell in own]
         chapter['arms'].append({**_arm(arm, tables), 'costs': costs, **pooled_findings(findings)})
     fused = fusion_pairs(study.arms)
     chapter['comparisons'] = _compared(tables, [*fused, *other_pairs(study.arms)])
@@ -170,5 +202,5 @@ def _training(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def _read(root: Path, cell: Cell, name: str) -> dict[str, Any]:
-    return json.loads((cell_folder(root, cell) / name).read_text())
+def _findings(folder: Path) -> dict[str, Any]:
+    return read_json(folder / FINDINGS, again(folder), calibration=dict, gates=list)

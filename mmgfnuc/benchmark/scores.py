@@ -1,12 +1,15 @@
 """Per-image scores of all cells of a study in one table."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmgfnuc.engine.tested import read_tested
+from mmgfnuc.errors import UserError
+from mmgfnuc.files import read_csv
+
 from .cells import Cell
-from .local import DONE, cell_folder, cell_state
+from .folders import DONE, again, cell_folder, cell_state, last_step
 
 KEYS = ('arm', 'fold', 'seed', 'image', 'group')
 # Column of the tables that tools/test.py writes -> what it is called in a report.
@@ -30,18 +33,27 @@ COMPARED = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
 
 
 def study_scores(cells: Sequence[Cell], root: str | Path) -> list[dict[str, Any]]:
-    """Return a row for each image of each cell that is done: KEYS, then SCORES (None where an image has none)."""
+    """Return a row for each image of each cell that is done: KEYS, then SCORES (None where an image has none).
+
+    Raises:
+        UserError: the scores of a cell are damaged, or not those of its last checkpoint.
+    """
     root = Path(root)
     return [
         {'arm': cell.arm.name, 'fold': cell.split, 'seed': cell.seed, **image}
         for cell in cells
         if cell_state(root, cell) == DONE
-        for image in _images(cell_folder(root, cell) / 'test')
+        for image in _images(cell_folder(root, cell), cell)
     ]
 
 
-def _images(folder: Path) -> list[dict[str, Any]]:
-    pixels, nuclei = (_rows(folder / name) for name in ('per_image.csv', 'instances.csv'))
+def _images(folder: Path, cell: Cell) -> list[dict[str, Any]]:
+    checkpoint = folder / f'iter_{last_step(cell)}.pth'
+    if checkpoint.is_file():  # who is short of space may delete it when the cell is done
+        read_tested(folder / 'test', checkpoint)
+    pixels, nuclei = (_rows(folder, name) for name in ('per_image.csv', 'instances.csv'))
+    if set(pixels) != set(nuclei):
+        raise UserError(f'{folder}/test: its two tables are of other images; {again(folder)}')
     return [
         {'image': name, 'group': pixels[name]['group'], **{score: _number(row, score) for score in SCORES}}
         for name in sorted(pixels)
@@ -49,9 +61,8 @@ def _images(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(path: Path) -> dict[str, dict[str, str]]:
-    with path.open(newline='') as file:
-        return {row['id']: row for row in csv.DictReader(file)}
+def _rows(folder: Path, name: str) -> dict[str, dict[str, str]]:
+    return {row['id']: row for row in read_csv(folder / 'test' / name, again(folder), 'id', 'group')}
 
 
 def _number(row: dict[str, str], score: str) -> float | None:

@@ -253,7 +253,7 @@ def read_settings(path: str | Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise UserError(f"study '{path}' is not there; give a .yaml or .py file, such as one of configs/studies/")
     try:
-        settings = Config.fromfile(path).to_dict() if path.suffix == '.py' else yaml.safe_load(path.read_text())
+        settings = Config.fromfile(path).to_dict() if path.suffix == '.py' else yaml.safe_load(path.read_text('utf-8'))
     except Exception as error:  # a Python file fails in any way that Python does
         raise UserError(f"study '{path}' cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(settings, Mapping):

@@ -9,9 +9,10 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmgfnuc.datasets import NucleiDataset
-from mmgfnuc.engine.config import load_config
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.registry import DATASETS
+
+from .folders import read_config
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def load_trained(folder: Path) -> TrainedCell:
     Raises:
         UserError: the checkpoint, the data or a weight file is missing, damaged, or does not fit.
     """
-    config = load_config(str(folder / 'config.py'))
+    config = read_config(folder)
     checkpoint = folder / f'iter_{config.train_cfg.max_iters}.pth'
     with warnings.catch_warnings():
         # Random weights are meant, and in the checkpoint.

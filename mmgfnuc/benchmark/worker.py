@@ -13,16 +13,16 @@ from typing import Any
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
-from mmgfnuc.engine.config import load_config
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.engine.resume import find_resume
-from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file
+from mmgfnuc.engine.settings import check_settings
+from mmgfnuc.errors import DivergedError, UserError
+from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_text
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
 
 from .examine import examine_cell
-from .folders import LOCK, RUN, is_done, locked
+from .folders import DIVERGENCE, LOCK, RUN, is_done, read_config, record_divergence
 from .preparation import weights_digest
 from .progress import ReportHook, peak_megabytes, report
 
@@ -30,19 +30,26 @@ from .progress import ReportHook, peak_megabytes, report
 def run_cell(folder: Path, cache_gb: float | None = None) -> None:
     """Train, score and examine the cell of a folder; what is done of it is not done again.
 
-    `run.json` says where and when it was trained and scored; `findings.json`, written last, that it is done. Another
-    process that works on the cell is waited for.
+    `run.json` says where and when it was trained and scored; `findings.json`, written last, that it is done. Where the
+    training diverges there is `diverged.txt` instead, and no score. Another process that works on the cell is waited
+    for.
 
     Args:
         folder: of the cell.
         cache_gb: limit of the feature cache of all cells, in gigabytes; None for no cache.
     """
-    with locked(folder / LOCK):
-        if is_done(folder):
+    with full_disk_told(folder), waiting_lock(folder / LOCK):
+        if is_done(folder) or (folder / DIVERGENCE).is_file():
             return
-        steps = _config(folder).train_cfg.max_iters
-        if not (folder / RUN).is_file():
-            _train_and_score(folder, steps, cache_gb)
+        remove_unfinished(folder)
+        steps = read_config(folder).train_cfg.max_iters
+        try:
+            if not (folder / RUN).is_file():
+                _train_and_score(folder, steps, cache_gb)
+        except DivergedError as error:
+            print(error)
+            record_divergence(folder, str(error))
+            return
         report(folder, 'examining', steps)
         examine_cell(folder)
 
@@ -67,13 +74,13 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
         'hardware': hardware(),
         'weights_sha256': _weights_digest(folder),
     }
-    with whole_file(folder / RUN) as file:
-        file.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+    write_text(folder / RUN, json.dumps(record, indent=1, allow_nan=False) + '\n')
 
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
-    cfg = _config(folder)
+    cfg = read_config(folder)
     find_resume(cfg, str(checkpoint) if checkpoint else None)
+    check_settings(cfg, 'train')
     launch.check_data(cfg, 'train')
     runner = launch.build_runner(cfg, 'train')
     runner.register_hook(ReportHook(folder))
@@ -85,25 +92,21 @@ def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | Non
 
 def _score(folder: Path, checkpoint: Path, cache: Mapping[str, Any] | None) -> float:
     """Score a checkpoint; return the seconds of its training."""
-    cfg = _config(folder)
+    cfg = read_config(folder)
     if cache:
         cfg.model.foundation.cache = cache
     launch.test(cfg, str(checkpoint))
     return read_checkpoint(checkpoint)['meta']['train_seconds']
 
 
-def _config(folder: Path) -> Any:
-    return load_config(str(folder / 'config.py'), work_dir=str(folder))
-
-
 def _weights_digest(folder: Path) -> str | None:
-    foundation = _config(folder).model.get('foundation')
+    foundation = read_config(folder).model.get('foundation')
     return weights_digest(foundation.name, foundation.get('weights')) if foundation else None
 
 
 def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | None:
     """Settings of the cache; None without one, or without a frozen encoder."""
-    foundation = _config(folder).model.get('foundation')
+    foundation = read_config(folder).model.get('foundation')
     if cache_gb is None or not foundation or foundation.get('tune', 'frozen') != 'frozen':
         return None
     # Half precision would take half the disk, and give other scores than a run without a cache.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import DiskFullError, write_text
 
 from .canonical import read_meta
 
@@ -18,7 +19,8 @@ SETTINGS = '.settings.json'
 def staged_dataset(out: str | Path, name: str, settings: Mapping[str, Any] | None = None) -> Iterator[Path]:
     """Give a folder beside `out` to write a dataset into; it becomes `out` only if the block succeeds.
 
-    An earlier preparation of the same dataset is replaced whole, or kept as it was if the block fails.
+    An earlier preparation of the same dataset is replaced whole, or kept as it was if the block fails. The caller holds
+    `output_lock(out)`.
 
     Args:
         out: Folder of the dataset.
@@ -42,11 +44,11 @@ def staged_dataset(out: str | Path, name: str, settings: Mapping[str, Any] | Non
     if settings is None or not note.is_file() or note.read_text(encoding='utf-8') != begun:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        note.write_text(begun, encoding='utf-8')
+        write_text(note, begun)
     try:
         yield staging
     except BaseException as error:
-        if settings is None or isinstance(error, UserError):
+        if settings is None or (isinstance(error, UserError) and not isinstance(error, DiskFullError)):
             shutil.rmtree(staging, ignore_errors=True)
         raise
     note.unlink()
@@ -60,6 +62,11 @@ def staged_dataset(out: str | Path, name: str, settings: Mapping[str, Any] | Non
 def staging_folder(out: Path) -> Path:
     """Where the files of `out` are until they are complete."""
     return out.with_name(f'.{out.name}.partial')
+
+
+def unpacked_folder(out: Path) -> Path:
+    """Where an archive is unpacked that `out` is made from."""
+    return out.with_name(f'.{out.name}.unpacked')
 
 
 def _refuse_loss(out: Path, staging: Path) -> None:

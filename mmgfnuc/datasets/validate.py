@@ -3,6 +3,7 @@
 Source: code: own.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
 from mmgfnuc.datasets.canonical import (
@@ -39,8 +41,16 @@ FOLDERS = (
     ('ignore', 'ignore', ('.png',)),
     ('types', 'types', ('.png',)),
 )
+ERROR, WARNING = 'error', 'warning'
 # An overlap may cut a lone nucleus in two or three; more pieces of one id are many nuclei under one number.
 MOST_PIECES_OF_ONE_NUCLEUS = 3
+BINARY_MAP = 'binary map'
+# Maps with more ids are not of classes.
+MOST_CLASSES = 255
+# The largest of 14,000 nuclei of NuInsSeg and DSB2018 is 3.6 times as wide as the median of its image.
+TIMES_THE_MEDIAN = 10
+# Nuclei cover more in 7 of 388 images, at most 59 %.
+LARGEST_SHARE = 0.5
 LEAK = 'leak between parts of a split'
 LEAK_FIX = 'keep it in one part, or name the split in "splits_with_leaks" of meta.json if its authors made it so'
 
@@ -51,15 +61,27 @@ Map = TypeVar('Map', LabelMap, Mask, TypeMap)
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a dataset: what it is called, the file or id it is in, what is wrong, how to mend it."""
+    """One fault of a dataset: what it is called, the file or id it is in, what is wrong, how to mend it.
+
+    An error keeps the dataset from being trained on; a warning is for a human to look at.
+    """
 
     kind: str
     where: str
     what: str
     fix: str
+    severity: str = ERROR
 
     def __str__(self) -> str:
         return f'{self.where}: {self.what}; {self.fix}'
+
+
+class Sizes(NamedTuple):
+    """Ids and areas in pixels of the nuclei of one image, and the pixels of the image."""
+
+    ids: NDArray[np.integer]
+    areas: NDArray[np.integer]
+    pixels: int
 
 
 class CheckedSample(NamedTuple):
@@ -74,12 +96,13 @@ class CheckedSample(NamedTuple):
 def validate_dataset(root: str | Path, split: str | None = None) -> list[Problem]:
     """Every fault of the dataset at `root`, in the order of the files; an empty list means that it is sound.
 
-    Reported are: no images; an image that is unreadable or not PNG; image without label map; label, ignore or type map
+    Errors are: no images; an image that is unreadable or not PNG; image without label map; label, ignore or type map
     without image; sizes of image and maps that differ; labels that are no integers; a binary map given as instances
-    (the only id is 255 and lies in several pieces, or is 1 and lies in more than three); a type above the classes of
-    meta.json; no nucleus in the whole set; a missing or incomplete meta.json. Of `split`: it does not exist, an empty
-    part, an id in two parts or twice in one, an id without image, a group in two parts (unless meta.json names the
-    split in `splits_with_leaks`).
+    (the only id is 255 and lies in several pieces, or is 1 and lies in more than three) or a map of classes (most ids
+    lie in more than three pieces); a type above the classes of meta.json; no nucleus in the whole set; a missing or
+    incomplete meta.json. Of `split`: it does not exist, an empty part, an id in two parts or twice in one, an id
+    without image, a group in two parts (unless meta.json names the split in `splits_with_leaks`). Warnings are: a
+    nucleus more than ten times as wide as the median of the set; nuclei that cover more than half of an image.
 
     Args:
         root: Folder of the dataset.
@@ -93,22 +116,30 @@ def validate_dataset(root: str | Path, split: str | None = None) -> list[Problem
     ids = list_ids(root)
     problems, meta = check_frame(root, ids)
     with ThreadPoolExecutor() as pool:
-        checked = list(pool.map(partial(_faults_and_nuclei, root, meta), ids))
+        checked = list(pool.map(partial(_faults_and_sizes, root, meta), ids))
     problems += [problem for faults, _ in checked for problem in faults]
-    problems += check_content(root, ids, any(faults or has_nuclei for faults, has_nuclei in checked))
+    problems += check_content(root, ids, any(sizes is None or sizes.ids.size for _, sizes in checked))
+    problems += check_sizes(root, {i: sizes for i, (_, sizes) in zip(ids, checked, strict=True) if sizes is not None})
     if split is not None:
         problems += check_split(root, split, set(ids), meta)
     return problems
 
 
 def check_dataset(root: str | Path, split: str | None = None) -> None:
-    """Raise if `validate_dataset` finds anything.
+    """Raise if `validate_dataset` finds an error; warn, once for each kind, of the rest.
 
     Raises:
-        UserError: Its first line counts the problems, then comes one line for each.
+        UserError: Its first line counts the errors, then comes one line for each.
 
     """
-    problems = validate_dataset(root, split)
+    found = validate_dataset(root, split)
+    warned: dict[str, list[Problem]] = defaultdict(list)
+    for problem in found:
+        if problem.severity == WARNING:
+            warned[problem.kind].append(problem)
+    for kind, alike in warned.items():
+        warnings.warn(f'{len(alike)} x {kind}, first {alike[0]}', stacklevel=2)
+    problems = [problem for problem in found if problem.severity == ERROR]
     if problems:
         count = '1 problem' if len(problems) == 1 else f'{len(problems)} problems'
         raise UserError('\n'.join([f'{count} in {root}:', *map(str, problems)]))
@@ -146,7 +177,7 @@ def check_sample(root: Path, meta: Mapping[str, Any], sample_id: str) -> Checked
     ignore = _read_map(read_ignore, paths.ignore, size, problems)
     types = _read_map(read_types, paths.types, size, problems)
     if instances is not None:
-        problems += _binary_map_problems(paths.label, instances)
+        problems += [Problem(kind, str(paths.label), what, fix) for kind, what, fix in many_under_one_id(instances)]
     if types is not None and meta and types.max(initial=0) >= len(meta['classes']):
         what = f'type {types.max()}, but meta.json has {len(meta["classes"])} classes'
         problems.append(Problem('type above the classes', str(paths.types), what, 'correct the map, or add the class'))
@@ -165,10 +196,53 @@ def _read_map(
     return array
 
 
-def _faults_and_nuclei(root: Path, meta: Mapping[str, Any], sample_id: str) -> tuple[list[Problem], bool]:
-    """Faults of one sample, and whether it has a nucleus."""
+def _faults_and_sizes(root: Path, meta: Mapping[str, Any], sample_id: str) -> tuple[list[Problem], Sizes | None]:
+    """Faults of one sample, and the sizes of its nuclei if it has none."""
     checked = check_sample(root, meta, sample_id)
-    return checked.problems, checked.instances is not None and bool(checked.instances.any())
+    if checked.problems or checked.instances is None:
+        return checked.problems, None
+    return [], measure_sizes(checked.instances)
+
+
+def measure_sizes(instances: LabelMap) -> Sizes:
+    """Measure the nuclei of a label map.
+
+    Shape:
+        - instances: (H, W)
+    """
+    if instances.max(initial=0) < instances.size:  # else counting would take more memory than sorting
+        counts = np.bincount(instances.ravel())
+        ids = np.flatnonzero(counts)
+        ids, areas = ids[ids > 0], counts[ids[ids > 0]]
+    else:
+        ids, areas = np.unique(instances[instances > 0], return_counts=True)
+    return Sizes(ids, areas, instances.size)
+
+
+def check_sizes(root: Path, images: Mapping[str, Sizes]) -> Iterator[Problem]:
+    """Nuclei that are far larger than others, and images that they cover for the most part."""
+    areas = [sizes.areas for sizes in images.values()]
+    usual = float(np.median(np.concatenate(areas))) if any(map(len, areas)) else 0.0
+    for sample_id, (ids, own, pixels) in images.items():
+        where = str(sample_paths(root, sample_id).label)
+        # Diameters are as the square roots of areas.
+        giants = ids[own > TIMES_THE_MEDIAN**2 * usual].tolist()
+        if giants:
+            yield Problem(
+                f'nucleus above {TIMES_THE_MEDIAN} times the median diameter',
+                where,
+                f'{len(giants)} (id {", ".join(map(str, giants[:5]))}{", ..." if len(giants) > 5 else ""})',
+                'see that it is no area of tissue, nor the background; take it out of the label map',
+                WARNING,
+            )
+        if own.sum() > LARGEST_SHARE * pixels:
+            yield Problem(
+                'foreground above half of the image',
+                where,
+                f'nuclei cover {own.sum() / pixels:.0%}',
+                'if nuclei and background are exchanged, prepare the masks with --invert; dense tissue may be right',
+                WARNING,
+            )
 
 
 def _attempt(read: Callable[[Argument], Result], path: Argument, problems: list[Problem]) -> Result | None:
@@ -183,19 +257,28 @@ def _times(size: tuple[int, ...]) -> str:
     return 'x'.join(map(str, size))
 
 
-def _binary_map_problems(path: Path, instances: LabelMap) -> Iterator[Problem]:
-    largest = int(instances.max(initial=0))
-    if largest not in (1, 255) or np.any((instances != 0) & (instances != largest)):
+def many_under_one_id(instances: LabelMap) -> Iterator[tuple[str, str, str]]:
+    """What a map is that bears one id for many nuclei, binary or of classes: kind, fault and fix; nothing if it is not.
+
+    Shape:
+        - instances: (H, W)
+    """
+    ids = measure_sizes(instances).ids
+    if not 0 < ids.size <= MOST_CLASSES:
         return
+    regions, count = connected_components(instances, return_num=True)
+    id_of_region = np.zeros(count + 1, np.int64)
+    id_of_region[regions] = instances
+    pieces = np.bincount(np.searchsorted(ids, id_of_region[1:]), minlength=len(ids))
+    numbering = 'number the nuclei 1, 2, 3, ... (skimage.measure.label splits those that do not touch)'
     # One nucleus may be cut by another in few places; a lone nucleus that bears the id 255 is no fault.
-    most = MOST_PIECES_OF_ONE_NUCLEUS if largest == 1 else 1
-    if connected_components(instances, return_num=True)[1] > most:
-        yield Problem(
-            'binary map',
-            str(path),
-            f'a 0/{largest} binary map given as instances',
-            'number the nuclei 1, 2, 3, ... (skimage.measure.label splits those that do not touch)',
-        )
+    if len(ids) == 1 and ids[0] in (1, 255):
+        if pieces[0] > (MOST_PIECES_OF_ONE_NUCLEUS if ids[0] == 1 else 1):
+            yield BINARY_MAP, f'a 0/{ids[0]} binary map given as instances', numbering
+    elif np.median(pieces) > MOST_PIECES_OF_ONE_NUCLEUS:
+        most = f'most of its {len(ids)} ids lie in many pieces, {count} in all'
+        what = f'{most}: a map of classes, or of many nuclei under one number, given as instances'
+        yield 'ids in many pieces', what, f'{numbering}; classes belong into types/'
 
 
 def _stray_files(root: Path, ids: set[str]) -> Iterator[Problem]:

@@ -1,4 +1,13 @@
-from .hooks import BroadcastBuffersHook, CheckpointGuardHook, PredictionHook, StepSeedHook
+from .hooks import (
+    BroadcastBuffersHook,
+    CheckpointGuardHook,
+    FiniteLossHook,
+    PredictionHook,
+    ProgressHook,
+    ResumedScheduleHook,
+    StepSeedHook,
+    WholeCheckpointHook,
+)
 from .loops import StepBasedTrainLoop
 from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
 
@@ -6,8 +15,12 @@ __all__ = [
     'BFloat16OptimWrapper',
     'BroadcastBuffersHook',
     'CheckpointGuardHook',
+    'FiniteLossHook',
     'PredictionHook',
+    'ProgressHook',
+    'ResumedScheduleHook',
     'StepBasedTrainLoop',
     'StepSeedHook',
     'TrainableParamsConstructor',
+    'WholeCheckpointHook',
 ]

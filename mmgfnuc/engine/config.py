@@ -1,36 +1,146 @@
 """The config of a run: read from a file, changed by the options of a command line."""
 
+import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 
 from .distributed import prepare_distributed
+from .parts import NEAR
+from .settings import LAUNCHERS, check_names, top_level
 
-LAUNCHERS = ('none', 'pytorch', 'slurm')
+__all__ = [
+    'CHECKPOINT_SUFFIX',
+    'LAUNCHERS',
+    'add_tensorboard',
+    'apply_options',
+    'load_config',
+    'set_launcher',
+    'set_seed',
+    'use_bfloat16',
+]
+CHECKPOINT_SUFFIX = '.pth'
 
 
 def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
     """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
 
+    A checkpoint (.pth) in place of a file gives the config that it was trained with; its working folder is by default
+    the one that it lies in.
+
     Raises:
-        UserError: the file does not exist or is no valid config, or an option does not fit it.
+        UserError: the file does not exist or is no valid config, a setting at its top is misspelt or of the wrong type
+            (see `check_names`), or an option does not fit it.
     """
     if not Path(path).is_file():
         raise UserError(f"config '{path}' is not there; give the path of a .py file, such as one of configs/")
     try:
-        cfg = Config.fromfile(path)
-        cfg.merge_from_dict(options or {})
+        cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else Config.fromfile(path)
+    except UserError:
+        raise
     except Exception as error:  # a config is Python: it fails in any way that Python does
         raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
+    check_names(cfg)
+    apply_options(cfg, options or {})
+    check_names(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
 
 
+def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Change settings of a config, each by its dotted path.
+
+    The way to a setting must be there. Whether the last name is a setting of the part that it goes to is seen when the
+    settings are checked. At the top it must be one that is read: by then a variable of the config file has been used,
+    and changing it would change nothing.
+
+    Raises:
+        UserError: there is no such way, or another option of the tool sets it; says where it ends and what is near.
+    """
+    for path, value in options.items():
+        _check_first(cfg, path)
+        _set(cfg, path, value)
+
+
+def _check_first(cfg: Config, path: str) -> None:
+    first = path.partition('.')[0]
+    if path == 'launcher':
+        raise UserError(f'launcher is set by --launcher ({", ".join(LAUNCHERS)}), not by --cfg-options')
+    if first not in top_level():
+        why = f"'{first}' is only a variable of the config file" if first in cfg else f"there is no '{first}'"
+        raise UserError(f'--cfg-options {path}: {why}; {_near(path, cfg)}')
+
+
+def _set(cfg: Config, path: str, value: Any) -> None:
+    above, _, last = path.rpartition('.')
+    parent = _follow(cfg, path)
+    if isinstance(parent, list) and not isinstance(value, Mapping):
+        # MMEngine sets no plain value within a list.
+        index = int(last)
+        _set(cfg, above, [*parent[:index], value, *parent[index + 1 :]])
+    else:
+        cfg.merge_from_dict({path: value})
+
+
+def _follow(cfg: Config, path: str) -> Any:
+    """What a path leads to, but for its last name; a group that is not there yet is an empty one."""
+    parent: Any = None
+    node: Any = cfg
+    for place, name in enumerate(path.split('.')):
+        way = '.'.join(path.split('.')[:place])
+        parent = node
+        if isinstance(node, list):
+            if not name.isdigit() or int(name) >= len(node):
+                entries = f'{way} has {len(node)} entries, counted from 0'
+                raise UserError(f"--cfg-options {path}: {entries}; there is no '{name}'")
+            node = node[int(name)]
+        elif isinstance(node, Mapping | Config):
+            node = node.get(name, {})
+        else:
+            raise UserError(f"--cfg-options {path}: {way} is {node!r}, which has no '{name}'; set {way} itself")
+    return parent
+
+
+def _near(path: str, cfg: Config) -> str:
+    """Paths of settings that end as `path` does, else those whose names are the nearest to its last one."""
+    settings = {name: value for name, value in cfg.items() if name in top_level()}
+    paths = [*top_level(), *_paths(settings)]
+    near = [other for other in paths if other.endswith(f'.{path}')]
+    if not near:
+        last = path.rpartition('.')[2]
+        names = difflib.get_close_matches(last, {other.rpartition('.')[2] for other in paths}, 1, NEAR)
+        near = [other for other in paths if other.rpartition('.')[2] in names]
+    return f'near it: {", ".join(dict.fromkeys(near[:3]))}' if near else f'settings begin with {", ".join(settings)}'
+
+
+def _paths(node: Any, way: str = '') -> Iterator[str]:
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for name, value in items:
+        yield f'{way}{name}'
+        yield from _paths(value, f'{way}{name}.')
+
+
+def _config_of_checkpoint(path: str) -> Config:
+    # Without the name of a file: there is none.
+    cfg = Config(carried_config(read_checkpoint(path), path).to_dict())
+    cfg.work_dir = str(Path(path).parent)
+    return cfg
+
+
 def set_seed(cfg: Config, seed: int | None) -> None:
-    """Use one seed for the weights, the order of the samples and their augmentation; None keeps the config's."""
+    """Use one seed for the weights, the order of the samples and their augmentation; None keeps the config's.
+
+    Raises:
+        UserError: the config has no training data to seed.
+    """
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    if not isinstance(dataset, Mapping):
+        raise UserError(f'train_dataloader.dataset={dataset!r}: give a group of settings, with the data to train on')
     if seed is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     cfg.train_dataloader.dataset.seed = cfg.get('randomness', {}).get('seed') or 0

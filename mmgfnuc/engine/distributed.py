@@ -3,6 +3,8 @@
 import atexit
 import os
 import sys
+import time
+from threading import Thread
 from typing import NoReturn
 
 import torch
@@ -13,6 +15,14 @@ from mmgfnuc.errors import UserError
 
 # What the program that starts the processes sets in each of them.
 LAUNCH_VARIABLES = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}
+# Set by tools/dist_run.py: the process that starts the others.
+LAUNCHER_PID = 'MMGFNUC_LAUNCHER_PID'
+WATCH_SECONDS = 1.0
+
+
+def is_first_process() -> bool:
+    """Say whether this is the first of several processes, which may not be connected yet, or the only one."""
+    return not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
 
 
 def prepare_distributed(cfg: Config) -> None:
@@ -30,6 +40,8 @@ def prepare_distributed(cfg: Config) -> None:
             f"launcher '{cfg.launcher}': {variable} is not set in this process; "
             'start it by tools/dist_train.sh, dist_test.sh or slurm_train.sh, or leave --launcher out'
         )
+    if LAUNCHER_PID in os.environ:
+        _end_with(int(os.environ[LAUNCHER_PID]))
     cpu_only = not torch.cuda.is_available()
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
     if cpu_only:
@@ -38,6 +50,17 @@ def prepare_distributed(cfg: Config) -> None:
             _slurm_environment()
         distributed.init_process_group('gloo')
     cfg.setdefault('model_wrapper_cfg', wrapper)
+
+
+def _end_with(launcher: int) -> None:
+    """Let this process end when the one that has started it is killed: nobody would end it."""
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def leave(code: int) -> NoReturn:

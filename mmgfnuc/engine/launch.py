@@ -1,75 +1,138 @@
 """From a config to a training or test run: what tools/train.py and tools/test.py do."""
 
-import hashlib
-import json
-import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
+from mmgfnuc.datasets.canonical import CLASSES, read_meta
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
-from mmgfnuc.files import write_text
-from mmgfnuc.inference.checkpoint import check_classes, read_checkpoint, weights_from_checkpoint
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.files import output_lock
+from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.registry import DATASETS, METRICS
+
+from .cli import notice
+from .distributed import is_first_process
+from .hooks import ProgressHook, ResumedScheduleHook
+from .logs import end_logs_at_full_disk
+from .preflight import rehearse
+from .screen import ScreenRunner
+from .settings import check_settings
+from .tested import write_tested
+
+PARTS = ('train', 'val', 'test')
+# Of the working folder: scores and log of a test.
+TEST_FOLDER = 'test'
+
+
+def use_data(cfg: Config, root: str | None, split: str | None) -> None:
+    """Read every part (`train`, `val`, `test`) from another data set, or another split of it; None keeps the config's.
+
+    Raises:
+        UserError: a part is read by something else than `NucleiDataset`, so that it has no such settings.
+    """
+    given = {name: value for name, value in (('data_root', root), ('split', split)) if value is not None}
+    for part in PARTS:
+        loader = cfg.get(f'{part}_dataloader')
+        if not loader or not given:
+            continue
+        if not _is_ours(loader.dataset):
+            raise UserError(
+                f'--data and --split set data_root and split of a NucleiDataset, and {part}_dataloader.dataset is a '
+                f'{_name(loader.dataset.type)}; change its own settings by --cfg-options, or name another config'
+            )
+        loader.dataset.update(given)
 
 
 def check_data(cfg: Config, *parts: str) -> None:
     """Check every data set that the named dataloaders read, once; all faults are reported together.
 
+    A notice says where a set has nucleus types that the config does not tell apart.
+
     Raises:
         UserError: one line for each bad file.
     """
-    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
+    if not is_first_process():
         return
     datasets = [cfg[f'{part}_dataloader'].dataset for part in parts if cfg.get(f'{part}_dataloader')]
-    # A type is a class in a config file, a name in a dumped one.
-    classes = [DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type for dataset in datasets]
-    ours = [dataset for dataset, cls in zip(datasets, classes, strict=True) if cls is NucleiDataset]
+    ours = [dataset for dataset in datasets if _is_ours(dataset)]
     for root, split in {(dataset.data_root, dataset.get('split')) for dataset in ours}:
         check_dataset(root, split)
+    for root in {dataset.data_root for dataset in ours if not dataset.get('types')}:
+        classes = read_meta(root)['classes']
+        if len(classes) > len(CLASSES):
+            notice(
+                f'{root} has {len(classes) - 1} nucleus types ({", ".join(classes[1:])}), which this config takes for '
+                'one class; to tell them apart set types=True in the datasets and '
+                f'model.decode_head.num_classes={len(classes)}'
+            )
+
+
+def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
+    """Compare the nucleus types that a checkpoint tells apart with those of the data it is tested on.
+
+    Raises:
+        UserError: they have other names or another order, so that scores would compare different types.
+    """
+    dataset, known = cfg.test_dataloader.dataset, checkpoint['meta']['dataset_meta'].get('classes', ())
+    if _is_ours(dataset) and dataset.get('types') and len(known) > len(CLASSES):
+        classes = read_meta(dataset.data_root)['classes']
+        if list(classes) != list(known):
+            raise UserError(
+                f'the checkpoint tells apart {", ".join(known[1:])}, and {dataset.data_root} has '
+                f'{", ".join(classes[1:])}: the scores would compare different types; test on data of the same types, '
+                'in the same order, or prepare these again with the names of the checkpoint'
+            )
+
+
+def _is_ours(dataset: dict) -> bool:
+    # A type is a class in a config file, a name in a dumped one.
+    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    return cls is NucleiDataset
+
+
+def _name(kind: str | type) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+@contextmanager
+def _alone_in(*folders: str | Path) -> Iterator[None]:
+    """Let no other run write to these folders; of several processes the first holds the locks."""
+    with ExitStack() as locks:
+        for folder in folders if is_first_process() else ():
+            locks.enter_context(output_lock(folder))
+        yield
 
 
 def build_runner(cfg: Config, *parts: str) -> Runner:
-    """Build the runner and all that it needs for the named parts: `train`, `val`, `test`.
+    """Build the runner for the named parts, `train`, `val`, `test`, after a rehearsal of all that they need.
 
     Raises:
-        UserError: a part is not there, or is given a setting that it does not have; the head has other classes than the
-            data set.
+        UserError: see `rehearse`.
     """
-    try:
-        runner = Runner.from_cfg(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # Left alone, the runner builds these when it starts, where a wrong setting looks like any other error.
-        for part in parts:
-            dataset = getattr(runner, f'{part}_loop').dataloader.dataset
-            if isinstance(dataset, NucleiDataset) and isinstance(model, GatedFusionSegmentor):
-                check_classes(model.decode_head.num_classes, dataset.metainfo['classes'])
-        if 'train' in parts:
-            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        return runner
-    except KeyError as error:
-        if ' is not in the ' not in str(error):
-            raise
-        raise UserError(f'the config names a part that does not exist: {error.args[0].partition(". ")[0]}') from error
-    except TypeError as error:
-        if 'unexpected keyword argument' not in str(error):
-            raise
-        raise UserError(f'the config has a setting that does not exist: {error}; correct its name') from error
+    rehearse(cfg, *parts)
+    runner = ScreenRunner.from_cfg(cfg)
+    end_logs_at_full_disk(runner.logger)
+    return runner
 
 
 def train(cfg: Config) -> Runner:
-    """Check the data, then train; without validation where the config has none."""
+    """Check the settings and the data, then train; without validation where the config has none."""
     parts = ('train', 'val') if cfg.get('val_cfg') else ('train',)
-    check_data(cfg, *parts)
-    runner = build_runner(cfg, *parts)
-    runner.train()
+    check_settings(cfg, *parts)
+    with _alone_in(cfg.work_dir):
+        check_data(cfg, *parts)
+        runner = build_runner(cfg, *parts)
+        runner.register_hook(ResumedScheduleHook())
+        runner.register_hook(ProgressHook(parts))
+        runner.train()
     return runner
 
 
@@ -77,21 +140,29 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     """Score a checkpoint on the test part; they also go to `<work_dir>/test/`, `tested.json` says what they are of.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, or does not fit the config's model.
+        UserError: the checkpoint is missing, damaged, or does not fit the config's model or the types of the data;
+            another run writes to one of the folders.
     """
-    read_checkpoint(checkpoint)
+    check_settings(cfg, 'test')
+    saved = read_checkpoint(checkpoint)
     check_data(cfg, 'test')
-    cfg.load_from = checkpoint
+    check_types(cfg, saved)
+    # The config may be that of a run that was resumed.
+    cfg.load_from, cfg.resume = checkpoint, False
     folders = _report_folders(cfg)
+    # MMEngine writes its config and log into the working folder, where those of the training lie.
+    cfg.work_dir = str(Path(cfg.work_dir) / TEST_FOLDER)
     if out or show_dir:
         hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
-    with weights_from_checkpoint(cfg):
-        runner = build_runner(cfg, 'test')
-    scores = runner.test()
-    if is_main_process():
-        for folder, reports in folders.items():
-            _write_tested(folder / 'tested.json', checkpoint, cfg.test_dataloader.dataset, reports)
+    with _alone_in(*folders, *filter(None, (out, show_dir))):
+        with weights_from_checkpoint(cfg):
+            runner = build_runner(cfg, 'test')
+        runner.register_hook(ProgressHook(['test']))
+        scores = runner.test()
+        if is_main_process():
+            for folder, reports in folders.items():
+                write_tested(folder, Path(checkpoint), cfg.test_dataloader.dataset, reports)
     return scores
 
 
@@ -103,15 +174,6 @@ def _report_folders(cfg: Config) -> dict[Path, list[str]]:
         # A type is a class in a config file, a name in a dumped one.
         cls = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
         if isinstance(cls, type) and issubclass(cls, PerImageMetric):
-            folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / 'test')))
+            folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / TEST_FOLDER)))
             folders.setdefault(folder, []).append(cls.json_name)
     return folders
-
-
-def _write_tested(path: Path, checkpoint: str, dataset: dict, reports: list[str]) -> None:
-    """Say which checkpoint and data the scores beside this file are of, and which files are of this run."""
-    with Path(checkpoint).open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    data = {'data_root': str(dataset['data_root']), 'split': dataset.get('split'), 'part': dataset.get('part')}
-    record = {'checkpoint': Path(checkpoint).name, 'sha256': digest, **data, 'reports': reports}
-    write_text(path, json.dumps(record, indent=1) + '\n')

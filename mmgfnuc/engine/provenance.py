@@ -23,7 +23,9 @@ def hardware() -> str:
     model = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():
-        names = [line.split(':', 1)[1].strip() for line in cpuinfo.read_text().splitlines() if 'model name' in line]
+        names = [
+            line.split(':', 1)[1].strip() for line in cpuinfo.read_text('utf-8').splitlines() if 'model name' in line
+        ]
         model = names[0] if names else model
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return ', '.join([f'{model}, {os.cpu_count()} cores', *gpus])

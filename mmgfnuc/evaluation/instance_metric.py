@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
+from mmgfnuc.errors import UserError
 from mmgfnuc.registry import METRICS
 
 from .functional import (
     INSTANCE_COUNT_NAMES,
     INSTANCE_SCORE_NAMES,
+    PAIRINGS,
     InstanceCounts,
     bootstrap_interval,
     boundary_counts,
@@ -87,6 +89,11 @@ class NucleiInstanceMetric(PerImageMetric):
     F_c, R2 of counts and the numbers of nuclei of each type. What else they hold, the arguments, and that each image
     counts once: see `PerImageMetric`.
 
+    Args:
+        detection_pairing: how centroids are paired, see `functional.match_points`: `most`, or `nearest` for scores that
+            are to be compared with those of HoVer-Net's script, which are lower.
+        settings: of `PerImageMetric`.
+
     Shape:
         - `pred_instance_map.data`, `gt_instance_map.data` of a sample: (1, H, W), ids of nuclei, 0 background.
         - `pred_sem_seg.data`, `gt_sem_seg.data`: (1, H, W), 0 background, 1 nucleus or its type; 255 in the truth.
@@ -94,7 +101,7 @@ class NucleiInstanceMetric(PerImageMetric):
 
     Raises:
         UserError: the model gives no `pred_instance_map`; a type is not one of the data set's; else as
-            `PerImageMetric`.
+            `PerImageMetric`; the pairing is unknown.
 
     Source: code: own.
 
@@ -102,6 +109,12 @@ class NucleiInstanceMetric(PerImageMetric):
 
     csv_name, json_name = 'instances.csv', 'instances.json'
     mean_intervals = pooled_intervals = INTERVAL_NAMES
+
+    def __init__(self, detection_pairing: str = 'most', **settings: Any) -> None:
+        super().__init__(**settings)
+        if detection_pairing not in PAIRINGS:
+            raise UserError(f"detection_pairing='{detection_pairing}' is unknown; choose one of {', '.join(PAIRINGS)}")
+        self.detection_pairing = detection_pairing
 
     @property
     def types(self) -> Sequence[str]:
@@ -120,7 +133,7 @@ class NucleiInstanceMetric(PerImageMetric):
             predicted_types = nucleus_types(prediction, self.map_of(sample, 'pred_sem_seg'), table.predicted_ids)
             true_types = nucleus_types(target, np.where(ignore, 0, semantic), table.truth_ids)
         points = centroids(prediction, table.predicted_ids), centroids(target, table.truth_ids)
-        pairs = match_points(*points, detection_radius(mpp))
+        pairs = match_points(*points, detection_radius(mpp), self.detection_pairing)
         return NucleiCounts(
             instances=instance_counts(table),
             detection=detection_matrix(pairs, predicted_types, true_types, len(self.types)),

@@ -1,7 +1,5 @@
 """What the metrics share: images that count once, exact gathering, reports and intervals."""
 
-import csv
-import io
 import json
 import math
 import zlib
@@ -19,11 +17,13 @@ from mmengine.evaluator import BaseMetric
 
 from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import write_csv, write_text
 
 from .functional import bootstrap_interval
 
 LEVEL = 0.95
+# Beside the reports, written after them: which checkpoint and data they are of.
+TESTED = 'tested.json'
 
 Interval = tuple[float, float]
 
@@ -52,7 +52,8 @@ class PerImageMetric(BaseMetric):
             scores (empty where there is none) and numbers. `json_name` has the summary, under `groups` the same for
             each group, and under `intervals` the 95 % bootstrap intervals over groups, see
             `functional.bootstrap_interval`: `level`, the number of `groups`, and under `scores` [low, high] by name
-            (null stands for NaN and for no interval).
+            (null stands for NaN and for no interval). A `tested.json` that says what earlier reports there are of is
+            removed before the first is written.
         collect_device: 'cpu' or 'gpu', where MMEngine gathers the results of all processes.
         prefix: put before every key, as `prefix/dice`; by default keys are plain.
         collect_dir: folder shared by all processes through which results are gathered on the CPU.
@@ -142,10 +143,11 @@ class PerImageMetric(BaseMetric):
         images = _unique_sorted(results)
         summary = self.summarise(images)
         if self.out_dir is not None:
-            _write(self.out_dir / self.csv_name, self._table(images))
             groups = {group: self.summarise(members) for group, members in sorted(by_group(images).items())}
             report = {**summary, 'groups': groups, 'intervals': self._intervals(images)}
-            _write(self.out_dir / self.json_name, json.dumps(_strict(report), indent=2, allow_nan=False) + '\n')
+            (self.out_dir / TESTED).unlink(missing_ok=True)
+            self._write_table(self.out_dir / self.csv_name, images)
+            write_text(self.out_dir / self.json_name, json.dumps(_strict(report), indent=2, allow_nan=False) + '\n')
         return summary
 
     def intervals(self, images: Sequence[ImageResult]) -> dict[str, Interval]:
@@ -171,16 +173,12 @@ class PerImageMetric(BaseMetric):
         scores = {name: None if math.isnan(low) else [low, high] for name, (low, high) in found.items()}
         return {'level': LEVEL, 'groups': len(by_group(images)), 'scores': scores}
 
-    def _table(self, images: Sequence[ImageResult]) -> str:
+    def _write_table(self, path: Path, images: Sequence[ImageResult]) -> None:
         rows = [
             {'id': image.img_id, 'group': image.group, **self.scores(image.counts), **self.numbers(image.counts)}
             for image in images
         ]
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(rows[0]), lineterminator='\n')
-        writer.writeheader()
-        writer.writerows({name: '' if _is_nan(value) else value for name, value in row.items()} for row in rows)
-        return table.getvalue()
+        write_csv(path, list(rows[0]), [['' if _is_nan(value) else value for value in row.values()] for row in rows])
 
 
 def by_group(images: Iterable[ImageResult]) -> dict[str, list[ImageResult]]:
@@ -222,8 +220,3 @@ def _strict(report: Any) -> Any:
     if isinstance(report, Mapping):
         return {name: _strict(value) for name, value in report.items()}
     return None if _is_nan(report) else report
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write_text(text, encoding='utf-8')

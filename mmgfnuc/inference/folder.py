@@ -1,97 +1,186 @@
 """Finds the nuclei of a list of image files, into an output folder; docs/prediction.md says what it holds."""
 
 import glob
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mmgfnuc.datasets.canonical import read_image
+from mmgfnuc.datasets.images import read_image
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import DiskFullError, output_lock
 
 from .geojson import feature_collection
 from .inferencer import NucleiInferencer
 from .measurements import MEASURES, Measures, measure_nuclei
 from .overlay import draw_overlay
+from .records import Record, Records
+from .scale import scale_notices, stated_scale
 from .typed_overlay import draw_typed_overlay
-from .writers import write_csv, write_json, write_label_map, write_mask, write_png
+from .writers import printable, write_json, write_label_map, write_mask, write_png
 
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
-# Scanner settings may differ by a few percent without harm to a model trained with random scaling.
-MPP_TOLERANCE = 0.25
-HEADER = ('image', 'nucleus', 'type', *MEASURES)
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.svs', '.webp')
+FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 'geojson': ('.geojson',)}
 DECIMALS = 4
+SHOWN = 20
+# As torch, CUDA, NumPy and OpenCV say it.
+NO_MEMORY = re.compile('out of memory|(not enough|insufficient|allocate) memory', re.IGNORECASE)
+
+Rows = list[list[Any]]
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
     """Return the files that paths, folders and glob patterns name, sorted.
 
+    What lies in a folder and is no image by its suffix is skipped, and named in one printed line.
+
     Raises:
         UserError: one of them names no image, or two images would write the same output.
     """
-    found = sorted({file for source in sources for file in _files_of(source)})
-    twice = [stem for stem, count in Counter(file.stem for file in found).items() if count > 1]
+    found: set[Path] = set()
+    skipped: list[str] = []
+    for source in sources:
+        files, others = _files_of(source)
+        if not files:
+            what = f'names no image{f", only {_listed(others)}" if others else ""}'
+            raise UserError(f"'{printable(source)}' {what}; give a file, a folder or a glob of {', '.join(SUFFIXES)}")
+        found.update(files)
+        skipped += others
+    if skipped:
+        print(f'notice: {len(skipped)} skipped, which are no files of {", ".join(SUFFIXES)}: {_listed(skipped)}')
+    twice = [name for name, count in Counter(map(_name, found)).items() if count > 1]
     if twice:
         raise UserError(f"{len(twice)} file names differ only in folder or suffix, such as '{twice[0]}'; rename them")
-    return found
+    return sorted(found)
 
 
-def _files_of(source: str) -> list[Path]:
+def _files_of(source: str) -> tuple[list[Path], list[str]]:
+    """Files that a source names, and what it skips. A named pipe is no file: to read from it may never end."""
     path = Path(source)
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES]
-    else:
-        found = [path] if path.is_file() else [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207
-    if not found:
-        raise UserError(f"'{source}' names no image; give a file, a folder or a glob of {', '.join(SUFFIXES)}")
-    return found
+    if not path.is_dir():
+        named = [path] if path.is_file() else [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207
+        return [file for file in named if file.is_file()], []
+    entries = list(path.iterdir())
+    found = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+    return found, [printable(str(entry)) for entry in sorted({*entries} - {*found})]
 
 
 def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | Path, mpp: float | None) -> None:
-    """Write labels/, masks/, overlays/, geojson/ and nuclei.csv for all images, and print what was found.
+    """Write labels/, masks/, overlays/, geojson/, nuclei.csv and images.csv for all images, and print what was found.
+
+    Results of these images from earlier runs are replaced, those of other images stay. However the run ends, the tables
+    hold what is complete; only after a kill may they lack the last images, until the next run.
 
     Raises:
-        UserError: some images could not be read; the others are done all the same.
+        UserError: some images failed, the others are done all the same; or another process writes to the folder, or the
+            disk is full.
     """
-    _warn_of_scale(inferencer.mpp, mpp)
     out = Path(out)
-    rows: list[list] = []
-    failures: list[str] = []
-    for path in tqdm(images, desc='segment', unit='image'):
+    if (out / 'meta.json').exists():
+        raise UserError(f'{out} holds a dataset, whose labels/ would be written over; name another output folder')
+    files = {_name(path): path for path in images}
+    with output_lock(out):
+        records = Records(out)
+        for folder in FILES:
+            (out / folder).mkdir(exist_ok=True)
+        _tell_again(records.all, files)
+        stated = {path: stated_scale(path) for path in images}
+        for notice in scale_notices(stated, mpp, inferencer.mpp):
+            print(notice)
+        counts: Counter[str] = Counter()
+        failures: list[str] = []
         try:
-            image = read_image(path)
-        except UserError as error:
-            failures.append(str(error))
-            continue
-        rows += _segment(inferencer, path.stem, image, out, mpp)
-    write_csv(out / 'nuclei.csv', HEADER, rows)
-    print(f'{len(images) - len(failures)} images, {len(rows)} nuclei -> {out}')
+            for name in tqdm(records.in_batches(list(files)), desc='segment', unit='image', total=len(images)):
+                record = _segment(inferencer, records, name, files[name], mpp or stated[files[name]])
+                counts.update(images=int(not record.reason), nuclei=record.nuclei)
+                failures += [record.reason] if record.reason else []
+        finally:
+            records.write_tables()
+            given = '' if counts['images'] == len(images) else f' of {len(images)}'
+            print(f'{counts["images"]}{given} images, {counts["nuclei"]} nuclei -> {printable(str(out))}')
     if failures:
-        raise UserError(f'{len(failures)} of {len(images)} images failed:\n' + '\n'.join(failures))
+        raise UserError(f'{len(failures)} of {len(images)} images failed:\n' + _listed(failures, '\n'))
+
+
+def _tell_again(records: Mapping[str, Record], files: Mapping[str, Path]) -> None:
+    """Say which results the run replaces."""
+    again = [(records[name].file, _full(path)) for name, path in files.items() if name in records]
+    if again:
+        print(f'notice: {len(again)} of {len(files)} images have results of an earlier run; these are replaced')
+    others = [f'{old} by {new}' for old, new in again if old != new]
+    if others:
+        print(f'warning: {len(others)} of these are of another file of that name: {_listed(others)}')
 
 
 def _segment(
-    inferencer: NucleiInferencer, name: str, image: NDArray[np.uint8], out: Path, mpp: float | None
-) -> list[list]:
+    inferencer: NucleiInferencer, records: Records, name: str, path: Path, mpp: float | UserError | None
+) -> Record:
+    """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
+    try:
+        if isinstance(mpp, UserError):
+            raise mpp
+        nuclei = _predict(inferencer, name, path, records.out, mpp)
+        record = Record(name, _full(path), len(nuclei), mpp)
+        records.add(record, nuclei)
+    except BaseException as error:
+        records.forget([name])
+        _discard(records.out, path.stem)
+        reason = _own_fault(path, error)
+        if not reason:
+            raise
+        record = Record(name, _full(path), 0, None if isinstance(mpp, UserError) else mpp, printable(reason))
+        records.add(record)
+    return record
+
+
+def _own_fault(path: Path, error: BaseException) -> str:
+    """Say what is wrong with this image alone; nothing where other images would fail alike."""
+    if isinstance(error, DiskFullError):
+        return ''
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f'{path}: its files cannot be read or written ({error.strerror}); check its name and the permissions'
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return f'{path}: too little memory for an image of this size; free memory, or cut the image into parts'
+    return ''
+
+
+def _predict(inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp: float | None) -> Rows:
     """Write all files of one image, and give its lines of the table."""
+    image = read_image(path)
     prediction = inferencer.predict(image, mpp)
     labels, classes, palette = prediction.labels, inferencer.classes, inferencer.palette
     measures = measure_nuclei(prediction, image, mpp)
-    numbers, types = measures['nucleus'], measures['type']
+    numbers, types = measures['nucleus'].tolist(), measures['type']
     values = _rounded(measures)
-    write_label_map(out / 'labels', name, labels)
-    write_mask(out / 'masks' / f'{name}.png', prediction.semantic, inferencer.num_classes)
     typed = inferencer.num_classes > 2
     overlay = draw_typed_overlay(image, labels, types, classes, palette) if typed else draw_overlay(image, labels)
-    write_png(out / 'overlays' / f'{name}.png', overlay)
-    write_json(out / 'geojson' / f'{name}.geojson', feature_collection(name, labels, types, classes, palette, values))
+    outlines = feature_collection(name, labels, types, classes, palette, values)
+    # After a kill between two of the files no earlier one shall stand beside them.
+    _discard(out, path.stem)
+    write_label_map(out / 'labels', path.stem, labels)
+    write_mask(out / 'masks' / f'{path.stem}.png', prediction.semantic, inferencer.num_classes)
+    write_png(out / 'overlays' / f'{path.stem}.png', overlay)
+    write_json(out / 'geojson' / f'{path.stem}.geojson', outlines)
     return [
         [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
         for number, kind, of_one in zip(numbers, types, values, strict=True)
     ]
+
+
+def _discard(out: Path, stem: str) -> None:
+    """Remove the files of one image; a link or a folder in the place of one is not ours."""
+    for folder, suffixes in FILES.items():
+        for path in (out / folder / f'{stem}{suffix}' for suffix in suffixes):
+            # A name that is too long for a file names none.
+            with suppress(OSError):
+                if path.is_file() and not path.is_symlink():
+                    path.unlink()
 
 
 def _rounded(measures: Measures) -> list[dict[str, float]]:
@@ -100,9 +189,14 @@ def _rounded(measures: Measures) -> list[dict[str, float]]:
     return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
 
 
-def _warn_of_scale(trained: float | None, given: float | None) -> None:
-    if trained and given and abs(given / trained - 1) > MPP_TOLERANCE:
-        print(
-            f'warning: the model was trained at {trained} um per pixel, the images have {given}; '
-            f'resize them by {given / trained:.2f} for scores like those of the test'
-        )
+def _name(path: Path) -> str:
+    return printable(path.stem)
+
+
+def _full(path: Path) -> str:
+    return printable(str(path.resolve()))
+
+
+def _listed(items: Sequence[str], mark: str = ', ') -> str:
+    more = [f'... and {len(items) - SHOWN} more'] if len(items) > SHOWN else []
+    return mark.join([*items[:SHOWN], *more])

@@ -15,9 +15,12 @@ from mmgfnuc.datasets.images import read_image
 from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.datasets.transforms import StainNormalize
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers.torch_files import reason_of
+from mmgfnuc.models.segmentors import GatedFusionSegmentor
 from mmgfnuc.registry import MODELS, TRANSFORMS
 
-from .checkpoint import check_classes, check_fit, read_checkpoint, weights_from_checkpoint
+from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
+from .dumped_config import MODEL_PARTS, check_parts, find_part
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,15 @@ class NucleiInferencer:
     ) -> None:
         self.device = _find_device(device)
         saved = read_checkpoint(checkpoint)
-        self.config = config or Config.fromstring(saved['meta']['cfg'], file_format='.py')
+        self.config = config or carried_config(saved, checkpoint)
+        if config is None:
+            check_parts(self.config.get('model'), f"checkpoint '{checkpoint}'", MODEL_PARTS)
         self.config.merge_from_dict(options or {})
-        trained_on = saved['meta']['dataset_meta']
+        trained_on = _trained_on(saved, checkpoint)
         self.mpp: float | None = trained_on['mpp']
         self.classes: tuple[str, ...] = tuple(trained_on['classes'])
         self.palette: list[list[int]] = trained_on['palette']
-        with weights_from_checkpoint(self.config):
-            model = MODELS.build(self.config.model)
+        model = _build(self.config, 'the config' if config else f"the config in checkpoint '{checkpoint}'")
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
         check_classes(model.decode_head.num_classes, self.classes)
@@ -104,6 +108,7 @@ class NucleiInferencer:
 
         Raises:
             UserError: the image is none of these, or mpp none of a microscope.
+            DivergedError: the model gives NaN.
         """
         if mpp is not None:
             check_mpp(mpp, 'mpp')
@@ -112,10 +117,8 @@ class NucleiInferencer:
         image = _rgb(image)
         for normalizer in self.normalizers:
             image = normalizer.normalize(image)
-        inputs = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
+        inputs = torch.tensor(image).permute(2, 0, 1)[None].to(self.device)
         (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
-        if not sample.seg_logits.data.isfinite().all():
-            raise UserError('the model gives NaN: its weights are damaged, or its training failed; train it again')
         return Prediction(
             semantic=sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy(),
             labels=sample.pred_instance_map.data[0].cpu().numpy(),
@@ -132,11 +135,42 @@ def _rgb(image: Any) -> RGBImage:
     return array_to_rgb(image)
 
 
+def _trained_on(saved: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """Read what the data set of a checkpoint was like.
+
+    Raises:
+        UserError: it is not said, or is of another type.
+    """
+    match saved['meta']['dataset_meta']:
+        case {'mpp': int() | float() | None, 'classes': list() | tuple() as names, 'palette': list()} as known:
+            if all(isinstance(name, str) for name in names):
+                return known
+    raise UserError(
+        f"checkpoint '{path}': its dataset_meta lacks mpp, classes or palette; train it with tools/train.py"
+    )
+
+
+def _build(config: Config, source: str) -> Any:
+    """Build the model of a config; what a part raises on its settings becomes one line."""
+    try:
+        with weights_from_checkpoint(config):
+            model = MODELS.build(config.model)
+        if not isinstance(model, GatedFusionSegmentor):
+            raise UserError(f'the model is a {type(model).__name__}; only a GatedFusionSegmentor gives nuclei')
+        return model
+    except UserError:
+        raise
+    except Exception as error:  # any that a constructor raises
+        raise UserError(
+            f'{source} builds no model ({type(error).__name__}: {reason_of(error)}); correct it, or name another one'
+        ) from error
+
+
 def _stain_normalizers(config: Config) -> list[StainNormalize]:
     """Build the steps of the test pipeline that the model expects of its images."""
     steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', [])
     # A type is a class in a config file, a name in a dumped one.
-    classes = [TRANSFORMS.get(step.type) if isinstance(step.type, str) else step.type for step in steps]
+    classes = [find_part(step.type) if isinstance(step.type, str) else step.type for step in steps]
     return [TRANSFORMS.build(step) for step, cls in zip(steps, classes, strict=True) if cls is StainNormalize]
 
 

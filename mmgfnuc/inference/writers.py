@@ -1,10 +1,9 @@
 """Output files, each written whole or not at all."""
 
-import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import tifffile
@@ -12,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import LARGEST_PNG_ID
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import whole_file, write_text
+
+# Control characters, halves of a pair (which stand for bytes that are no UTF-8), ends of lines and paragraphs.
+UNSHOWN = ('Cc', 'Cs', 'Zl', 'Zp')
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8 | np.uint16]) -> None:
@@ -50,12 +52,15 @@ def write_label_map(folder: Path, name: str, labels: NDArray[np.integer]) -> Non
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON on one line, strictly: NaN and infinity are no numbers of it."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
-    with whole_file(path) as file:
-        file.write_text(text + '\n', encoding='utf-8')
+    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(',', ':')) + '\n')
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a table."""
-    with whole_file(path) as file, file.open('w', newline='') as table:
-        csv.writer(table).writerows([header, *rows])
+def printable(text: str) -> str:
+    r"""Escape what no table, page or terminal can show: line ends, control characters, bytes that are no UTF-8.
+
+    Examples:
+        >>> print(printable('a\nb\udcff'))
+        a\nb\udcff
+
+    """
+    return ''.join(ascii(letter)[1:-1] if category(letter) in UNSHOWN else letter for letter in text)

@@ -45,14 +45,14 @@ def test_config_lines_build(name, rows):
 
 def test_cells(rows):
     """Against the papers and the publishers' pages: SAM has 91 M parameters in all, its mask decoder 4.1 M."""
-    sam, uni, virchow = (rows[name][1] for name in ('sam-vit-b', 'uni', 'h0-mini'))
+    sam, uni, mini, plip = (rows[name][1] for name in ('sam-vit-b', 'uni', 'h0-mini', 'plip'))
     assert sam[:5] == ['89.7', '16', '256', 'neck', 'longer side to 1024']
     assert sam[5:7] == ['unknown', 'Apache-2.0']
     assert 'dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth' in sam[7]
     assert uni[1:5] == ['16', '1024', '5, 11, 17, 23', 'as given; made for 224']
     assert uni[6] == 'CC-BY-NC-ND-4.0; no commercial use; gated'
-    assert virchow[6].startswith('unknown')
-    assert virchow[7].endswith('give the file as `weights=`')
+    assert plip[6].startswith('unknown')
+    assert mini[7].endswith('give the file as `weights=`')
 
 
 def test_speed_of_sam():

@@ -142,14 +142,15 @@ def refused(tmp_path, dataset, *runs):
 def test_an_untested_run_is_refused(tmp_path, dataset):
     run = trained_run(tmp_path / 'run')
     (run.parent / 'test' / 'tested.json').unlink()
-    assert f'holds no scores; make them first: python tools/test.py CONFIG {run}' in refused(tmp_path, dataset, run)
+    message = f'holds no scores that are complete; test again: python tools/test.py CONFIG {run}'
+    assert message in refused(tmp_path, dataset, run)
 
 
 def test_scores_of_another_checkpoint_are_refused(tmp_path, dataset):
     run = trained_run(tmp_path / 'run')
     # Trained on after the test: the name is the same.
     torch.save({**torch.load(run), 'state_dict': {'weight': torch.ones(1)}}, run)
-    message = f'holds the scores of another last.pth; test {run} again'
+    message = f'holds the scores of another last.pth; test again: python tools/test.py CONFIG {run}'
     assert message in refused(tmp_path, dataset, trained_run(tmp_path / 'good'), run)
 
 
@@ -192,3 +193,25 @@ def test_digest_changes_with_any_file_of_the_part_and_with_no_other(dataset):
         write_sample(dataset.data_root, 'c', image, labels, ignore)
         digests.append(data_digest(dataset))
     assert len(set(digests)) == 4
+
+
+@pytest.mark.parametrize(
+    'name', ['../evil', '../../evil', '/tmp/evil', 'a/b', '', '.', '..', '.hidden', 'a b', 'a|b', '<b>']
+)
+def test_a_name_that_leaves_the_folder_or_is_no_plain_one_is_refused(tmp_path, dataset, name):
+    run = trained_run(tmp_path / 'run')
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(UserError, match='is no plain file name'):
+        make_record(tmp_path / 'docs' / 'results', name, 'A title', ['none'], [run], dataset)
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+@pytest.mark.parametrize('name', ['tested.json', 'metrics.json', 'per_image.csv'])
+@pytest.mark.parametrize('content', ['', '{"dice": ', '{"dice": "high"}', '[]'])
+def test_damaged_files_of_a_finished_test_are_named(tmp_path, dataset, name, content):
+    run = trained_run(tmp_path / 'run')
+    (run.parent / 'test' / name).write_text(content)
+    text = refused(tmp_path, dataset, run)
+    assert str(run.parent / 'test' / name) in text
+    assert 'again' in text
+    assert '\n' not in text

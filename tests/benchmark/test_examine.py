@@ -13,7 +13,7 @@ from mmgfnuc.benchmark.examine import evenly_spaced, examine_cell
 from mmgfnuc.benchmark.trained import load_trained
 from mmgfnuc.datasets.canonical import read_image, read_label_map
 from mmgfnuc.inference import NucleiInferencer
-from mmgfnuc.models.necks import GatedFusionNeck
+from mmgfnuc.models.necks import ContextFusionBlock
 
 from .trained_cells import FUSED, SMALL, cells_of, write_data, write_trained
 
@@ -108,9 +108,10 @@ def test_a_fusion_without_gate(tmp_path, data, fusion):
     assert examined(tmp_path, data, FUSED | {'fusion': fusion})[1]['gates'] == []
 
 
-def test_every_fused_level_has_its_gates(tmp_path, data):
+@pytest.mark.parametrize('fusion', ['text', 'released-multilevel'])
+def test_every_fused_level_has_its_gates(tmp_path, data, fusion):
     """The deepest level alone attends."""
-    _, found = examined(tmp_path, data, FUSED | {'fusion': 'text'})
+    _, found = examined(tmp_path, data, FUSED | {'fusion': fusion})
     assert [(gate['level'], sum(gate['counts'])) for gate in found['gates']] == [(0, 12), (1, 24), (2, 48)]
     assert [gate['entropy'] is None for gate in found['gates']] == [True, True, False]
 
@@ -158,15 +159,15 @@ def test_a_model_that_gives_nan(tmp_path, data, arm):
 
 def test_finite_gates_of_a_model_that_gives_nan(tmp_path, data, monkeypatch):
     """One of the 16 gates of each image is NaN."""
-    explain = GatedFusionNeck.explain
+    explain = ContextFusionBlock.explain
 
     def broken(*arguments):
         found = explain(*arguments)
-        found[2]['gate'].flatten()[3] = math.nan
-        found[2]['attention_entropy'].fill_(math.nan)
+        found['gate'].flatten()[3] = math.nan
+        found['attention_entropy'].fill_(math.nan)
         return found
 
-    monkeypatch.setattr(GatedFusionNeck, 'explain', broken)
+    monkeypatch.setattr(ContextFusionBlock, 'explain', broken)
     _, found = examined(tmp_path, data, FUSED | {'fusion': 'context'})
     (level,) = found['gates']
     assert sum(level['counts']) == len(IMAGES) * 15

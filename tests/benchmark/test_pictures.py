@@ -136,6 +136,16 @@ def test_the_encoder_of_the_control_sees_another_image(study):
     np.testing.assert_array_equal(seen['shuffled-context-image'], partner)
 
 
+def test_features_of_a_fusion_within_the_encoder(tmp_path):
+    """Those of the deepest level, before and after its block."""
+    (cell,) = cells_of(write_data(tmp_path / 'data'), FUSED | {'fusion': 'released-multilevel'})
+    trained = load_trained(write_trained(tmp_path / 'cells', cell))
+    features = tile_features(trained, trained.load(0)[0])
+    assert features.before[0].shape == features.after[0].shape == (16, 64, 64)
+    assert (features.encoder[1], features.before[1], features.after[1]) == (16, 4, 4)
+    assert not np.allclose(features.before[0], features.after[0])
+
+
 def test_without_checkpoints_there_are_no_pictures(study):
     _, root, cells, rows = study
     checkpoint = cell_folder(root, cells[0]) / 'iter_1.pth'

@@ -8,17 +8,27 @@ import pytest
 from mmengine.config import Config
 
 from mmgfnuc.benchmark import progress
-from mmgfnuc.benchmark.folders import cell_folder, cell_state, prepare_folder, record_failure
+from mmgfnuc.benchmark.folders import (
+    cell_folder,
+    cell_state,
+    divergence,
+    last_step,
+    prepare_folder,
+    record_divergence,
+    record_failure,
+)
+from mmgfnuc.benchmark.local import run_cells
 from mmgfnuc.benchmark.progress import (
     Progress,
     ReportHook,
     StudyBar,
     cell_progress,
-    num_steps,
     peak_megabytes,
     report,
     status_lines,
 )
+
+RUN = {'peak_mb': 1, 'cached': False, 'versions': {}, 'hardware': 'CPU', 'weights_sha256': None, 'commit': None}
 
 
 @pytest.fixture
@@ -49,13 +59,13 @@ def begin(root, cell, phase='training', step=0):
 
 def finish(root, cell, seconds):
     begin(root, cell, 'examining', 100)
-    run = {'train_seconds': seconds - 1.0, 'test_seconds': 1.0}
+    run = {**RUN, 'train_seconds': seconds - 1.0, 'test_seconds': 1.0}
     (cell_folder(root, cell) / 'run.json').write_text(json.dumps(run))
     (cell_folder(root, cell) / 'findings.json').write_text('{}')
 
 
 def test_steps_are_those_of_the_config(cells):
-    assert [num_steps(cell) for cell in cells] == [100] * 4
+    assert [last_step(cell) for cell in cells] == [100] * 4
     assert Config.fromstring(cells[0].config, '.py').train_cfg.max_iters == 100
 
 
@@ -78,6 +88,18 @@ def test_states_of_a_cell(cells, tmp_path, lock):
     assert cell_state(tmp_path, cell) == 'begun'
     (folder / 'findings.json').write_text('{}')
     assert cell_progress(tmp_path, cell) == Progress(cell, 'done', '', 100, 100)
+
+
+def test_a_cell_that_diverged_has_ended(cells, tmp_path):
+    cell = cells[0]
+    begin(tmp_path, cell, step=20)
+    (cell_folder(tmp_path, cell) / 'config.py').unlink()
+    record_divergence(cell_folder(tmp_path, cell), 'why')
+    assert cell_progress(tmp_path, cell) == Progress(cell, 'diverged', 'training', 20, 100)
+    assert divergence(tmp_path, cell) == 'why'
+    assert '1 diverged' in status_lines(cells, tmp_path)[0]
+    run_cells([cell], tmp_path, processes=1)
+    assert not (cell_folder(tmp_path, cell) / 'config.py').exists(), 'it is not run again'
 
 
 def test_status_of_a_study_that_runs(cells, tmp_path, lock):

@@ -6,16 +6,21 @@ import math
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from mmgfnuc.benchmark.cells import Cell
 from mmgfnuc.benchmark.conclusions import conclusions
+from mmgfnuc.benchmark.folders import record_divergence
+from mmgfnuc.benchmark.html_report import html_report
 from mmgfnuc.benchmark.markdown_report import markdown_report
 from mmgfnuc.benchmark.pairs import control_pairs, fusion_pairs, is_control, other_pairs
 from mmgfnuc.benchmark.pooled import pooled_findings, rebinned
 from mmgfnuc.benchmark.results import study_results
-from mmgfnuc.benchmark.scores import COMPARED, SCORES
+from mmgfnuc.benchmark.scores import COMPARED, SCORES, study_scores
 from mmgfnuc.benchmark.study import make_study
 from mmgfnuc.datasets.canonical import META_KEYS, write_meta
+from mmgfnuc.engine.tested import write_tested
+from mmgfnuc.errors import UserError
 
 GROUPS = [f'organ {number}' for number in range(8)]
 ARMS = [
@@ -67,7 +72,8 @@ def write_cell(root, cell):
 
 
 @pytest.fixture
-def results(tmp_path):
+def made(tmp_path):
+    """A study, its cells, and where they ran."""
     data = tmp_path / 'data'
     data.mkdir()
     write_meta(data, {key: {} for key in META_KEYS} | {'citation': 'Who 2024', 'licence': 'CC0'})
@@ -81,7 +87,117 @@ def results(tmp_path):
     ]
     for cell in cells:
         write_cell(tmp_path / 'cells', cell)
-    return study_results(study, cells, tmp_path / 'cells', 'the command', lambda arm: COSTS)
+    return study, cells, tmp_path / 'cells'
+
+
+@pytest.fixture
+def results(made):
+    return study_results(*made, 'the command', lambda arm: COSTS)
+
+
+def diverge(root, cell):
+    """As the process of a cell leaves it: no run, no scores."""
+    for path in (
+        root / cell.key / 'run.json',
+        root / cell.key / 'findings.json',
+        *(root / cell.key / 'test').glob('*'),
+    ):
+        path.unlink()
+    record_divergence(root / cell.key, 'training diverged: the loss is not finite since step 7')
+
+
+def test_an_arm_that_diverged_has_no_scores(made, results):
+    study, cells, root = made
+    lost = [cell for cell in cells if cell.arm.name == PAPER][1:3]
+    for cell in lost:
+        diverge(root, cell)
+    (chapter,) = study_results(study, cells, root, 'the command', lambda arm: COSTS)['chapters']
+    assert PAPER not in [arm['name'] for arm in chapter['arms']]
+    assert {PAPER} == set(chapter['diverged'])
+    assert f'{PAPER}: 2 of 4 runs diverged; it has no scores and is compared with nothing.' in chapter['conclusion']
+    # The other arms are what they were.
+    (before,) = results['chapters']
+    assert chapter['arms'] == [arm for arm in before['arms'] if arm['name'] != PAPER]
+    assert PAPER not in {found['arm'] for found in chapter['comparisons']['dice']}
+    assert not any(
+        row['arm'] == PAPER and row['seed'] == lost[0].seed and row['fold'] == lost[0].split
+        for row in study_scores(cells, root)
+    )
+
+
+def test_reports_say_which_runs_diverged(made):
+    study, cells, root = made
+    diverge(root, next(cell for cell in cells if cell.arm.name == PAPER))
+    results = study_results(study, cells, root, 'the command', lambda arm: COSTS)
+    text = markdown_report(results)
+    assert f'| `{PAPER}` | diverged | diverged | diverged |' in text
+    assert f'- `{PAPER}` f0 seed 0: training diverged: the loss is not finite since step 7' in text
+    page = html_report(results, {})
+    assert page.count('<td data-value="">diverged</td>') == 3
+    json.dumps(results, allow_nan=False)
+
+
+def test_without_the_first_arm_there_is_no_report(made):
+    study, cells, root = made
+    diverge(root, cells[0])
+    with pytest.raises(UserError, match=f'{NONE}: 1 of 4 runs diverged'):
+        study_results(study, cells, root, 'the command', lambda arm: COSTS)
+
+
+def test_results_of_earlier_versions_are_shown(results):
+    for chapter in results['chapters']:
+        del chapter['diverged']
+    assert 'diverged' not in markdown_report(results)
+    assert 'diverged' not in html_report(results, {})
+
+
+DAMAGED = {
+    'run.json': ['', '{"train_seconds": ', '[]', '{"train_seconds": "long"}'],
+    'findings.json': ['', '{"gates": []}', '{"gates": 5, "calibration": {}}'],
+    'test/per_image.csv': ['', 'id,dice\na', 'name,group\na,b\n'],
+    'test/instances.csv': ['', 'id,group\nother,x\n'],
+}
+
+
+@pytest.mark.parametrize(('name', 'content'), [(name, text) for name, texts in DAMAGED.items() for text in texts])
+def test_a_damaged_file_of_a_finished_cell_is_named_with_what_to_do(made, tmp_path, name, content):
+    folder = min((tmp_path / 'cells').iterdir())
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=f'{folder}.*; delete the folder {folder}') as caught:
+        study_results(*made, 'the command', lambda arm: COSTS)
+    assert '\n' not in str(caught.value)
+
+
+def test_scores_of_another_checkpoint_are_not_those_of_the_cell(made, tmp_path):
+    """Somebody has tested another one with the folder of the cell as the working folder."""
+    folder = min((tmp_path / 'cells').iterdir())
+    (folder / 'iter_0.pth').write_bytes(b'the last step')
+    other = tmp_path / 'other.pth'
+    other.write_bytes(b'other')
+    write_tested(folder / 'test', other, {'data_root': 'data'}, ['metrics.json'])
+    with pytest.raises(UserError, match=r'holds the scores of another other\.pth'):
+        study_results(*made, 'the command', lambda arm: COSTS)
+
+
+def test_text_of_others_is_no_html_in_a_report(results):
+    evil = '<img src=x onerror=alert(1)>|`<script>`[click](javascript:alert(1))\n# a heading'
+    (chapter,) = results['chapters']
+    chapter['groups'] = [evil, *chapter['groups'][1:]]
+    for arm in chapter['arms']:
+        arm['groups']['dice'][evil] = 0.5
+    for place, key in ((results, 'title'), (chapter, 'data'), (chapter, 'source'), (chapter['arms'][0], 'name')):
+        place[key] = evil
+    chapter['conclusion'] = [evil]
+    results['provenance']['data_digests'][evil] = '0'
+    results['provenance']['command'] = f'```\n{evil}'
+    html = MarkdownIt('commonmark').enable('table').render(markdown_report(results))
+    assert '<img' not in html
+    assert '<script' not in html
+    assert 'href="javascript' not in html
+    assert '<h1># a heading' not in html
+    for table in html.split('<table>')[1:]:
+        rows = table.split('</table>')[0].split('<tr>')[1:]
+        assert len({row.count('<td') + row.count('<th>') for row in rows}) == 1
 
 
 def arms_of(*groups):

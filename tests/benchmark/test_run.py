@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from mmgfnuc.benchmark.folders import cell_folder, cell_state, is_locked, prepar
 from mmgfnuc.benchmark.local import devices
 from mmgfnuc.benchmark.processes import ONE_THREAD
 from mmgfnuc.benchmark.study import make_study
-from mmgfnuc.benchmark.worker import last_checkpoint
+from mmgfnuc.benchmark.worker import last_checkpoint, run_cell
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import META_KEYS
 
@@ -203,6 +204,31 @@ def test_a_cell_that_fails_does_not_stop_the_rest(cells_of, assert_as_whole, tmp
     assert [cell_state(tmp_path, cell) for cell in cells] == ['failed', 'done']
     assert 'give whole numbers from 1' in (cell_folder(tmp_path, cells[0]) / 'failed.txt').read_text()
     assert_as_whole(cell_folder(tmp_path, cells[1]))
+
+
+@pytest.mark.slow
+def test_a_cell_that_diverges_has_ended_without_scores(cells_of, tmp_path):
+    """It is no failure, and not run again."""
+    (cell,) = cells_of(arms=[{'unet': 'unet', 'parts': SMALL}])
+    cell = replace(cell, config=cell.config.replace('lr=0.001', 'lr=1e+30'))
+    run_cells([cell], tmp_path, processes=1)
+    folder = cell_folder(tmp_path, cell)
+    assert cell_state(tmp_path, cell) == 'diverged'
+    assert (folder / 'diverged.txt').read_text().startswith('training diverged: ')
+    assert not (folder / 'test').exists()
+    log = (folder / 'log.txt').read_text()
+    run_cells([cell], tmp_path, processes=1)
+    assert (folder / 'log.txt').read_text() == log
+
+
+def test_a_config_in_the_folder_of_a_cell_is_not_run(cells_of, tmp_path):
+    cell, _ = cells_of()
+    folder = cell_folder(tmp_path, cell)
+    prepare_folder(folder, cell)
+    (folder / 'config.py').write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{cell.config}")
+    with pytest.raises(UserError, match=r'config\.py is not read: line 1 is no setting'):
+        run_cell(folder)
+    assert not (tmp_path / 'ran').exists()
 
 
 @pytest.mark.slow

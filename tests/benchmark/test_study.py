@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmgfnuc import list_fusions
 from mmgfnuc.benchmark import cells
 from mmgfnuc.benchmark.cells import cell_config, describe, study_cells
 from mmgfnuc.benchmark.study import Arm, find_study, list_studies, make_study, read_study
@@ -244,6 +245,31 @@ def test_every_arm_of_the_ready_studies_can_be_built(name, weights_here):
         with torch.device('meta'):
             model = MODELS.build(config.model)
         assert (model.foundation is None) == (arm.fusion == 'none')
+
+
+def assert_one_host(study):
+    """Arms that differ in their fusion have one host, its dropout included, and none in the fusion."""
+    hosts = {}
+    for arm in study.arms:
+        model = cell_config(study, arm, study.splits[0], 0).model.to_dict()
+        assert model['bottleneck_dropout'] == 0.3
+        assert 'dropout' not in str(model['neck'])
+        for part in ('foundation', 'neck', 'partner_context'):
+            model.pop(part, None)
+        assert model == hosts.setdefault((arm.unet, arm.head, arm.label, str(arm.parts)), model)
+    return hosts
+
+
+@pytest.mark.parametrize('name', list_studies())
+def test_every_arm_of_the_ready_studies_has_the_dropout(name, weights_here):
+    assert_one_host(read_study(find_study(name)))
+
+
+def test_every_fusion_has_the_same_host():
+    fused = {'foundation': 'vit-tiny', 'fusion': list_fusions()}
+    study = make_study({'title': '', 'arms': [fused], 'data': 'synthetic'})
+    assert {arm.fusion for arm in study.arms} == set(list_fusions())
+    assert len(assert_one_host(study)) == 1
 
 
 @pytest.mark.parametrize(('data', 'scale'), [('cryonuseg', 0.5), ('nuinsseg', 0.5), ('conic', 1), ('synthetic', 1)])

@@ -9,6 +9,11 @@ SHAPE = (60, 80)
 TYPED = ['background', 'round', 'flat']
 
 
+def names_in(folder):
+    """Sorted names of what lies in a folder, without the locks of output folders, which stay."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != '.lock')
+
+
 def noise(seed):
     return np.random.default_rng(seed).integers(40, 200, (*SHAPE, 3), dtype=np.uint8)
 

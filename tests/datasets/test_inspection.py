@@ -341,3 +341,21 @@ def test_set_without_images(dataset):
 def test_folder_that_is_no_dataset(tmp_path):
     with pytest.raises(UserError, match='holds no dataset'):
         inspect_dataset(tmp_path)
+
+
+def test_what_the_validator_warns_of_is_a_warning_and_measured(dataset):
+    labels = np.zeros(SHAPE, np.int32)
+    labels[:50] = 1
+    dataset.write('b', labels=labels)
+    report = inspect_dataset(dataset.root)
+    assert report.sound
+    assert {fault.kind: fault.severity for fault in report.faults} == {'foreground above half of the image': WARNING}
+    assert len(report.measured) == 4
+    text = report_text(report)
+    assert 'labels/b.png: nuclei cover 83%' in text
+    assert '--invert' in text
+
+
+def test_a_map_of_classes_is_an_error(dataset):
+    dataset.write('b', labels=np.where(squares() > 6, 2, squares() > 0))
+    assert (the_only_fault(dataset).severity, the_only_fault(dataset).kind) == (ERROR, 'ids in many pieces')

@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from mmgfnuc.datasets import canonical
-from mmgfnuc.datasets.validate import Problem, check_dataset, validate_dataset
+from mmgfnuc.datasets.validate import WARNING, Problem, check_dataset, validate_dataset
 from mmgfnuc.errors import UserError
 
 IDS = ('a', 'b', 'c', 'd')
@@ -154,6 +154,43 @@ def test_instance_maps_that_resemble_binary_ones_pass(root):
     lone_255[9, 9] = 255
     save_png(root / 'labels' / 'd.png', lone_255)
     assert validate_dataset(root) == []
+
+
+def test_map_of_classes_given_as_instances(root):
+    """Five kinds, most of them in many pieces; one kind has a single nucleus."""
+    labels = np.zeros((40, 50), np.uint8)
+    for number, column in enumerate(range(0, 50, 10), start=1):
+        for row in range(0, 40, 8 if number < 5 else 40):
+            labels[row : row + 4, column : column + 4] = number
+    save_png(root / 'labels' / 'd.png', labels)
+    problem = the_only_problem(root)
+    assert (problem.kind, problem.where) == ('ids in many pieces', str(root / 'labels' / 'd.png'))
+    assert '5 ids' in problem.what
+    assert '21 in all' in problem.what
+    with pytest.raises(UserError, match='many pieces'):
+        check_dataset(root)
+
+
+def test_a_nucleus_far_above_the_median_is_a_warning(root):
+    labels = np.zeros((300, 300), np.int32)
+    labels[100:141, 100:141] = 9
+    # The others are 4 x 4 and 4 x 3.
+    canonical.write_sample(root, 'd', np.zeros((300, 300, 3), np.uint8), labels)
+    problem = the_only_problem(root)
+    assert (problem.severity, problem.where) == (WARNING, str(root / 'labels' / 'd.png'))
+    assert '10 times the median' in problem.kind
+    assert problem.what == '1 (id 9)'
+    with pytest.warns(UserWarning, match=r'1 x nucleus above 10 times the median diameter, first .*d\.png: 1 \(id 9\)'):
+        check_dataset(root)
+
+
+def test_a_foreground_above_half_of_the_image_is_a_warning(root):
+    labels = np.zeros((40, 50), np.uint8)
+    labels[:, :30] = np.arange(120).reshape(40, 3).repeat(10, axis=1) + 1
+    save_png(root / 'labels' / 'd.png', labels)
+    problem = the_only_problem(root)
+    assert (problem.severity, problem.what) == (WARNING, 'nuclei cover 60%')
+    assert '--invert' in problem.fix
 
 
 def test_two_pieces_of_255_are_a_binary_map(root):

@@ -1,8 +1,11 @@
 import argparse
+import errno
+import sys
+import warnings
 
 import pytest
 
-from mmgfnuc.engine.cli import positive_float, run_cli, seed
+from mmgfnuc.engine.cli import notice, positive_float, run_cli, seed
 from mmgfnuc.errors import UserError
 
 
@@ -35,6 +38,16 @@ def test_a_file_that_cannot_be_used_is_one_line_and_2(tmp_path, capsys):
     assert capsys.readouterr().err == f'error: {tmp_path / "none"}: No such file or directory\n'
 
 
+@pytest.mark.parametrize('where', [[], ['out/log.txt']])
+def test_a_full_disk_is_one_line_and_2(capsys, where):
+    def write():
+        raise OSError(errno.ENOSPC, 'No space left on device', *where)
+
+    assert run_cli(write) == 2
+    name = (where or ['a file'])[0]
+    assert capsys.readouterr().err == f'error: {name} cannot be written: the disk is full; make room\n'
+
+
 @pytest.mark.parametrize('variable', ['RANK', 'SLURM_PROCID'])
 def test_of_several_processes_the_first_prints(monkeypatch, capsys, variable):
     printed = []
@@ -53,6 +66,20 @@ def test_a_bug_keeps_its_traceback(bug, capsys):
     with pytest.raises(type(bug), match='a bug'):
         run_cli(main)
     assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize(('process', 'printed'), [('0', 1), ('1', 0)])
+def test_notices_and_warnings_are_lines_of_the_first_process(monkeypatch, capsys, process, printed):
+    def main():
+        notice('8 files are passed over')
+        # What Python calls to show a warning; pytest keeps the warnings themselves.
+        print(warnings.formatwarning('RANDOM weights', UserWarning, 'a.py', 3), end='', file=sys.stderr)
+
+    monkeypatch.setenv('RANK', process)
+    before = warnings.formatwarning
+    assert run_cli(main) == 0
+    assert warnings.formatwarning is before
+    assert capsys.readouterr().err == 'notice: 8 files are passed over\nwarning: RANDOM weights\n' * printed
 
 
 def parse(kind, text):

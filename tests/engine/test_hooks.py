@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
@@ -87,6 +87,42 @@ def test_guard_compares_a_checkpoint_with_the_model(wrap):
     CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': model.state_dict(), 'meta': {}})
     with pytest.raises(UserError, match='has weight as'):
         CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': nn.Linear(5, 3).state_dict(), 'meta': {}})
+
+
+def test_what_mmengine_loads_is_read_as_data(tmp_path):
+    """By whatever name a config has it; other addresses are refused."""
+    assert {loader.__module__ for loader in CheckpointLoader._schemes.values()} == {checkpoint_guard.__name__}
+    torch.save({'state_dict': {'weight': torch.ones(2)}}, tmp_path / 'a.pth')
+    read = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu', 'silent')
+    assert torch.equal(read['state_dict']['weight'], torch.ones(2))
+    torch.save({'state_dict': {}, 'meta': nn.Linear(1, 1)}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r"a\.pth' cannot be read"):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu', 'silent')
+    for address in (
+        'http://x/a.pth',
+        's3://x/a.pth',
+        'mine:s3://x',
+        'torchvision://resnet50',
+        'open-mmlab://x',
+        'mmcls://x',
+    ):
+        with pytest.raises(UserError, match='is an address; download the file'):
+            CheckpointLoader.load_checkpoint(address, 'cpu', 'silent')
+
+
+def test_a_checkpoint_does_not_say_what_is_deleted(tmp_path):
+    """MMEngine deletes the best checkpoint before a new one, by the path that the old one remembers."""
+    model = nn.Linear(2, 3)
+    info = {'best_ckpt': '/home/other/file', 'best_ckpt_dice': str(tmp_path / 'best.pth'), 'keep_ckpt_ids': [4, '../x']}
+    runner = SimpleNamespace(model=model, work_dir=str(tmp_path))
+    saved = {'state_dict': model.state_dict(), 'meta': {}, 'message_hub': {'runtime_info': info}}
+    CheckpointGuardHook().after_load_checkpoint(runner, saved)
+    assert info == {'best_ckpt_dice': str(tmp_path / 'best.pth'), 'keep_ckpt_ids': [4]}
+
+
+def test_plain_weights_can_be_loaded():
+    model = nn.Linear(2, 3)
+    CheckpointGuardHook().after_load_checkpoint(SimpleNamespace(model=model), dict(model.state_dict()))
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """Settling a config, without running anything; the runs themselves are in tests/tools."""
 
+import errno
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +14,12 @@ from mmengine.config import Config
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.config import add_tensorboard, load_config, set_seed, use_bfloat16
+from mmgfnuc.engine.logs import end_logs_at_full_disk
 from mmgfnuc.engine.resume import find_resume
+from mmgfnuc.engine.tested import read_tested, write_tested
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
+from mmgfnuc.files import output_lock
 from mmgfnuc.registry import DATASETS
 
 DEMO = Path(__file__).resolve().parents[2] / 'configs' / 'demo' / 'demo.py'
@@ -45,7 +51,7 @@ def test_options_override_the_config():
 
 
 def test_an_option_that_does_not_fit():
-    with pytest.raises(UserError, match=r"config '.*demo.py' cannot be used: "):
+    with pytest.raises(UserError, match=r'train_dataloader\.dataset\.pipeline\.99\.size: '):
         load_config(str(DEMO), {'train_dataloader.dataset.pipeline.99.size': 1})
 
 
@@ -99,6 +105,53 @@ def test_one_process_of_several_checks(cfg, monkeypatch, variable):
     assert len(checked) == 1
 
 
+def test_another_data_set_for_all_parts(either_form):
+    launch.use_data(either_form, 'data/own', 'fold-1')
+    datasets = [either_form[f'{part}_dataloader'].dataset for part in ('train', 'val', 'test')]
+    assert [(dataset.data_root, dataset.split) for dataset in datasets] == [('data/own', 'fold-1')] * 3
+    assert [dataset.part for dataset in datasets] == ['train', 'val', 'val']
+    launch.use_data(either_form, None, 'fold-2')
+    assert [(dataset.data_root, dataset.split) for dataset in datasets] == [('data/own', 'fold-2')] * 3
+    either_form.val_dataloader = None
+    launch.use_data(either_form, 'data/other', None)
+    assert datasets[0].data_root == datasets[2].data_root == 'data/other'
+
+
+def test_data_of_another_kind_has_no_such_settings(cfg):
+    cfg.val_dataloader.dataset = dict(type='mmseg.ADE20KDataset', data_root='data/ade')
+    launch.use_data(cfg, None, None)
+    with pytest.raises(UserError, match=r'--data and --split .* val_dataloader.dataset is a mmseg.ADE20KDataset'):
+        launch.use_data(cfg, 'data/own', None)
+
+
+@pytest.mark.parametrize(('typed', 'used', 'told'), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_nucleus_types_that_are_not_told_apart(cfg, tmp_path, capsys, typed, used, told):
+    write_dataset(tmp_path / 'set', num_train=1, num_val=1, size=64, seed=0, types=typed)
+    launch.use_data(cfg, str(tmp_path / 'set'), None)
+    for part in ('train', 'val', 'test'):
+        cfg[f'{part}_dataloader'].dataset.types = used
+    launch.check_data(cfg, 'train', 'val')
+    notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith('notice: ')]
+    assert len(notices) == told
+    assert all(
+        'has 3 nucleus types (epithelial, lymphocyte, connective)' in line and 'num_classes=4' in line
+        for line in notices
+    )
+
+
+def test_a_checkpoint_of_other_nucleus_types(cfg, tmp_path):
+    write_dataset(tmp_path / 'set', num_train=1, num_val=1, size=64, seed=0, types=True)
+    launch.use_data(cfg, str(tmp_path / 'set'), None)
+    types = ['epithelial', 'lymphocyte', 'connective']
+    same, other = ({'meta': {'dataset_meta': {'classes': ('background', *names)}}} for names in (types, types[::-1]))
+    # All nuclei are one class.
+    assert launch.check_types(cfg, other) is None
+    cfg.test_dataloader.dataset.types = True
+    assert launch.check_types(cfg, same) is None
+    with pytest.raises(UserError, match=r'tells apart connective, .*set has epithelial, lymphocyte, connective'):
+        launch.check_types(cfg, other)
+
+
 @pytest.fixture
 def tested(cfg, tmp_path, monkeypatch):
     """Run `launch.test` with a runner that scores nothing: its evaluators, and the folders of the `tested.json`."""
@@ -107,15 +160,19 @@ def tested(cfg, tmp_path, monkeypatch):
     built = []
 
     def build_runner(config, part):
+        assert config.resume is False
+        # MMEngine's own files: not those of the training.
+        assert config.work_dir == str(tmp_path / 'run' / 'test')
         built.append(config.test_evaluator)
-        return SimpleNamespace(test=lambda: {'dice': 0.5})
+        return SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None)
 
-    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {})
+    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}}})
     monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
     monkeypatch.setattr(launch, 'build_runner', build_runner)
 
     def run(evaluator):
-        cfg.work_dir, cfg.test_evaluator = str(tmp_path / 'run'), evaluator
+        # As a run leaves it that was itself resumed.
+        cfg.work_dir, cfg.test_evaluator, cfg.resume = str(tmp_path / 'run'), evaluator, True
         assert launch.test(cfg, str(checkpoint)) == {'dice': 0.5}
         return built.pop(), sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob('tested.json'))
 
@@ -159,10 +216,93 @@ def test_a_single_metric_and_one_with_its_own_folder(tested, tmp_path):
     assert folders == ['own', 'run/test']
 
 
+@pytest.fixture
+def held_by_another():
+    """Hold the lock of a folder as another process would; here it is a thread, which is kept apart in the same way."""
+    with ThreadPoolExecutor(1) as other:
+        locks = []
+
+        def hold(folder):
+            locks.append(output_lock(folder))
+            other.submit(locks[-1].__enter__).result()
+
+        yield hold
+        for lock in locks:
+            other.submit(lock.__exit__, None, None, None).result()
+
+
+def test_two_trainings_in_one_folder(cfg, tmp_path, monkeypatch, held_by_another):
+    cfg.work_dir = str(tmp_path / 'run')
+    begun = []
+    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: begun.append(arguments))
+    held_by_another(tmp_path / 'run')
+    with pytest.raises(UserError, match=r'another process is writing to .*run; wait for its end or name another'):
+        launch.train(cfg)
+    assert begun == []
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('folder', ['run/test', 'masks', 'pictures'])
+def test_two_tests_into_one_folder(cfg, tmp_path, monkeypatch, held_by_another, folder):
+    """A test beside the training of the same working folder is no conflict."""
+    checkpoint = tmp_path / 'iter_4.pth'
+    checkpoint.write_bytes(b'weights')
+    cfg.work_dir, cfg.test_evaluator = str(tmp_path / 'run'), dict(type=NucleiSemanticMetric)
+    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {})
+    monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
+    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: SimpleNamespace(test=lambda: {'dice': 0.5}))
+    held_by_another(tmp_path / 'run')
+    places = str(tmp_path / 'masks'), str(tmp_path / 'pictures')
+    assert launch.test(cfg, str(checkpoint), *places) == {'dice': 0.5}
+    held_by_another(tmp_path / folder)
+    with pytest.raises(UserError, match=f'another process is writing to {tmp_path / folder}'):
+        launch.test(cfg, str(checkpoint), *places)
+
+
+def test_the_first_of_several_processes_holds_the_lock(cfg, tmp_path, monkeypatch, held_by_another):
+    cfg.work_dir = str(tmp_path / 'run')
+    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: SimpleNamespace(train=lambda: None))
+    held_by_another(tmp_path / 'run')
+    monkeypatch.setenv('RANK', '1')
+    launch.train(cfg)
+    monkeypatch.setenv('RANK', '0')
+    with pytest.raises(UserError, match='another process'):
+        launch.train(cfg)
+
+
+def test_scores_are_those_of_the_checkpoint_that_is_named(tmp_path):
+    for name in ('a.pth', 'b.pth'):
+        (tmp_path / name).write_bytes(name.encode())
+    folder = tmp_path / 'test'
+    with pytest.raises(UserError, match='holds no scores that are complete; test again'):
+        read_tested(folder, tmp_path / 'a.pth')
+    write_tested(folder, tmp_path / 'a.pth', {'data_root': 'data'}, ['metrics.json'])
+    assert read_tested(folder, tmp_path / 'a.pth')['reports'] == ['metrics.json']
+    with pytest.raises(UserError, match=r'holds the scores of another a\.pth; test again'):
+        read_tested(folder, tmp_path / 'b.pth')
+
+
+def test_a_log_on_a_full_disk_ends_with_one_line(tmp_path, capsys):
+    logger = logging.Logger('full')
+    handler = logging.FileHandler(tmp_path / 'run.log')
+    logger.addHandler(handler)
+    end_logs_at_full_disk(logger)
+    logger.info('kept')
+
+    def full(text):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    handler.stream = SimpleNamespace(write=full, flush=lambda: None, close=lambda: None)
+    for step in range(100):
+        logger.info('step %d', step)
+    assert capsys.readouterr().err.splitlines() == [f'warning: {tmp_path / "run.log"} ends here: the disk is full']
+    assert (tmp_path / 'run.log').read_text() == 'kept\n'
+
+
 def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):
     path = tmp_path / 'iter_4.pth'
-    meta = {'cfg': '', 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
-    torch.save({'state_dict': {}, 'meta': meta}, path)
+    meta = {'cfg': cfg.pretty_text, 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
+    torch.save({'state_dict': {}, 'optimizer': {}, 'meta': meta}, path)
     (tmp_path / 'last_checkpoint').write_text(str(path))
     cfg.work_dir = str(tmp_path)
     for resume in ('auto', str(path)):

@@ -144,6 +144,17 @@ def test_radius_of_detection_is_3_micrometres(mpp, expected):
     assert evaluate([make_sample('a', *MAPS_A, mpp=mpp)])['detection_f1'] == pytest.approx(expected)
 
 
+def test_pairs_of_detection_as_the_authors_make_them():
+    """Both nuclei have a predicted one 10 pixels off, but one of these lies on the other nucleus."""
+    target, prediction = np.zeros((2, 12, 12), int)
+    target[0, 0], target[0, 10], prediction[10, 0], prediction[0, 0] = 1, 2, 1, 2
+    sample = make_sample('a', prediction, target)
+    assert evaluate([sample])['detection_f1'] == 1
+    assert evaluate([sample], detection_pairing='nearest')['detection_f1'] == 0.5
+    with pytest.raises(UserError, match="detection_pairing='hovernet' is unknown; choose one of most, nearest"):
+        NucleiInstanceMetric(detection_pairing='hovernet')
+
+
 def test_distances_in_micrometres_are_those_of_images_whose_mpp_is_known(tmp_path):
     known = [make_sample(name, *MAPS_A, mpp=mpp) for name, mpp in (('c', 0.5), ('d', 2.0))]
     evaluate([SAMPLE_A, SAMPLE_B, *known], out_dir=tmp_path)

@@ -147,6 +147,20 @@ def test_new_reports_replace_old_ones(tmp_path):
     assert json.loads((tmp_path / 'metrics.json').read_text())['num_images'] == 1
 
 
+def test_what_earlier_reports_were_of_is_gone_before_the_first_new_one_is_written(tmp_path, monkeypatch):
+    """After a kill in between, nobody takes the new ones for those of the old checkpoint."""
+    evaluate([SAMPLE_A], out_dir=tmp_path)
+    (tmp_path / 'tested.json').write_text('{}')
+
+    def killed(path, *content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmgfnuc.evaluation.per_image_metric.write_csv', killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([SAMPLE_B], out_dir=tmp_path)
+    assert not (tmp_path / 'tested.json').exists()
+
+
 def test_two_images_with_one_id_are_refused():
     other = make_sample('a', [[0, 1]], [[0, 1]])
     with pytest.raises(UserError, match="two different images have the id 'a'"):

@@ -1,9 +1,13 @@
+import os
+
+import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.checkpoint import check_fit, read_checkpoint
+from mmgfnuc.inference.checkpoint import carried_config, check_fit, load_checkpoint, read_checkpoint
 
 META = {'cfg': 'a = 1', 'seed': 3, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'versions': {'torch': '2'}}
 
@@ -81,3 +85,93 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
         read_checkpoint(path)
     with pytest.raises(UserError, match='is not there'):
         read_checkpoint(tmp_path / 'b.pth')
+
+
+class Reduce:
+    """Calls a function where it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def refusal(content, path):
+    torch.save(content, path)
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(path)
+    assert '\n' not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+HELD = [
+    lambda proof: Reduce(os.system, f'touch {proof}'),
+    lambda proof: Reduce(eval, f"__import__('pathlib').Path({str(proof)!r}).touch()"),
+    lambda proof: Reduce(getattr, Reduce(getattr, HistoryBuffer, 'mean'), '__globals__'),
+    lambda proof: np.array([Reduce(os.system, f'touch {proof}')], dtype=object),
+    lambda proof: nn.Linear(1, 1),
+]
+
+
+@pytest.mark.parametrize('held', HELD, ids=['system', 'eval', 'getattr', 'object array', 'module'])
+@pytest.mark.parametrize('place', ['state_dict', 'meta', 'message_hub', 'optimizer'])
+def test_what_is_more_than_data_is_refused_and_not_run(tmp_path, held, place):
+    whole = {'state_dict': {}, 'meta': META, 'message_hub': {}, 'optimizer': {}}
+    whole[place] = {**whole[place], 'x': held(tmp_path / 'ran')}
+    assert 'cannot be read' in refusal(whole, tmp_path / 'a.pth')
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('value', [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    weights = {'first': torch.zeros(3), 'second': torch.tensor([0.0, value]), 'steps': torch.tensor(3)}
+    assert ': second holds NaN or infinity' in refusal({'state_dict': weights, 'meta': META}, tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize(
+    'content', [{'state_dict': [1]}, {'state_dict': {'weight': 1}}, {'state_dict': {}, 'meta': 'text'}]
+)
+def test_parts_of_the_wrong_types(tmp_path, content):
+    assert 'it holds parts of the wrong types' in refusal(content, tmp_path / 'a.pth')
+
+
+def curves():
+    hub = MessageHub('curves')
+    for step in range(5):
+        hub.update_scalar('train/loss', 0.1 * step, 2)
+    hub.update_info('iter', 5)
+    hub.update_info('eta', np.float64(0.25))
+    return hub.state_dict()
+
+
+def test_the_curves_of_the_log_are_what_they_were(tmp_path):
+    """Read, saved again and read again; MMEngine reads the copy, too."""
+    saved = {'state_dict': {}, 'meta': META, 'message_hub': curves()}
+    for name in ('first.pth', 'second.pth'):
+        torch.save(saved, tmp_path / name)
+        saved = load_checkpoint(tmp_path / name)
+        loss, info = saved['message_hub']['log_scalars']['train/loss'], saved['message_hub']['runtime_info']
+        assert type(loss) is HistoryBuffer
+        assert [values.tolist() for values in loss.data] == [[0.1 * step for step in range(5)], [2.0] * 5]
+        assert loss.max_length == 1_000_000
+        assert loss.statistics('mean') == pytest.approx(0.1)
+        assert (type(info['eta']), info['eta'], info['iter']) == (np.float64, 0.25, 5)
+        hub = MessageHub(name)
+        hub.load_state_dict(saved['message_hub'])
+        assert hub.get_scalar('train/loss').current() == 0.4
+    torch.load(tmp_path / 'second.pth', weights_only=False)
+
+
+def test_a_config_that_mmengine_would_run_on_resume_is_dropped(tmp_path):
+    torch.save({'state_dict': {}, 'meta': META | {'config': 'import os'}}, tmp_path / 'a.pth')
+    assert load_checkpoint(tmp_path / 'a.pth')['meta'] == META
+
+
+def test_the_config_of_a_checkpoint_is_read_and_not_run(tmp_path):
+    assert carried_config({'meta': META}, 'a.pth').to_dict() == {'a': 1}
+    code = f"a = open({str(tmp_path / 'ran')!r}, 'w')"
+    with pytest.raises(UserError, match=r"the config in checkpoint 'a\.pth' is not read: line 1 holds code"):
+        carried_config({'meta': META | {'cfg': code}}, 'a.pth')
+    assert not (tmp_path / 'ran').exists()

@@ -14,7 +14,7 @@ from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.datasets.transforms import StainNormalize
-from mmgfnuc.errors import UserError
+from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.registry import MODELS
 
@@ -53,7 +53,7 @@ def checkpoint_of(image, tmp_path_factory):
         torch.manual_seed(0)
         model = MODELS.build(model_config)
         with torch.no_grad():
-            # Statistics of batch norm that fit the images, without dropout in the block that attends.
+            # Statistics of batch norm that fit the images.
             for _ in range(30):
                 model.train().backbone(to_inputs(image))
             model.eval()
@@ -229,6 +229,23 @@ def test_options_override_the_config(plain, image):
     assert np.mean(inferencer.predict(image).semantic != expected) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'said'),
+    [
+        ('model.backbone.widhts', (4, 8), 'near it: widths'),
+        ('model.backbone.widths', 'wide', 'model.backbone.widths='),
+        ('model.backbone.widths', (4, 0), 'model.backbone: '),
+        ('model.test_cfg.tle', 64, 'near it: tile'),
+        ('backbone.widths', (4, 8), 'near it: model.backbone.widths'),
+    ],
+)
+def test_options_that_do_not_fit(plain, option, value, said):
+    with pytest.raises(UserError) as caught:
+        NucleiInferencer(plain, options={option: value}, device='cpu')
+    assert said in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
 @pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'cpu:x', 'mps'])
 def test_a_device_that_is_not_there(plain, device):
     with pytest.raises(UserError, match=f"device '{device}' cannot be used here: ") as caught:
@@ -274,12 +291,42 @@ def test_a_checkpoint_whose_head_has_other_classes(plain, tmp_path):
         whole(tmp_path / 'typed.pth')
 
 
-def test_weights_that_are_no_numbers(plain, image, tmp_path):
+def test_a_model_that_gives_no_numbers(plain, image, tmp_path):
+    """Its weights are finite, and its logits are not: no image without nuclei."""
     saved = torch.load(plain, weights_only=False)
-    saved['state_dict']['decode_head.decoder.conv_seg.bias'].fill_(torch.nan)
-    torch.save(saved, tmp_path / 'nan.pth')
-    with pytest.raises(UserError, match='the model gives NaN: its weights are damaged, or its training failed'):
-        whole(tmp_path / 'nan.pth').predict(image)
+    saved['state_dict']['decode_head.decoder.conv_seg.weight'].fill_(3e38)
+    torch.save(saved, tmp_path / 'large.pth')
+    with pytest.raises(DivergedError, match='the model gives NaN: its weights are damaged, or its training failed'):
+        whole(tmp_path / 'large.pth').predict(image)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("model = dict(type='os.system', command='touch {proof}')", "type='os.system', which is no registered part"),
+        ("model = dict(type='builtins.open', file='{proof}', mode='w')", 'which is no registered part'),
+        ("model = __import__('os').system('touch {proof}')", 'line 1 holds code'),
+        ("model = dict(type='mmgfnuc.UNetEncoder', bogus=1)", 'builds no model'),
+        ("model = dict(type='mmgfnuc.UNetEncoder')", 'only a GatedFusionSegmentor gives nuclei'),
+        ('a = 1', 'builds no model'),
+    ],
+)
+def test_a_config_in_a_checkpoint_calls_nothing_but_parts_of_models(plain, tmp_path, text, message):
+    saved = torch.load(plain, weights_only=False)
+    saved['meta']['cfg'] = text.format(proof=tmp_path / 'ran')
+    torch.save(saved, tmp_path / 'hostile.pth')
+    with pytest.raises(UserError, match=message) as caught:
+        whole(tmp_path / 'hostile.pth')
+    assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_what_a_checkpoint_says_of_its_data(plain, tmp_path):
+    saved = torch.load(plain, weights_only=False)
+    saved['meta']['dataset_meta'] |= {'classes': 7}
+    torch.save(saved, tmp_path / 'typed.pth')
+    with pytest.raises(UserError, match='its dataset_meta lacks mpp, classes or palette'):
+        whole(tmp_path / 'typed.pth')
 
 
 class TestKindsOfImages:

@@ -1,11 +1,12 @@
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
-from mmgfnuc.inference.writers import write_csv, write_json, write_label_map, write_mask, write_png
+from mmgfnuc.inference.writers import printable, write_json, write_label_map, write_mask, write_png
 
 
 def test_masks_are_visible_grey_levels(tmp_path):
@@ -39,22 +40,12 @@ def test_json_is_strict(tmp_path):
     assert text == '{"name":"Zürich","values":[1,0.5]}\n'
     with pytest.raises(ValueError, match='not JSON compliant'):
         write_json(tmp_path / 'a.json', {'name': float('nan')})
+    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
     assert json.loads(text) == json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))
 
 
-def test_tables_quote_what_needs_it(tmp_path):
-    write_csv(tmp_path / 'a.csv', ('name', 'area'), [('a,b', 3), ('c', '')])
-    assert (tmp_path / 'a.csv').read_bytes() == b'name,area\r\n"a,b",3\r\nc,\r\n'
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / 'a.csv'
-    write_csv(path, ('name',), [('old',)])
-
-    def rows():
-        yield ('new',)
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_csv(path, ('name',), rows())
-    assert 'old' in path.read_text()
+def test_names_that_nothing_can_show():
+    assert printable('a\nb\x1b[2J\u2028') == r'a\nb\x1b[2J\u2028'
+    assert printable(os.fsdecode(b'caf\xe9')) == r'caf\udce9'
+    for name in ('Zürich', 'क्षेत्र', 'Bild\u202f1', '=cmd()'):
+        assert printable(name) == name

@@ -83,7 +83,8 @@ def test_the_presets_are_the_files_of_the_configs(kind, names):
 
 def test_every_fusion_of_the_issue():
     asked = {'none', 'paper', 'released', 'text', 'context', 'concat', 'add', 'gate-only', 'attention-only'}
-    assert asked | {'zero-context', 'shuffled-context-spatial', 'shuffled-context-image'} == set(list_fusions())
+    controls = {'zero-context', 'shuffled-context-spatial', 'shuffled-context-image'}
+    assert asked | controls | {'released-multilevel'} == set(list_fusions())
 
 
 def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
@@ -124,9 +125,14 @@ def test_every_foundation_preset_loads(foundation):
     assert block.project.in_channels == sum(model.foundation.out_channels)
 
 
-GATED = {'paper': ('glu', 'figure'), 'released': ('sigmoid', 'figure'), 'text': ('sigmoid', 'text')}
+GATED = {
+    'paper': ('glu', 'figure'),
+    'released': ('sigmoid', 'figure'),
+    'released-multilevel': ('sigmoid', 'text'),
+    'text': ('sigmoid', 'text'),
+}
 TYPES = {'add': AddFusionBlock, 'concat': ConcatFusionBlock} | dict.fromkeys(
-    ('paper', 'released', 'text', 'gate-only', 'attention-only'), GatedFusionBlock
+    (*GATED, 'gate-only', 'attention-only'), GatedFusionBlock
 )
 CONTROLS = {'zero-context': 'zero', 'shuffled-context-spatial': 'shuffled'}
 
@@ -137,7 +143,10 @@ def test_every_fusion_is_what_its_name_says(fusion):
     neck, block = model.neck, model.neck.blocks['2']
     assert type(block) is TYPES.get(fusion, ContextFusionBlock)
     assert neck.control == CONTROLS.get(fusion)
-    assert list(neck.blocks) == (['0', '1', '2'] if fusion == 'text' else ['2'])
+    assert list(neck.blocks) == (['0', '1', '2'] if fusion in ('text', 'released-multilevel') else ['2'])
+    assert neck.within_encoder == (fusion == 'released-multilevel')
+    assert neck.adapter.halve[1].padding_mode == ('zeros' if 'released' in fusion else 'replicate')
+    assert model.bottleneck_dropout.p == 0
     assert model.partner_context == (fusion == 'shuffled-context-image')
     if isinstance(block, GatedFusionBlock):
         assert (block.gate is None) == (fusion == 'attention-only')
@@ -335,6 +344,10 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
         (
             {'unet': 'timm-unet', 'parts': {'backbone': {'model_name': 'resnet18', 'out_indices': (0, 2)}}},
             r'UNetHead decodes levels whose strides double, not \(2, 8\); choose a backbone or levels',
+        ),
+        (
+            {'unet': 'swin-unet', 'foundation': ENCODER, 'fusion': 'released-multilevel'},
+            'EncoderFusionNeck works between .* SwinUNetEncoder cannot be run level by level; take a UNetEncoder',
         ),
         ({'foundation': {'weights': 'random'}, 'fusion': 'add'}, 'cannot be built: .*"type".*; correct `parts`'),
     ],

@@ -18,6 +18,7 @@ from mmgfnuc.inference import NucleiInferencer
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_MODEL = {
+    'model.bottleneck_dropout': 0.3,
     'model.backbone.widths': (4, 8, 16),
     'model.decode_head.skip_channels': 4,
     'model.foundation.arch': dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,)),
@@ -128,7 +129,7 @@ def process():
 def trained(process, config, tmp_path_factory):
     """A training run, as a user starts it; the folder it was started in."""
     folder = tmp_path_factory.mktemp('trained')
-    overrides = ['train_cfg.max_iters=6', 'train_cfg.val_interval=3', 'model.neck.block.dropout=0.1']
+    overrides = ['train_cfg.max_iters=6', 'train_cfg.val_interval=3', 'model.bottleneck_dropout=0.1']
     process('train.py', config, '--tensorboard', '--seed', 3, '--cfg-options', *overrides, cwd=folder)
     return folder
 

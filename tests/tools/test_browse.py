@@ -1,9 +1,13 @@
 """tools/datasets/browse.py: one HTML file that is well formed, needs nothing else, and shows what it says."""
 
 import base64
+import errno
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +184,44 @@ def test_mistakes_end_in_one_line(tool, root, tmp_path, capsys):
     assert tool('datasets/browse.py', tmp_path / 'nowhere', '--out', tmp_path / 'x.html') == 2
     assert 'holds no dataset' in capsys.readouterr().err
     assert not (tmp_path / 'x.html').exists()
+
+
+def test_only_a_plain_file_is_written_over(tool, root, tmp_path, capsys):
+    page = tmp_path / 'page.html'
+    page.write_text('mine')
+    (tmp_path / 'link.html').symlink_to(page)
+    (tmp_path / 'folder.html').mkdir()
+    os.mkfifo(tmp_path / 'pipe.html')
+    for out in ('link.html', 'folder.html', 'pipe.html', '/dev/null'):
+        assert tool('datasets/browse.py', root, '--out', tmp_path / out) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f'{tmp_path / out} is a folder' in line
+    assert not Path('/dev/.null.lock').exists()
+    assert page.read_text() == 'mine'
+
+
+def test_a_full_disk_and_a_second_writer_leave_the_old_page(tool, root, tmp_path, monkeypatch, capsys, locked):
+    out = tmp_path / 'page.html'
+    out.write_text('old')
+    with locked(out):
+        assert tool('datasets/browse.py', root, '--out', out) == 2
+    assert 'another process is writing' in capsys.readouterr().err.splitlines()[-1]
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_text', full)
+    assert tool('datasets/browse.py', root, '--out', out) == 2
+    assert 'page.html cannot be written: the disk has' in capsys.readouterr().err.splitlines()[-1]
+    assert out.read_text() == 'old'
+    assert {path.name for path in tmp_path.iterdir()} == {'page.html', '.page.html.lock'}
+
+
+def test_names_that_are_not_utf_8(tool, root, tmp_path, capsys):
+    odd = tmp_path / 'odd'
+    shutil.copytree(root, odd)
+    for kind in ('images', 'labels'):
+        first = min((odd / kind).iterdir())
+        first.rename(first.with_name(os.fsdecode(b'caf\xe9.png')))
+    page = browse(tool, odd, tmp_path / os.fsdecode(b'p\xe9.html'))
+    assert r'caf\udce9' in page.text

@@ -27,7 +27,8 @@ def test_the_whole_line(demo, config, tmp_path, monkeypatch, capsys):
     demo.main()
     printed = capsys.readouterr().out
     # The steps are those of the config, and all of them are shown.
-    assert [line.split()[1] for line in printed.splitlines() if 'remaining' in line] == [str(n) for n in range(1, 11)]
+    shown = [line.split()[1] for line in printed.splitlines() if 'remaining' in line]
+    assert shown == [f'{step}/10' for step in range(1, 11)]
     assert json.loads((out / 'test' / 'tested.json').read_text())['checkpoint'] == 'iter_10.pth'
     scores = json.loads((out / 'test' / 'metrics.json').read_text())
     assert f'foreground Dice   {scores["dice"]:.3f}' in printed

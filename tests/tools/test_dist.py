@@ -124,3 +124,25 @@ def test_a_launcher_that_did_not_start_the_process(tool, config, tmp_path, capsy
     monkeypatch.delenv('SLURM_PROCID', raising=False)
     assert tool('train.py', config, '--work-dir', tmp_path, '--launcher', launcher) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: launcher '{launcher}': ")
+
+
+@pytest.mark.parametrize('value', ['$(touch evil)', 'a[$(touch evil)]', '-1', '0', '08', '1.5', 'two'])
+@pytest.mark.parametrize(
+    ('script', 'variable'),
+    [
+        ('dist_train.sh', 'NUM_PROCESSES'),
+        ('dist_test.sh', 'NUM_PROCESSES'),
+        ('dist_train.sh', 'NNODES'),
+        ('dist_train.sh', 'PORT'),
+        ('slurm_train.sh', 'GPUS'),
+        ('slurm_train.sh', 'GPUS_PER_NODE'),
+        ('slurm_train.sh', 'CPUS_PER_TASK'),
+    ],
+)
+def test_a_number_that_is_none_is_refused_and_not_run(process, tmp_path, script, variable, value):
+    settings = {} if variable == 'NUM_PROCESSES' else {variable: value}
+    last = {'dist_train.sh': [value if not settings else 2], 'dist_test.sh': ['checkpoint.pth', value]}
+    arguments = ['config.py', *last[script]] if script in last else ['gpu', 'job', 'config.py']
+    done = process(script, *arguments, cwd=tmp_path, code=2, **{'PYTHON': 'false', **settings})
+    assert done.stderr.splitlines() == [f'error: {variable}={value}: give a whole number from 1']
+    assert list(tmp_path.iterdir()) == []

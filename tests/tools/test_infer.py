@@ -2,13 +2,17 @@
 
 import csv
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.synthetic import render_tile
+from mmgfnuc.inference import NucleiInferencer
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +51,8 @@ def test_a_folder(segmented):
     assert sorted(path.stem for path in (out / 'overlays').iterdir()) == sorted(sizes)
     rows = rows_of(out)
     assert f'3 images, {len(rows)} nuclei -> ' in printed
+    assert '1 skipped' in printed
+    assert 'notes.txt' in printed
     assert len(rows) > 3
     for name, size in sizes.items():
         mask = mask_of(out, name)
@@ -93,6 +99,50 @@ def test_mpp_is_above_0(tool, scans, checkpoint, tmp_path, capsys, mpp):
     assert tool('infer.py', scans, '--checkpoint', checkpoint, '--out', tmp_path, '--mpp', mpp) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.endswith(f'error: argument --mpp: {mpp} is not a number above 0')
+
+
+def test_the_output_is_a_folder(tool, scans, capsys):
+    for out in ('/dev/null', scans / 'notes.txt'):
+        assert tool('infer.py', scans, '--checkpoint', 'not read', '--out', out) == 2
+        assert f"--out '{out}' is no folder" in capsys.readouterr().err
+
+
+def test_mpp_is_that_of_a_microscope(tool, scans, tmp_path, capsys):
+    for mpp in (0.04, 5.1):
+        assert tool('infer.py', scans, '--checkpoint', 'not read', '--out', tmp_path / 'out', '--mpp', mpp) == 2
+        assert f'--mpp: {mpp} micrometres per pixel are not within 0.05 to 5' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_the_pixel_size_of_a_slide_is_used(tool, checkpoint, tmp_path, capsys):
+    image = render_tile(np.random.default_rng(5), 128)[0]
+    slide = tmp_path / 'slide.svs'
+    tifffile.imwrite(slide, image, photometric='rgb', description='Aperio Image Library|AppMag = 40|MPP = 0.2500')
+    assert tool('infer.py', slide, '--checkpoint', checkpoint, '--out', tmp_path / 'out') == 0
+    printed = capsys.readouterr().out
+    assert 'as the files state it: 0.25 um (1)' in printed
+    assert printed.count('warning: the model was trained at 0.5 um per pixel, the images have 0.25') == 1
+    rows = rows_of(tmp_path / 'out')
+    assert rows
+    assert all(float(row['area_um2']) == int(row['area_px']) * 0.0625 for row in rows)
+
+
+def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_path, monkeypatch):
+    predict = NucleiInferencer.predict
+
+    def end_at_the_second(self, image, mpp):
+        if (tmp_path / 'labels' / 'alpha.png').exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict(self, image, mpp)
+
+    monkeypatch.setattr(NucleiInferencer, 'predict', end_at_the_second)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert tool('infer.py', scans, '--checkpoint', checkpoint, '--out', tmp_path) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert {row['image'] for row in rows_of(tmp_path)} == {'alpha'}
+    assert [path.stem for path in (tmp_path / 'masks').iterdir()] == ['alpha']
 
 
 def test_other_magnification_is_pointed_out(tool, scans, checkpoint, tmp_path, capsys):

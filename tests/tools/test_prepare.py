@@ -1,7 +1,9 @@
 """tools/datasets/prepare.py as a user runs it: from a source tree to a dataset with splits, or to one clear line."""
 
+import importlib
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from mmgfnuc.engine.cli import run_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'datasets' / 'prepare.py'
+# The package has a function of that name.
+CONVERT = importlib.import_module('mmgfnuc.datasets.converters.convert')
 ORGANS = ('human rectum', 'human kidney', 'mouse heart', 'human lung', 'mouse spleen')
 
 
@@ -63,9 +67,9 @@ def test_default_run_writes_the_organ_split_and_sums_up(prepare, source, tmp_pat
     assert 'notice: 10 images here, 665 as published' in printed
 
 
-def test_named_groups_and_grouped_folds(prepare, source, tmp_path):
+def test_named_groups_and_folds_which_are_always_grouped(prepare, source, tmp_path):
     out = tmp_path / 'out'
-    args = ('--val-groups', 'human lung', 'mouse heart', '--folds', 5, '--grouped')
+    args = ('--val-groups', 'human lung', 'mouse heart', '--folds', 5)
     assert prepare('nuinsseg', '--source', source, '--out', out, *args) == 0
     assert canonical.list_splits(out) == [*(f'grouped-5-fold-{i}' for i in range(5)), 'organs']
     organs = canonical.read_split(out, 'organs')
@@ -95,7 +99,7 @@ def test_official_folds_are_written_only_for_the_full_set(prepare, tmp_path):
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        (['--folds', '5'], 'leak parts of one slide from train to val; give --folds K --grouped'),
+        (['--grouped'], '--grouped without --folds makes no split; give --folds K'),
         (['--folds', '9', '--grouped'], '9 folds of 5 groups; choose 2 to 5'),
         (['--val-groups', 'human_lung'], "no group 'human_lung', did you mean 'human lung'?"),
         (['--source', 'nowhere'], 'nowhere is not there; give the folder or archive'),
@@ -109,6 +113,87 @@ def test_bad_request_is_one_line_exit_code_2_and_no_dataset(prepare, source, tmp
     assert error.count('\n') == 1
     assert message in error
     assert not out.exists()
+
+
+def files(root):
+    return {path.relative_to(root): path.stat().st_mtime_ns for path in root.rglob('*')}
+
+
+def test_an_earlier_preparation_is_kept_unless_it_may_be_replaced(prepare, source, tmp_path, capsys, monkeypatch):
+    out = tmp_path / 'out'
+    assert prepare('nuinsseg', '--source', source, '--out', out) == 0
+    before = files(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(CONVERT, '_write_one', None)
+        assert prepare('nuinsseg', '--source', source, '--out', out, '--folds', 5) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith(f'error: {out} holds a prepared nuinsseg already; --overwrite')
+        assert prepare('synthetic', '--out', out, '--train', 1, '--val', 1) == 2
+    assert files(out) == before
+    assert prepare('nuinsseg', '--source', source, '--out', out, '--folds', 5, '--overwrite') == 0
+    assert len(canonical.list_splits(out)) == 6
+
+
+def test_what_is_refused_is_refused_before_anything_is_converted(prepare, source, tmp_path, capsys, monkeypatch):
+    out = tmp_path / 'out'
+    assert prepare('nuinsseg', '--source', source, '--out', out) == 0
+    canonical.write_split(out, 'mine', {'train': [], 'val': []})
+    monkeypatch.setattr(CONVERT, '_write_one', None)
+    assert prepare('nuinsseg', '--source', source, '--out', out, '--overwrite') == 2
+    assert 'mine.json would be lost' in capsys.readouterr().err
+    (tmp_path / 'notes').mkdir()
+    (tmp_path / 'notes' / 'thesis.txt').touch()
+    assert prepare('nuinsseg', '--source', source, '--out', tmp_path / 'notes', '--overwrite') == 2
+    assert 'holds something else' in capsys.readouterr().err
+
+
+def last_line(capsys):
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_last_line_is_the_next_command(prepare, tmp_path, capsys):
+    """It names a split with both parts; without one it is the same command with folds, which then works."""
+    source = write_source(tmp_path / 'NuInsSeg', ['human lung', 'human rectum'])
+    out = tmp_path / 'my data'
+    args = ['nuinsseg', '--source', source, '--out', out]
+    assert prepare(*args) == 0
+    command = shlex.split(last_line(capsys).partition(': ')[2])
+    assert command == ['python', 'tools/datasets/prepare.py', *map(str, args), '--folds', '2', '--overwrite']
+    assert prepare(*command[2:]) == 0
+    command = shlex.split(last_line(capsys).partition(': ')[2])
+    assert command == [
+        *('python', 'tools/train.py', 'configs/cpu/own_data.py'),
+        *('--data', str(out), '--split', 'grouped-2-fold-0'),
+    ]
+    assert (ROOT / command[1]).is_file()
+    assert (ROOT / command[2]).is_file()
+
+
+def test_a_single_group_cannot_be_split(prepare, tmp_path, capsys):
+    source = write_source(tmp_path / 'NuInsSeg', ['human lung'])
+    assert prepare('nuinsseg', '--source', source, '--out', tmp_path / 'out') == 0
+    assert 'another group' in last_line(capsys)
+
+
+@pytest.mark.filterwarnings('ignore:a binary mask')
+def test_masks_that_are_inverted(prepare, tmp_path, capsys):
+    """The background covers most of an image: a notice names the option, which alone sets it right."""
+    source = tmp_path / 'mine'
+    mask = np.full((20, 20), 255, np.uint8)
+    mask[2:6, 2:6] = mask[9:14, 9:14] = 0
+    for folder, array in (('images', np.repeat(mask[..., None], 3, axis=2)), ('masks', mask)):
+        (source / folder).mkdir(parents=True)
+        Image.fromarray(array).save(source / folder / 'tile.png')
+    args = ('masks', '--source', source, '--out')
+    assert prepare(*args, tmp_path / 'wrong') == 0
+    printed = capsys.readouterr().out
+    assert 'notice: ' in printed
+    assert '--invert: 1 (tile: 90%)' in printed
+    assert prepare(*args, tmp_path / 'right', '--invert') == 0
+    assert 'notice: masks' not in capsys.readouterr().out
+    labels = canonical.read_label_map(tmp_path / 'right' / 'labels' / 'tile.png')
+    np.testing.assert_array_equal(labels > 0, mask == 0)
+    assert canonical.count_nuclei(labels) == 2
 
 
 def test_synthetic_dataset_is_sound(prepare, tmp_path, capsys):
@@ -172,7 +257,7 @@ def test_help_teaches_by_example(prepare, capsys):
     with pytest.raises(SystemExit) as stop:
         prepare('nuinsseg', '--help')
     assert stop.value.code == 0
-    assert '--folds 5 --grouped' in capsys.readouterr().out
+    assert '--mpp 0.5 --folds 5' in capsys.readouterr().out
 
 
 def test_only_user_errors_are_shortened():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,34 @@ def test_scores_alone_are_printed_and_write_no_pictures(tool, config, checkpoint
     assert not list(tmp_path.rglob('*.png'))
     for name in ('metrics.json', 'per_image.csv', 'instances.json', 'instances.csv'):
         assert (tmp_path / 'test' / name).read_bytes() == (scored / 'run' / 'test' / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_alone_is_tested_by_its_own_config(tool, checkpoint, scored, tmp_path, capsys):
+    run = tmp_path / 'run'
+    run.mkdir()
+    shutil.copy(checkpoint, run)
+    # What a training has left there, by whichever name.
+    records = [run / 'small.py', run / 'shifted.py', run / 'last_checkpoint']
+    for record in records:
+        record.write_text('of the training')
+    assert tool('test.py', run / 'shifted.pth') == 0
+    for name in ('metrics.json', 'per_image.csv', 'instances.json', 'instances.csv'):
+        assert (run / 'test' / name).read_bytes() == (scored / 'run' / 'test' / name).read_bytes()
+    assert [record.read_text() for record in records] == ['of the training'] * 3
+    assert {path.name for path in run.glob('[!.]*')} == {'shifted.pth', 'test', *(record.name for record in records)}
+    assert len(list(run.glob('test/*/*.log'))) == 1
+    screen = capsys.readouterr().out.splitlines()
+    assert len(screen) < 20
+    assert screen[-1] == f'written to {run / "test"}'
+
+
+@pytest.mark.parametrize(
+    ('files', 'text'), [(['a.py'], 'give also the checkpoint'), (['a.py', 'b.pth', 'c.pth'], '3 files'), ([], 'FILE')]
+)
+def test_files_that_cannot_be_meant(tool, files, text, capsys):
+    assert tool('test.py', *files, '--work-dir', 'run') == 2
+    assert text in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.slow

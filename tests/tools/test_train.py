@@ -1,6 +1,7 @@
 """tools/train.py: what a run leaves behind, what a seed and a resumed run repeat, what a bad input says."""
 
 import json
+import math
 import re
 import shutil
 
@@ -69,7 +70,7 @@ def seeded(tool, config, tmp_path_factory):
 
 def test_fixtures_have_dropout_and_partial_epochs(config):
     cfg = Config.fromfile(config)
-    assert cfg.model.neck.block.get('dropout', 0.3) == 0.3
+    assert cfg.model.bottleneck_dropout == 0.3
     assert (8 // cfg.train_dataloader.batch_size) % cfg.default_hooks.checkpoint.interval == 0
 
 
@@ -92,7 +93,7 @@ def test_a_run_leaves_checkpoints_scores_and_curves(trained):
 def test_options_of_the_command_line_reach_the_run(trained):
     cfg = Config.fromstring(load(trained / 'work_dirs' / 'small' / 'iter_6.pth')['meta']['cfg'], '.py')
     assert cfg.train_cfg.max_iters == 6
-    assert cfg.model.neck.block.dropout == 0.1
+    assert cfg.model.bottleneck_dropout == 0.1
     assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 3
 
 
@@ -125,11 +126,14 @@ def test_seconds_of_training_add_up_over_resuming(tool, config, straight, tmp_pa
 
 
 @pytest.mark.parametrize(('step', 'workers'), [(2, 0), (4, 0), (6, 0), (6, 1)])
-def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp_path, step, workers):
+def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp_path, capsys, step, workers):
     loader = [f'train_dataloader.num_workers={workers}']
     resume = ['--resume', straight / f'iter_{step}.pth']
     assert tool('train.py', config, '--work-dir', tmp_path, *resume, '--cfg-options', *loader) == 0
     assert not (tmp_path / f'iter_{step}.pth').exists()
+    notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith('notice')]
+    assert len(notices) == (workers > 0)
+    assert all('another config than before: train_dataloader.num_workers 0 -> 1' in line for line in notices)
     assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
 
 
@@ -149,6 +153,44 @@ def test_an_interrupted_run_continues_from_its_last_checkpoint(tool, config, str
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_6.pth')
     assert tool('train.py', config, '--work-dir', tmp_path, '--resume', *loader) == 0
     assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
+
+
+def rates(work_dir):
+    logs = ''.join(path.read_text() for path in sorted(work_dir.glob('*/vis_data/scalars.json')))
+    return [line['lr'] for line in map(json.loads, logs.splitlines()) if 'lr' in line]
+
+
+def test_a_finished_run_is_resumed_with_more_steps(tool, config, straight, tmp_path, capsys):
+    longer = ['--resume', straight / 'iter_10.pth', '--cfg-options', 'train_cfg.max_iters=14']
+    assert tool('train.py', config, '--work-dir', tmp_path, *longer) == 0
+    # The cosine of 14 steps from 1e-3, at its last four.
+    expected = [1e-3 * (1 + math.cos(math.pi * step / 14)) / 2 for step in range(10, 14)]
+    assert rates(tmp_path) == pytest.approx(expected, rel=1e-6)
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith('warning: schedule')]
+    assert 'end of the schedule 10 -> 14' in warning
+    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', '--cfg-options', 'train_cfg.max_iters=14') == 0
+    printed = capsys.readouterr().out
+    assert 'nothing is left to train: the checkpoint is at step 14' in printed
+    assert f'last checkpoint: {tmp_path / "iter_14.pth"}' in printed
+    assert len(rates(tmp_path)) == 4
+
+
+def test_the_screen_shows_what_a_person_needs_and_the_file_all(tool, config, data_root, tmp_path, capsys):
+    short = ['--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+    assert tool('train.py', config, '--work-dir', tmp_path, '--split', 'default', '--data', data_root, *short) == 0
+    screen = capsys.readouterr().out.splitlines()
+    begins = [line.split(maxsplit=1)[0] for line in screen if 'Loads checkpoint' not in line]
+    head = ['train', 'val', 'U-Net', 'encoder', 'fusion', 'head', 'size', 'training', 'device', 'folder']
+    assert begins == [*head, 'step', 'step', 'validation', 'last', 'next:']
+    assert screen[-1].endswith(f'/tools/test.py {tmp_path / "iter_2.pth"}')
+    (log,) = tmp_path.glob('*/*.log')
+    full = log.read_text()
+    assert all(text in full for text in ('System environment', 'Config:', 'Hooks will be executed', *screen))
+    assert len(full.splitlines()) > 200
+
+
+def test_a_checkpoint_is_no_config(tool, straight, tmp_path, capsys):
+    assert '--resume CHECKPOINT' in error_of(tool, capsys, straight / 'iter_10.pth', '--work-dir', tmp_path)
 
 
 def test_resume_begins_anew_where_there_is_no_checkpoint(tool, config, straight, tmp_path):

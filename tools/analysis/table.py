@@ -21,6 +21,7 @@ from mmgfnuc.analysis.model_zoo import zoo_page
 from mmgfnuc.analysis.studies import read_studies, study_section
 from mmgfnuc.analysis.tables import has_instances, instance_summary, picture, replace_between, summary_table
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.files import write_text
 
 HEADING = '# Results\n\nMade from the records of this folder by `make table`.'
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,20 +39,20 @@ def rendered(root: Path) -> dict[Path, str]:
     studies = read_studies(root / 'docs/results')
     readme, stain, instances = root / 'README.md', root / 'docs/stain.md', root / 'docs/instances.md'
     return {
-        readme: replace_between(readme.read_text(), readme_section(results, studies)),
+        readme: replace_between(readme.read_text('utf-8'), readme_section(results, studies)),
         root / 'docs/results/README.md': f'{HEADING}\n\n{results_page(results, studies)}\n',
         **({root / 'docs/model_zoo.md': zoo_page(zoo)} if zoo else {}),
         root / 'docs/foundation_encoders.md': encoders_page(records.values()),
         root / 'docs/datasets/README.md': datasets_page(),
-        **({stain: replace_between(stain.read_text(), speed_section(loading[0]))} if loading else {}),
-        **({instances: instances_page(instances.read_text(), records)} if of_kind(records, *INSTANCE_KINDS) else {}),
+        **({stain: replace_between(stain.read_text('utf-8'), speed_section(loading[0]))} if loading else {}),
+        **({instances: instances_page(instances, records)} if of_kind(records, *INSTANCE_KINDS) else {}),
     }
 
 
-def instances_page(text: str, records: Results) -> str:
+def instances_page(page: Path, records: Results) -> str:
     """Fill in what post-processing loses, and how fast it and the scores are."""
     lost = lost_section(of_kind(records, PERFECT_MAPS))
-    text = replace_between(text, lost, '<!-- lost -->', '<!-- /lost -->')
+    text = replace_between(page.read_text('utf-8'), lost, '<!-- lost -->', '<!-- /lost -->')
     return replace_between(text, speed_sections(of_kind(records, POSTPROCESS, INSTANCE_METRICS)))
 
 
@@ -90,8 +91,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     root = parse_args().root
     for path, text in rendered(root).items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_text(path, text)
         print(f'{path.relative_to(root)} written')
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmgfnuc.datasets.inspection import build_page, inspect_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import output_lock, whole_file
 
 EPILOG = """\
 The page is one HTML file of at most about 10 MB: it needs no network and can be sent by mail. More images
@@ -30,10 +30,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.images < 1:
         raise UserError(f'--images {args.images}: give a number from 1')
-    page = build_page(inspect_dataset(args.root), args.images)
-    with whole_file(args.out) as file:
-        file.write_text(page, encoding='utf-8')
-    print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, open it in a browser')
+    if args.out.exists() and not args.out.is_file():
+        raise UserError(f'--out {args.out} is a folder or a device, which is not written over; name a file')
+    with output_lock(args.out), whole_file(args.out) as file:
+        page = build_page(inspect_dataset(args.root), args.images)
+        file.write_text(page, encoding='utf-8', errors='backslashreplace')
+    name = str(args.out).encode(errors='backslashreplace').decode()
+    print(f'{name}: {args.out.stat().st_size / 1e6:.1f} MB, open it in a browser')
 
 
 if __name__ == '__main__':

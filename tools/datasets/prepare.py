@@ -1,22 +1,29 @@
 """Bring a dataset into the canonical form that the configs train on."""
 
 import argparse
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from mmgfnuc.datasets.canonical import count_nuclei, list_splits, read_label_map, read_meta, sample_paths
+from mmgfnuc.datasets.canonical import count_nuclei, list_splits, read_label_map, read_meta, read_split, sample_paths
 from mmgfnuc.datasets.converters import CONVERTERS, Converter, convert
+from mmgfnuc.datasets.converters.base import SWITCH
 from mmgfnuc.datasets.splits import Split, group_holdout, grouped_folds
 from mmgfnuc.datasets.synthetic import CLASSES, write_dataset
 from mmgfnuc.engine.cli import positive_float, run_cli
 from mmgfnuc.errors import UserError
 
+# For images of one's own and for any other set: no weight file, two CPU cores.
+CONFIG = 'configs/cpu/own_data.py'
+# Proposed where a set has no split.
+FOLDS = 5
 EPILOG = """\
 examples:
   python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg
-  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg.zip --out data/nuinsseg --folds 5 --grouped
+  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg.zip --out data/nuinsseg --folds 5
   python tools/datasets/prepare.py nuinsseg --help     what is read, and the options
 
 Each dataset has a page in docs/datasets/. Look at the result: python tools/datasets/check.py OUT"""
@@ -26,15 +33,16 @@ Convert {title}{licence} from a folder or an archive of it:
 {layout}
 
 {origin}Splits go to OUT/splits/: those of the authors where all their images are there; "{holdout}" with --val-groups;
-grouped-K-fold-i with --folds K --grouped.
+grouped-K-fold-i with --folds K, each group (slide, patient, organ) whole in one fold.
 """
 COMMAND_EPILOG = """\
 examples:
   python tools/datasets/prepare.py {name} --source DIR --out data/{name}
-  python tools/datasets/prepare.py {name} --source DIR --out data/{name} --mpp 0.5 --folds 5 --grouped
+  python tools/datasets/prepare.py {name} --source DIR --out data/{name} --mpp 0.5 --folds 5
 
-Bad source files are all reported at once and nothing is written. An interrupted run goes on where it was. An earlier
-{title} at OUT is replaced whole; any other content there is left alone and reported.
+Bad source files are all reported at once and nothing is written. An interrupted run goes on where it was. A dataset
+at OUT is kept unless --overwrite says to replace it whole, and any other content there is never touched: both are
+refused before anything is converted. The last line is the command that trains on the result.
 """
 SYNTHETIC_HELP = 'Draw synthetic H&E images with exact instance maps: no download, for demos and tests.'
 SYNTHETIC_EXAMPLES = """\
@@ -61,8 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
     synthetic.add_argument(
         '--types', action='store_true', help=f'also tell nucleus types apart: {", ".join(CLASSES[1:])}; same images'
     )
+    _add_overwrite(synthetic)
     synthetic.set_defaults(prepare=prepare_synthetic)
     return parser
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--overwrite', action='store_true', help='replace an earlier preparation at OUT')
 
 
 def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -> None:
@@ -83,7 +96,9 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
     parser.add_argument('--source', type=Path, required=True, help='folder or archive (.zip, .tar, .tar.gz, ...)')
     parser.add_argument('--out', type=Path, required=True, help=f'folder to write, such as data/{converter.name}')
     for option in converter.options:
-        choices = {'choices': option.choices} if option.choices else {}
+        choices: dict[str, Any] = {'choices': option.choices} if option.choices else {}
+        if option.choices == SWITCH:
+            choices |= {'nargs': '?', 'const': 'yes'}
         text = option.help + (f' (default: {option.default})' if option.default else '')
         parser.add_argument(f'--{option.name}', help=text, **choices)
     parser.add_argument(
@@ -92,25 +107,23 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
         metavar='GROUP',
         help=f'groups held out as val of split "{name}" (default: {", ".join(groups) or "none, no such split"})',
     )
-    parser.add_argument('--folds', type=int, metavar='K', help='also write K folds; needs --grouped')
-    parser.add_argument('--grouped', action='store_true', help='keep each group (slide, patient, organ) in one fold')
+    parser.add_argument('--folds', type=int, metavar='K', help='also write K folds that keep each group whole')
+    parser.add_argument('--grouped', action='store_true', help='say so; folds are never made otherwise')
     parser.add_argument('--mpp', type=positive_float, metavar='UM', help='resample to this many micrometres per pixel')
     parser.add_argument(
         '--source-mpp', type=positive_float, metavar='UM', help='of images for which the dataset states none'
     )
     parser.add_argument('--allow-leaks', action='store_true', help='accept groups or equal images in two parts')
     parser.add_argument('--workers', type=int, metavar='N', help='processes (default: one for each CPU if it pays)')
+    _add_overwrite(parser)
     parser.set_defaults(prepare=partial(prepare_converted, converter))
 
 
 def prepare_converted(converter: Converter, args: argparse.Namespace) -> None:
     if args.workers is not None and args.workers < 1:
         raise UserError(f'--workers {args.workers}: give a number above 0')
-    if (args.folds is not None) != args.grouped:
-        raise UserError(
-            '--folds and --grouped go together: folds that cut a group leak parts of one slide from train to val; '
-            'give --folds K --grouped'
-        )
+    if args.grouped and args.folds is None:
+        raise UserError('--grouped without --folds makes no split; give --folds K')
     report = convert(
         converter,
         args.source,
@@ -124,8 +137,8 @@ def prepare_converted(converter: Converter, args: argparse.Namespace) -> None:
     )
     if converter.overlaps:
         print(f'overlaps: {converter.overlaps}')
-    for difference in report.differences:
-        print(f'notice: {difference}')
+    for notice in (*report.notices, *report.differences):
+        print(f'notice: {notice}')
 
 
 def prepare_synthetic(args: argparse.Namespace) -> None:
@@ -148,7 +161,7 @@ def plan_splits(
     return splits
 
 
-def print_summary(root: Path) -> None:
+def print_summary(root: Path, argv: Sequence[str]) -> None:
     images = read_meta(root)['images']
     nuclei = sum(count_nuclei(read_label_map(sample_paths(root, sample_id).label)) for sample_id in images)
     ambiguous = sum(sample_paths(root, sample_id).ignore is not None for sample_id in images)
@@ -157,13 +170,37 @@ def print_summary(root: Path) -> None:
     if len(groups) == len(images) > 1:
         print('notice: each image is a group of its own; if some show one slide, splits by group do not keep it whole')
     print(f'splits: {", ".join(list_splits(root)) or "none"}')
-    print(f'next: python tools/datasets/check.py {root}, then python tools/train.py CONFIG')
+    folder = shlex.quote(str(root))
+    print(f'look:  python tools/datasets/check.py {folder}')
+    split = find_split(root)
+    if split:
+        print(f'train: python tools/train.py {CONFIG} --data {folder} --split {shlex.quote(split)}')
+    elif len(groups) > 1:
+        again = [*argv, '--folds', str(min(len(groups), FOLDS)), *([] if '--overwrite' in argv else ['--overwrite'])]
+        print(f'next, as training needs a split: python tools/datasets/prepare.py {shlex.join(again)}')
+    else:
+        print('next: add images of another group (slide, patient): training needs a split, and no group is ever cut')
+
+
+def find_split(root: Path) -> str | None:
+    """First split that can be trained and validated on, one whose parts share no group if there is one."""
+    meant = read_meta(root).get('splits_with_leaks', ())
+    names = [name for name in list_splits(root) if {'train', 'val'} <= read_split(root, name).keys()]
+    return min(names, key=lambda name: name in meant, default=None)
+
+
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """Keep what was prepared before, unless the user wants it replaced."""
+    if (out / 'meta.json').is_file() and not overwrite:
+        name = read_meta(out)['name']
+        raise UserError(f'{out} holds a prepared {name} already; --overwrite replaces it, another --out keeps it')
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    refuse_existing(args.out, args.overwrite)
     args.prepare(args)
-    print_summary(args.out)
+    print_summary(args.out, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == '__main__':

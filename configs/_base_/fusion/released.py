@@ -1,4 +1,4 @@
-# The released variant: sigmoid gate, queries from the gated map, at the bottleneck.
+# The released variant: sigmoid gate, queries from the gated map, at the bottleneck. Its pools pad their blur with zeros.
 from mmgfnuc.models.necks import GatedFusionBlock, GatedFusionNeck
 
-neck = dict(type=GatedFusionNeck, block=dict(type=GatedFusionBlock, preset='released'))
+neck = dict(type=GatedFusionNeck, block=dict(type=GatedFusionBlock, preset='released'), blur_padding='zeros')

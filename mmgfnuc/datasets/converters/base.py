@@ -22,12 +22,14 @@ class Content:
         instances: (H, W), int32, 0 = background.
         ignore: (H, W), bool: where the truth is unknown.
         types: (H, W), uint8: index into the classes of the dataset.
+        notices: what its reader did that the user should know, and the names of the outlines to which it did so.
     """
 
     image: RGBImage
     instances: LabelMap
     ignore: Mask | None = None
     types: TypeMap | None = None
+    notices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,16 @@ class Sample:
     image: Path | None = None
 
 
+SWITCH = ('no', 'yes')
+
+
 @dataclass(frozen=True)
 class Option:
     """A choice that a dataset leaves to its user, `--<name>` of tools/datasets/prepare.py.
 
     Attributes:
         name: with hyphens.
-        choices: that there are; empty for free text.
+        choices: that there are; empty for free text. Of `SWITCH`, `--<name>` alone means yes.
         default: None makes the user choose.
         help: one line.
     """

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ from mmgfnuc.datasets.bad_file import is_utf8
 from mmgfnuc.datasets.canonical import (
     count_nuclei,
     image_digest,
+    list_splits,
     read_image,
     read_label_map,
     sample_paths,
@@ -31,10 +33,12 @@ from mmgfnuc.datasets.canonical import (
 )
 from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.datasets.splits import Split, find_leaks
-from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder
+from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder, unpacked_folder
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import DiskFullError, output_lock
 
 from .base import NAME_OPTION, Content, Converter, Options, Sample, faulty
+from .notices import read_notices, write_notices
 from .sources import fingerprint, opened_source
 
 # The shown part of a long list of faults or leaks.
@@ -51,11 +55,12 @@ SplitPlanner = Callable[[Mapping[str, str]], Mapping[str, Split]]
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and how it differs from what the authors published."""
+    """What was written, how it differs from what the authors published, and what was done with odd outlines."""
 
     images: int
     nuclei: int
     differences: list[str]
+    notices: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ def convert(
 ) -> Report:
     """Write a dataset in the canonical form, with the splits of its authors and those of `plan`.
 
-    A run that was interrupted goes on where it was when it is started again in the same way.
+    A run that was interrupted goes on where it was when it is started again in the same way. Nobody else may write to
+    `out` meanwhile.
 
     Args:
         converter: of the dataset.
@@ -99,21 +105,27 @@ def convert(
         workers: processes; None takes one for each CPU if the images are many.
 
     Raises:
-        UserError: one line for each fault of the source, or for each leak of a split; nothing is written then.
+        UserError: one line for each fault of the source, or for each leak of a split; another process writes to `out`.
+            Nothing is written then.
+        DiskFullError: the disk is full; what is written is kept for the next run.
     """
     chosen = _choose(converter, options or {})
     name, out = chosen.get(NAME_OPTION) or converter.name, Path(out).resolve()
     refuse_foreign(out, name)
     _refuse_inside(Path(source).expanduser().resolve(), out)
-    with opened_source(source, out.parent) as folder:
+    with output_lock(out), opened_source(source, unpacked_folder(out)) as folder:
         if converter.read_classes:
             converter = replace(converter, classes=converter.read_classes(folder, chosen))
         samples = _checked(converter, converter.list_samples(folder, chosen))
         samples = [_with_mpp(sample, source_mpp, mpp) for sample in samples]
         groups = {sample.id: sample.group for sample in samples}
         official, planned = dict(converter.splits(samples)), dict(plan(groups))
+        _refuse_lost_splits(out, official | planned)
         settings = {
-            'source': [str(Path(source).resolve()), fingerprint(source, out, staging_folder(out))],
+            'source': [
+                str(Path(source).resolve()),
+                fingerprint(source, out, staging_folder(out), unpacked_folder(out)),
+            ],
             'options': chosen,
             'classes': list(converter.classes),
             'mpp': mpp,
@@ -130,12 +142,23 @@ def convert(
             _write_meta(root, name, converter, samples, mpp, leaky)
     nuclei = sum(done.nuclei for done in written)
     # Small nuclei may vanish when images are made smaller.
-    return Report(len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei))
+    return Report(
+        len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei), read_notices(out)
+    )
 
 
 def _refuse_inside(source: Path, out: Path) -> None:
     if source.is_relative_to(out):
         raise UserError(f'the source {source} lies in {out}, which would be replaced with it; choose another --out')
+
+
+def _refuse_lost_splits(out: Path, splits: Mapping[str, Split]) -> None:
+    """Find out before all is converted that somebody's own split would be lost."""
+    lost = [name for name in list_splits(out) if name not in splits]
+    if lost:
+        more = f' and {len(lost) - 1} more' if len(lost) > 1 else ''
+        path = out / 'splits' / f'{lost[0]}.json'
+        raise UserError(f'{path}{more} would be lost, as this run writes none; move it away, or delete {out}')
 
 
 def _choose(converter: Converter, options: Options) -> dict[str, str]:
@@ -201,11 +224,23 @@ def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
     # Not fork: by now this process may have threads. The server imports the package once for all workers.
     context = get_context('forkserver')
     context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that has started its pool is killed: it would wait for work for ever."""
+    Thread(target=_outlive_parent, daemon=True).start()
+
+
+def _outlive_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def _write_one(sample: Sample, root: Path, mpp: float | None, types: range | None) -> _Written:
@@ -213,9 +248,14 @@ def _write_one(sample: Sample, root: Path, mpp: float | None, types: range | Non
     if done.image.is_file():  # written last, by a run that was interrupted
         return _Written(count_nuclei(read_label_map(done.label)), image_digest(read_image(done.image)))
     try:
-        content = resampled(sample.read(), sample.mpp, mpp)
+        content = sample.read()
+        if content.notices:
+            write_notices(root, sample.id, content.notices)
+        content = resampled(content, sample.mpp, mpp)
         _check_types(sample.id, content, types)
         write_sample(root, sample.id, content.image, content.instances, content.ignore, content.types)
+    except DiskFullError:  # the same for every image to come
+        raise
     except UserError as error:
         return _Written(problem=str(error))
     return _Written(count_nuclei(content.instances), image_digest(content.image))

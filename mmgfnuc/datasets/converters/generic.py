@@ -11,15 +11,20 @@ import numpy as np
 from skimage.measure import label as connected_components
 
 from mmgfnuc.datasets.canonical import BadFileError, read_image, read_label_map
+from mmgfnuc.datasets.validate import BINARY_MAP, LARGEST_SHARE, many_under_one_id
 
-from .base import Content, Converter, Option, Options, Sample, same_size
-from .outlines import coco_classes, geojson_classes, list_coco, list_geojson
+from .base import SWITCH, Content, Converter, Option, Options, Sample, same_size
+from .coco import coco_classes, list_coco
+from .geojson import geojson_classes, list_geojson
 from .own_files import GROUPS_LAYOUT, OWN_OPTIONS, folder_option, paired_samples
 
 MAP_SUFFIXES = ('.png', '.tif', '.tiff', '.npy')
 TOUCHING = (
     'a binary mask does not tell nuclei apart: each connected region becomes one nucleus, so nuclei that touch are '
     'counted as one; do not trust instance scores on them'
+)
+MOST_OF_THE_IMAGE = (
+    'masks of which nuclei cover more than half; if they are exchanged with the background, give --invert'
 )
 
 
@@ -30,31 +35,45 @@ def list_folders(source: Path, options: Options) -> list[Sample]:
 
 def list_masks(source: Path, options: Options) -> list[Sample]:
     """Pair images and binary masks; warns of what the masks do not tell."""
-    samples = paired_samples(source, options, 'masks', MAP_SUFFIXES, read_masks)
+    read = partial(read_masks, invert=options['invert'] == 'yes')
+    samples = paired_samples(source, options, 'masks', MAP_SUFFIXES, read)
     warnings.warn(TOUCHING, stacklevel=2)
     return samples
 
 
 def read_folders(image: Path, path: Path) -> Content:
-    """Read an image and its label map."""
+    """Read an image and its label map.
+
+    Raises:
+        BadFileError: The map is binary or one of classes: it bears one id for many nuclei.
+    """
     content = Content(read_image(image), read_label_map(path))
+    for kind, what, fix in many_under_one_id(content.instances):
+        raise BadFileError(path, what, 'take the source "masks"' if kind == BINARY_MAP else fix)
     same_size(image, content, {'instances': path})
     return content
 
 
-def read_masks(image: Path, path: Path) -> Content:
-    """Read an image and its binary mask; each 8-connected region becomes an instance."""
+def read_masks(image: Path, path: Path, invert: bool = False) -> Content:
+    """Read an image and its binary mask; each 8-connected region becomes an instance.
+
+    With `invert` 0 is the nuclei.
+    """
     mask = read_label_map(path)
     values = np.unique(mask[mask > 0])
     if len(values) > 1:
         what = f'{len(values)} values besides 0, so it is no binary mask'
         raise BadFileError(path, what, 'take the source "folders" for label maps, or save 0 and 255 alone')
-    content = Content(read_image(image), connected_components(mask > 0).astype(np.int32))
+    nuclei = (mask > 0) != invert
+    share = nuclei.mean() if nuclei.size else 0.0
+    notices = {MOST_OF_THE_IMAGE: [f'{share:.0%}']} if share > LARGEST_SHARE else {}
+    content = Content(read_image(image), connected_components(nuclei).astype(np.int32), notices=notices)
     same_size(image, content, {'instances': path})
     return content
 
 
 IMAGES = folder_option('images', 'images')
+INVERT = Option('invert', SWITCH, 'no', 'take 0 for nuclei, the other value for background')
 IMAGES_LAYOUT = 'SOURCE/images/<stem>.png   8-bit RGB; also .tif .tiff .jpg .jpeg'
 
 # Nothing is published of them.
@@ -82,7 +101,7 @@ CONVERTERS = (
 WARNING: {TOUCHING}.""",
         list_samples=list_masks,
         overlaps='A mask does not tell nuclei apart: each 8-connected region is one.',
-        options=(IMAGES, folder_option('masks', 'binary masks'), *OWN_OPTIONS),
+        options=(IMAGES, folder_option('masks', 'binary masks'), INVERT, *OWN_OPTIONS),
     ),
     _OwnSource(
         name='coco',
@@ -101,8 +120,8 @@ WARNING: {TOUCHING}.""",
         title='QuPath GeoJSON',
         layout=f"""\
   {IMAGES_LAYOUT}
-  SOURCE/annotations/<stem>.geojson   a Polygon or MultiPolygon for each nucleus, in pixels; also .json
-                                      properties.classification.name = nucleus type
+  SOURCE/annotations/<stem>.geojson   objects of QuPath, in pixels: annotations, detections, cells; their classes are
+                                      the nucleus types; also .json, .geojson.gz, <image.png>.geojson
 {GROUPS_LAYOUT}""",
         list_samples=list_geojson,
         read_classes=geojson_classes,

@@ -6,6 +6,7 @@ own.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from mmgfnuc.datasets.splits import Split
 from mmgfnuc.errors import UserError
 
 from .base import Content, Converter, Options, Sample, faulty, parts_split
-from .polygons import Region, draw_regions, read_mpp, read_regions
+from .imagescope import read_mpp, read_regions
+from .outlines import draw
 from .sources import files_by_stem, find_root
 
 IMAGES = 'Tissue Images'
@@ -115,7 +117,8 @@ def list_kumar(source: Path, options: Options) -> list[Sample]:
 def read_monuseg(image: Path, annotation: Path) -> Content:
     """Read an image and the nuclei drawn on it."""
     picture = read_image(image)
-    return Content(picture, draw_regions(annotation, read_regions(annotation), picture.shape[:2]))
+    drawing = draw(annotation, read_regions(annotation), picture.shape[:2])
+    return Content(picture, drawing.instances, notices=drawing.notices)
 
 
 def list_monusac(source: Path, options: Options) -> list[Sample]:
@@ -136,17 +139,17 @@ def read_monusac(image: Path, annotation: Path) -> Content:
     """Read an image, the nuclei drawn on it and their types; what has no type is ignored where no other nucleus is."""
     picture = read_image(image)
     shape = picture.shape[:2]
-    typed: list[Region] = []
-    unknown: list[Region] = []
+    regions = []
     for region in read_regions(annotation):
-        if region.name not in (*TYPES, *UNKNOWN):
-            what = f'layer {region.name!r} is none of {", ".join((*TYPES, *UNKNOWN))}'
+        if region.kind not in (*TYPES, *UNKNOWN):
+            what = f'layer {region.kind!r} is none of {", ".join((*TYPES, *UNKNOWN))}'
             raise BadFileError(annotation, what, 'get the original file')
-        (typed if region.name in TYPES else unknown).append(region)
-    instances = draw_regions(annotation, typed, shape)
-    ignore = (draw_regions(annotation, unknown, shape) > 0) & (instances == 0)
-    types = np.array([0, *(TYPES.index(region.name) + 1 for region in typed)], np.uint8)
-    return Content(picture, instances, ignore if ignore.any() else None, types[instances])
+        regions.append(replace(region, ignored=region.kind in UNKNOWN))
+    regions.sort(key=lambda region: region.ignored)
+    drawing = draw(annotation, regions, shape)
+    types = np.array([0, *(0 if region.ignored else TYPES.index(region.kind) + 1 for region in regions)], np.uint8)
+    ignore = drawing.unsure if drawing.unsure.any() else None
+    return Content(picture, drawing.instances, ignore, types[drawing.instances], drawing.notices)
 
 
 def _paired(

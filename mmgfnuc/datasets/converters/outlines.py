@@ -1,288 +1,225 @@
-"""Nuclei drawn by hand: COCO JSON, and GeoJSON as QuPath exports it.
+"""Drawn outlines of any source: which become nuclei, which are left out, and what the user is told about it.
 
-Source: the COCO data format, cocodataset.org/#format-data; GeoJSON, RFC 7946; QuPath's documentation, "Exporting
-annotations". Code: own.
+Source: code: own.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmgfnuc.datasets.canonical import CLASSES, BadFileError, LabelMap, Mask, read_image
-from mmgfnuc.errors import UserError
+from mmgfnuc.datasets.canonical import BadFileError, LabelMap, Mask
 
-from .base import Content, Options, Sample, faulty
-from .own_files import inside, paired_samples, read_groups, read_json, source_root
-from .polygons import Ring, rasterise
-from .sources import files_by_stem
+from .notices import shortened
+from .polygons import Box, Ring, fill, in_range, winding
 
-LARGEST_TYPE = np.iinfo(np.uint8).max
-DETECTED = ('detection', 'cell')
-GEOJSON_SUFFIXES = ('.geojson', '.json')
-
-# A nucleus: parts of an area, each an outline and its holes.
+# Parts, each an outer ring and its holes.
 Area = list[list[Ring]]
+# What was done with some outlines, and the names of those.
+Notices = dict[str, list[str]]
+
+# The loops of an outline that is a little untidy hold less than this part of it.
+CROSSING_SHARE = 0.05
+# An outline that loses more than this part to others is drawn twice, or lies below another.
+COVERED_SHARE = 0.5
+# So many outside of the image, and more than inside, are no strays: the rest lies at wrong places.
+FAR_TOO_MANY = 10
+OUTSIDE = 'outside of the image'
+TINY = 'too small to hold the centre of a pixel'
+CROSSING = 'its border crosses itself'
+NO_POINTS = 'no list of x and y in pixels'
+NOT_FINITE = 'a coordinate is not finite or beyond 2**31'
+NOTHING = 'less than 3 different points, which enclose nothing'
+COVERED = 'outlines of which others cover more than half (the one that comes first keeps shared pixels)'
 
 
-def draw(areas: Sequence[Area], shape: tuple[int, int]) -> LabelMap:
-    """Instance map of areas: area k has id k + 1; the first of two keeps the pixels that they share.
+@dataclass(frozen=True)
+class Outline:
+    """One drawn shape.
+
+    Attributes:
+        name: in notices and errors, such as `feature 3`.
+        area: x and y from the corner of the image, as all these tools count them: the first pixel is 0 to 1.
+        kind: what it is, such as `Lymphocyte`; empty without.
+        fault: why it cannot be drawn; empty where nothing is wrong. The area that it has all the same becomes `ignore`.
+        ignored: whether it stands for an area to be ignored, where no nucleus is.
+        mask: its pixels, of a shape that is stored as such: a part of the image, and a mask of it.
+    """
+
+    name: str
+    area: Area = field(default_factory=list)
+    kind: str = ''
+    fault: str = ''
+    ignored: bool = False
+    mask: tuple[Box, Mask] | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Outlines as pixels.
+
+    Attributes:
+        instances: (H, W), outline k has id k + 1.
+        unsure: (H, W), where an outline was left out or is to be ignored, and no nucleus is.
+        notices: what the user is told.
+    """
+
+    instances: LabelMap
+    unsure: Mask
+    notices: Notices
+
+
+def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int]) -> Drawing:
+    """Draw outlines; what cannot be drawn is left out with a notice.
+
+    The first of two outlines keeps the pixels that they share.
 
     Args:
-        areas: x and y from the corner of the image, as COCO and QuPath count them: the first pixel is 0 to 1.
+        path: of their file, for errors.
+        outlines: of nuclei and of areas to be ignored.
         shape: H, W in pixels.
 
-    Shape:
-        - returns: (H, W)
-
     Raises:
-        UserError: An area lies wholly outside of the image.
+        BadFileError: None of the outlines can be drawn, or ten and more lie outside, and fewer inside: they belong to
+            another image, or to this one at another resolution.
     """
-    for number, area in enumerate(areas, start=1):
-        points = np.concatenate([ring for part in area for ring in part])
-        if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= shape[::-1]).any():
-            raise UserError(f'outline {number} lies outside of the image {shape}; give x, y in pixels of this image')
-    owners = [number for number, area in enumerate(areas, start=1) for _ in area]
-    parts = [[ring - 0.5 for ring in part] for area in areas for part in area]
-    return np.array([0, *owners], np.int32)[rasterise(parts, shape)]
-
-
-def list_coco(source: Path, options: Options) -> list[Sample]:
-    """Find the images that the JSON names."""
-    root, content = _read_coco_json(source, options)
-    index = {category: number for number, (category, _) in enumerate(_categories(content), start=1)}
-    files = {entry['id']: root / options['images'] / inside(entry['file_name']) for entry in content['images']}
-    drawn: dict[Any, list[dict]] = defaultdict(list)
-    for entry in content['annotations']:
-        drawn[entry['image_id']].append(entry)
-    groups = read_groups(root, [path.stem for path in files.values()], options['group-pattern'])
-    samples = [
-        Sample(path.stem, groups[path.stem], partial(read_coco, path, entry, drawn[entry['id']], index))
-        for path, entry in zip(files.values(), content['images'], strict=True)
-    ]
-    for image in drawn.keys() - files:
-        problem = f'{len(drawn[image])} annotations of image {image}, which "images" lacks; add it or remove them'
-        samples.append(faulty(f'image {image}', '', f'{root / options["annotations"]}: {problem}'))
-    return samples
-
-
-def coco_classes(source: Path, options: Options) -> list[str]:
-    """Background and the categories in their order; two classes where there are fewer than two categories."""
-    return _classes([name for _, name in _categories(_read_coco_json(source, options)[1])])
-
-
-def _classes(names: Sequence[str]) -> list[str]:
-    if len(names) > LARGEST_TYPE:
-        raise UserError(f'{len(names)} nucleus types; at most {LARGEST_TYPE} can be told apart')
-    return [CLASSES[0], *names] if len(names) > 1 else CLASSES
-
-
-def read_coco(
-    image: Path, entry: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]], index: Mapping[Any, int]
-) -> Content:
-    """Read an image and the nuclei drawn on it; a crowd (`iscrowd`) tells no nuclei apart and is ignored."""
-    picture = read_image(image)
-    shape = picture.shape[:2]
-    stated = entry.get('height') or shape[0], entry.get('width') or shape[1]
-    if stated != shape:
-        raise BadFileError(image, f'size {shape} differs from {stated} of the JSON', 'annotate the image at this size')
-    for annotation in drawn:
-        if annotation['category_id'] not in index:
-            name = f'{image.name}: annotation {annotation["id"]}'
-            raise UserError(f'{name}: unknown category {annotation["category_id"]}; add it to "categories"')
-    nuclei = [annotation for annotation in drawn if not annotation.get('iscrowd')]
-    instances = _draw_coco(image, nuclei, shape)
-    crowd = _draw_coco(image, [annotation for annotation in drawn if annotation.get('iscrowd')], shape) > 0
-    crowd &= instances == 0
-    types = np.array([0, *(index[annotation['category_id']] for annotation in nuclei)], np.uint8)
-    return Content(picture, instances, crowd if crowd.any() else None, types[instances] if len(index) > 1 else None)
-
-
-def _draw_coco(image: Path, drawn: Sequence[Mapping[str, Any]], shape: tuple[int, int]) -> LabelMap:
-    """Instance map of annotations; polygons come before masks, and of each kind the first one keeps shared pixels."""
-    areas: dict[int, Area] = {}
-    masks: dict[int, Mask] = {}
-    for number, annotation in enumerate(drawn, start=1):
-        segmentation = annotation.get('segmentation')
-        name = f'{image.name}: annotation {annotation["id"]}'
-        if isinstance(segmentation, Mapping):
-            masks[number] = decode_rle(segmentation, shape, name)
+    instances, unsure = np.zeros(shape, np.int32), np.zeros(shape, bool)
+    faults: Notices = defaultdict(list)
+    # Pixels of each nucleus before others take theirs.
+    drawn: dict[int, int] = {}
+    for number, outline in reversed(list(enumerate(outlines, start=1))):
+        box, mask = _pixels(outline, shape)
+        fault = outline.fault or ('' if mask.any() else _why_nothing(outline, shape))
+        if fault:
+            faults[fault].append(outline.name)
+        if fault or outline.ignored:
+            unsure[box] |= mask
         else:
-            areas[number] = _coco_area(segmentation, name)
-    instances = np.array([0, *areas], np.int32)[draw(list(areas.values()), shape)]
-    for number, mask in masks.items():
-        instances[mask & (instances == 0)] = number
-    return instances
+            drawn[number] = int(np.count_nonzero(mask))
+            instances[box][mask] = number
+    faults = {fault: names[::-1] for fault, names in faults.items()}
+    size = f'an image of {shape[0]} x {shape[1]} pixels (height x width)'
+    outside = len(faults.get(OUTSIDE, ()))
+    if outside >= FAR_TOO_MANY and outside > len(drawn):
+        what = f'{outside} of {len(outlines)} outlines lie outside of {size}'
+        raise BadFileError(path, what, 'export image and outlines at one resolution, with x and y of this image')
+    if outlines and sum(map(len, faults.values())) == len(outlines):
+        reasons = '; '.join(f'{shortened(names)}: {fault}' for fault, names in faults.items())
+        raise BadFileError(
+            path, f'no outline can be drawn on {size}: {reasons}', 'export those of this image, in pixels'
+        )
+    left = np.bincount(instances.ravel(), minlength=len(outlines) + 1)
+    covered = [number for number, count in sorted(drawn.items()) if left[number] < count * (1 - COVERED_SHARE)]
+    notices = {f'outlines left out, {fault}': names for fault, names in faults.items()}
+    if covered:
+        notices[COVERED] = [outlines[number - 1].name for number in covered]
+    return Drawing(instances, unsure & (instances == 0), notices)
 
 
-def decode_rle(segmentation: Mapping[str, Any], shape: tuple[int, int], name: str) -> Mask:
-    """Decode a run-length encoded mask of COCO: lengths of runs of 0 and 1 in turn, column by column.
+def cover(outlines: Iterable[Outline], shape: tuple[int, int]) -> Mask:
+    """The area of outlines together."""
+    together = np.zeros(shape, bool)
+    for outline in outlines:
+        box, mask = _pixels(outline, shape)
+        together[box] |= mask
+    return together
 
-    Args:
-        segmentation: `size`, H and W, and `counts`, a list or a compressed string.
-        shape: H, W of the image.
-        name: for errors.
 
-    Shape:
-        - returns: (H, W)
+def mark_crossings(outlines: Iterable[Outline], shape: tuple[int, int]) -> list[Outline]:
+    """The outlines, with a fault where one crosses itself so that its inside cannot be told.
 
-    Raises:
-        UserError: The size is another one, or the runs do not fill it.
+    Plain is one that runs once around nearly all of its inside: a slip where it closes leaves a small loop.
     """
-    size, counts = segmentation.get('size'), segmentation.get('counts')
-    if size != list(shape):
-        raise UserError(f'{name}: RLE of size {size}, image {list(shape)}; encode the mask at the size of the image')
+    return [
+        replace(outline, fault=CROSSING) if not outline.fault and _crosses(outline, shape) else outline
+        for outline in outlines
+    ]
+
+
+def ring_of(points: Any) -> tuple[Ring | None, str]:
+    """Points, pairs of any JSON, as a ring; or why they are none."""
     try:
-        runs = np.array(uncompressed(counts) if isinstance(counts, str) else counts, np.int64).reshape(-1)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f'{name}: counts are no run lengths ({error}); export the file again') from error
-    if runs.min(initial=0) < 0 or runs.sum() != shape[0] * shape[1]:
-        raise UserError(f'{name}: run lengths do not fill the {shape[0] * shape[1]} pixels; export the file again')
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
+        ring = np.array(points)
+    except (TypeError, ValueError, OverflowError):
+        return None, NO_POINTS
+    if ring.size == 0:
+        return None, NOTHING
+    # Numbers of more than 64 bits, texts and nulls leave other types.
+    if ring.dtype.kind not in 'iuf' or ring.ndim != 2 or ring.shape[1] < 2:
+        return None, NO_POINTS
+    ring = ring[:, :2].astype(float)
+    if not in_range(ring):
+        return None, NOT_FINITE
+    return (None, NOTHING) if len({*map(tuple, ring.tolist())}) < 3 else (ring, '')
 
 
-def uncompressed(counts: str) -> list[int]:
-    """Run lengths from their compressed form.
-
-    A number is written in groups of 5 bits, the lowest first; each group is a character counted from '0', whose bit 5
-    says that another one follows, and the highest bit of the last group is the sign. From the fourth run on a number
-    is the difference to the run before the last.
-
-    Source: cocodataset/cocoapi, common/maskApi.c, `rleFrString`; code: own.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for code in counts.encode('ascii'):
-        group = code - ord('0')
-        value |= (group & 31) << shift
-        shift += 5
-        if not group & 32:
-            signed = value - (1 << shift) if group & 16 else value
-            runs.append(signed + runs[-2] if len(runs) > 2 else signed)
-            value = shift = 0
-    return runs
+def joined(*notices: Mapping[str, Sequence[str]]) -> Notices:
+    """Notices of several parts of a file."""
+    together: Notices = defaultdict(list)
+    for part in notices:
+        for what, names in part.items():
+            together[what] += names
+    return dict(together)
 
 
-def list_geojson(source: Path, options: Options) -> list[Sample]:
-    """Pair images and GeoJSON files."""
-    read = partial(read_geojson, classes=geojson_classes(source, options))
-    return paired_samples(source, options, 'annotations', GEOJSON_SUFFIXES, read)
+def square_pixels(outline: Outline) -> float:
+    """Area of an outline, holes not counted."""
+    return sum(_area(outer) for outer, *_ in outline.area)
 
 
-def geojson_classes(source: Path, options: Options) -> list[str]:
-    """Background and the names of the classifications, sorted; two classes where there are fewer than two names."""
-    root = source_root(source, options['images'], options['annotations'])
-    names: set[str] = set()
-    for path in files_by_stem(root / options['annotations'], *GEOJSON_SUFFIXES).values():
-        # A bad file is reported with those of all other images when it is read for its own.
-        with suppress(UserError):
-            names |= {name for name in map(_classification, _features(path)) if name}
-    return _classes(sorted(names - {CLASSES[0]}))
+def _area(ring: Ring) -> float:
+    x, y = (ring - ring[0]).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def read_geojson(image: Path, path: Path, classes: Sequence[str]) -> Content:
-    """Read an image and the nuclei drawn on it."""
-    picture = read_image(image)
-    areas, types = [], []
-    for number, feature in enumerate(_features(path), start=1):
-        name = _classification(feature)
-        if len(classes) > len(CLASSES) and not name:
-            raise BadFileError(path, f'feature {number} has no classification', 'classify all nuclei, or none')
-        if name == CLASSES[0]:
-            raise BadFileError(path, f'feature {number} is classified as {name}', 'remove it, or name its nucleus type')
-        areas.append(_geojson_area(feature, f'{path}: feature {number}'))
-        types.append(classes.index(name) if name in classes else 1)
-    try:
-        instances = draw(areas, picture.shape[:2])
-    except UserError as error:
-        raise UserError(f'{path}: {error}') from error
-    typed = len(classes) > len(CLASSES)
-    return Content(picture, instances, types=np.array([0, *types], np.uint8)[instances] if typed else None)
+def _why_nothing(outline: Outline, shape: tuple[int, int]) -> str:
+    if not outline.area:
+        return NOTHING
+    points = np.concatenate([outer for outer, *_ in outline.area])
+    outside = (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= shape[::-1]).any()
+    return OUTSIDE if outside else TINY
 
 
-def _read_coco_json(source: Path, options: Options) -> tuple[Path, dict[str, Any]]:
-    root = source_root(source, options['images'], options['annotations'])
-    path = root / options['annotations']
-    content = read_json(path)
-    for key, fields in (
-        ('images', ('id', 'file_name')),
-        ('annotations', ('id', 'image_id', 'category_id')),
-        ('categories', ('id', 'name')),
-    ):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list):
-            raise BadFileError(path, f'no list "{key}"', 'export it as COCO JSON with images, annotations, categories')
-        for entry in entries:
-            if not isinstance(entry, dict) or not all(isinstance(entry.get(field), int | str) for field in fields):
-                raise BadFileError(path, f'an entry of "{key}" lacks {", ".join(fields)}', 'export it again')
-        if len({entry['id'] for entry in entries}) < len(entries):
-            raise BadFileError(path, f'two entries of "{key}" have one id', 'export it again')
-    return root, content
+def _pixels(outline: Outline, shape: tuple[int, int]) -> tuple[Box, Mask]:
+    if outline.mask is not None:
+        return outline.mask
+    # Of one that crosses itself, everything that it encloses is unsure.
+    parts = [_part(part, shape, even_odd=outline.fault != CROSSING) for part in outline.area]
+    if len(parts) == 1:
+        return parts[0]
+    parts = [(box, mask) for box, mask in parts if mask.size]
+    if not parts:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
+    corners = [(rows.start, rows.stop, columns.start, columns.stop) for (rows, columns), _ in parts]
+    top, bottom, left, right = (
+        pick(side) for pick, side in zip((min, max, min, max), zip(*corners, strict=True), strict=True)
+    )
+    together = np.zeros((bottom - top, right - left), bool)
+    for (rows, columns), mask in parts:
+        together[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] |= mask
+    return (slice(top, bottom), slice(left, right)), together
 
 
-def _categories(content: Mapping[str, Any]) -> list[tuple[Any, str]]:
-    # Some tools list the background too, though nothing can be drawn as such.
-    return [(entry['id'], entry['name']) for entry in content['categories'] if entry['name'] != CLASSES[0]]
+def _part(part: Sequence[Ring], shape: tuple[int, int], even_odd: bool) -> tuple[Box, Mask]:
+    # Here corners of pixels have whole coordinates, for `fill` their centres have.
+    outer, *holes = (ring - 0.5 for ring in part)
+    box, mask = fill([outer], shape, even_odd)
+    corner = np.array([box[1].start, box[0].start])
+    for hole in holes:
+        place, hollow = fill([hole - corner], mask.shape)
+        mask[place] &= ~hollow
+    return box, mask
 
 
-def _coco_area(segmentation: Any, name: str) -> Area:
-    if not segmentation:
-        raise UserError(f'{name}: no segmentation; a box is no outline, draw the nucleus or remove it')
-    try:
-        rings = [np.array(ring, float).reshape(-1, 2) for ring in segmentation]
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{name}: a polygon is no list of x, y, x, y, ...; export it again') from error
-    return [[_enclosing(ring, name)] for ring in rings]
-
-
-def _enclosing(ring: NDArray[np.floating], name: str) -> Ring:
-    distinct = len(np.unique(ring, axis=0))
-    if distinct < 3:
-        raise UserError(f'{name}: {distinct} different points enclose nothing; give at least 3, or remove it')
-    if not np.isfinite(ring).all():
-        raise UserError(f'{name}: a coordinate is not finite; give pixels')
-    return ring
-
-
-def _features(path: Path) -> list[dict[str, Any]]:
-    content = read_json(path)
-    features = content.get('features', [content]) if isinstance(content, dict) else content
-    if not isinstance(features, list) or not all(
-        isinstance(feature, dict)
-        and isinstance(feature.get('geometry'), dict)
-        and isinstance(feature.get('properties') or {}, dict)
-        and isinstance((feature.get('properties') or {}).get('classification') or {}, dict)
-        for feature in features
-    ):
-        raise BadFileError(path, 'no features as QuPath writes them', 'export it from QuPath as a FeatureCollection')
-    # Where QuPath has found nuclei, what was annotated is the region in which it looked for them.
-    detected = [feature for feature in features if _object_type(feature) in DETECTED]
-    return detected or features
-
-
-def _object_type(feature: Mapping[str, Any]) -> str:
-    return str((feature.get('properties') or {}).get('objectType'))
-
-
-def _classification(feature: Mapping[str, Any]) -> str:
-    classification = (feature.get('properties') or {}).get('classification') or {}
-    return str(classification.get('name') or '')
-
-
-def _geojson_area(feature: Mapping[str, Any], name: str) -> Area:
-    # A cell of QuPath has two outlines: its own and that of its nucleus.
-    geometry = feature.get('nucleusGeometry') or feature['geometry']
-    kind, coordinates = geometry.get('type'), geometry.get('coordinates')
-    if kind not in ('Polygon', 'MultiPolygon'):
-        raise UserError(f'{name} is a {kind}; draw nuclei as polygons, and export nothing else')
-    try:
-        parts = [coordinates] if kind == 'Polygon' else coordinates
-        rings = [[np.array(ring, float).reshape(len(ring), -1)[:, :2] for ring in part] for part in parts]
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{name}: its coordinates are no rings of points; export it again') from error
-    return [[_enclosing(ring, name) for ring in part] for part in rings]
+def _crosses(outline: Outline, shape: tuple[int, int]) -> bool:
+    for outer, *_ in outline.area:
+        low = np.clip(np.floor(outer.min(axis=0)), 0, shape[::-1])
+        width, height = (np.clip(np.ceil(outer.max(axis=0)), 0, shape[::-1]) - low).astype(int).tolist()
+        turns = winding(outer - 0.5 - low, (height, width))
+        once = max(np.count_nonzero(turns == 1), np.count_nonzero(turns == -1))
+        if once < (1 - CROSSING_SHARE) * np.count_nonzero(turns):
+            return True
+    return False

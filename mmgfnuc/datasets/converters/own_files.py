@@ -5,19 +5,30 @@ Source: code: own.
 
 import csv
 import glob
+import gzip
 import json
+import os
 import re
+import unicodedata
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmgfnuc.datasets.canonical import BadFileError
+import numpy as np
+
+from mmgfnuc.datasets.canonical import CLASSES, BadFileError
 from mmgfnuc.errors import UserError
 
 from .base import NAME_OPTION, Content, Option, Options, Sample, faulty
 from .sources import files_by_stem, find_root
 
+LARGEST_TYPE = np.iinfo(np.uint8).max
+# GeoJSON of nuclei is packed to a tenth; what unpacks to more than this times its size is a bomb.
+LARGEST_RATIO = 100
+# Of usual file systems.
+LONGEST_NAME = 255
 IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg')
 
 OWN_OPTIONS = (
@@ -42,7 +53,7 @@ def folder_option(name: str, what: str) -> Option:
 def paired_samples(
     source: Path, options: Options, partner: str, suffixes: Sequence[str], read: Callable[[Path, Path], Content]
 ) -> list[Sample]:
-    """Pair the files of two folders by their stems.
+    """Pair the files of two folders by the names of the images.
 
     Args:
         source: of the user.
@@ -52,14 +63,14 @@ def paired_samples(
         read: reads image and partner.
 
     Raises:
-        UserError: A folder is missing, or an image has no group.
+        UserError: A folder is missing, an image has no group, or two partners.
     """
     root = source_root(source, options['images'], options[partner])
     images = files_by_stem(root / options['images'], *IMAGE_SUFFIXES)
-    partners = files_by_stem(root / options[partner], *suffixes)
+    partners = partners_by_stem(root / options[partner], suffixes, images.values())
     groups = read_groups(root, images.keys() & partners, options['group-pattern'])
     samples = [
-        Sample(stem, group, partial(read, images[stem], partners[stem]), image=images[stem])
+        Sample(stem, group, partial(_read_pair, read, images[stem], partners[stem]), image=images[stem])
         for stem, group in groups.items()
     ]
     for stem in images.keys() - partners:
@@ -68,6 +79,46 @@ def paired_samples(
     for stem in partners.keys() - images:
         samples.append(faulty(stem, stem, f'{partners[stem]}: no image of that name in {options["images"]}/; add it'))
     return samples
+
+
+def _read_pair(read: Callable[[Path, Path], Content], image: Path, partner: Path) -> Content:
+    require_file(partner)
+    return read(image, partner)
+
+
+def partners_by_stem(folder: Path, suffixes: Sequence[str], images: Iterable[Path] = ()) -> dict[str, Path]:
+    """Files of a folder by the stem of their image: of `tile.png` that is `tile.geojson` or `tile.png.geojson`.
+
+    Raises:
+        UserError: An image has two.
+    """
+    stems = {image.name: image.stem for image in images}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        suffix = max((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), key=len, default='')
+        if suffix and not path.name.startswith('.') and not path.is_dir():
+            name = path.name[: -len(suffix)]
+            stem = stems.get(name, name)
+            if stem in found:
+                raise UserError(f'{found[stem]} and {path.name} belong to one image; remove or rename one of them')
+            found[stem] = path
+    return found
+
+
+def class_names(types: Sequence[str]) -> list[str]:
+    """Classes of nucleus types, the background first; two classes where there are fewer than two types.
+
+    Raises:
+        UserError: There are more than a type map can hold.
+    """
+    if len(types) > LARGEST_TYPE:
+        raise UserError(f'{len(types)} nucleus types; at most {LARGEST_TYPE} can be told apart')
+    return [CLASSES[0], *types] if len(types) > 1 else CLASSES
+
+
+def one_line(text: str) -> str:
+    """Text of a file as it can be shown and written: blanks for line breaks, `?` for what is no character."""
+    return ' '.join(text.encode('utf-8', 'replace').decode().split())
 
 
 def source_root(source: Path, *names: str) -> Path:
@@ -89,9 +140,13 @@ def inside(name: str) -> Path:
     """Path of a name below the source.
 
     Raises:
-        UserError: It leads elsewhere.
+        UserError: It leads elsewhere, or no file can be called so.
     """
     path = Path(name)
+    if any(unicodedata.category(letter) in ('Cc', 'Cs') for letter in name) or any(
+        len(os.fsencode(part)) > LONGEST_NAME for part in path.parts
+    ):
+        raise UserError(f'{name[:40]!r} is no name of a file: at most {LONGEST_NAME} bytes, no control characters')
     if path.is_absolute() or '..' in path.parts:
         raise UserError(f'{name!r} leads out of the source; give a path inside of it')
     return path
@@ -104,7 +159,7 @@ def read_groups(root: Path, stems: Iterable[str], pattern: str) -> dict[str, str
         UserError: A stem has no group, or the file or the pattern is none.
     """
     for name, read in (('groups.json', _read_group_json), ('groups.csv', _read_group_csv)):
-        if (root / name).is_file():
+        if (root / name).exists():
             return _group_all(stems, read(root / name).get, str(root / name))
     try:
         compiled = re.compile(pattern)
@@ -124,16 +179,45 @@ def _group_all(stems: Iterable[str], find: Callable[[str], str | None], name: st
     return {stem: group for stem, group in groups.items() if group}
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def require_file(path: Path) -> None:
+    """Refuse what is no file: one waits for ever for what a named pipe or a device gives.
 
     Raises:
-        BadFileError: The file is missing or is none.
+        BadFileError: It is missing, or something else.
     """
+    if not path.is_file():
+        what = 'a named pipe, device or folder' if path.exists() else 'missing'
+        raise BadFileError(path, what, 'put the file there')
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON in any UTF, as it is or packed (.gz).
+
+    Raises:
+        BadFileError: The file is missing, or is none.
+    """
+    require_file(path)
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise BadFileError(path, f'no JSON ({error})', 'export it again') from error
+        return json.loads(_unpacked(path) if path.suffix.lower() == '.gz' else path.read_bytes())
+    except BadFileError:
+        raise
+    except RecursionError:
+        reason = 'nested too deeply'
+    # zlib raises its own type, a damaged end an EOFError.
+    except (OSError, ValueError, EOFError, zlib.error, MemoryError) as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+    raise BadFileError(path, f'no JSON ({reason})', 'export it again')
+
+
+def _unpacked(path: Path) -> bytes:
+    most = LARGEST_RATIO * max(path.stat().st_size, 2**18)
+    with gzip.open(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise BadFileError(
+            path, f'unpacks to more than {most / 10**6:.0f} MB, too much for its size', 'unpack it first'
+        )
+    return content
 
 
 def _read_group_json(path: Path) -> dict[str, str]:
@@ -144,6 +228,7 @@ def _read_group_json(path: Path) -> dict[str, str]:
 
 
 def _read_group_csv(path: Path) -> dict[str, str]:
+    require_file(path)
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = [row for row in csv.reader(file) if row]

@@ -7,28 +7,32 @@ import hashlib
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import full_disk_told, is_disk_full
 
 ARCHIVES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
-# An archive that says it holds more than this per byte of its own is a bomb; label maps of few nuclei come near 100.
-LARGEST_RATIO = 1000
+# An archive that says it holds more than this per byte of its own is a bomb, unless it is small: label maps of few
+# nuclei come near 100, zeros above 1000.
+LARGEST_RATIO, SMALL_BYTES = 500, 10**7
 # In a folder that was unpacked too high, the dataset lies at most this many levels down.
 DEPTH = 3
 
 
 @contextmanager
-def opened_source(source: str | Path, scratch: Path) -> Iterator[Path]:
-    """Give the folder of a source; an archive is unpacked into a folder below `scratch`, which is removed afterwards.
+def opened_source(source: str | Path, unpacked: Path) -> Iterator[Path]:
+    """Give the folder of a source; an archive is unpacked into `unpacked`, which is removed afterwards.
+
+    What a run that was killed has left there is removed first.
 
     Raises:
-        UserError: it is not there, is no folder and no archive, or the archive is damaged, a bomb, or has an entry that
-            leaves the folder, or is a link or device.
+        UserError: it is not there, is no folder and no archive, or the archive is damaged, a bomb, larger than the free
+            space, or has an entry that leaves the folder, or is a link or device.
+        DiskFullError: the disk is full.
     """
     source = Path(source).expanduser()
     if source.is_dir():
@@ -38,13 +42,14 @@ def opened_source(source: str | Path, scratch: Path) -> Iterator[Path]:
         raise UserError(f'{source} is not there; give the folder or archive that was downloaded')
     if not source.name.lower().endswith(ARCHIVES):
         raise UserError(f'{source} is no folder and no archive ({", ".join(ARCHIVES)}); give one')
-    scratch.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix='.unpacked-', dir=scratch))
+    shutil.rmtree(unpacked, ignore_errors=True)
     try:
-        unpack(source, folder)
-        yield folder
+        with full_disk_told(unpacked):
+            unpacked.mkdir(parents=True)
+            unpack(source, unpacked)
+        yield unpacked
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -62,6 +67,8 @@ def unpack(archive: Path, folder: Path) -> None:
         raise
     # zlib, lzma, struct and the archive modules each raise their own types.
     except Exception as error:
+        if is_disk_full(error):
+            raise
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(f'{archive} cannot be unpacked ({reason}); download it again') from error
 
@@ -69,7 +76,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def _unzip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         entries = content.infolist()
-        _check_size(archive, sum(entry.file_size for entry in entries))
+        _check_size(archive, folder, sum(entry.file_size for entry in entries))
         for entry in entries:
             _check_path(archive, entry.filename)
             if stat.S_ISLNK(entry.external_attr >> 16):
@@ -80,7 +87,7 @@ def _unzip(archive: Path, folder: Path) -> None:
 def _untar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as content:
         entries = content.getmembers()
-        _check_size(archive, sum(entry.size for entry in entries))
+        _check_size(archive, folder, sum(entry.size for entry in entries))
         for entry in entries:
             _check_path(archive, entry.name)
             if not (entry.isfile() or entry.isdir()):
@@ -108,9 +115,13 @@ def _check_path(archive: Path, name: str) -> None:
         raise UserError(f'{archive}: {name!r} would be written outside of its folder; do not trust this archive')
 
 
-def _check_size(archive: Path, unpacked: int) -> None:
-    if unpacked > LARGEST_RATIO * max(archive.stat().st_size, 1):
-        raise UserError(f'{archive} says that it unpacks to {unpacked / 10**9:.1f} GB, too much for its size')
+def _check_size(archive: Path, folder: Path, unpacked: int) -> None:
+    says = f'{archive} says that it unpacks to {unpacked / 10**9:.2f} GB'
+    if unpacked > max(LARGEST_RATIO * archive.stat().st_size, SMALL_BYTES):
+        raise UserError(f'{says}, too much for its size; if you trust it, unpack it and give the folder')
+    free = shutil.disk_usage(folder).free
+    if unpacked > free:
+        raise UserError(f'{says}, and {folder.parent} has {free / 10**9:.2f} GB free; make room')
 
 
 def fingerprint(source: str | Path, *excluded: Path) -> str:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.datasets.splits import Split, find_leaks
-from mmgfnuc.datasets.validate import LEAK, LEAK_FIX, Problem
+from mmgfnuc.datasets.validate import ERROR, LEAK, LEAK_FIX, WARNING, Problem
 
 from .measure import Measured, Nuclei, diameters
 
-ERROR, WARNING, REMARK = SEVERITIES = ('error', 'warning', 'remark')
+REMARK = 'remark'
+SEVERITIES = (ERROR, WARNING, REMARK)
 
 # At 0.25 micrometres per pixel 10 pixels are a disc of 0.9 micrometres, at 1.0 of 3.6: no whole nucleus is that small.
 SPECK_AREA = 10
@@ -57,11 +58,12 @@ class Fault:
 
 
 def faults_of_problems(root: Path, problems: Iterable[Problem]) -> list[Fault]:
-    """Errors that keep the dataset from being trained on; those of one kind and one fix are counted together."""
-    cases: dict[tuple[str, str], list[str]] = defaultdict(list)
+    """What the validator finds; problems of one kind and one fix are counted together."""
+    cases: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for problem in problems:
-        cases[problem.kind, problem.fix].append(f'{_within(root, problem.where)}: {problem.what}')
-    return [Fault(ERROR, kind, len(lines), tuple(lines), fix) for (kind, fix), lines in cases.items()]
+        line = f'{_within(root, problem.where)}: {problem.what}'
+        cases[problem.severity, problem.kind, problem.fix].append(line)
+    return [Fault(severity, kind, len(lines), tuple(lines), fix) for (severity, kind, fix), lines in cases.items()]
 
 
 def _within(root: Path, where: str) -> str:

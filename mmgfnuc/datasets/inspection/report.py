@@ -21,9 +21,11 @@ from mmgfnuc.datasets.canonical import (
 )
 from mmgfnuc.datasets.validate import (
     Problem,
+    Sizes,
     check_content,
     check_frame,
     check_sample,
+    check_sizes,
     check_split,
     described_images,
     unusable,
@@ -102,7 +104,9 @@ def inspect_dataset(root: str | Path) -> Report:
         checked = list(tqdm(outcomes, total=len(ids), desc='inspect', unit='image'))
     problems += [problem for faults, _ in checked for problem in faults]
     measured = tuple(image for _, image in checked if image is not None)
-    problems += check_content(root, ids, any(faults or image.nuclei.ids.size for faults, image in checked))
+    problems += check_content(root, ids, any(image is None or image.nuclei.ids.size for _, image in checked))
+    sizes = {image.id: Sizes(image.nuclei.ids, image.nuclei.areas, image.pixels) for image in measured}
+    problems += check_sizes(root, sizes)
     splits, split_faults = _inspect_splits(root, set(ids), meta, measured)
     classes = tuple(meta.get('classes', CLASSES))
     named = {key: str(meta.get(key) or '') for key in ('name', 'licence', 'citation', 'source')}

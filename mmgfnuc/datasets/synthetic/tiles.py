@@ -8,6 +8,7 @@ from tqdm import tqdm
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.staging import staged_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import output_lock
 
 from .nuclei import CLASSES, draw_nuclei, tidy_instances
 from .scan import StainStyle, scan
@@ -71,13 +72,13 @@ def write_dataset(root: str | Path, *, num_train: int, num_val: int, size: int, 
 
     It is built beside `root` and moved into place when complete, so an interrupted run leaves no half data set. An
     earlier synthetic data set at `root` is replaced. UserError when a part would be empty, the seed is negative, the
-    size too small, or `root` holds anything else.
+    size too small, `root` holds anything else, or another process writes to it.
     """
     if min(num_train, num_val) < 1:
         raise UserError(f'num_train={num_train}, num_val={num_val}: each part needs at least one tile')
     if seed < 0:
         raise UserError(f'seed={seed} is negative; use a seed of 0 or more')
-    with staged_dataset(root, NAME) as staging:
+    with output_lock(root), staged_dataset(root, NAME) as staging:
         parts: dict[str, list[str]] = {}
         images: dict[str, dict[str, str | float]] = {}
         for part, count in (('train', num_train), ('val', num_val)):

@@ -1,6 +1,19 @@
 from .broadcast_buffers import BroadcastBuffersHook
 from .checkpoint_guard import CheckpointGuardHook
+from .finite_loss import FiniteLossHook
 from .prediction import PredictionHook
+from .progress import ProgressHook
+from .resumed_schedule import ResumedScheduleHook
 from .step_seed import StepSeedHook
+from .whole_checkpoint import WholeCheckpointHook
 
-__all__ = ['BroadcastBuffersHook', 'CheckpointGuardHook', 'PredictionHook', 'StepSeedHook']
+__all__ = [
+    'BroadcastBuffersHook',
+    'CheckpointGuardHook',
+    'FiniteLossHook',
+    'PredictionHook',
+    'ProgressHook',
+    'ResumedScheduleHook',
+    'StepSeedHook',
+    'WholeCheckpointHook',
+]

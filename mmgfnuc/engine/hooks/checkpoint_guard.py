@@ -1,16 +1,52 @@
 """What a checkpoint says about itself, and what is checked when it is loaded."""
 
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
 from mmgfnuc.engine.provenance import commit, hardware, versions
-from mmgfnuc.inference.checkpoint import check_fit
+from mmgfnuc.errors import UserError
+from mmgfnuc.inference.checkpoint import check_fit, load_checkpoint
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.registry import HOOKS
+
+# What MMEngine takes for an address, as it has them registered.
+ADDRESSES = (
+    'http://',
+    'https://',
+    'pavi://',
+    r'(\S+\:)?s3://',
+    r'(\S+\:)?petrel://',
+    'modelzoo://',
+    'torchvision://',
+    'open-mmlab://',
+    'openmmlab://',
+    'mmcls://',
+)
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(filename: str, map_location: Any) -> dict[str, Any]:
+    """Read what `load_from`, `resume` and `init_cfg` name as data; MMEngine's own reader may run what a file says.
+
+    Raises:
+        UserError: see `load_checkpoint`.
+    """
+    return load_checkpoint(filename, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes=ADDRESSES, force=True)
+def load_from_address(filename: str, map_location: Any) -> NoReturn:
+    """Refuse to load from elsewhere: MMEngine would not read that as data.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(f"'{filename}' is an address; download the file and give its path")
 
 
 @HOOKS.register_module()
@@ -47,9 +83,19 @@ class CheckpointGuardHook(Hook):
         checkpoint['meta'].update(self.provenance, train_seconds=seconds)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare keys and shapes before anything is loaded."""
-        check_fit(_unwrapped(runner.model).state_dict(), checkpoint['state_dict'])
-        self.seconds_before = checkpoint['meta'].get('train_seconds', 0.0)
+        """Compare keys and shapes before anything is loaded; forget what it says of files that are not of this run."""
+        _forget_foreign_files(runner, checkpoint.get('message_hub', {}).get('runtime_info', {}))
+        check_fit(_unwrapped(runner.model).state_dict(), checkpoint.get('state_dict', checkpoint))
+        self.seconds_before = checkpoint.get('meta', {}).get('train_seconds', 0.0)
+
+
+def _forget_foreign_files(runner: Runner, info: dict) -> None:
+    """Take out of what a checkpoint remembers the files that MMEngine would delete, unless they are of this run."""
+    for key in [key for key in info if key.startswith('best_ckpt')]:
+        if not isinstance(info[key], str) or Path(info[key]).parent != Path(runner.work_dir):
+            del info[key]
+    if 'keep_ckpt_ids' in info:
+        info['keep_ckpt_ids'] = [step for step in info['keep_ckpt_ids'] if isinstance(step, int)]
 
 
 def _unwrapped(model: Any) -> Any:

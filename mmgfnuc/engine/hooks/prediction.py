@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
-from mmgfnuc.datasets.canonical import read_image
+from mmgfnuc.datasets.images import read_image
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
 from mmgfnuc.inference.panels import draw_panels
 from mmgfnuc.inference.writers import write_label_map, write_mask, write_png

@@ -1,5 +1,7 @@
 """Makes a resumed run equal to an uninterrupted one."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from mmengine.hooks import Hook
@@ -20,12 +22,7 @@ class StepSeedHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuse an epoch without a step, and a checkpoint from within an epoch, which the loop would start anew."""
         loop = runner.train_loop
-        steps = len(loop.dataloader)
-        if steps == 0:
-            raise UserError(
-                f'{len(loop.dataloader.sampler)} training images for each process are fewer than a batch of '
-                f'{loop.dataloader.batch_size}: nothing would be learnt; set train_dataloader.batch_size lower'
-            )
+        steps = count_steps(loop.dataloader)
         if isinstance(loop, EpochBasedTrainLoop) and loop.iter != loop.epoch * steps:
             raise UserError(
                 f'the checkpoint was saved at step {loop.iter}, within an epoch of {steps} steps; '
@@ -36,3 +33,17 @@ class StepSeedHook(Hook):
         """Reseed."""
         state = np.random.SeedSequence([runner.seed, runner.rank, runner.iter]).generate_state(1)[0]
         torch.manual_seed(int(state))
+
+
+def count_steps(loader: Any) -> int:
+    """Steps of an epoch of training.
+
+    Raises:
+        UserError: there is none.
+    """
+    if len(loader) == 0:
+        raise UserError(
+            f'{len(loader.sampler)} training images for each process are fewer than a batch of {loader.batch_size}: '
+            'nothing would be learnt; set train_dataloader.batch_size lower'
+        )
+    return len(loader)

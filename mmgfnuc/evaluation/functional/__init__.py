@@ -4,6 +4,7 @@ from .bootstrap import bootstrap_interval
 from .boundary import boundary_counts, boundary_f1, boundary_pixels, hausdorff95
 from .contingency import Contingency, contingency_table
 from .detection import (
+    PAIRINGS,
     centroids,
     count_r2,
     detection_f1,
@@ -34,6 +35,7 @@ __all__ = [
     'INSTANCE_COUNT_NAMES',
     'INSTANCE_SCORE_NAMES',
     'IOU_THRESHOLDS',
+    'PAIRINGS',
     'PREDICTED_STATES',
     'SCORE_NAMES',
     'TRUE_STATES',

@@ -10,7 +10,11 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+
+from mmgfnuc.errors import UserError
 
 from .contingency import Indices
 from .matching import best_matching
@@ -18,6 +22,7 @@ from .typed import check_types
 
 RADIUS_PIXELS = 12.0
 RADIUS_MICROMETRES = 3.0
+PAIRINGS = ('most', 'nearest')
 
 
 def detection_radius(mpp: float | None) -> float:
@@ -59,13 +64,14 @@ def centroids(label_map: npt.NDArray, ids: Indices) -> npt.NDArray[np.float64]:
 
 
 def match_points(
-    predicted: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], radius: float
+    predicted: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], radius: float, pairing: str = 'most'
 ) -> tuple[Indices, Indices]:
     """Pair true and predicted points one to one, no pair farther apart than the radius (equal is near enough).
 
-    As many pairs as possible are made; among the ways to do so, one of smallest total distance is taken. The authors'
-    script first pairs all points of the image at smallest total distance and then drops the pairs that are too far
-    apart, so that a far pair may cost a near one: it finds as many pairs or fewer.
+    `most` makes as many pairs as possible, and among the ways to do so takes one of smallest total distance. `nearest`
+    does what the script of HoVer-Net's authors does: it first pairs all points of the image at smallest total distance
+    and then drops the pairs that are too far apart, so that a far pair may cost a near one. It finds as many pairs or
+    fewer.
 
     Ties: where several ways are equally good, `best_matching` says which one is taken; the number of pairs is the same.
 
@@ -73,16 +79,35 @@ def match_points(
         - predicted: (P, 2), truth: (T, 2), in pixels.
         - result: positions in truth and in predicted, (M,) each, pair by pair.
 
-    Source: Graham et al., HoVer-Net, 2019 (the authors' metrics/stats_utils.py, pair_coordinates); code: own.
+    Raises:
+        UserError: there is no such pairing.
+
+    Source: `most`: own; `nearest`: Graham et al., HoVer-Net, 2019 (the authors' metrics/stats_utils.py,
+    pair_coordinates); code: own.
 
     Examples:
         >>> predicted, truth = np.array([[0.0, 3.0], [0.0, 40.0]]), np.array([[0.0, 0.0], [9.0, 3.0]])
         >>> match_points(predicted, truth, radius=12)
         (array([0]), array([0]))
 
+        Two pairs 10 pixels apart, or one at the same place and one 14 pixels apart, which is too far.
+
+        >>> predicted, truth = np.array([[10.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [0.0, 10.0]])
+        >>> match_points(predicted, truth, radius=12)
+        (array([0, 1]), array([0, 1]))
+        >>> match_points(predicted, truth, radius=12, pairing='nearest')
+        (array([0]), array([1]))
+
     """
+    if pairing not in PAIRINGS:
+        raise UserError(f"pairing='{pairing}' is unknown; choose one of {', '.join(PAIRINGS)}")
     if not len(predicted) or not len(truth):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if pairing == 'nearest':
+        distances = cdist(truth, predicted)
+        rows, columns = linear_sum_assignment(distances)
+        close = distances[rows, columns] <= radius
+        return rows[close], columns[close]
     near = KDTree(truth).sparse_distance_matrix(KDTree(predicted), radius, output_type='ndarray')
     order = np.lexsort((near['j'], near['i']))
     rows, columns, distances = near['i'][order], near['j'][order], near['v'][order]

@@ -1,5 +1,6 @@
 from .base import Backbone
 from .residual_unet_encoder import ResidualUNetEncoder
+from .staged import StagedBackbone
 from .swin_unet_encoder import SwinUNetEncoder
 from .timm_backbone import TimmBackbone
 from .transunet_encoder import TransUNetEncoder
@@ -10,6 +11,7 @@ from .unext_encoder import UNeXtEncoder
 __all__ = [
     'Backbone',
     'ResidualUNetEncoder',
+    'StagedBackbone',
     'SwinUNetEncoder',
     'TimmBackbone',
     'TransUNetEncoder',

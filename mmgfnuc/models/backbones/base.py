@@ -2,7 +2,7 @@
 
 import math
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -70,8 +70,12 @@ class Backbone(BaseModule, metaclass=ABCMeta):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode images in [0, 1]."""
+        return self.encode_images(images, self.encode)
+
+    def encode_images(self, images: Tensor, encode: Callable[[Tensor], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        """Check, normalise and pad images, encode them, and crop the levels to the images."""
         self.check(images)
-        levels = self.encode(pad_to_multiple(self.normalize(images), self.multiple))
+        levels = encode(pad_to_multiple(self.normalize(images), self.multiple))
         height, width = images.shape[-2:]
         return tuple(
             level[..., : math.ceil(height / stride), : math.ceil(width / stride)]

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from mmgfnuc.models.layers.residual import ResidualUnit
 from mmgfnuc.registry import MODELS
 
-from .base import Backbone
+from .staged import StagedBackbone
 
 
 @MODELS.register_module()
-class ResidualUNetEncoder(Backbone):
+class ResidualUNetEncoder(StagedBackbone):
     """Image -> local pyramid: one pre-activation residual unit per entry of `widths`, halved by strided convolution.
 
     The levels are sums of residual branches, neither normalised nor activated after the last one: the decoder's
@@ -49,9 +49,6 @@ class ResidualUNetEncoder(Backbone):
             ]
         )
 
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """Encode normalised images."""
-        pyramid: list[Tensor] = []
-        for stage in self.stages:
-            pyramid.append(stage(pyramid[-1] if pyramid else images))
-        return pyramid
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """Make a level of the one above it; level 0 of normalised images."""
+        return self.stages[level](x)

@@ -8,11 +8,11 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers.rsu import rsu_of_level
 from mmgfnuc.registry import MODELS
 
-from .base import Backbone
+from .staged import StagedBackbone
 
 
 @MODELS.register_module()
-class U2NetEncoder(Backbone):
+class U2NetEncoder(StagedBackbone):
     """Image -> local pyramid: a residual U-block per level, max-pooled in between.
 
     The defaults are the original's: RSU-7, RSU-6, RSU-5, RSU-4, RSU-4F, RSU-4F. With other numbers of levels the
@@ -55,11 +55,6 @@ class U2NetEncoder(Backbone):
         # ceil_mode: any image size works without padding.
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """Encode normalised images."""
-        x = images
-        pyramid = []
-        for level, stage in enumerate(self.stages):
-            x = stage(self.pool(x) if level else x)
-            pyramid.append(x)
-        return pyramid
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """Make a level of the one above it; level 0 of normalised images."""
+        return self.stages[level](self.pool(x) if level else x)

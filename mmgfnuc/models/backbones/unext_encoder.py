@@ -10,7 +10,7 @@ from mmgfnuc.models.layers import ConvNormAct
 from mmgfnuc.models.layers.shifted_mlp import TokenizedMLP
 from mmgfnuc.registry import MODELS
 
-from .base import Backbone
+from .staged import StagedBackbone
 
 TOKENIZED_STAGES = 2
 
@@ -30,7 +30,7 @@ def tokenized_stage(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 @MODELS.register_module()
-class UNeXtEncoder(Backbone):
+class UNeXtEncoder(StagedBackbone):
     """Image -> local pyramid: convolution stages, then two tokenized-MLP stages; each halves the size.
 
     The shallowest level has stride 2. The default widths are those of the authors' code, which has the published
@@ -68,11 +68,6 @@ class UNeXtEncoder(Backbone):
         kinds = [conv_stage] * (depth - TOKENIZED_STAGES) + [tokenized_stage] * TOKENIZED_STAGES
         self.stages = nn.ModuleList(kind(channels[i], channels[i + 1]) for i, kind in enumerate(kinds))
 
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """Encode normalised images."""
-        x = images
-        pyramid = []
-        for stage in self.stages:
-            x = stage(x)
-            pyramid.append(x)
-        return pyramid
+    def encode_level(self, level: int, x: Tensor) -> Tensor:
+        """Make a level of the one above it; level 0 of normalised images."""
+        return self.stages[level](x)

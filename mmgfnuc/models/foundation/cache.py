@@ -16,6 +16,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -134,14 +135,13 @@ class FeatureCache:
             content = path.read_bytes()
         except OSError:
             return None
-        body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-        if zlib.crc32(body).to_bytes(CHECKSUM_BYTES, 'big') != checksum:
+        features = _unpacked(content)
+        if features is None:
             warnings.warn(f'{path} is damaged; its features are computed again', stacklevel=2)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # used now
-        layers = load(body)
-        return tuple(layers[str(number)].float() for number in range(len(layers)))
+        return features
 
     def _keep(self, path: Path, features: Features) -> Features:
         """Write features, and return what reading them will give."""
@@ -200,6 +200,19 @@ class FeatureCache:
                 path.unlink(missing_ok=True)
                 self.size -= size
         return self.size + wanted <= self.limit
+
+
+def _unpacked(content: bytes) -> Features | None:
+    """Features of a file; None if it is not as this module writes it. Whoever may write to the folder can write one."""
+    body, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+    if zlib.crc32(body).to_bytes(CHECKSUM_BYTES, 'big') != checksum:
+        return None
+    try:
+        layers = load(body)
+        features = tuple(layers[str(number)].float() for number in range(len(layers)))
+    except (SafetensorError, KeyError):
+        return None
+    return features if features and all(feature.isfinite().all() for feature in features) else None
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -54,6 +54,7 @@ SAM2_PARTS = (
     'sam_prompt_encoder.',
     'sam_mask_decoder.',
 )
+DINO_HEADS = ('head.', 'dino_head.', 'ibot_head.')
 # Of timm's own names: what stands behind the layers that features are taken from.
 HEADS = ('head.', 'fc_norm.', 'attn_pool.', 'classifier.', 'pooler.')
 
@@ -120,6 +121,8 @@ def by_timm(state: State, model: Any) -> State:
         UserError: the file is for patches or grids of another size, to which timm's filters would bend it unasked.
     """
     _check_patches(state, model)
+    if isinstance(model, eva.Eva) and 'storage_tokens' in state:
+        _check_left_out(state, model)
     filters: dict[str, Callable[..., State]] = {
         'Eva': eva.checkpoint_filter_fn,
         'ConvNeXt': convnext.checkpoint_filter_fn,
@@ -127,8 +130,45 @@ def by_timm(state: State, model: Any) -> State:
     }
     for parent in type(model).__mro__:
         if parent.__name__ in filters:
-            return filters[parent.__name__](state, model)
+            return _with_final_norm(filters[parent.__name__](state, model), model)
     return vision_transformer.checkpoint_filter_fn(state, model)
+
+
+def _with_final_norm(state: State, model: Any) -> State:
+    """Give the final norm of a ConvNeXt, part of timm's head, its name in a model that has it before the pooling."""
+    if not hasattr(model, 'norm_pre') or 'norm_pre.weight' not in model.state_dict():
+        return state
+    return {re.sub(r'^head\.norm\.', 'norm_pre.', key): value for key, value in state.items()}
+
+
+def from_dino_training(state: State, model: Any) -> State:
+    """Rename the teacher's backbone, whose blocks DINOv2 keeps in chunks: `blocks.<chunk>.<block>.`."""
+    return by_timm({re.sub(r'^blocks\.\d+\.(\d+)\.', r'blocks.\1.', key): value for key, value in state.items()}, model)
+
+
+def _check_left_out(state: State, model: Any) -> None:
+    """Refuse what timm's filter for DINOv3 leaves out although it is not what timm computes by itself.
+
+    The publisher's files have biases of queries, keys and values, the keys' masked to zero, and the periods of the
+    rotary positions.
+    """
+    own = model.state_dict()
+    for key in [key for key in state if key.endswith('attn.qkv.bias')]:
+        mask = state.get(f'{key}_mask')
+        query, keys, value = (state[key] if mask is None else state[key] * mask).chunk(3)
+        if key.replace('qkv.bias', 'q_bias') not in own and (query.any() or value.any()):
+            raise UserError(
+                f'its {key} is not zero, and the encoder has no such bias; take the encoder that has, '
+                f"foundation.name='timm:{model.pretrained_cfg['architecture']}_qkvb'"
+            )
+        if keys.any():
+            raise UserError(f'its {key} is not zero for the keys, and no encoder of timm has that bias')
+    periods, expected = state.get('rope_embed.periods'), model.rope.periods.float()
+    # The publisher keeps them in bfloat16.
+    if periods is not None and not (
+        periods.shape == expected.shape and torch.allclose(periods.float(), expected, rtol=0.01)
+    ):
+        raise UserError('its rotary positions have other periods than those of the encoder')
 
 
 def _check_patches(state: State, model: Any) -> None:
@@ -198,6 +238,13 @@ FORMATS = (
     Format('an image encoder of transformers', 'embeddings.patch_embedding.weight', '', HEADS, from_transformers),
     Format(
         'a ViT or DINOv2 of transformers', 'embeddings.patch_embeddings.projection.weight', '', HEADS, from_transformers
+    ),
+    Format(
+        'a training checkpoint of DINO',
+        'backbone.patch_embed.proj.weight',
+        'backbone.',
+        DINO_HEADS,
+        from_dino_training,
     ),
     Format(
         'SAM 2',

@@ -1,11 +1,13 @@
 """Where the weights of an encoder are: a path, the folder `$MMGFNUC_WEIGHTS`, or the Hugging Face hub."""
 
 import os
+import socket
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import timm
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -21,6 +23,8 @@ from .catalogue import Entry
 
 CONFIG_KEY = 'model.foundation.weights'
 RANDOM = 'random'
+# How long to wait for an answer of the hub, which else is tried again for half a minute.
+SECONDS_TO_CONNECT = 3
 # Files of a folder as the hub has them, the first there is being taken.
 FOLDER_FILES = (
     'model.safetensors',
@@ -96,6 +100,11 @@ def _published_name(entry: Entry) -> str:
 
 def _fetch(entry: Entry, hub: str, file: str, looked: str) -> Path:
     page = f'https://huggingface.co/{hub}'
+    if not _hub_answers():
+        cached = try_to_load_from_cache(hub, file)
+        if isinstance(cached, str):
+            return Path(cached)
+        raise _unreachable(entry, file, page, looked)
     try:
         return Path(hf_hub_download(hub, file))
     except GatedRepoError as error:
@@ -112,6 +121,19 @@ def _fetch(entry: Entry, hub: str, file: str, looked: str) -> Path:
         raise UserError(f"the hub refuses {file} of {hub} ('{entry.name}'): {reason}") from error
     except OSError as error:  # offline mode, or a network that does not answer
         raise _unreachable(entry, file, page, looked) from error
+
+
+def _hub_answers() -> bool:
+    """Say whether a connection to the hub can be made; left to its own client where that is offline or has a proxy."""
+    address = urlparse(constants.ENDPOINT)
+    if constants.is_offline_mode() or address.scheme in getproxies():
+        return True
+    port = address.port or (443 if address.scheme == 'https' else 80)
+    try:
+        socket.create_connection((address.hostname, port), SECONDS_TO_CONNECT).close()
+    except OSError:
+        return False
+    return True
 
 
 def _unreachable(entry: Entry, file: str, page: str, looked: str) -> UserError:

@@ -20,7 +20,8 @@ from .locate import CONFIG_KEY
 class TimmPyramidEncoder(FoundationEncoder):
     """The stages of a timm model, of strides that double.
 
-    Images are padded on the right and below to a multiple of the deepest stride.
+    Images are padded on the right and below to a multiple of the deepest stride. A norm that the network has before its
+    pooling (`head_norm_first`) is applied to the last stage.
 
     Args:
         out_layers: indices of the stages used, negative from the last.
@@ -45,6 +46,7 @@ class TimmPyramidEncoder(FoundationEncoder):
         self.out_channels = tuple(stages[layer]['num_chs'] for layer in self.out_layers)
         self.out_strides = tuple(stages[layer]['reduction'] for layer in self.out_layers)
         self.multiple = max(stage['reduction'] for stage in stages)
+        self.normed = entry.settings.get('head_norm_first', False) and self.out_layers[-1] == len(stages) - 1
 
     def load_file(self, path: Path) -> None:
         """Load a file in any of the formats of its publishers, see `to_timm`."""
@@ -52,7 +54,7 @@ class TimmPyramidEncoder(FoundationEncoder):
 
     def prune(self) -> None:
         """Drop the stages after the last one used, and the head."""
-        self.network.prune_intermediate_layers(self.out_layers, prune_norm=True, prune_head=True)
+        self.network.prune_intermediate_layers(self.out_layers, prune_norm=not self.normed, prune_head=True)
 
     def use_grad_checkpointing(self) -> None:
         """Let timm keep only the inputs of the blocks."""
@@ -71,4 +73,7 @@ class TimmPyramidEncoder(FoundationEncoder):
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the stages up to the last chosen one."""
         padded = pad_to_multiple(images, self.multiple)
-        return tuple(self.network.forward_intermediates(padded, indices=self.out_layers, intermediates_only=True))
+        settings = {'norm': True} if self.normed else {}
+        return tuple(
+            self.network.forward_intermediates(padded, indices=self.out_layers, intermediates_only=True, **settings)
+        )

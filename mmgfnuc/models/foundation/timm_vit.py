@@ -15,16 +15,20 @@ from mmgfnuc.models.layers.timm_models import create_for_any_size, patch_stride
 
 from .base import FoundationEncoder
 from .catalogue import Entry
-from .catalogue.entry import PLAIN
 from .formats import load_published
 from .locate import CONFIG_KEY
 
 
 class PlainlyResampledViT(VisionTransformer):
-    """timm's ViT whose position embeddings are resampled as transformers does it: bicubic, without antialiasing.
+    """timm's ViT whose position embeddings are resampled bicubically, without antialiasing.
 
-    Source: transformers, `interpolate_pos_encoding` of Dinov2Model, CLIPVisionModel and SiglipVisionModel.
+    With n rows (columns alike) of tokens and m stored ones the step between tokens is m / (n + `offset`) stored ones.
+
+    Source: `interpolate_pos_encoding` of transformers' Dinov2Model, CLIPVisionModel and SiglipVisionModel (offset 0),
+    and of DINOv2's vision_transformer.py (offset 0.1, there against rounding errors).
     """
+
+    offset = 0.0
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         grid, channels = x.shape[1:3], x.shape[3]
@@ -34,7 +38,11 @@ class PlainlyResampledViT(VisionTransformer):
         stored = self.patch_embed.grid_size
         if tuple(grid) != tuple(stored):
             square = patches.reshape(1, *stored, channels).permute(0, 3, 1, 2)
-            resampled = F.interpolate(square.float(), tuple(grid), mode='bicubic', align_corners=False)
+            if self.offset:
+                scales = [(new + self.offset) / old for new, old in zip(grid, stored, strict=True)]
+                resampled = F.interpolate(square.float(), scale_factor=scales, mode='bicubic', align_corners=False)
+            else:
+                resampled = F.interpolate(square.float(), tuple(grid), mode='bicubic', align_corners=False)
             patches = resampled.to(patches.dtype).flatten(2).transpose(1, 2)
         x = torch.cat([*prefix, x.flatten(1, 2) + patches], dim=1)
         if own:
@@ -62,8 +70,9 @@ class TimmViTEncoder(FoundationEncoder):
         """Build timm's model."""
         vit = create_for_any_size(entry.arch, **{**entry.settings, **arch})
         assert isinstance(vit, VisionTransformer | Eva), entry.arch
-        if entry.resampling == PLAIN:
+        if entry.resampling is not None and not entry.resampling.antialias:
             vit.__class__ = PlainlyResampledViT
+            vit.offset = entry.resampling.offset
         depth = len(vit.blocks)
         # With another depth the entry's layers need not exist: then the last is used.
         default = entry.layers if depth == entry.depth else (depth - 1,)

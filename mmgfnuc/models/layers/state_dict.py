@@ -1,6 +1,7 @@
 """Comparing saved parameters with those of a model."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -18,3 +19,9 @@ def describe_mismatch(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) ->
     ]
     more = f'; and {len(problems) - SHOWN} more' if len(problems) > SHOWN else ''
     return '; '.join(problems[:SHOWN]) + more
+
+
+def first_not_finite(state: Mapping[str, Any]) -> str | None:
+    """Name the first tensor that holds NaN or infinity; None if all are finite."""
+    numbers = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()}
+    return next((key for key, value in numbers.items() if not value.isfinite().all()), None)

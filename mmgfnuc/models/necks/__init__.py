@@ -1,6 +1,7 @@
 from .base import FusionBlock
 from .context_adapter import ContextAdapter
 from .context_fusion_block import ContextFusionBlock
+from .encoder_fusion_neck import EncoderFusionNeck
 from .gated_fusion_block import GatedFusionBlock
 from .gated_fusion_neck import GatedFusionNeck
 from .simple_blocks import AddFusionBlock, ConcatFusionBlock
@@ -10,6 +11,7 @@ __all__ = [
     'ConcatFusionBlock',
     'ContextAdapter',
     'ContextFusionBlock',
+    'EncoderFusionNeck',
     'FusionBlock',
     'GatedFusionBlock',
     'GatedFusionNeck',

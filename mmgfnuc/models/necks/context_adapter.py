@@ -23,15 +23,18 @@ class ContextAdapter(nn.Module):
     Feature and grid begin at one corner of the image, and may end at different places (by the padding of each): pixel i
     of the grid, whose centre lies `(i + 1/2) / step` feature pixels from there, is taken at just that place.
 
+    Args:
+        blur_padding: border of the max-blur-pools, `replicate` or `zeros` (the authors' release), see BlurPool.
+
     Shape:
         feature j: (B, D_j, h_j, w_j), step j -> (B, sum(D_j), *size)
 
     Source: method.md section 3.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, blur_padding: str = 'replicate') -> None:
         super().__init__()
-        self.halve = MaxBlurPool()
+        self.halve = MaxBlurPool(blur_padding)
 
     def resample(self, feature: Tensor, size: tuple[int, int], step: Step) -> Tensor:
         """Resample one feature map."""

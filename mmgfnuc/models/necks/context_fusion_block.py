@@ -61,7 +61,7 @@ class ContextFusionBlock(FusionBlock):
     2. Queries: `LayerNorm(gated)`; keys and values: `tokens = LayerNorm(W context)`, W to the channels of the level.
        Queries and keys, not values, get a 2-D position encoding in pixels of the level, so that tokens and pixels of
        one place meet whatever their grids are.
-    3. `local + dropout(attention)`. The attention's last linear map starts at zero: at the start of training the block
+    3. `local + attention`. The attention's last linear map starts at zero: at the start of training the block
        is the identity on the local map, so a foundation encoder cannot hurt it.
 
     Here, unlike in the paper's block, what the foundation encoder says of a place reaches the decoder.
@@ -71,7 +71,6 @@ class ContextFusionBlock(FusionBlock):
         context_channels: D, channels of the context.
         num_heads: attention heads, a divisor of C; None takes the largest up to 4.
         reduction: of the gate's hidden layer.
-        dropout: probability after the attention.
         max_keys: above this many tokens, they are average-pooled; None never.
         attention: must be True; the neck says it of every level.
 
@@ -89,7 +88,6 @@ class ContextFusionBlock(FusionBlock):
         context_channels: int,
         num_heads: int | None = None,
         reduction: int = 16,
-        dropout: float = 0.0,
         max_keys: int | None = None,
         attention: bool = True,
     ) -> None:
@@ -101,7 +99,6 @@ class ContextFusionBlock(FusionBlock):
         self.norm_local = LayerNorm2d(in_channels, eps=NORM_EPS)
         self.norm_tokens = LayerNorm2d(in_channels, eps=NORM_EPS)
         self.attention = TokenAttention(in_channels, num_heads or _default_heads(in_channels), max_keys)
-        self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.attention.out.weight)
         nn.init.zeros_(self.attention.out.bias)
 
@@ -116,7 +113,7 @@ class ContextFusionBlock(FusionBlock):
 
     def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
         """Fuse one level. A token is `step` pixels of the level large; None: both maps cover one area."""
-        return local + self.dropout(self.attention(*self._attended(local, context, step)))
+        return local + self.attention(*self._attended(local, context, step))
 
     @torch.no_grad()
     def explain(self, local: Tensor, context: Tensor, step: Step | None = None) -> dict[str, Tensor]:

@@ -69,11 +69,12 @@ class GatedFusionBlock(FusionBlock):
     2. `gated = g * local`.
     3. Attention over the H*W tokens. Wiring `figure`: queries from `gated`, keys and values from `local`;
        wiring `text`: all three from `gated`.
-    4. The result replaces `local`, after dropout.
+    4. The result replaces `local`. (The dropout after the bottleneck belongs to the host, with fusion and without:
+       `bottleneck_dropout` of the segmentor.)
 
     Presets: `paper` (GLU gate, wiring `figure`) and `released` (sigmoid gate, wiring `figure`); the controls
     `gate-only` (`paper` without step 3) and `attention-only` (`paper` without steps 1 and 2: no context enters). The
-    second released configuration is `released` with wiring `text`.
+    blocks of the second released configuration are `released` with wiring `text`, within an EncoderFusionNeck.
     `GatedFusionBlock(512, 256, preset='released')` has 1,112,624 parameters.
 
     Note that the context reaches the output only through channel gates made from spatial means.
@@ -86,7 +87,6 @@ class GatedFusionBlock(FusionBlock):
         attention: False stops after step 2, for shallow levels with too many tokens.
         reduction: of the gate's hidden layer.
         num_heads: attention heads.
-        dropout: probability after the attention.
         max_keys: above this many pixels the keys and values are pooled; None never.
 
     Shape:
@@ -104,7 +104,6 @@ class GatedFusionBlock(FusionBlock):
         attention: bool = True,
         reduction: int = 16,
         num_heads: int = 1,
-        dropout: float = 0.3,
         max_keys: int | None = None,
     ) -> None:
         super().__init__()
@@ -121,7 +120,6 @@ class GatedFusionBlock(FusionBlock):
         self.wiring = wiring or preset_wiring
         self.gate = ChannelGate(in_channels, context_channels, gate, reduction) if gate else None
         self.attention = TokenAttention(in_channels, num_heads, max_keys) if attention else None
-        self.dropout = nn.Dropout(dropout)
 
     def _gated(self, local: Tensor, context: Tensor) -> Tensor:
         return local if self.gate is None else self.gate(local, context) * local
@@ -132,7 +130,7 @@ class GatedFusionBlock(FusionBlock):
         if self.attention is None:
             return gated
         memory = gated if self.wiring == 'text' else local
-        return self.dropout(self.attention(gated, memory, memory))
+        return self.attention(gated, memory, memory)
 
     @torch.no_grad()
     def explain(self, local: Tensor, context: Tensor, step: Step | None = None) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Fuses foundation features into a local pyramid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -67,13 +67,19 @@ class GatedFusionNeck(BaseModule):
         control: `zero` replaces the context by zeros, `shuffled` permutes its tokens: what is left of a gain under
             these does not come from the foundation encoder. (The third control, the context of another image, is a
             matter of data: see the dataset's `partner_images`.)
+        blur_padding: border of the pools that bring the context to a level, `replicate` or `zeros` (the authors'
+            release), see BlurPool.
 
     Shape:
         local level i (B, in_channels[i], H_i, W_i), context j (B, context_channels[j], h_j, w_j), `token_strides` j
         (image pixels per pixel of context j) -> level i (B, in_channels[i], H_i, W_i)
 
-    Source: method.md section 3; the fusion at several levels is that of the second released configuration.
+    Source: method.md section 3; the fusion at several levels: code: own. (In the authors' second released configuration
+    the gates sit within the encoder: EncoderFusionNeck.)
     """
+
+    # Does it work between the levels of the backbone? `forward` then takes the encoder in the place of its pyramid.
+    within_encoder = False
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class GatedFusionNeck(BaseModule):
         max_keys: int = 4096,
         block: dict = dict(type='mmgfnuc.GatedFusionBlock'),  # noqa: B006 - never mutated
         control: str | None = None,
+        blur_padding: str = 'replicate',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -101,16 +108,16 @@ class GatedFusionNeck(BaseModule):
         if not set(attending) <= set(fused):
             raise UserError(f'attention_levels={attending} must be among the fused levels={fused}')
         self.in_strides = in_strides
-        self.adapter = ContextAdapter()
+        self.adapter = ContextAdapter(blur_padding)
         self.control = control
-        common = dict(context_channels=sum(context_channels))
+        given = self.given_channels(in_channels, sum(context_channels))
         self.blocks = nn.ModuleDict(
             {
                 str(level): MODELS.build(
                     block,
-                    default_args=common
-                    | dict(
+                    default_args=dict(
                         in_channels=in_channels[level],
+                        context_channels=given[level],
                         attention=level in attending,
                         max_keys=None if level == depth - 1 else max_keys,
                     ),
@@ -118,6 +125,10 @@ class GatedFusionNeck(BaseModule):
                 for level in fused
             }
         )
+
+    def given_channels(self, in_channels: Sequence[int], context_channels: int) -> list[int]:
+        """Channels of the context that the block of each level is given."""
+        return [context_channels] * len(in_channels)
 
     def _controlled(self, context: Sequence[Tensor], training: bool) -> Sequence[Tensor]:
         return context if self.control is None else CONTROLS[self.control](context, training)
@@ -129,28 +140,31 @@ class GatedFusionNeck(BaseModule):
             return [(height / feature.shape[-2], width / feature.shape[-1]) for feature in context]
         return [(stride / self.in_strides[level],) * 2 for stride in strides]
 
-    def _work(
-        self, local: Sequence[Tensor], context: Sequence[Tensor], strides: Strides
-    ) -> Iterator[tuple[int, FusionBlock, tuple[Tensor, Tensor, Step]]]:
-        """Give every fused level, its block, and the block's inputs."""
-        for name, block in self.blocks.items():
-            level = int(name)
-            steps = self._steps(level, local[level], context, strides)
-            if block.takes_tokens:
-                # The tokens of the last feature, to whose grid the others are brought.
-                grid, own = tuple(context[-1].shape[-2:]), steps[-1]
-                steps = [(rows / own[0], columns / own[1]) for rows, columns in steps]
-            else:
-                grid, own = tuple(local[level].shape[-2:]), (1, 1)
-            yield level, cast(FusionBlock, block), (local[level], self.adapter(context, grid, steps), own)
+    def _tokens(self, context: Sequence[Tensor], steps: Sequence[Step]) -> tuple[Tensor, Step]:
+        """Join the features at the grid of the last one; say how many pixels of the level a token is large."""
+        rows, columns = steps[-1]
+        grid = tuple(context[-1].shape[-2:])
+        return self.adapter(context, grid, [(step[0] / rows, step[1] / columns) for step in steps]), steps[-1]
+
+    def _inputs(
+        self, level: int, local: Tensor, context: Sequence[Tensor], strides: Strides
+    ) -> tuple[Tensor, Tensor, Step]:
+        """Give the inputs of the block of a level."""
+        steps = self._steps(level, local, context, strides)
+        if self._block(level).takes_tokens:
+            return local, *self._tokens(context, steps)
+        return local, self.adapter(context, tuple(local.shape[-2:]), steps), (1, 1)
+
+    def _block(self, level: int) -> FusionBlock:
+        return cast(FusionBlock, self.blocks[str(level)])
 
     def forward(
         self, local: Sequence[Tensor], context: Sequence[Tensor], token_strides: Strides = None
     ) -> tuple[Tensor, ...]:
         """Fuse the chosen levels."""
         fused, context = list(local), self._controlled(context, self.training)
-        for level, block, inputs in self._work(local, context, token_strides):
-            fused[level] = block(*inputs)
+        for level in map(int, self.blocks):
+            fused[level] = self._block(level)(*self._inputs(level, local[level], context, token_strides))
         return tuple(fused)
 
     @torch.no_grad()
@@ -162,7 +176,10 @@ class GatedFusionNeck(BaseModule):
         A control is applied as at prediction, in training mode too.
         """
         context = self._controlled(context, training=False)
-        return {level: block.explain(*inputs) for level, block, inputs in self._work(local, context, token_strides)}
+        return {
+            level: self._block(level).explain(*self._inputs(level, local[level], context, token_strides))
+            for level in map(int, self.blocks)
+        }
 
 
 def _takes_tokens(block: dict) -> bool:

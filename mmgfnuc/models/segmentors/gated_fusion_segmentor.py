@@ -1,13 +1,16 @@
 """Wires a backbone, a foundation encoder, a fusion neck and a head."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmgfnuc.errors import UserError
+from mmgfnuc.errors import DivergedError, UserError
+from mmgfnuc.models.backbones import StagedBackbone
 from mmgfnuc.models.decode_heads import InstanceHead, SemanticHead
 from mmgfnuc.models.layers import pad_to_multiple, reflect_to_size, resize
 from mmgfnuc.registry import MODELS
@@ -32,7 +35,11 @@ class GatedFusionSegmentor(BaseSegmentor):
         decode_head: registry config, pyramid -> maps: an instance head, or a plain decode head, which is taken as the
             decoder of a SemanticHead.
         foundation: registry config of the foundation encoder; None for the arm without fusion.
-        neck: registry config of the fusion neck; given if and only if `foundation` is.
+        neck: registry config of the fusion neck; given if and only if `foundation` is. One that works within the
+            encoder (EncoderFusionNeck) runs the backbone, which must be a StagedBackbone.
+        bottleneck_dropout: probability that a channel of the deepest level is dropped in training, after the neck, or
+            after the backbone where there is none. It belongs to the host, so that arms with and without fusion have it
+            alike: 0.3 in the paper and its release.
         data_preprocessor: registry config.
         partner_context: images come as (B, 6, H, W), as from a dataset with `partner_images`: the backbone sees the
             first three channels, the foundation encoder the last three, which are another image. A control: what is
@@ -46,6 +53,10 @@ class GatedFusionSegmentor(BaseSegmentor):
 
     Shape:
         images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M cues of the head
+
+    Raises:
+        UserError: a setting is unknown, out of its range or does not fit another; the neck works within the encoder,
+            and the backbone cannot be run level by level.
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class GatedFusionSegmentor(BaseSegmentor):
         foundation: dict | None = None,
         neck: dict | None = None,
         data_preprocessor: dict | None = None,
+        bottleneck_dropout: float = 0.0,
         partner_context: bool = False,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
@@ -67,13 +79,22 @@ class GatedFusionSegmentor(BaseSegmentor):
             raise UserError('partner_context=True needs a foundation encoder, which would see the partner; give one')
         self.partner_context = partner_context
         self.backbone = MODELS.build(backbone)
-        local = self.backbone.out_channels
+        wired = dict(in_channels=self.backbone.out_channels, in_strides=self.backbone.out_strides)
         self.foundation = self.neck = None
+        self.within_encoder = False
         if foundation is not None:
             self.foundation = MODELS.build(foundation)
-            wired = dict(in_channels=local, in_strides=self.backbone.out_strides)
             self.neck = MODELS.build(neck, default_args=wired | dict(context_channels=self.foundation.out_channels))
-        wired = dict(in_channels=local, in_strides=self.backbone.out_strides)
+            self.within_encoder = getattr(self.neck, 'within_encoder', False)
+        if self.within_encoder and not isinstance(self.backbone, StagedBackbone):
+            raise UserError(
+                f'{type(self.neck).__name__} works between the levels of the encoder, and '
+                f'{type(self.backbone).__name__} cannot be run level by level; take a UNetEncoder, U2NetEncoder, '
+                'ResidualUNetEncoder or UNeXtEncoder as backbone, or another neck'
+            )
+        if not isinstance(bottleneck_dropout, int | float) or not 0 <= bottleneck_dropout < 1:
+            raise UserError(f'bottleneck_dropout={bottleneck_dropout!r}: give a probability from 0, below 1')
+        self.bottleneck_dropout = nn.Dropout2d(bottleneck_dropout)
         self.decode_head = MODELS.build(_as_instance_head(decode_head), default_args=wired)
         # Convolutions whose weights have the layout of their inputs need not copy them.
         self.decode_head.to(memory_format=self.backbone.memory_format)
@@ -87,12 +108,17 @@ class GatedFusionSegmentor(BaseSegmentor):
                 raise UserError(f'model.test_cfg.{setting}={value}: give a number above 0, or leave it out')
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the fused pyramid of images in [0, 1], over the padded image."""
+        """Return what the decode head gets of images in [0, 1]: the fused pyramid, over the padded image."""
+        *shallow, deepest = self._fused(inputs)
+        return (*shallow, self.bottleneck_dropout(deepest))
+
+    def _fused(self, inputs: Tensor) -> tuple[Tensor, ...]:
         images, context_images = self._split(inputs) if self.partner_context else (inputs, inputs)
         self.backbone.check(images)
-        local = self.backbone(self._pad(images))
+        images = self._pad(images)
         if self.neck is None or self.foundation is None:
-            return local
+            return self.backbone(images)
+        local = partial(self.backbone, images) if self.within_encoder else self.backbone(images)
         context_images = self._pad(context_images)
         strides = self.foundation.token_strides(*context_images.shape[-2:])
         return self.neck(local, self.foundation(context_images), strides)
@@ -170,9 +196,16 @@ class GatedFusionSegmentor(BaseSegmentor):
             - seg_logits: (K, H, W), logarithms of the probabilities
             - pred_sem_seg: (1, H, W), int64
             - pred_instance_map: (1, H, W), int32, on the CPU: nuclei from 1 without gaps, 0 = background
+
+        Raises:
+            DivergedError: the logits are not finite, which would otherwise pass for an image without nuclei.
         """
         samples = data_samples or [SegDataSample() for _ in inputs]
         for sample, logits, cues in zip(samples, *self.predict_maps(inputs), strict=True):
+            if not logits.isfinite().all():
+                raise DivergedError(
+                    'the model gives NaN: its weights are damaged, or its training failed; train it again'
+                )
             foreground = 1 - logits[0].exp()
             nuclei = self.decode_head.nuclei(foreground, cues, sample.get('mpp'))
             sample.seg_logits = PixelData(data=logits)

@@ -1,5 +1,6 @@
 """The engine under every converter: whole or not at all, restartable, parallel, resampled, without leaks."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -10,6 +11,9 @@ from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.converters import CONVERTERS, Content, Converter, Option, Sample, convert
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import DiskFullError, output_lock
+
+from ..small_set import names_in
 
 READ = []
 
@@ -107,7 +111,7 @@ def test_all_bad_files_are_reported_and_nothing_is_written(source, out, workers)
     assert first == '25 bad source files, nothing was written:'
     assert lines[0] == 'bad_0.png: unreadable; copy it again'
     assert last == '... and 5 more'
-    assert sorted(path.name for path in out.parent.iterdir()) == ['source']
+    assert names_in(out.parent) == ['source']
 
 
 def test_processes_give_the_same(source, out, tmp_path):
@@ -136,7 +140,42 @@ def test_an_interrupted_run_goes_on_where_it_was(source, out):
     assert (report.images, report.nuclei) == (4, 8)
     for seed in range(4):
         assert_written(out, f'image_{seed}', content(seed))
-    assert sorted(path.name for path in out.parent.iterdir()) == ['out', 'source']
+    assert names_in(out.parent) == ['out', 'source']
+
+
+@pytest.fixture
+def busy(out):
+    """Another process writes to the folder; here it is a thread, which a lock keeps apart in the same way."""
+    with ThreadPoolExecutor(1) as other:
+        lock = output_lock(out)
+        other.submit(lock.__enter__).result()
+        yield
+        other.submit(lock.__exit__, None, None, None).result()
+
+
+def test_a_folder_that_another_process_writes_to_is_refused_before_anything_is_read(source, out, busy):
+    with pytest.raises(UserError, match=f'another process is writing to {out}'):
+        convert(converter(samples()), source, out)
+    assert READ == []
+    assert names_in(out.parent) == ['source']
+
+
+def test_a_full_disk_keeps_what_is_written_for_the_next_run(source, out, monkeypatch):
+    write = canonical.write_sample
+
+    def full(root, sample_id, *arrays):
+        if sample_id == 'image_2':
+            raise DiskFullError('no room')
+        write(root, sample_id, *arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr('mmgfnuc.datasets.converters.convert.write_sample', full)
+        with pytest.raises(DiskFullError):
+            convert(converter(samples()), source, out, workers=1)
+    assert not out.exists()
+    READ.clear()
+    assert convert(converter(samples()), source, out, workers=1).images == 4
+    assert READ == [2, 3]
 
 
 def test_other_settings_begin_anew(source, out):
@@ -266,7 +305,7 @@ def test_what_was_put_there_by_hand_is_not_lost(source, out, name):
     with pytest.raises(UserError, match=rf'{name} would be lost, as this run writes none; move it away, or delete'):
         convert(converter(plain), source, out)
     assert (out / name).read_text() == '{}'
-    assert sorted(path.name for path in out.parent.iterdir()) == ['out', 'source']
+    assert names_in(out.parent) == ['out', 'source']
 
 
 def bare(seed):

@@ -135,6 +135,23 @@ class TestFolders:
         for name, what in faults.items():
             assert sum(name in line and what in line for line in lines) == 1, name
 
+    @pytest.mark.parametrize('classes', [1, 2])
+    def test_maps_that_bear_one_id_for_many_nuclei_are_refused(self, source, tmp_path, classes):
+        labels = np.zeros(SIZE, np.uint8)
+        labels[::3, ::3] = 1
+        labels[::3, 9:] *= classes
+        add_image(source)
+        add_map(source, labels)
+        first, line = fault('folders', source, tmp_path).splitlines()
+        assert 'a.png: ' in line
+        assert ('0/1 binary map' if classes == 1 else '2 ids lie in many pieces') in line
+
+    def test_a_named_pipe_is_not_waited_for(self, source, tmp_path):
+        add_image(source)
+        (source / 'labels').mkdir()
+        os.mkfifo(source / 'labels' / 'a.png')
+        assert 'a.png: a named pipe' in fault('folders', source, tmp_path)
+
     @pytest.mark.slow
     @pytest.mark.data
     @pytest.mark.skipif('MMGFNUC_DATA' not in os.environ, reason='needs real images: set MMGFNUC_DATA')
@@ -181,6 +198,7 @@ class TestGroups:
             ('groups.json', '{"s1_x": "P1"}', 'gives no group of s1_y and 1 more images'),
             ('groups.json', '{"s1_x": ', 'no JSON'),
             ('groups.json', '["P1"]', 'no table of groups'),
+            ('groups.json', '[' * 10**5, 'nested too deeply'),
             ('groups.csv', 's1_x;P1\n', 'a line has not two columns'),
             ('groups.csv', 's1_x,P1\ns1_y,P1\n', 'gives no group of s2_x'),
         ],

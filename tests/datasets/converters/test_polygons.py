@@ -1,16 +1,14 @@
-"""Polygons become the pixels whose centres they hold, and ImageScope files become polygons or one clear error."""
+"""Polygons become the pixels whose centres they hold."""
 
 import numpy as np
 import pytest
+import shapely
 from matplotlib.path import Path as MatplotlibPath
 from scipy.spatial import ConvexHull
 
-from mmgfnuc.datasets.canonical import BadFileError
-from mmgfnuc.datasets.converters.polygons import Region, draw_regions, rasterise, read_mpp, read_regions
+from mmgfnuc.datasets.converters import polygons
+from mmgfnuc.datasets.converters.polygons import fill, rasterise
 from mmgfnuc.errors import UserError
-
-BOMB = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;">]>\n<Annotations>&b;</Annotations>'
-OUTSIDE_ENTITY = '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<Annotations>&a;</Annotations>'
 
 
 def box(left, top, right, bottom):
@@ -85,69 +83,36 @@ def test_what_is_no_polygon_is_an_error(ring, fault):
         rasterise([box(0, 0, 3, 3), ring], (5, 5))
 
 
-def test_outlines_layers_and_pixel_size_of_an_imagescope_file(tmp_path, write_imagescope):
-    first, second, third = box(1, 1, 4, 4), box(5.25, 5.5, 7, 8), box(0, 0, 2, 2)
-    layers = {'Epithelial': [first, second], 'Lymphocyte ': [third], 'Empty': []}
-    path = write_imagescope(tmp_path / 'a.xml', layers)
-    regions = read_regions(path)
-    assert [region.name for region in regions] == ['Epithelial', 'Epithelial', 'Lymphocyte']
-    for region, points in zip(regions, (first, second, third), strict=True):
-        np.testing.assert_array_equal(region.points, points)
-    assert read_mpp(path) == 0.252
-    assert read_mpp(write_imagescope(tmp_path / 'b.xml', {}, mpp=None)) is None
-    assert read_mpp(write_imagescope(tmp_path / 'c.xml', {}, mpp=0)) is None
+@pytest.mark.parametrize('step', [1, 2, 0])
+def test_borders_through_pixel_centres_as_geos_decides_them(step):
+    """Corners at whole pixels, at halves, anywhere: shapely's exact predicates are the other source."""
+    shape, rng = (30, 30), np.random.default_rng(step)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    compared = 0
+    for _ in range(150):
+        count = rng.integers(3, 7)
+        ring = rng.integers(-5 * step, 35 * step, (count, 2)) / step if step else rng.normal(15, 12, (count, 2))
+        polygon = shapely.Polygon(ring)
+        if polygon.is_valid:
+            expected = shapely.intersects_xy(polygon, columns.ravel(), rows.ravel()).reshape(shape)
+            np.testing.assert_array_equal(rasterise([ring], shape) > 0, expected)
+            compared += 1
+    assert compared > 30
 
 
-def test_stray_clicks_are_left_out(tmp_path, write_imagescope):
-    outlines = [[], [(1, 1)], [(1, 1), (5, 5)], box(1, 1, 4, 4)]
-    path = write_imagescope(tmp_path / 'a.xml', {'Description': outlines})
-    assert [len(region.points) for region in read_regions(path)] == [4]
+def test_an_outline_of_very_many_points_is_filled_as_one_of_few(monkeypatch):
+    """Also where its crossings are worked through in parts."""
+    corners = box(1.2, 2.3, 17.4, 12.6)
+    steps = np.linspace(0, 1, 5000)[:, None]
+    fine = np.concatenate([a + steps * (b - a) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)])
+    monkeypatch.setattr(polygons, 'CROSSINGS', 7)
+    np.testing.assert_array_equal(rasterise([fine[::10]], (20, 20)), rasterise([corners], (20, 20)))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(rasterise([fine], (20, 20)), rasterise([corners], (20, 20)))
 
 
-def test_coordinates_of_imagescope_count_from_the_corner_of_the_image(tmp_path):
-    labels = draw_regions(tmp_path / 'a.xml', [Region('', box(0, 0, 4, 2))], (5, 6))
-    np.testing.assert_array_equal(np.argwhere(labels), [(r, c) for r in (0, 1) for c in (0, 1, 2, 3)])
-
-
-@pytest.mark.parametrize('outline', [box(-9, 1, 0, 4), box(6, 1, 9, 4), box(1, 5, 4, 9), box(1, -9, 4, -2)])
-def test_an_outline_outside_of_the_image_is_an_error(tmp_path, outline):
-    with pytest.raises(BadFileError, match=r'a\.xml: outline 2 lies outside of the image \(5, 6\)'):
-        draw_regions(tmp_path / 'a.xml', [Region('', box(0, 0, 4, 2)), Region('', outline)], (5, 6))
-
-
-@pytest.mark.parametrize(
-    ('text', 'fault'),
-    [
-        (BOMB, 'EntitiesForbidden'),
-        (OUTSIDE_ENTITY, 'EntitiesForbidden'),
-        ('', 'unreadable XML'),
-        ('<Annotations><Annotation>', 'unreadable XML'),
-        ('<?xml version="1.0" encoding="no-such"?><Annotations/>', 'unreadable XML'),
-        ('<html/>', 'outermost tag is <html>'),
-        ('\x00\x01', 'unreadable XML'),
-    ],
-)
-def test_what_is_no_imagescope_file_is_an_error(tmp_path, text, fault):
-    path = tmp_path / 'a.xml'
-    path.write_text(text)
-    with pytest.raises(BadFileError, match=rf'a\.xml: .*{fault}'):
-        read_regions(path)
-
-
-@pytest.mark.parametrize('text', [BOMB, '<html/>', '', '<Annotations MicronsPerPixel="wide"/>'])
-def test_a_pixel_size_that_cannot_be_read_is_an_error(tmp_path, text):
-    path = tmp_path / 'a.xml'
-    path.write_text(text)
-    with pytest.raises(BadFileError, match=r'a\.xml'):
-        read_mpp(path)
-
-
-@pytest.mark.parametrize('vertex', ['<Vertex X="1"/>', '<Vertex X="1" Y="high"/>', '<Vertex X="1" Y="nan"/>'])
-def test_a_point_without_place_is_an_error(tmp_path, vertex):
-    path = tmp_path / 'a.xml'
-    path.write_text(
-        '<Annotations><Annotation><Regions><Region><Vertices/></Region>'
-        f'<Region><Vertices>{vertex * 3}</Vertices></Region></Regions></Annotation></Annotations>'
-    )
-    with pytest.raises(BadFileError, match=r'region 2 of layer .* has a point'):
-        read_regions(path)
+def test_fill_gives_the_part_of_the_image_that_is_touched():
+    place, mask = fill([box(-4, 3, 2, 40)], (10, 12))
+    assert place == (slice(3, 10), slice(0, 3))
+    assert mask.all()
+    assert fill([box(20, 20, 30, 30)], (10, 12))[1].size == 0

@@ -70,6 +70,9 @@ def test_as_many_pairs_as_the_authors_or_more():
         authors = np.count_nonzero(distances[rows, columns] <= 12)
         found = len(match_points(predicted, truth, 12)[0])
         assert found >= authors
+        truth_of, predicted_of = match_points(predicted, truth, 12, pairing='nearest')
+        assert len(truth_of) == authors
+        assert set(zip(truth_of, predicted_of, strict=True)) <= set(zip(rows, columns, strict=True))
         more += found > authors
     assert more  # otherwise the docstring's warning is void
     # Where predictions are near their nuclei the two agree.

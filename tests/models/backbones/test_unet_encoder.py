@@ -69,6 +69,11 @@ def test_convs_per_stage():
     ('settings', 'message'),
     [
         ({'activation': 'gelu'}, "activation='gelu' is unknown; choose one of relu, leaky_relu, silu, glu"),
+        ({'blur_padding': 'zeros'}, "blur_padding='zeros' has no meaning for downsampling='max_pool'"),
+        (
+            {'downsampling': 'max_blur_pool', 'blur_padding': 'same'},
+            "'same' is unknown; choose one of replicate, zeros",
+        ),
         ({'downsampling': 'stride'}, "downsampling='stride' is unknown; choose one of max_pool, max_blur_pool"),
         ({'widths': (8,)}, 'a pyramid needs at least 2'),
         ({'convs_per_stage': (2, 0)}, r'convs_per_stage=\(2, 0\): give numbers from 1'),

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import cache, foundation_encoder
@@ -247,6 +248,16 @@ def test_what_rounds_the_features_is_part_of_their_name(build):
     assert count(encoder, images)[1] == 0
     encoder.entry = dataclasses.replace(encoder.entry, mean=(0.1, 0.2, 0.3))
     assert count(encoder, images)[1] == 1
+
+
+@pytest.mark.parametrize('layers', [{'weight': 1.0}, {'0': torch.nan}, {}])
+def test_a_file_that_is_whole_but_not_of_a_cache(build, tmp_path, layers):
+    encoder, images = build(), torch.rand(1, 3, 32, 32)
+    expected = encoder(images)
+    body = save({name: torch.full((2, 2), value) for name, value in layers.items()}) if layers else b'pickle'
+    files(tmp_path)[0].write_bytes(body + zlib.crc32(body).to_bytes(4, 'big'))
+    with pytest.warns(UserWarning, match='is damaged; its features are computed again'):
+        assert_same(encoder(images), expected, rtol=0, atol=0)
 
 
 def test_features_that_float16_cannot_hold(build, tmp_path):

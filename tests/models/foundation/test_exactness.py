@@ -1,5 +1,8 @@
 """Features equal those of the official packages, with every parameter filled with noise, through their own files."""
 
+import re
+from functools import partial
+
 import open_clip
 import pytest
 import torch
@@ -7,6 +10,7 @@ import torch.nn.functional as F
 import transformers
 from torch import nn
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 
 from ..tiny import fill_with_noise
@@ -63,11 +67,143 @@ SIZES = [None, (112, 168), (224, 280)]
 def test_dinov2_of_transformers(name, official, settings, prefix_tokens, size, tmp_path):
     config = official.config_class(**TRANSFORMERS, image_size=518, patch_size=14, layerscale_value=1.0, **settings)
     model = noisy(official(config))
+    if name in ('dinov2-vit-s14', 'dinov2-vit-g14'):
+        resample_as_published(model)
     model.save_pretrained(tmp_path)
     images = torch.randn(2, 3, *(size or (518, 518)))
     hidden = model(images, output_hidden_states=True).hidden_states[1:]
     expected = [model.layernorm(x)[:, prefix_tokens:] for x in hidden]
     assert_equal_features(ours(name, tmp_path), expected, images, 14)
+
+
+def resample_as_published(model):
+    """DINOv2's publisher resamples the positions of models without registers by another rule than transformers."""
+    model.embeddings.interpolate_pos_encoding = partial(publishers_positions, model)
+
+
+def publishers_positions(model, tokens, height, width):
+    """Position embeddings of DINOv2's own code: a cubic kernel (a = -0.75) sampled at steps of 37 / (n + 0.1)."""
+    stored = model.embeddings.position_embeddings
+    square = stored[0, 1:].reshape(37, 37, -1)
+    if (height, width) == (518, 518):
+        return stored
+    for axis, new in enumerate((height // 14, width // 14)):
+        positions = (torch.arange(new, dtype=torch.float64) + 0.5) * 37 / (new + 0.1) - 0.5
+        nearest = positions.floor()
+        weights = torch.zeros(new, 37, dtype=torch.float64)
+        for step in (-1, 0, 1, 2):
+            distance = (positions - nearest - step).abs()
+            near = 1.25 * distance**3 - 2.25 * distance**2 + 1
+            far = -0.75 * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+            column = (nearest + step).clamp(0, 36).long()
+            weights[torch.arange(new), column] += torch.where(distance <= 1, near, far)
+        square = torch.tensordot(weights.float(), square.movedim(axis, 0), dims=1).movedim(0, axis)
+    return torch.cat([stored[:, :1], square.reshape(1, -1, square.shape[-1])], dim=1)
+
+
+def published_dinov3(model):
+    """The parameters of transformers' DINOv3ViTModel under the names of the publisher's files."""
+    names = {
+        'embeddings.cls_token': 'cls_token',
+        'embeddings.register_tokens': 'storage_tokens',
+        'embeddings.mask_token': 'mask_token',
+        'embeddings.patch_embeddings.': 'patch_embed.proj.',
+        'layer.': 'blocks.',
+        'attention.o_proj.': 'attn.proj.',
+        'layer_scale1.lambda1': 'ls1.gamma',
+        'layer_scale2.lambda1': 'ls2.gamma',
+        'up_proj': 'fc1',
+        'down_proj': 'fc2',
+    }
+    state = {}
+    for key, value in model.state_dict().items():
+        for name, published in names.items():
+            key = key.replace(name, published)
+        state[key.removeprefix('model.')] = value
+    for block in range(2):
+        part = f'blocks.{block}.attn'
+        for kind in ('weight', 'bias'):
+            query = state.pop(f'{part}.q_proj.{kind}'.replace('attn', 'attention'))
+            keys = state.pop(f'{part}.k_proj.{kind}'.replace('attn', 'attention'), torch.zeros_like(query))
+            value = state.pop(f'{part}.v_proj.{kind}'.replace('attn', 'attention'))
+            state[f'{part}.qkv.{kind}'] = torch.cat([query, keys, value])
+        # What the mask hides may be anything.
+        bias = state[f'{part}.qkv.bias']
+        state[f'{part}.qkv.bias_mask'] = torch.ones_like(bias)
+        state[f'{part}.qkv.bias_mask'][24:48], bias[24:48] = 0, 1
+    # One period per frequency of a head of 8 channels: half of each axis.
+    state['rope_embed.periods'] = (100 ** (torch.arange(2) / 2)).bfloat16()
+    return state
+
+
+@pytest.fixture
+def dinov3():
+    config = transformers.DINOv3ViTConfig(
+        **TRANSFORMERS, intermediate_size=96, num_register_tokens=4, layerscale_value=1.0, image_size=64
+    )
+    return noisy(transformers.DINOv3ViTModel(config))
+
+
+@pytest.mark.parametrize('size', [(64, 64), (96, 48)])
+@torch.no_grad()
+def test_dinov3_with_biases(size, dinov3, tmp_path):
+    torch.save(published_dinov3(dinov3), tmp_path / 'dinov3.pth')
+    images = torch.randn(2, 3, *size)
+    hidden = dinov3(images, output_hidden_states=True).hidden_states[1:]
+    expected = [dinov3.norm(x)[:, 5:] for x in hidden]
+    assert_equal_features(ours('timm:vit_small_patch16_dinov3_qkvb', tmp_path / 'dinov3.pth'), expected, images, 16)
+
+
+def test_dinov3_drops_nothing_that_counts(dinov3, tmp_path):
+    state = published_dinov3(dinov3)
+
+    def refusal(name='dinov3-vit-s16', **changes):
+        torch.save(state | changes, tmp_path / 'dinov3.pth')
+        with pytest.raises(UserError) as error:
+            ours(name, tmp_path / 'dinov3.pth')
+        return str(error.value)
+
+    assert 'timm:vit_small_patch16_dinov3_qkvb' in refusal()
+    unmasked = {'blocks.1.attn.qkv.bias_mask': torch.ones(72)}
+    assert 'blocks.1.attn.qkv.bias is not zero for the keys' in refusal(
+        'timm:vit_small_patch16_dinov3_qkvb', **unmasked
+    )
+    without = {f'blocks.{block}.attn.qkv.bias': torch.zeros(72) for block in range(2)}
+    other = {'rope_embed.periods': torch.tensor([1.0, 20.0])}
+    assert 'other periods' in refusal(**without, **other)
+    torch.save(state | without, tmp_path / 'dinov3.pth')
+    ours('dinov3-vit-s16', tmp_path / 'dinov3.pth')
+
+
+@torch.no_grad()
+def test_dinov3_convnext(tmp_path):
+    """The last stage is normalised, the others are not."""
+    sizes = {'hidden_sizes': [8, 16, 24, 32], 'depths': [1, 1, 2, 1]}
+    model = noisy(transformers.DINOv3ConvNextModel(transformers.DINOv3ConvNextConfig(**sizes)))
+    ours_sizes = {'dims': tuple(sizes['hidden_sizes']), 'depths': tuple(sizes['depths'])}
+    names = {
+        'layer_norm.': 'norm.',
+        'depthwise_conv': 'dwconv',
+        'pointwise_conv': 'pwconv',
+        '.layers.': '.',
+        'model.stages.': 'stages.',
+    }
+    state = {}
+    for key, value in model.state_dict().items():
+        for name, published in names.items():
+            key = key.replace(name, published)
+        state[re.sub(r'stages\.(\d)\.downsample_layers', r'downsample_layers.\1', key)] = value
+    state |= {'norms.3.weight': state['norm.weight'], 'norms.3.bias': state['norm.bias']}
+    torch.save(state, tmp_path / 'dinov3.pth')
+    encoder = foundation_encoder('dinov3-convnext-tiny', weights=str(tmp_path / 'dinov3.pth'), arch=ours_sizes)
+    images = torch.randn(2, 3, 64, 96)
+    stages, x = [], images
+    for stage in model.model.stages:
+        x = stage(x)
+        stages.append(x)
+    stages[-1] = model.layer_norm(x.movedim(1, -1)).movedim(-1, 1)
+    for feature, expected in zip(encoder.eval().encode(images), stages, strict=True):
+        torch.testing.assert_close(feature, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize('size', [None, (160, 96), (256, 256)])
@@ -209,6 +345,8 @@ def test_dinov2_of_the_repository(registers, tmp_path):
     cls = transformers.Dinov2WithRegistersModel if registers else transformers.Dinov2Model
     config = cls.config_class(**TRANSFORMERS, image_size=518, patch_size=14, use_swiglu_ffn=True)
     model = noisy(cls(config))
+    if not registers:
+        resample_as_published(model)
     own = model.state_dict()
     state = {
         'cls_token': own['embeddings.cls_token'],
@@ -268,6 +406,7 @@ def test_images_are_normalised_and_padded_before(tmp_path):
     """From images in [0, 1] to the features of the official package, at a size that the patch does not divide."""
     config = transformers.Dinov2Config(**TRANSFORMERS, image_size=518, patch_size=14)
     model = noisy(transformers.Dinov2Model(config))
+    resample_as_published(model)
     model.save_pretrained(tmp_path)
     images = torch.rand(1, 3, 100, 140)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

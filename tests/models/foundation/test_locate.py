@@ -1,4 +1,6 @@
 import json
+import re
+from argparse import Namespace
 
 import pytest
 import timm
@@ -177,6 +179,38 @@ def test_checkpoints_are_unwrapped(tmp_path):
         torch.save(wrapped, path)
         own = load(path).network.state_dict()
         assert all(torch.equal(own[key], value) for key, value in state.items())
+
+
+def test_the_teacher_of_dino(tmp_path):
+    """A checkpoint of DINO's own training: the teacher's backbone, its blocks in chunks, with what else is in it."""
+    state = state_of()
+    chunked = {
+        re.sub(r'^blocks\.(\d+)', lambda block: f'blocks.0.{block[1]}', key): value for key, value in state.items()
+    }
+    heads = {'dino_head.mlp.0.weight': torch.rand(2, 2), 'ibot_head.last_layer.weight': torch.rand(2, 2)}
+    for number, blocks in enumerate((state, chunked)):
+        teacher = {f'backbone.{key}': value for key, value in blocks.items()} | heads
+        student = {f'module.{key}': torch.zeros_like(value) for key, value in teacher.items()}
+        path = tmp_path / f'{number}.pth'
+        torch.save({'student': student, 'teacher': teacher, 'epoch': 3, 'args': Namespace(lr=0.1)}, path)
+        own = load(path).network.state_dict()
+        assert all(torch.equal(own[key], value) for key, value in state.items())
+    torch.save({'teacher': teacher | {'projector.weight': torch.rand(2)}}, path)
+    with pytest.raises(UserError, match=r'training checkpoint of DINO, but also has projector\.weight'):
+        load(path)
+
+
+def test_offline_is_said_at_once(weights_folder, monkeypatch, tmp_path):
+    """Without the retries of the hub's client; what was fetched before is still found."""
+    monkeypatch.setattr(locate.constants, 'HF_HUB_OFFLINE', False)
+    for name in ('http_proxy', 'https_proxy', 'all_proxy', 'HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(locate.constants, 'ENDPOINT', 'http://127.0.0.1:9')  # where nobody listens
+    monkeypatch.setattr(locate, 'hf_hub_download', lambda *_: pytest.fail('asked'))
+    with pytest.raises(UserError, match='the hub cannot be reached'):
+        find_weights(None, UNI)
+    monkeypatch.setattr(locate, 'try_to_load_from_cache', lambda *_: str(tmp_path / 'cached'))
+    assert find_weights(None, UNI) == tmp_path / 'cached'
 
 
 def test_truncated_files(file, tmp_path):

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import BlurPool, MaxBlurPool
 
 WEIGHTS = (1, 2, 1)
@@ -35,6 +36,25 @@ def test_blur_of_an_impulse():
     x = torch.zeros(1, 1, 5, 5)
     x[0, 0, 2, 2] = 16
     assert BlurPool()(x)[0, 0, 1:4, 1:4].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+
+
+@pytest.mark.parametrize('size', [(5, 7), (4, 4), (1, 3), (1, 1)])
+def test_zeros_beyond_the_border(size):
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+    kernel = torch.tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=torch.float64) / 16
+    for border, pool in ((x, BlurPool('zeros')), (F.max_pool2d(x, 2, ceil_mode=True), MaxBlurPool('zeros'))):
+        expected = F.conv2d(border.flatten(0, 1)[:, None], kernel[None, None], padding=1).unflatten(0, (2, 3))[:, :, 0]
+        torch.testing.assert_close(pool(x), expected)
+
+
+def test_the_border_of_a_constant_map_under_zeros():
+    blurred = BlurPool('zeros')(torch.ones(1, 1, 4, 5))[0, 0]
+    assert (blurred[0, 0], blurred[0, 2], blurred[2, 2]) == (9 / 16, 3 / 4, 1)
+
+
+def test_unknown_border():
+    with pytest.raises(UserError, match="'reflect' is unknown; choose one of replicate, zeros"):
+        MaxBlurPool('reflect')
 
 
 @pytest.mark.parametrize('pool', [BlurPool(), MaxBlurPool()])

@@ -108,6 +108,13 @@ class TestRead:
         with pytest.raises(UserError, match='is not a plain state dict of tensors'):
             read_state_dict(path)
 
+    def test_a_dictionary_that_holds_itself(self, path):
+        state = {'weight': torch.zeros(1)}
+        state['model'] = state
+        torch.save(state, path)
+        with pytest.raises(UserError, match='is not a plain state dict of tensors'):
+            read_state_dict(path)
+
 
 class TouchOnLoad:
     """A pickle that writes a file where it is loaded without care."""
@@ -139,6 +146,14 @@ class TestLoad:
             load_exactly(module, STATE | changes, path, KEY)
         for word in [*words, str(path), KEY]:
             assert word in str(error.value)
+        assert torch.equal(module.weight, before)
+
+    @pytest.mark.parametrize('value', [torch.nan, -torch.inf])
+    def test_a_tensor_that_is_not_finite_is_named(self, path, value):
+        module = nn.Linear(3, 2)
+        before = module.weight.clone()
+        with pytest.raises(UserError, match=rf'encoder\.pth \({KEY}\): bias holds NaN or infinity'):
+            load_exactly(module, STATE | {'bias': torch.tensor([1.0, value])}, path, KEY)
         assert torch.equal(module.weight, before)
 
     def test_missing_keys_are_named_and_the_rest_counted(self, path):

@@ -11,10 +11,13 @@ def adapt(features, size):
     return ContextAdapter()(features, size, [(size[0] / f.shape[-2], size[1] / f.shape[-1]) for f in features])
 
 
-def test_sam_embedding_reaches_the_bottleneck_by_two_max_blur_pools():
+@pytest.mark.parametrize('border', ['replicate', 'zeros'])
+def test_sam_embedding_reaches_the_bottleneck_by_two_max_blur_pools(border):
     feature = torch.randn(1, 3, 64, 64)
-    halve = MaxBlurPool()
-    torch.testing.assert_close(adapt([feature], (16, 16)), halve(halve(feature)), rtol=0, atol=0)
+    halve = MaxBlurPool(border)
+    adapted = ContextAdapter(border)([feature], (16, 16), [(0.25, 0.25)])
+    torch.testing.assert_close(adapted, halve(halve(feature)), rtol=0, atol=0)
+    assert torch.equal(adapted, adapt([feature], (16, 16))) == (border == 'replicate')
 
 
 @pytest.mark.parametrize(('grid', 'size'), [((14, 14), (16, 16)), ((5, 9), (12, 9)), ((20, 40), (12, 20))])

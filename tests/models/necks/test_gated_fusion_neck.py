@@ -83,9 +83,11 @@ def test_several_contexts_are_joined(pyramid):
 
 
 def test_block_settings_reach_every_block():
-    block = {'type': 'mmgfnuc.GatedFusionBlock', 'preset': 'released', 'wiring': 'text', 'dropout': 0.1}
+    block = {'type': 'mmgfnuc.GatedFusionBlock', 'preset': 'released', 'wiring': 'text', 'reduction': 2}
     neck = GatedFusionNeck(CHANNELS, (6,), levels='all', block=block)
-    assert [(block.wiring, block.dropout.p) for block in neck.blocks.values()] == [('text', 0.1)] * 3
+    assert [(block.wiring, block.gate.squeeze.out_features) for block in neck.blocks.values()] == [
+        ('text', (width + 6) // 2) for width in CHANNELS
+    ]
 
 
 @each_block

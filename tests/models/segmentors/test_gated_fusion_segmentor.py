@@ -49,6 +49,74 @@ def test_runs_the_four_parts_in_order(size):
     torch.testing.assert_close(logits, model.decode_head(fused)[..., : size[0], : size[1]])
 
 
+WITHIN = {
+    'type': 'mmgfnuc.EncoderFusionNeck',
+    'block': {'type': 'mmgfnuc.GatedFusionBlock', 'preset': 'released', 'wiring': 'text', 'reduction': 1},
+}
+
+
+@pytest.mark.parametrize('size', [(32, 32), (33, 50)])
+def test_a_neck_within_the_encoder(size):
+    model = fill_with_noise(build(neck=WITHIN), 0.5).eval()
+    images = torch.rand(2, 3, *size)
+    padded = padded_by_hand(images)
+    context, fused, x = model.foundation(padded), [], model.backbone.normalize(padded)
+    for level, stage in enumerate(model.backbone.stages):
+        made = stage(F.max_pool2d(x, 2) if level else x)
+        # The block of this level, by a neck that is given the one level.
+        x = model.neck(lambda after, level=level, made=made: after(level, made), context, (16.0,))
+        fused.append(x)
+    logits = model(images, mode='tensor')
+    torch.testing.assert_close(logits, model.decode_head(fused)[..., : size[0], : size[1]])
+
+
+def test_a_neck_within_an_encoder_that_cannot_be_run_level_by_level():
+    with pytest.raises(
+        UserError, match=r'EncoderFusionNeck works between the levels .* SwinUNetEncoder cannot be run level by level'
+    ):
+        build(**COARSE['stride 4'], neck=WITHIN)
+
+
+HOSTS = {
+    'none': {'foundation': None, 'neck': None},
+    'gated': {},
+    'concat': {'neck': NECK | {'block': {'type': 'mmgfnuc.ConcatFusionBlock'}}},
+    'shallow': {'neck': NECK | {'levels': (0,)}},
+    'within': {'neck': WITHIN},
+}
+
+
+@pytest.mark.parametrize('parts', HOSTS.values(), ids=list(HOSTS))
+def test_dropout_takes_whole_channels_of_the_deepest_level(parts):
+    """After the neck, or after the backbone where there is none."""
+    model, images = fill_with_noise(build(**parts, bottleneck_dropout=0.4), 0.5).train(), torch.rand(8, 3, 32, 40)
+    seen = []
+    (model.neck or model.backbone).register_forward_hook(lambda *args: seen.append(args[-1]))
+    dropped = model.extract_feat(images)
+    (made,) = seen
+    assert len(dropped) == len(made)
+    assert all(after is before for after, before in zip(dropped[:-1], made[:-1], strict=True))
+    kept = dropped[-1].flatten(2).any(2)
+    assert 0.4 < kept.float().mean() < 0.8
+    torch.testing.assert_close(dropped[-1], kept[:, :, None, None] * made[-1] / 0.6)
+    model.eval().extract_feat(images)
+    assert torch.equal(model.extract_feat(images)[-1], seen[-1][-1])
+
+
+def test_by_default_nothing_is_dropped():
+    model, images = without_fusion().train(), torch.rand(2, 3, 32, 40)
+    random = torch.get_rng_state()
+    first, again = model.extract_feat(images), model.extract_feat(images)
+    assert all(torch.equal(*levels) for levels in zip(first, again, strict=True))
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize('dropout', [-0.1, 1, 1.5, 'much', None])
+def test_dropout_that_is_no_probability(dropout):
+    with pytest.raises(UserError, match=f'bottleneck_dropout={dropout!r}: give a probability from 0, below 1'):
+        without_fusion(bottleneck_dropout=dropout)
+
+
 COARSE = {
     'stride 2': {'backbone': {'type': 'mmgfnuc.UNeXtEncoder', 'widths': (4, 6, 8)}},
     'stride 4': {

@@ -30,7 +30,7 @@ def losses(processes, out, unet, fusion, parts):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('unet', 'fusion', 'neck'),
-    [('eunet3+', 'paper', {'block': {'dropout': 0.0}}), ('unet', 'context', {'levels': 'all'})],
+    [('eunet3+', 'paper', {}), ('unet', 'context', {'levels': 'all'})],
     ids=lambda value: value if isinstance(value, str) else '',
 )
 def test_two_processes_train_as_one(tmp_path, unet, fusion, neck):

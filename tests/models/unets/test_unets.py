@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import mmgfnuc
+from mmgfnuc.errors import UserError
 
 from .battery import UNetBattery, assert_trained, build
 from .small import SMALL
@@ -41,6 +42,26 @@ def test_matrix(unet, foundation, fusion):
     # Of the few hidden units that a narrow gate has, all may be switched off by the ReLU.
     parts = {} if fusion == 'concat' else {'neck': {'block': {'reduction': 1}}}
     model = build(unet, parts, foundation=encoder, fusion=fusion)
+    assert_trained(model, torch.rand(2, 3, 64, 64))
+    with torch.no_grad():
+        assert model.eval()(torch.rand(1, 3, 70, 90)).shape == (1, 2, 70, 90)
+
+
+# Those whose encoder cannot be run level by level.
+WHOLE = ('awgunet', 'swin-unet', 'timm-unet', 'transunet')
+
+
+@pytest.mark.parametrize('unet', UNETS)
+def test_fusion_within_the_encoder(unet):
+    def fused():
+        encoder = {'type': 'mmgfnuc.foundation_encoder', 'weights': 'random'} | FOUNDATIONS['dinov2']
+        return build(unet, {'neck': {'block': {'reduction': 1}}}, foundation=encoder, fusion='released-multilevel')
+
+    if unet in WHOLE:
+        with pytest.raises(UserError, match='cannot be run level by level'):
+            fused()
+        return
+    model = fused()
     assert_trained(model, torch.rand(2, 3, 64, 64))
     with torch.no_grad():
         assert model.eval()(torch.rand(1, 3, 70, 90)).shape == (1, 2, 70, 90)

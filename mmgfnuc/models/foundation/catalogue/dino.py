@@ -1,6 +1,6 @@
 """DINOv2 and DINOv3."""
 
-from .entry import ANTIALIASED, IMAGENET_MEAN, IMAGENET_STD, PLAIN, Entry, quarters
+from .entry import ANTIALIASED, DINOV2, IMAGENET_MEAN, IMAGENET_STD, Entry, quarters
 
 _OQUAB = 'Oquab et al. 2023, "DINOv2: Learning Robust Visual Features without Supervision", arXiv:2304.07193'
 _DARCET = 'Darcet et al. 2023, "Vision Transformers Need Registers", arXiv:2309.16588'
@@ -23,7 +23,7 @@ def _dinov2(size: str, name: str, width: int, depth: int, registers: bool) -> En
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         native_size=518,
-        resampling=ANTIALIASED if registers else PLAIN,
+        resampling=ANTIALIASED if registers else DINOV2,
         licence='Apache-2.0',
         non_commercial=False,
         gated=False,
@@ -32,10 +32,12 @@ def _dinov2(size: str, name: str, width: int, depth: int, registers: bool) -> En
         address=f'{_DINOV2_FILES}dinov2_vit{size}14/dinov2_vit{size}14_{"reg4_" if registers else ""}pretrain.pth',
         citation=f'{_OQUAB}; {_DARCET}' if registers else _OQUAB,
         sources=(
-            'https://github.com/facebookresearch/dinov2 (README.md, hub/backbones.py, hub/depthers.py)',
-            f'transformers, modeling_dinov2{"_with_registers" if registers else ""}.py (resampling)',
+            'https://github.com/facebookresearch/dinov2 (README.md, hub/backbones.py, hub/depthers.py, '
+            'models/vision_transformer.py: resampling)',
         ),
-        note='' if registers else "The publisher's own code resamples positions by (n + 0.1) / 37, not by n / 37.",
+        note=''
+        if registers
+        else "Positions are resampled by (n + 0.1) / 37, as in the publisher's code; transformers takes n / 37.",
     )
 
 
@@ -45,6 +47,8 @@ def _dinov3(name: str, arch: str, width: int, depth: int, layers: tuple[int, ...
         family='DINOv3',
         arch=arch,
         encoder='pyramid' if pyramid else 'vit',
+        # The publisher's final norm stands before the pooling, so that the last stage has it too.
+        settings={'head_norm_first': True} if pyramid else {},
         width=width,
         depth=depth,
         patch=32 if pyramid else 16,
@@ -65,7 +69,10 @@ def _dinov3(name: str, arch: str, width: int, depth: int, layers: tuple[int, ...
             'https://huggingface.co/facebook/dinov3-vitl16-pretrain-lvd1689m (licence, gating)',
             'timm, convnext.py' if pyramid else 'timm, eva.py',
         ),
-        note='Stages of stride 4, 8, 16 and 32.' if pyramid else 'Rotary positions, computed for each grid.',
+        note='Stages of stride 4, 8, 16 and 32; the last one is normalised.'
+        if pyramid
+        else 'Rotary positions, computed for each grid. Files with biases of queries and values, as own training gives '
+        f'them, go with `timm:{arch}_qkvb`.',
     )
 
 

@@ -10,15 +10,23 @@ HALF = (0.5, 0.5, 0.5)
 
 
 class Resampling(NamedTuple):
-    """How position embeddings are brought to another grid: bicubic, pixels as areas, with or without antialiasing."""
+    """How position embeddings are brought to another grid: bicubic, pixels as areas.
+
+    Attributes:
+        antialias: filter before the grid is made coarser?
+        offset: added to the rows and columns of the new grid before the scale is taken: (n + offset) / n_stored.
+    """
 
     antialias: bool
+    offset: float = 0.0
 
 
 # timm (SAM too), open_clip, and DINOv2 with registers.
 ANTIALIASED = Resampling(antialias=True)
 # transformers' Dinov2Model, CLIPVisionModel and SiglipVisionModel; SAM 2.
 PLAIN = Resampling(antialias=False)
+# DINOv2 without registers, in its publisher's own code.
+DINOV2 = Resampling(antialias=False, offset=0.1)
 
 
 def quarters(depth: int) -> tuple[int, ...]:

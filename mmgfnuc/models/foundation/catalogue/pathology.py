@@ -188,14 +188,15 @@ ENTRIES = (
         mean=_BIOPTIMUS_MEAN,
         std=_BIOPTIMUS_STD,
         mpp=0.5,
-        licence=None,
-        non_commercial=None,
+        licence='CC-BY-NC-ND-4.0',
+        non_commercial=True,
         gated=True,
         hub='bioptimus/H0-mini',
         file=None,
         citation='Filiot et al. 2025, "Distilling foundation models for robust and efficient models in digital pathology", arXiv:2501.16239',  # noqa: E501
-        sources=('https://huggingface.co/bioptimus/H0-mini/discussions/5', _TRIDENT),
-        note='The licence and the name of the file could not be read; the width of its MLP follows from its size.',
+        sources=('https://huggingface.co/bioptimus/H0-mini (licence)', _TRIDENT),
+        note='The terms count models that are trained on its output as derivatives. The name of the file could not be '
+        'read; the width of its MLP follows from its size.',
     ),
     _pathology(
         name='prov-gigapath',
@@ -386,6 +387,8 @@ ENTRIES = (
                 f'https://huggingface.co/wisdomik/QuiltNet-B-{patch}',
                 'https://github.com/wisdomikezogwo/quilt1m (LICENSE)',
             ),
+            note="The activation could not be verified: it is GELU, as in open_clip's model of this name. The "
+            "published training starts from OpenAI's CLIP, whose activation is QuickGELU.",
         )
         for patch, sha256 in (
             (32, 'e88815d05f50493a54fc2bab7ccf54075d24339d7b217e6f173c0c158ace92e7'),

@@ -59,7 +59,8 @@ def _sam2(version: str, size: str, width: int, folder: str, tag: str) -> Entry:
         address=f'{_SAM2_FILES}{folder}/{prefix}_hiera_{size.replace("-", "_")}.pt',
         citation=_RAVI,
         sources=('https://github.com/facebookresearch/sam2 (README.md)', 'timm, hieradet_sam2.py'),
-        note='Stages of stride 4, 8, 16 and 32.',
+        note="Stages of stride 4, 8, 16 and 32. The publisher's code squashes images to 1024x1024; here their aspect "
+        'is kept, as with SAM.',
     )
 
 

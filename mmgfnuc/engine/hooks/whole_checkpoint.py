@@ -1,0 +1,111 @@
+"""Checkpoints that are whole, whenever the process is killed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmgfnuc.files import remove_unfinished, whole_file, write_text
+from mmgfnuc.registry import HOOKS
+
+BACKEND = 'mmgfnuc.whole'
+OUTDATED = 'outdated_ckpts'
+
+
+@register_backend(BACKEND)
+class WholeFileBackend(LocalBackend):
+    """MMEngine's files of this machine, each written whole or not at all."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes."""
+        with whole_file(Path(filepath)) as file:
+            file.write_bytes(obj)
+
+
+class _LaterRemoval(WholeFileBackend):
+    """Notes what is to be removed, for a moment when nothing is lost by it."""
+
+    def __init__(self) -> None:
+        self.noted: list[Path] = []
+
+    def remove(self, filepath: str | Path) -> None:
+        self.noted.append(Path(filepath))
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """MMEngine's CheckpointHook, of which a killed process or a full disk leaves whole checkpoints alone.
+
+    A checkpoint and `last_checkpoint` are written under another name and renamed; the oldest of `max_keep_ckpts` and
+    the former best are deleted after the new one is there. What a killed process has left of both is deleted when the
+    training goes on. Names, contents and arguments are those of MMEngine's hook; checkpoints in a remote store
+    (`backend_args`) are written by that store.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Delete what a process that was killed has left."""
+        super().before_train(runner)
+        self.is_local = isinstance(self.file_backend, LocalBackend) and self.backend_args is None
+        if self.is_local and is_main_process():
+            remove_unfinished(Path(self.out_dir))
+            self._remove(runner.message_hub.runtime_info.get(OUTDATED, []))
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: Mapping[str, Any]) -> None:
+        if not self.is_local:
+            super()._save_checkpoint_with_step(runner, step, meta)
+            return
+        runner.message_hub.update_info(OUTDATED, self._keep(runner, step))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=dict(meta),
+            by_epoch=self.by_epoch,
+            backend_args=dict(backend=BACKEND),
+            **self.args,
+        )
+        if is_main_process():
+            write_text(Path(runner.work_dir) / 'last_checkpoint', self.last_ckpt)
+            self._remove(runner.message_hub.get_info(OUTDATED))
+
+    def _keep(self, runner: Runner, step: int) -> list[str]:
+        """Count a step among those that are kept; return the names of the checkpoints that are so no longer.
+
+        They go into the new checkpoint, so that a run that is killed before it deletes them does so when it goes on.
+        """
+        if self.max_keep_ckpts <= 0 or step in list(self.keep_ckpt_ids)[-1:]:
+            return runner.message_hub.runtime_info.get(OUTDATED, [])
+        former = list(self.keep_ckpt_ids)
+        self.keep_ckpt_ids.append(step)
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        return [self.filename_tmpl.format(each) for each in former if each not in self.keep_ckpt_ids]
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
+        if not self.is_local:
+            super()._save_best_checkpoint(runner, metrics)
+            return
+        if not self.save_best:
+            return
+        backend, later = self.file_backend, _LaterRemoval()
+        self.file_backend, self.backend_args = later, dict(backend=BACKEND)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend, self.backend_args = backend, None
+        # After an error nothing comes here: the former best stays.
+        best = self.best_ckpt_path_dict.values() if len(self.key_indicators) > 1 else [self.best_ckpt_path]
+        for path in later.noted:
+            if str(path) not in best:
+                path.unlink(missing_ok=True)
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            (Path(self.out_dir) / name).unlink(missing_ok=True)

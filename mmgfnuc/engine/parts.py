@@ -1,0 +1,208 @@
+"""The settings of one part of a config, and of those in it, against the signature of what its type stands for."""
+
+import difflib
+import multiprocessing
+from collections.abc import Iterable, Mapping
+from textwrap import shorten
+from typing import Any, Literal, NoReturn
+
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    TASK_UTILS,
+    TRANSFORMS,
+    VISBACKENDS,
+    WEIGHT_INITIALIZERS,
+    Registry,
+)
+
+from mmgfnuc.datasets.transforms import RandomWarpCrop
+from mmgfnuc.datasets.transforms.geometric import ElasticField
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import foundation_encoder
+from mmgfnuc.models.foundation.cache import CacheSettings
+from mmgfnuc.models.foundation.lora import LoraSettings
+from mmgfnuc.models.segmentors import GatedFusionSegmentor
+
+from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
+
+LONGEST = 100
+NEAR = 0.6
+# Least values of whole numbers; below it a run fails later, or ends without having done anything.
+LEAST = {
+    **dict.fromkeys(('max_iters', 'max_epochs', 'val_interval', 'batch_size', 'accumulative_counts', 'window_size'), 1),
+    'num_workers': 0,
+}
+LARGEST_SEED = 2**32 - 1
+# What nobody sets by hand.
+WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
+# What stands in groups of settings that are no parts themselves.
+GROUPS: dict[Any, dict[str, Accepted]] = {
+    GatedFusionSegmentor: {
+        'test_cfg': Accepted({'scale': float | None, 'tile': int | None, 'overlap': int}),
+    },
+    foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},
+    RandomWarpCrop: {'elastic': accepted(ElasticField)},
+}
+# MMEngine's annotations are wider than what works.
+NARROWER = {
+    'collect_device': Literal['cpu', 'gpu', 'npu'],
+    'mp_start_method': Literal[tuple(multiprocessing.get_all_start_methods())],
+}
+# Which registry the parts below a key come from, wherever it stands.
+REGISTRIES = {
+    'dataset': DATASETS,
+    'datasets': DATASETS,
+    'pipeline': TRANSFORMS,
+    'transforms': TRANSFORMS,
+    'sampler': DATA_SAMPLERS,
+    'batch_sampler': DATA_SAMPLERS,
+    'init_cfg': WEIGHT_INITIALIZERS,
+    'vis_backends': VISBACKENDS,
+    'postprocess': TASK_UTILS,
+}
+
+
+def check_parts(path: str, value: Any, registry: Registry, also: Accepted = NOTHING) -> None:
+    """Check one part or a list of them."""
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            check_part(f'{path}.{index}', item, registry, also)
+    else:
+        check_part(path, value, registry, also)
+
+
+def check_part(path: str, value: Any, registry: Registry, also: Accepted = NOTHING) -> None:
+    """Check a part; None and an object are none.
+
+    Raises:
+        UserError: it is a plain value, or a group without a type, or see `check_typed`.
+    """
+    if isinstance(value, Mapping):
+        if 'type' not in value:
+            raise UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
+        check_typed(path, value, registry, also=also)
+    elif isinstance(value, SCALARS):
+        raise UserError(f'{path}={value!r}: a part of a run is a group of settings with a type; give one')
+
+
+def check_typed(
+    path: str, value: Mapping, registry: Registry, default: Any = None, also: Accepted = NOTHING, strict: bool = True
+) -> None:
+    """Check a part and those in it.
+
+    Args:
+        path: of the part in the config.
+        value: its settings.
+        registry: where its type is looked for.
+        default: what is built where no type is given.
+        also: settings that whoever builds the part takes out before.
+        strict: refuse a type that is not found.
+
+    Raises:
+        UserError: the type, or the name or the value of a setting, is wrong.
+    """
+    target = find_type(f'{path}.type', value.get('type'), registry, default, strict)
+    if target is not None:
+        name = getattr(target, '__name__', str(target))
+        check_group(path, value, also | accepted(target) | Accepted({'type': Any, '_scope_': str}), name)
+        for key, taken in GROUPS.get(target, {}).items():
+            check_group(f'{path}.{key}', value.get(key), taken)
+    for key, inner in value.items():
+        if key not in also.hints:
+            _inner(path, key, inner, registry)
+
+
+def _inner(path: str, key: Any, value: Any, registry: Registry) -> None:
+    """Check the parts anywhere in a value. Where a type is not found, only building tells whether that is wrong."""
+    path, registry = f'{path}.{key}', REGISTRIES.get(key, registry)
+    if isinstance(value, Mapping) and 'type' in value:
+        if registry is WEIGHT_INITIALIZERS:
+            check_typed(path, value, registry, also=Accepted({'layer': Any, 'override': Any}))
+        elif not str(key).endswith('_cfg'):  # such as `norm_cfg`: MMCV takes more than what the type takes
+            check_typed(path, value, registry, strict=False)
+    elif isinstance(value, Mapping | list | tuple):
+        items: Iterable = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, inner in items:
+            _inner(path, name, inner, registry)
+
+
+def find_type(path: str, kind: Any, registry: Registry, default: Any, strict: bool = True) -> Any:
+    """Find what a type stands for: a class in a config file, a name in a dumped one."""
+    if kind is None:
+        return default
+    if not isinstance(kind, str):
+        if not callable(kind):
+            raise UserError(f'{path}={kind!r}: a type is a class or the name of one; give one')
+        return kind
+    with registry.switch_scope_and_registry(None) as scoped:
+        try:
+            found = scoped.get(kind)
+        except Exception:  # a dotted name may be looked for in a module that fails on import
+            found = None
+    if found is None and strict:
+        raise unknown_type(path, kind, registry)
+    return found
+
+
+def unknown_type(path: str, kind: str, registry: Registry) -> UserError:
+    """What to say of a name that is not registered."""
+    near = difflib.get_close_matches(kind.rpartition('.')[2], _registered(registry.root), 3, NEAR)
+    hint = f'near it: {", ".join(near)}' if near else 'correct it, or import its module (custom_imports)'
+    return UserError(f"the config names a part that does not exist: {path}='{kind}'; {hint}")
+
+
+def _registered(registry: Registry) -> list[str]:
+    names = list(registry.module_dict)
+    for child in registry.children.values():
+        names += _registered(child)
+    return names
+
+
+def check_group(path: str, value: Any, taken: Accepted, owner: str = '') -> None:
+    """Check the names and the types of the settings of a group."""
+    if not isinstance(value, Mapping):
+        return
+    for name, setting in value.items():
+        if name in taken.hints:
+            if not (name in taken.defaults and _same(setting, taken.defaults[name])):
+                check_value(f'{path}.{name}', setting, taken.hints[name])
+        elif taken.known:
+            refuse(f'{path}.{name}', name, owner or path, taken.hints)
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and isinstance(value, SCALARS) and value == default)
+
+
+def check_value(path: str, value: Any, hint: Any) -> None:
+    """Check the type of a value, and of some whole numbers the range.
+
+    Raises:
+        UserError: the path, the value, and what to give.
+    """
+    name = path.rpartition('.')[2]
+    hint = NARROWER.get(name, hint)
+    shown = f'{path}={shorten(repr(value), LONGEST)}'
+    if not fits(value, hint):
+        raise UserError(f'{shown}: give {describe(hint)}')
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if name in LEAST and value < LEAST[name]:
+            raise UserError(f'{shown}: give at least {LEAST[name]}')
+        if name == 'seed' and not 0 <= value <= LARGEST_SEED:
+            raise UserError(f'{shown}: a seed is in 0 to 2**32 - 1; give another')
+
+
+def refuse(path: str, name: str, owner: str, names: Iterable[str]) -> NoReturn:
+    """Say that a setting does not exist, and which of those that do are near.
+
+    Raises:
+        UserError: always.
+    """
+    public = sorted(set(names) - WIRED)
+    near = difflib.get_close_matches(name, public, 3, NEAR)
+    if near:
+        hint = f'near it: {", ".join(near)}'
+    else:
+        hint = f'it takes {", ".join(public)}' if public else 'it takes no settings'
+    raise UserError(f"the config has a setting that does not exist: {path}; {owner} has no '{name}'; {hint}")

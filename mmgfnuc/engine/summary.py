@@ -1,0 +1,86 @@
+"""A run in a few lines: its data, its model, its length."""
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmgfnuc.datasets import NucleiDataset
+from mmgfnuc.models.foundation.locate import RANDOM
+from mmgfnuc.models.segmentors import GatedFusionSegmentor
+
+WIDTH = 10
+
+
+def describe(runner: Runner, *parts: str) -> str:
+    """Say what a run works on: the data of the named parts (`train`, `val`, `test`), the model, the device, the folder.
+
+    Of a run that trains also its steps, the images of each, and the seed.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    loaders = {part: getattr(runner, f'{part}_dataloader') for part in parts}
+    lines = [(f'{part} data', _data(runner, part, loader)) for part, loader in loaders.items()]
+    if isinstance(model, GatedFusionSegmentor):
+        lines += [('U-Net', _unet(model)), *_context(model, trained='train' in loaders), ('head', _head(model))]
+    else:
+        lines.append(('model', type(model).__name__))
+    lines.append(('size', _size(model)))
+    if 'train' in loaders:
+        lines.append(('training', _length(runner, loaders['train'])))
+    lines += [('device', _device(model, runner.world_size)), ('folder', runner.work_dir)]
+    return '\n'.join(f'{name:{WIDTH}} {text}' for name, text in lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'
+
+
+def _data(runner: Runner, part: str, loader: DataLoader) -> str:
+    dataset = loader.dataset
+    if not isinstance(dataset, NucleiDataset):
+        return f'{type(dataset).__name__}, {_count(len(dataset), "sample")}'  # type: ignore[arg-type]
+    split = runner.cfg[f'{part}_dataloader'].dataset.get('split')
+    where = f'{dataset.data_root}, split {split}' if split else f'{dataset.data_root}, all of it'
+    return f'{where}: {_count(len(dataset), "image")} of {_count(len(dataset.groups), "group")}'
+
+
+def _unet(model: GatedFusionSegmentor) -> str:
+    return f'{type(model.backbone).__name__}, channels {", ".join(map(str, model.backbone.out_channels))}'
+
+
+def _context(model: GatedFusionSegmentor, trained: bool) -> list[tuple[str, str]]:
+    encoder, neck = model.foundation, model.neck
+    if encoder is None or neck is None:
+        return [('encoder', 'no foundation encoder, no fusion')]
+    # Tested, an encoder that was tuned in full is built with random weights, which the checkpoint then replaces.
+    random = encoder.weights == RANDOM and (trained or encoder.tune != 'full')
+    blocks = getattr(neck, 'blocks', {})
+    kinds = ', '.join(dict.fromkeys(type(block).__name__ for block in blocks.values())) or type(neck).__name__
+    levels = f', levels {", ".join(blocks)}' if blocks else ''
+    weights = 'RANDOM weights' if random else 'pretrained'
+    return [('encoder', f'{encoder.entry.name}, {weights}, {encoder.tune}'), ('fusion', f'{kinds}{levels}')]
+
+
+def _head(model: GatedFusionSegmentor) -> str:
+    head = model.decode_head
+    return f'{type(head).__name__} over {type(head.decoder).__name__}, {head.num_classes} classes'
+
+
+def _size(model: torch.nn.Module) -> str:
+    parameters = list(model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return f'{sum(parameter.numel() for parameter in parameters):,} parameters, {trained:,} of them trainable'
+
+
+def _length(runner: Runner, loader: DataLoader) -> str:
+    begin = f'from step {runner.iter:,} ' if runner.iter else ''
+    images = (loader.batch_size or 0) * runner.world_size
+    epochs = runner.max_iters / max(len(loader), 1)
+    end = f'to step {runner.max_iters:,} ({epochs:.3g} epochs)'
+    return f'{begin}{end}, {_count(images, "image")} each; seed {runner.seed}'
+
+
+def _device(model: torch.nn.Module, processes: int) -> str:
+    device = next(model.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type.upper()
+    return f'{name}, {processes} process{"es" if processes > 1 else ""}'

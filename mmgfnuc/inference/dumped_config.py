@@ -1,0 +1,170 @@
+"""A config that comes with a checkpoint or a record is data: it is read by its literals, and never run."""
+
+import ast
+import sys
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Any
+
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+from mmgfnuc import registry
+from mmgfnuc.errors import UserError
+
+LONGEST = 2**20
+FLOATS = {'inf': float('inf'), 'nan': float('nan')}
+# MMEngine's registries, but for those of whole runs.
+MODEL_PARTS = ('MODELS', 'TASK_UTILS', 'WEIGHT_INITIALIZERS')
+PARTS = (
+    *MODEL_PARTS,
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'TRANSFORMS',
+    'FUNCTIONS',
+    'METRICS',
+    'EVALUATOR',
+    'HOOKS',
+    'LOOPS',
+    'LOG_PROCESSORS',
+    'OPTIMIZERS',
+    'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'PARAM_SCHEDULERS',
+    'MODEL_WRAPPERS',
+    'VISUALIZERS',
+    'VISBACKENDS',
+)
+SCOPES = ('mmgfnuc', 'mmseg', 'mmcv', 'mmengine')
+
+
+def read_dumped(text: Any, source: str) -> Config:
+    """Read a config as MMEngine writes it (`Config.pretty_text`).
+
+    Args:
+        text: of the config: settings that are numbers, text, lists, tuples and dictionaries of these, and names of
+            classes, which are taken as text.
+        source: what it belongs to, for an error.
+
+    Raises:
+        UserError: it is anything else, such as code.
+    """
+    try:
+        if not isinstance(text, str) or len(text) > LONGEST:
+            raise ValueError(f'it is no text of at most {LONGEST:,} characters')
+        return Config(dict(_setting(line) for line in ast.parse(text).body))
+    except (SyntaxError, ValueError, KeyError, RecursionError, MemoryError) as error:  # of ast.parse or of Config
+        reason = str(error).partition('\n')[0] or type(error).__name__
+        raise UserError(
+            f'the config in {source} is not read: {reason}; only settings may stand there, no code: name a config file '
+            'of your own'
+        ) from error
+
+
+def _setting(line: ast.stmt) -> tuple[str, Any]:
+    match line:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, _value(value)
+    raise ValueError(f'line {line.lineno} is no setting')
+
+
+def _value(node: ast.expr) -> Any:
+    """What a literal means; `dict(key=value)` is one, and so are the names that MMEngine writes without quotes."""
+    match node:
+        case ast.Constant(value=str() | int() | float() | None as value):
+            return value
+        case ast.List(elts=items):
+            return [_value(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_value(item) for item in items)
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            return {_key(key): _value(value) for key, value in zip(keys, values, strict=True)}
+        case ast.Call(func=ast.Name(id='dict'), args=[], keywords=pairs) if all(pair.arg for pair in pairs):
+            return {pair.arg: _value(pair.value) for pair in pairs}
+        # Where a key is no name.
+        case ast.Call(func=ast.Name(id='dict'), args=[ast.Dict() as pairs], keywords=[]):
+            return _value(pairs)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id=name)) if name in FLOATS:
+            return -FLOATS[name]
+        case ast.Name(id=name):
+            return FLOATS.get(name, name)
+        case ast.Attribute():
+            return ast.unparse(_dotted(node))
+    raise ValueError(f'line {node.lineno} holds code, {ast.unparse(node)[:60]!r}')
+
+
+def _key(node: ast.expr | None) -> Any:
+    match node:
+        case ast.Constant(value=str() | int() | float() | None as value):
+            return value
+    raise ValueError('a key is neither text nor a number')
+
+
+def _dotted(node: ast.expr) -> ast.expr:
+    inner = node
+    while isinstance(inner, ast.Attribute):
+        inner = inner.value
+    if isinstance(inner, ast.Name):
+        return node
+    raise ValueError(f'line {node.lineno} holds code, {ast.unparse(node)[:60]!r}')
+
+
+def check_parts(settings: Any, source: str, kinds: Collection[str] = PARTS) -> None:
+    """See to it that every `type` of settings that are data is a registered part: what else it names would be called.
+
+    Nothing is imported for it. A part of a package of the user's own counts once that is imported.
+
+    Args:
+        settings: of a config.
+        source: what they belong to, for an error.
+        kinds: of parts that there may be, by the names of MMEngine's registries.
+
+    Raises:
+        UserError: names the first that is not.
+    """
+    for key, value in _types(settings):
+        if not (isinstance(value, str) and (value in SCOPES if key == '_scope_' else find_part(value, kinds))):
+            raise UserError(
+                f'the config in {source} names {key}={value!r}, which is no registered part; if you trust it, import '
+                'the package that has it, or name a config file of your own'
+            )
+
+
+def _types(settings: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(settings, dict):
+        yield from ((key, settings[key]) for key in ('type', '_scope_') if key in settings)
+    if isinstance(settings, dict | list | tuple):
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from _types(value)
+
+
+def find_part(name: str, kinds: Collection[str] = PARTS) -> Any:
+    """Find the registered class or function that a `type` means, by its name or its place; None if there is none."""
+    named = _registered(kinds)
+    if name in named:
+        return named[name]
+    module, _, attribute = name.rpartition('.')
+    found = getattr(sys.modules.get(module), attribute, None)
+    return found if any(found is part for part in named.values()) else None
+
+
+def _registered(kinds: Collection[str]) -> dict[str, Any]:
+    _import_own()
+    roots = [getattr(mmengine.registry, kind) for kind in kinds]
+    return {
+        name: part
+        for root in roots
+        for branch in (root, *root.children.values())
+        for key, part in branch.module_dict.items()
+        for name in (key, f'{branch.scope}.{key}')
+    }
+
+
+@cache
+def _import_own() -> None:
+    for own in vars(registry).values():
+        if isinstance(own, Registry):
+            own.import_from_location()

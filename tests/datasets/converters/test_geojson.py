@@ -1,0 +1,365 @@
+"""Sources of users: GeoJSON of QuPath in all its forms, right and wrong, in tiny hand-made folders."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pytest
+
+from mmgfnuc.datasets import canonical
+from mmgfnuc.datasets.converters.geojson import read_annotations
+from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.inference.geojson import feature_collection
+
+from .own_source import CONVERTERS, SIZE, add_image, convert, fault, instances, labels_of, prepare, types_of
+
+
+def rectangle(left, top, right, bottom):
+    """Corners of a rectangle of pixels, `right` and `bottom` excluded."""
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def feature(kind, coordinates, name=None, object_type='annotation', **fields):
+    properties = {'objectType': object_type}
+    if name:
+        properties['classification'] = {'name': name, 'color': [200, 0, 0]}
+    geometry = {'type': kind, 'coordinates': coordinates}
+    return {'type': 'Feature', 'id': 'x', 'geometry': geometry, 'properties': properties} | fields
+
+
+def closed(*corners):
+    """Ring of GeoJSON: the last point is the first."""
+    ring = rectangle(*corners)
+    return [*ring, ring[0]]
+
+
+def add_features(source, content, stem='a', suffix='.geojson'):
+    add_image(source, stem)
+    (source / 'annotations').mkdir(exist_ok=True)
+    if isinstance(content, list):
+        content = {'type': 'FeatureCollection', 'features': content}
+    text = content if isinstance(content, str) else json.dumps(content)
+    (source / 'annotations' / f'{stem}{suffix}').write_text(text)
+
+
+class TestGeoJSON:
+    def test_polygons_with_holes_and_types(self, source, tmp_path):
+        ring = feature('Polygon', [closed(1, 1, 8, 8), closed(3, 3, 5, 5)], 'tumour')
+        parts = feature('MultiPolygon', [[closed(9, 1, 12, 4)], [closed(9, 6, 15, 11), closed(11, 7, 13, 9)]], 'immune')
+        add_features(source, [ring, parts])
+        add_features(source, [feature('Polygon', [closed(0, 0, 4, 4)], 'stroma')], 'b', '.json')
+        out = prepare('geojson', source, tmp_path / 'out')
+        nuclei = instances(np.s_[1:8, 1:8], np.s_[1:4, 9:12])
+        nuclei[6:11, 9:15] = 2
+        nuclei[3:5, 3:5] = nuclei[7:9, 11:13] = 0
+        np.testing.assert_array_equal(labels_of(out), nuclei)
+        np.testing.assert_array_equal(types_of(out), np.array(['background', 'tumour', 'immune'])[nuclei])
+        np.testing.assert_array_equal(types_of(out, 'b') == 'stroma', instances(np.s_[0:4, 0:4]) > 0)
+        assert canonical.read_meta(out)['classes'] == ['background', 'immune', 'stroma', 'tumour']
+        assert validate_dataset(out) == []
+
+    @pytest.mark.parametrize('name', [None, 'nucleus'])
+    def test_without_several_names_the_set_is_binary(self, source, tmp_path, name):
+        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], name)])
+        out = prepare('geojson', source, tmp_path / 'out')
+        assert canonical.read_meta(out)['classes'] == canonical.CLASSES
+        np.testing.assert_array_equal(labels_of(out), instances(np.s_[1:8, 1:8]))
+
+    def test_a_list_of_features_and_a_single_one(self, source, tmp_path):
+        nucleus = feature('Polygon', [closed(1, 1, 8, 8)])
+        add_features(source, json.dumps([nucleus]), 'a')
+        add_features(source, json.dumps(nucleus), 'b')
+        add_features(source, [], 'c')
+        out = prepare('geojson', source, tmp_path / 'out')
+        assert [canonical.count_nuclei(labels_of(out, stem)) for stem in 'abc'] == [1, 1, 0]
+
+    def test_of_a_cell_the_nucleus_is_taken(self, source, tmp_path):
+        nucleus = {'type': 'Polygon', 'coordinates': [closed(3, 3, 5, 5)]}
+        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], nucleusGeometry=nucleus)])
+        np.testing.assert_array_equal(
+            labels_of(prepare('geojson', source, tmp_path / 'out')), instances(np.s_[3:5, 3:5])
+        )
+
+    def test_points_beyond_x_and_y_are_left_out(self, source, tmp_path):
+        add_features(source, [feature('Polygon', [[[*point, 0] for point in closed(1, 1, 8, 8)]])])
+        np.testing.assert_array_equal(
+            labels_of(prepare('geojson', source, tmp_path / 'out')), instances(np.s_[1:8, 1:8])
+        )
+
+    def test_every_bad_file_is_reported_at_once(self, source, tmp_path):
+        nucleus = feature('Polygon', [closed(1, 1, 8, 8)])
+        faults = {
+            'point': ([feature('Point', [3, 3], 'tumour')], 'feature 1: a Point, no polygon'),
+            'few': (
+                [feature('Polygon', [[[1, 1], [5, 5], [1, 1]]], 'immune')],
+                'feature 1: less than 3 different points',
+            ),
+            'ragged': ([feature('Polygon', [[[1, 1], [5], [1, 4]]], 'immune')], 'no list of x and y'),
+            'unnamed': ([nucleus], 'feature 1 of 1 without classification'),
+            'text': ('{"features": [', 'no JSON'),
+            'foreign': ('{"shapes": []}', 'no features as QuPath writes them'),
+            'odd': ([nucleus | {'properties': {'classification': 5}}], 'its classification is no name'),
+            'list': ([nucleus | {'properties': ['tumour']}], 'no feature of GeoJSON'),
+            'away': ([feature('Polygon', [closed(50, 1, 58, 8)], 'immune')], 'feature 1: outside of the image'),
+            'cell': (
+                [feature('Polygon', [closed(1, 1, 8, 8)], 'immune', 'cell')],
+                'without the outline of its nucleus',
+            ),
+        }
+        add_features(source, [feature('Polygon', [closed(1, 1, 8, 8)], name) for name in ('tumour', 'immune')], 'good')
+        for stem, (content, _) in faults.items():
+            add_features(source, content, stem)
+        add_image(source, 'alone')
+        add_image(source, 'pipe')
+        os.mkfifo(source / 'annotations' / 'pipe.geojson')
+        first, *lines = fault('geojson', source, tmp_path).splitlines()
+        faults |= {'alone': ('', 'no alone (.geojson .json'), 'pipe': ('', 'a named pipe')}
+        assert first == f'{len(faults)} bad source files, nothing was written:'
+        for stem, (_, what) in faults.items():
+            assert sum(f'{stem}.' in line and what in line for line in lines) == 1, stem
+
+    def test_a_region_is_no_nucleus_where_some_were_detected(self, source, tmp_path):
+        """QuPath exports the annotation in which it looked along with what it found."""
+        add_image(source)
+        region = feature('Polygon', [closed(0, 0, 16, 12)])
+        found = feature('Polygon', [closed(2, 3, 6, 8)])
+        region['properties']['objectType'], found['properties']['objectType'] = 'annotation', 'detection'
+        add_features(source, [region, found])
+        out = prepare('geojson', source, tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(out) > 0, instances(np.s_[3:8, 2:6]) > 0)
+
+    def test_background_is_no_nucleus_type(self, source, tmp_path):
+        add_image(source)
+        names = ('background', 'tumor', 'stroma')
+        add_features(source, [feature('Polygon', [closed(2, 3, 6, 8)], name) for name in names])
+        assert 'feature 1: classified as background' in fault('geojson', source, tmp_path)
+
+    def test_bad_outlines_cost_no_others(self, source, tmp_path):
+        """Each is named, of all files together, and the whole list is written."""
+        nucleus = feature('Polygon', [closed(2, 3, 6, 8)])
+        broken = [
+            feature('Polygon', []),
+            feature('MultiPolygon', [[], []]),
+            nucleus | {'geometry': None},
+            None,
+            feature('Polygon', [[[1, 1], [5, 'x'], [1, 4]]]),
+            feature('Polygon', [[[1, 1], [10**399, 5], [1, 4]]]),
+            feature('Polygon', [closed(20, 20, 24, 24)]),
+            feature('LineString', [[1, 1], [5, 5]]),
+        ]
+        for stem in 'abcde':
+            add_features(source, [*broken, nucleus], stem)
+        report = convert(CONVERTERS['geojson'], source, tmp_path / 'out')
+        for stem in 'abcde':
+            np.testing.assert_array_equal(labels_of(tmp_path / 'out', stem) > 0, instances(np.s_[3:8, 2:6]) > 0)
+        assert sum(int(line.rsplit(' (', 1)[0].rsplit(': ', 1)[1]) for line in report.notices) == 5 * len(broken)
+        assert all('left out' in line and '2 more images, all in notices/' in line for line in report.notices)
+        assert any('outside of the image: 5 (a: feature 7; b: feature 7; ' in line for line in report.notices)
+        written = json.loads((tmp_path / 'out' / 'notices' / 'e.json').read_text())
+        assert sorted(name for names in written.values() for name in names) == [f'feature {i}' for i in range(1, 9)]
+        assert validate_dataset(tmp_path / 'out') == []
+
+    def test_packed_files_and_names_with_the_suffix_of_the_image(self, source, tmp_path):
+        content = json.dumps([feature('Polygon', [closed(2, 3, 6, 8)])])
+        names = {'a': 'a.geojson.gz', 'b': 'b.png.geojson', 'c': 'c.png.json.GZ', 'd.e': 'd.e.geojson'}
+        for stem, name in names.items():
+            add_image(source, stem)
+            packed = name.lower().endswith('gz')
+            (source / 'annotations').mkdir(exist_ok=True)
+            (source / 'annotations' / name).write_bytes(
+                gzip.compress(content.encode()) if packed else content.encode('utf-16')
+            )
+        out = prepare('geojson', source, tmp_path / 'out')
+        assert [canonical.count_nuclei(labels_of(out, stem)) for stem in names] == [1] * 4
+
+    @pytest.mark.parametrize('name', ['a.geojson', 'a.png.geojson', 'a.geojson.gz'])
+    def test_files_that_lie_beside_the_images(self, source, tmp_path, name):
+        add_image(source)
+        content = json.dumps(feature('Polygon', [closed(2, 3, 6, 8)])).encode()
+        (source / 'images' / name).write_bytes(gzip.compress(content) if name.endswith('gz') else content)
+        for root, folder in ((source, 'images'), (source / 'images', '.')):
+            out = prepare('geojson', root, tmp_path / f'out_{folder}', images=folder, annotations=folder)
+            assert canonical.count_nuclei(labels_of(out)) == 1
+
+    def test_two_files_for_one_image(self, source, tmp_path):
+        for suffix in ('.geojson', '.png.json'):
+            add_features(source, [], suffix=suffix)
+        assert 'belong to one image' in fault('geojson', source, tmp_path)
+
+    @pytest.mark.parametrize(
+        ('content', 'what'),
+        [
+            (gzip.compress(b'[' + b' ' * 10**8 + b']'), 'too much for its size'),
+            (gzip.compress(b'[]')[:-6], 'no JSON'),
+            (b'[]', 'no JSON'),
+        ],
+    )
+    def test_packed_files_that_are_bombs_or_damaged(self, source, tmp_path, content, what):
+        add_features(source, [], suffix='.geojson.gz')
+        (source / 'annotations' / 'a.geojson.gz').write_bytes(content)
+        first, line = fault('geojson', source, tmp_path).splitlines()
+        assert 'a.geojson.gz: ' in line
+        assert what in line
+
+
+def tree(depth):
+    """A feature with a chain of children."""
+    content = feature('Polygon', [closed(2, 3, 6, 8)])
+    for _ in range(depth):
+        parent = feature('Polygon', [closed(0, 0, 16, 12)], object_type='tmaCore')
+        parent['properties']['childObjects'] = [content]
+        content = parent
+    return content
+
+
+class TestQuPath:
+    """What QuPath writes, version by version."""
+
+    def read(self, source, content):
+        add_features(source, content)
+        return read_annotations(source / 'annotations' / 'a.geojson')
+
+    @pytest.mark.parametrize('key', ['objectType', 'object_type', 'type', 'id'])
+    @pytest.mark.parametrize(
+        ('kind', 'former', 'nuclei'),
+        [
+            ('annotation', 'PathAnnotationObject', 1),
+            ('detection', 'PathDetectionObject', 1),
+            ('cell', 'PathCellObject', 1),
+            ('tile', 'PathTileObject', 0),
+            ('tmaCore', 'TMACoreObject', 0),
+            ('root', 'PathRootObject', 0),
+        ],
+    )
+    def test_types_of_objects(self, source, key, kind, former, nuclei):
+        content = feature('Polygon', [closed(1, 1, 8, 8)])
+        content['nucleusGeometry'] = {'type': 'Polygon', 'coordinates': [closed(3, 3, 5, 5)]}
+        del content['properties']['objectType']
+        (content if key == 'id' else content['properties'])[key] = former if key == 'id' else kind
+        found = self.read(source, [content])
+        assert len(found.nuclei) == nuclei
+        assert list(found.notices.values()) == [['feature 1']] * (not nuclei)
+
+    @pytest.mark.parametrize(
+        ('classification', 'name'),
+        [
+            ({'name': 'Tumor', 'colorRGB': -3670016}, 'Tumor'),
+            ({'name': 'Tumor', 'color': [200, 0, 0]}, 'Tumor'),
+            ({'names': ['Tumor', 'Positive'], 'color': [1, 2, 3]}, 'Tumor: Positive'),
+            ({'name': 'Positive', 'colorRGB': -1, 'parentClass': {'name': 'Tumor', 'colorRGB': -2}}, 'Tumor: Positive'),
+            ({'name': 'Tumor: Positive'}, 'Tumor: Positive'),
+            ('Tumor', 'Tumor'),
+            ({}, ''),
+            (None, ''),
+            ({'name': 'two\nlines'}, 'two lines'),
+            ({'name': '\ud800'}, '?'),
+        ],
+    )
+    def test_names_of_classes(self, source, classification, name):
+        content = feature('Polygon', [closed(1, 1, 8, 8)])
+        content['properties']['classification'] = classification
+        (nucleus,) = self.read(source, [content]).nuclei
+        assert (nucleus.kind, nucleus.fault) == (name, '')
+
+    @pytest.mark.parametrize('classification', [5, {'name': 5}, {'names': 'x', 'name': 'y'}, {'name': None}, ['Tumor']])
+    def test_classifications_of_other_types(self, source, classification):
+        content = feature('Polygon', [closed(1, 1, 8, 8)])
+        content['properties']['classification'] = classification
+        (nucleus,) = self.read(source, [content]).nuclei
+        assert nucleus.fault or nucleus.kind == 'x'
+
+    @pytest.mark.parametrize('key', ['childObjects', 'children'])
+    def test_children_are_found_and_named(self, source, key):
+        child = feature('Polygon', [closed(2, 3, 6, 8)], object_type='detection')
+        parent = feature('Polygon', [closed(0, 0, 16, 12)], object_type='tmaCore')
+        middle = feature('Polygon', [closed(0, 0, 16, 12)], 'Stroma')
+        middle['properties'][key] = [child, child]
+        parent['properties'][key] = [middle]
+        found = self.read(source, [child, parent])
+        assert [nucleus.name for nucleus in found.nuclei] == ['feature 1', 'feature 2.1.1', 'feature 2.1.2']
+        assert [area.name for area in found.annotated] == ['feature 2.1']
+
+    def test_many_levels_of_children(self, source):
+        assert len(self.read(source, [tree(100)]).nuclei) == 1
+        add_features(source, '[' * 10**5)
+        with pytest.raises(canonical.BadFileError, match='nested too deeply'):
+            read_annotations(source / 'annotations' / 'a.geojson')
+
+    @pytest.mark.parametrize('name', [None, 'Tumor', 'Region*'])
+    def test_outside_of_the_annotated_area_is_ignored(self, source, tmp_path, name):
+        """Nuclei stay where they are, also those outside."""
+        area = feature('Polygon', [closed(0, 0, 10, 12)], name)
+        nuclei = [feature('Polygon', [closed(*c)]) for c in ((1, 1, 4, 4), (5, 5, 8, 8), (9, 9, 12, 12))]
+        add_features(source, [area, *nuclei])
+        report = convert(CONVERTERS['geojson'], source, tmp_path / 'out')
+        expected = instances(np.s_[1:4, 1:4], np.s_[5:8, 5:8], np.s_[9:12, 9:12])
+        np.testing.assert_array_equal(labels_of(tmp_path / 'out'), expected)
+        ignored = np.zeros(SIZE, bool)
+        ignored[:, 10:] = True
+        ignored[9:12, 10:12] = False
+        np.testing.assert_array_equal(canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png'), ignored)
+        (notice,) = report.notices
+        assert 'annotated area' in notice
+        assert f'(a: feature 1{f" ({name})" if name else ""})' in notice
+        assert canonical.read_meta(tmp_path / 'out')['classes'] == canonical.CLASSES
+
+    def test_classes_with_a_star_are_no_types(self, source, tmp_path):
+        """Ignore* wins over nuclei, other ones do not."""
+        nuclei = [feature('Polygon', [closed(1, 1, 4, 4)], 'one'), feature('Polygon', [closed(5, 5, 8, 8)], 'two')]
+        add_features(
+            source,
+            [
+                feature('Polygon', [closed(0, 0, 5, 5)], 'Debris*'),
+                *nuclei,
+                feature('Polygon', [closed(7, 0, 16, 12)], 'Ignore*'),
+            ],
+        )
+        report = convert(CONVERTERS['geojson'], source, tmp_path / 'out')
+        assert canonical.read_meta(tmp_path / 'out')['classes'] == ['background', 'one', 'two']
+        assert canonical.count_nuclei(labels_of(tmp_path / 'out')) == 2
+        ignored = np.zeros(SIZE, bool)
+        ignored[:5, :5] = ignored[:, 7:] = True
+        ignored[1:4, 1:4] = False
+        np.testing.assert_array_equal(canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png'), ignored)
+        assert len(report.notices) == 2
+
+    def test_an_image_that_is_all_ignored_is_refused(self, source, tmp_path):
+        add_features(source, [feature('Polygon', [closed(50, 50, 70, 70)], 'Region*')])
+        assert 'all of the image is ignored' in fault('geojson', source, tmp_path)
+
+    def test_cells_around_nuclei_and_specks_in_them_are_no_areas(self, source):
+        """Neither an outline four times as large as the one in it, nor a nucleus with a slip of the pen in it."""
+        content = [feature('Polygon', [closed(0, 0, 8, 8)]), feature('Polygon', [closed(2, 2, 6, 6)])]
+        assert self.read(source, content).annotated == []
+        speck = feature('Polygon', [closed(3, 3, 4, 4)])
+        content = [feature('Polygon', [closed(4 * i, 0, 4 * i + 4, 6)]) for i in range(4)] + [speck]
+        found = self.read(source, content)
+        assert found.annotated == []
+        assert len(found.nuclei) == 5
+
+    def test_found_and_drawn_nuclei_are_both_taken(self, source, tmp_path):
+        """A nucleus drawn over one that was found is named: what is left of it is a sliver."""
+        places = [(1, 1, 5, 5), (6, 1, 9, 5), (10, 1, 14, 5)]
+        kinds = ['detection', 'annotation', 'cell']
+        content = [feature('Polygon', [closed(*c)], object_type=kind) for c, kind in zip(places, kinds, strict=True)]
+        content[2]['nucleusGeometry'] = content[2]['geometry']
+        content.append(feature('Polygon', [closed(1, 1, 5, 6)]))
+        add_features(source, content)
+        report = convert(CONVERTERS['geojson'], source, tmp_path / 'out')
+        assert canonical.count_nuclei(labels_of(tmp_path / 'out')) == 4
+        (notice,) = report.notices
+        assert 'cover more than half' in notice
+        assert 'feature 4' in notice
+
+
+def test_what_we_export_comes_back_pixel_by_pixel(source, tmp_path):
+    """Nuclei in several pieces, with holes, that touch: out as GeoJSON for QuPath, and in again, with their types."""
+    labels = np.random.default_rng(0).integers(0, 5, SIZE)
+    types = np.array([1, 2, 2, 1])
+    classes = ['background', 'one', 'two']
+    content = feature_collection('a', labels, types, classes, [[0, 0, 0]] * 3, [{'Area px^2': 1.0}] * 4)
+    add_features(source, json.dumps(content))
+    out = prepare('geojson', source, tmp_path / 'out')
+    np.testing.assert_array_equal(labels_of(out), labels)
+    np.testing.assert_array_equal(types_of(out), np.array(classes)[np.array([0, *types])[labels]])

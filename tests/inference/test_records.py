@@ -1,0 +1,105 @@
+import csv
+import itertools
+import json
+
+import pytest
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.inference.records import FOLDER, NUCLEI_HEADER, Record, Records
+
+NUCLEUS = [1, 'round', *range(len(NUCLEI_HEADER) - 3)]
+
+
+def add(records, name):
+    records.add(Record(name, f'/{name}.png', 1, 0.5), [[name, *NUCLEUS]])
+
+
+def images_of(out, table='nuclei.csv'):
+    with (out / table).open(encoding='utf-8') as file:
+        return [line['image'] for line in csv.DictReader(file)]
+
+
+def test_tables_are_made_of_the_records_that_are_there(tmp_path):
+    records = Records(tmp_path)
+    for name in ('b', 'a'):
+        add(records, name)
+    records.add(Record('c', '/c.png', 0, None, 'too large'))
+    Records(tmp_path).write_tables()
+    assert images_of(tmp_path) == ['a', 'b']
+    assert (tmp_path / 'images.csv').read_text().splitlines() == [
+        'image,state,nuclei,mpp,reason,file',
+        'a,done,1,0.5,,/a.png',
+        'b,done,1,0.5,,/b.png',
+        'c,failed,0,,too large,/c.png',
+    ]
+    records.forget(['a', 'nowhere'])
+    records.write_tables()
+    assert images_of(tmp_path) == ['b']
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(other=1),
+        dict(image='another'),
+        dict(image=5),
+        '[]',
+        '{"image": ',
+        '[' * 100_000,
+        '\udcff',
+    ],
+)
+def test_a_damaged_record_gives_one_line(tmp_path, change):
+    records = Records(tmp_path)
+    add(records, 'a')
+    (path,) = (tmp_path / FOLDER).glob('*.json')
+    text = change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change)
+    path.write_bytes(text.encode(errors='surrogateescape'))
+    with pytest.raises(UserError) as error:
+        Records(tmp_path)
+    assert str(error.value).startswith(str(path))
+    assert 'delete it' in str(error.value)
+
+
+@pytest.mark.parametrize('content', [None, b'', b'image,nucleus,area\na,1,5\n'])
+def test_lines_of_another_table_give_one_line(tmp_path, content):
+    records = Records(tmp_path)
+    add(records, 'a')
+    records.write_tables()
+    (path,) = (tmp_path / FOLDER).glob('*.csv')
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match='damaged or of another version'):
+        records.write_tables()
+    assert images_of(tmp_path) == images_of(tmp_path, 'images.csv') == ['a']
+
+
+def batches(records, names, seconds_per_table, seconds_per_image, monkeypatch):
+    """Numbers of images between two tables."""
+    now, sizes = 0.0, []
+
+    def write_tables():
+        nonlocal now
+        now += seconds_per_table
+        sizes.append(0)
+
+    monkeypatch.setattr('time.perf_counter', lambda: now)
+    monkeypatch.setattr(records, 'write_tables', write_tables)
+    for _ in records.in_batches(names):
+        now += seconds_per_image
+        sizes[-1] += 1
+    return sizes
+
+
+def test_tables_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    records, names = Records(tmp_path), [str(number) for number in range(100)]
+    assert batches(records, names, 0.05, 1, monkeypatch) == [1] * 100
+    assert batches(records, names, 1, 1, monkeypatch) == [1, 2, 4, 8, 16, 8, 16, 8, 16, 8, 13]
+    assert sum(batches(records, names, 1, 0, monkeypatch)) == 100
+
+
+def test_a_batch_has_no_lines_of_an_earlier_run(tmp_path):
+    records = Records(tmp_path)
+    for name in 'abc':
+        add(records, name)
+    assert list(itertools.islice(records.in_batches(['b', 'c']), 1)) == ['b']
+    assert images_of(tmp_path) == images_of(tmp_path, 'images.csv') == ['a', 'c']

@@ -1,0 +1,156 @@
+"""What tools do with files that are hostile or damaged, and with a training that diverges.
+
+All combinations are in tools/checks/hostile_loaders.py.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from mmgfnuc.models.foundation import foundation_encoder
+
+
+class Reduce:
+    """Calls a function where it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.fixture(scope='module')
+def straight(tool, config, tmp_path_factory):
+    """Two steps, a checkpoint after each."""
+    work_dir = tmp_path_factory.mktemp('straight')
+    options = ['train_cfg.max_iters=2', 'default_hooks.checkpoint.interval=1']
+    assert tool('train.py', config, '--work-dir', work_dir, '--cfg-options', *options) == 0
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def saved(straight):
+    return torch.load(straight / 'iter_1.pth', weights_only=False)
+
+
+def weights_of(saved):
+    return saved.get('state_dict', saved)
+
+
+def with_weight(saved, value):
+    changed = weights_of(saved) | {'x': value}
+    return saved | {'state_dict': changed} if 'state_dict' in saved else changed
+
+
+ATTACKS = {
+    'system': lambda saved, path, proof: torch.save(with_weight(saved, Reduce(os.system, f'touch {proof}')), path),
+    'eval': lambda saved, path, proof: torch.save(with_weight(saved, Reduce(eval, f'open({str(proof)!r}, "w")')), path),
+    'truncated': lambda saved, path, proof: (torch.save(saved, path), os.truncate(path, path.stat().st_size // 2)),
+    'flipped': lambda saved, path, proof: flip(saved, path),
+}
+
+
+def flip(saved, path):
+    """One bit of a weight."""
+    torch.save(saved, path)
+    weight = next(value for value in weights_of(saved).values() if value.numel() > 100)
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes(weight.untyped_storage())) + 7] ^= 64
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize('attack', ATTACKS)
+@pytest.mark.parametrize('entry', ['infer', 'test', 'resume', 'load_from', 'foundation'])
+def test_a_file_is_data(tool, config, saved, data_root, tmp_path, capsys, entry, attack):
+    path, proof = tmp_path / 'hostile.pth', tmp_path / 'ran'
+    content = saved
+    if entry == 'foundation':
+        arch = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
+        content = foundation_encoder('sam-vit-b', weights='random', arch=arch).network.state_dict()
+    ATTACKS[attack](content, path, proof)
+    run = [config, '--work-dir', tmp_path / 'run']
+    arguments = {
+        'infer': ['infer.py', data_root / 'images' / 'val_0000.png', '--checkpoint', path, '--out', tmp_path / 'out'],
+        'test': ['test.py', config, path, '--work-dir', tmp_path / 'run'],
+        'resume': ['train.py', *run, '--resume', path],
+        'load_from': ['train.py', *run, '--cfg-options', f'load_from={path}'],
+        'foundation': ['train.py', *run, '--cfg-options', f'model.foundation.weights={path}'],
+    }
+    assert tool(*arguments[entry]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith('error: ')
+    assert 'hostile.pth' in lines[-1]
+    assert sum(line.startswith('error: ') for line in lines) == 1
+    assert not proof.exists()
+
+
+def error_of(tool, capsys, *arguments):
+    assert tool(*arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith('error: ')
+    return lines[-1]
+
+
+def test_weights_that_are_not_finite_are_not_tested(tool, config, saved, tmp_path, capsys):
+    name = next(key for key, value in saved['state_dict'].items() if value.is_floating_point())
+    broken = {
+        **saved,
+        'state_dict': {**saved['state_dict'], name: torch.full_like(saved['state_dict'][name], torch.nan)},
+    }
+    torch.save(broken, tmp_path / 'nan.pth')
+    message = error_of(tool, capsys, 'test.py', config, tmp_path / 'nan.pth', '--work-dir', tmp_path / 'run')
+    assert f'{name} holds NaN or infinity' in message
+    assert not (tmp_path / 'run' / 'test').exists()
+
+
+def finite(path):
+    return all(
+        np.isfinite(value.numpy()).all() for value in torch.load(path, weights_only=False)['state_dict'].values()
+    )
+
+
+@pytest.mark.parametrize('amp', [[], ['--amp']], ids=['float32', 'bfloat16'])
+def test_a_training_that_diverges_ends_in_one_line(tool, config, tmp_path, capsys, amp):
+    options = ['optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=99', 'param_scheduler=None']
+    message = error_of(
+        tool,
+        capsys,
+        'train.py',
+        config,
+        *amp,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        *options,
+        'train_cfg.max_iters=40',
+    )
+    assert 'training diverged: the loss is not finite since step ' in message
+    assert 'none was saved before' in message
+    (log,) = tmp_path.glob('*/*.log')
+    assert 3 < log.read_text().count('Iter(train)') < 15
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_the_last_finite_checkpoint_is_kept(tool, config, straight, tmp_path, capsys):
+    """Resumed with a rate that destroys it, at a step that saves."""
+    options = ['optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=1', 'param_scheduler=None']
+    message = error_of(
+        tool,
+        capsys,
+        'train.py',
+        config,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        *options,
+        f'load_from={straight}/iter_2.pth',
+    )
+    assert 'is not finite' in message
+    paths = sorted(tmp_path.glob('*.pth'))
+    assert all(finite(path) for path in paths)
+    last = (tmp_path / 'last_checkpoint').read_text()
+    assert str(paths[-1]) == last
+    assert f'the last finite checkpoint is {last};' in message

@@ -1,0 +1,99 @@
+"""Let the disk fill up at several moments of each command that writes.
+
+Each time the command has to end with one line that says so and names a file or folder, without a traceback, leave no
+half of a file, and end like an undisturbed run when there is room again. Prints one JSON line: how many commands there
+are, and how many of them held.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from injection import full_disk_run, whole_run
+from scenarios import Scenario, contents, make_inputs, scenarios
+
+from mmgfnuc.engine.cli import run_cli
+
+# Moments of a command at which the disk fills up, evenly spaced over its operations.
+MOMENTS = 5
+# Words of the one line: that of a file that was being written, or of a log or a cache that is done without.
+TOLD = re.compile(r'(error: |warning: |feature cache: ).*(the disk has [\d.]+ MB free|the disk is full|No space left)')
+
+
+def check(scenario: Scenario, place: Path) -> list[str]:
+    """Say what is wrong with a command on a disk that fills up."""
+    place.mkdir()
+    folder, output = place / 'out', place / 'out.txt'
+    _begin(scenario, folder, output)
+    whole = whole_run(lambda: scenario.run(folder), folder, output)
+    if whole.code != 0:
+        return [f'{scenario.name} fails undisturbed: {whole.output[-300:]}']
+    expected, total = contents(folder), len(whole.operations)
+    faults = []
+    for at in sorted({1 + moment * (total - 1) // MOMENTS for moment in range(MOMENTS)}):
+        shutil.rmtree(folder)
+        _begin(scenario, folder, output)
+        end = full_disk_run(lambda: scenario.run(folder), folder, output, at)
+        if fault := _fault(end.code, end.output) or _next_run(scenario, folder, output, expected):
+            faults.append(f'{scenario.name}, from operation {at} of {total} on: {fault}')
+    return faults
+
+
+def _begin(scenario: Scenario, folder: Path, output: Path) -> None:
+    folder.mkdir()
+    whole_run(lambda: scenario.begin(folder), folder, output)
+
+
+def _fault(code: int, output: str) -> str | None:
+    if 'Traceback' in output:
+        return f'a traceback: {output[-400:]}'
+    told = [line for line in output.splitlines() if TOLD.search(line)]
+    errors = [line for line in told if line.startswith('error: ')]
+    if not told or len(errors) > 1 or (code != 0) != bool(errors) or code not in (0, 2):
+        return f'exit code {code} and {len(errors)} lines of error: {output[-400:]}'
+    return None
+
+
+def _next_run(scenario: Scenario, folder: Path, output: Path, expected: dict[str, str]) -> str | None:
+    try:
+        scenario.check(folder)
+    except Exception as error:
+        return f'on the full disk: {error}'
+    again = whole_run(lambda: (scenario.again or scenario.run)(folder), folder, output)
+    if again.code != 0:
+        return f'the next run ends with {again.code}: {again.output[-300:]}'
+    found = contents(folder)
+    different = sorted(name for name in found | expected if found.get(name) != expected.get(name))
+    return f'the next run leaves others in {", ".join(different[:5])}' if different else None
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='names of commands, such as train (all)')
+    return parser.parse_args()
+
+
+def main() -> int:
+    only = parse_args().only
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        (place / 'inputs').mkdir()
+        made = whole_run(lambda: make_inputs(place / 'inputs'), place / 'inputs', place / 'inputs.txt')
+        assert made.code == 0, made.output
+        held, faults = [], []
+        for number, scenario in enumerate(scenarios(place / 'inputs', more=True)):
+            if only is None or scenario.name in only:
+                wrong = check(scenario, place / str(number))
+                faults += wrong
+                held.append(not wrong)
+                print(f'{scenario.name}: {len(wrong)} faults', file=sys.stderr)
+    print(json.dumps({'commands': len(held), 'held': sum(held), 'faults': faults}))
+    return int(bool(faults))
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))
