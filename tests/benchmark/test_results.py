@@ -18,10 +18,18 @@ from mmgfnuc.benchmark.pooled import pooled_findings, rebinned
 from mmgfnuc.benchmark.results import study_results
 from mmgfnuc.benchmark.scores import COMPARED, SCORES, study_scores
 from mmgfnuc.benchmark.study import make_study
-from mmgfnuc.datasets.canonical import META_KEYS, write_meta
+from mmgfnuc.datasets.canonical import CLASSES, write_meta
 from mmgfnuc.engine.tested import write_tested
 from mmgfnuc.errors import UserError
 
+META = {
+    'name': 'made',
+    'classes': CLASSES,
+    'licence': 'CC0',
+    'citation': 'Who 2024',
+    'source': 'made',
+    'images': {},
+}
 GROUPS = [f'organ {number}' for number in range(8)]
 ARMS = [
     {'unet': 'unet'},
@@ -76,7 +84,7 @@ def made(tmp_path):
     """A study, its cells, and where they ran."""
     data = tmp_path / 'data'
     data.mkdir()
-    write_meta(data, {key: {} for key in META_KEYS} | {'citation': 'Who 2024', 'licence': 'CC0'})
+    write_meta(data, META)
     settings = dict(title='A study', data='synthetic', data_root=str(data), splits=['f0', 'f1'], seeds=[0, 1])
     study = make_study(settings | {'arms': ARMS})
     cells = [
