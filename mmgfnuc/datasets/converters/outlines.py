@@ -101,22 +101,25 @@ def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int]) -> Dra
             drawn[number] = int(np.count_nonzero(mask))
             instances[box][mask] = number
     faults = {fault: names[::-1] for fault, names in faults.items()}
-    size = f'an image of {shape[0]} x {shape[1]} pixels (height x width)'
-    outside = len(faults.get(OUTSIDE, ()))
-    if outside >= FAR_TOO_MANY and outside > len(drawn):
-        what = f'{outside} of {len(outlines)} outlines lie outside of {size}'
-        raise BadFileError(path, what, 'export image and outlines at one resolution, with x and y of this image')
-    if outlines and sum(map(len, faults.values())) == len(outlines):
-        reasons = '; '.join(f'{shortened(names)}: {fault}' for fault, names in faults.items())
-        raise BadFileError(
-            path, f'no outline can be drawn on {size}: {reasons}', 'export those of this image, in pixels'
-        )
+    _refuse_file_of_another_image(path, faults, len(drawn), len(outlines), shape)
+    notices = {f'outlines left out, {fault}': names for fault, names in faults.items()}
     left = np.bincount(instances.ravel(), minlength=len(outlines) + 1)
     covered = [number for number, count in sorted(drawn.items()) if left[number] < count * (1 - COVERED_SHARE)]
-    notices = {f'outlines left out, {fault}': names for fault, names in faults.items()}
     if covered:
         notices[COVERED] = [outlines[number - 1].name for number in covered]
     return Drawing(instances, unsure & (instances == 0), notices)
+
+
+def _refuse_file_of_another_image(path: Path, faults: Notices, drawn: int, total: int, shape: tuple[int, int]) -> None:
+    size = f'an image of {shape[0]} x {shape[1]} pixels (height x width)'
+    outside = len(faults.get(OUTSIDE, ()))
+    if outside >= FAR_TOO_MANY and outside > drawn:
+        what = f'{outside} of {total} outlines lie outside of {size}'
+        raise BadFileError(path, what, 'export image and outlines at one resolution, with x and y of this image')
+    if total and sum(map(len, faults.values())) == total:
+        reasons = '; '.join(f'{shortened(names)}: {fault}' for fault, names in faults.items())
+        what = f'no outline can be drawn on {size}: {reasons}'
+        raise BadFileError(path, what, 'export those of this image, in pixels')
 
 
 def cover(outlines: Iterable[Outline], shape: tuple[int, int]) -> Mask:
