@@ -83,8 +83,11 @@ def _set(cfg: Config, path: str, value: Any) -> None:
         # MMEngine sets no plain value within a list.
         index = int(last)
         _set(cfg, above, [*parent[:index], value, *parent[index + 1 :]])
-    else:
+        return
+    try:
         cfg.merge_from_dict({path: value})
+    except Exception as error:  # a group cannot take the place of a list, and the like
+        raise UserError(f'--cfg-options {path}={value!r} cannot be set: {error}') from error
 
 
 def _follow(cfg: Config, path: str) -> Any:

@@ -221,7 +221,7 @@ def _first(node: Any, wanted: Callable[[Mapping], bool], way: str = '') -> str:
     items = node.items() if isinstance(node, Mapping | Config) else enumerate(node) if _is_list(node) else ()
     if not way:
         items = ((name, node[name]) for name in top_level() if node.get(name) is not None)
-    found = (_first(value, wanted, f'{way}.{name}' if way else name) for name, value in items)
+    found = (_first(value, wanted, f'{way}.{name}'.lstrip('.')) for name, value in items)
     return next(filter(None, found), '')
 
 
