@@ -72,19 +72,20 @@ class NucleiInferencer:
         self.device = _find_device(device)
         saved = read_checkpoint(checkpoint)
         self.config = config or carried_config(saved, checkpoint)
-        if config is None:
-            check_parts(self.config.get('model'), f"checkpoint '{checkpoint}'", MODEL_PARTS)
+        source = '' if config else f"checkpoint '{checkpoint}'"
+        if source:
+            used = [self.config.get('model'), _stain_steps(self.config)]
+            check_parts(used, source, (*MODEL_PARTS, 'TRANSFORMS'))
         self.config.merge_from_dict(options or {})
         trained_on = _trained_on(saved, checkpoint)
         self.mpp: float | None = trained_on['mpp']
         self.classes: tuple[str, ...] = tuple(trained_on['classes'])
         self.palette: list[list[int]] = trained_on['palette']
-        model = _build(self.config, '' if config else f"checkpoint '{checkpoint}'")
+        model, self.normalizers = _build(self.config, source)
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
         check_classes(model.decode_head.num_classes, self.classes)
         self.model = model.to(self.device).eval()
-        self.normalizers = _stain_normalizers(self.config)
 
     @property
     def num_classes(self) -> int:
@@ -132,14 +133,17 @@ def _trained_on(saved: dict[str, Any], path: str | Path) -> dict[str, Any]:
     )
 
 
-def _build(config: Config, source: str) -> Any:
-    """Build the model of a config; all faults of one that came with a file, which nobody has checked, take one line."""
+def _build(config: Config, source: str) -> tuple[GatedFusionSegmentor, list[StainNormalize]]:
+    """Build the model, and the steps of the test pipeline that it expects of its images.
+
+    All faults of a config that came with a file, its source, take one line: nobody has checked it.
+    """
     try:
         with weights_from_checkpoint(config):
             model = MODELS.build(config.model)
         if not isinstance(model, GatedFusionSegmentor):
             raise UserError(f'the model is a {type(model).__name__}; only a GatedFusionSegmentor gives nuclei')
-        return model
+        return model, [TRANSFORMS.build(step) for step in _stain_steps(config)]
     except Exception as error:
         if isinstance(error, UserError) or not source:
             raise
@@ -149,12 +153,15 @@ def _build(config: Config, source: str) -> Any:
         ) from error
 
 
-def _stain_normalizers(config: Config) -> list[StainNormalize]:
-    """Build the steps of the test pipeline that the model expects of its images."""
-    steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', [])
-    # A type is a class in a config file, a name in a dumped one.
-    classes = [find_part(step.type) if isinstance(step.type, str) else step.type for step in steps]
-    return [TRANSFORMS.build(step) for step, cls in zip(steps, classes, strict=True) if cls is StainNormalize]
+def _stain_steps(config: Config) -> list[dict[str, Any]]:
+    """Steps of the test pipeline that normalise stains."""
+    match config.to_dict():
+        case {'test_dataloader': {'dataset': {'pipeline': [*steps]}}}:
+            # A type is a class in a config file, a name in a dumped one.
+            named = [(step, step.get('type')) for step in steps if isinstance(step, dict)]
+            parts = [(step, find_part(kind) if isinstance(kind, str) else kind) for step, kind in named]
+            return [step for step, part in parts if part is StainNormalize]
+    return []
 
 
 def _find_device(name: str | None) -> torch.device:
