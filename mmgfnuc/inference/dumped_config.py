@@ -125,7 +125,7 @@ def check_parts(settings: Any, source: str, kinds: Collection[str] = PARTS) -> N
     Raises:
         UserError: names the first that is not.
     """
-    for key, value in _types(settings):
+    for key, value in _types(settings.to_dict() if isinstance(settings, Config) else settings):
         if not (isinstance(value, str) and (value in SCOPES if key == '_scope_' else find_part(value, kinds))):
             raise UserError(
                 f'the config in {source} names {key}={value!r}, which is no registered part; if you trust it, import '

@@ -76,18 +76,19 @@ class NucleiInferencer:
         saved = read_checkpoint(checkpoint)
         self.config = config or carried_config(saved, checkpoint)
         if config is None:
-            check_parts(self.config.get('model'), f"checkpoint '{checkpoint}'", MODEL_PARTS)
+            used = [self.config.get('model'), _stain_steps(self.config)]
+            check_parts(used, f"checkpoint '{checkpoint}'", (*MODEL_PARTS, 'TRANSFORMS'))
         self.config.merge_from_dict(options or {})
         trained_on = _trained_on(saved, checkpoint)
         self.mpp: float | None = trained_on['mpp']
         self.classes: tuple[str, ...] = tuple(trained_on['classes'])
         self.palette: list[list[int]] = trained_on['palette']
-        model = _build(self.config, 'the config' if config else f"the config in checkpoint '{checkpoint}'")
+        source = 'the config' if config else f"the config in checkpoint '{checkpoint}'"
+        model, self.normalizers = _build(self.config, source)
         check_fit(model.state_dict(), saved['state_dict'])
         model.load_state_dict(saved['state_dict'])
         check_classes(model.decode_head.num_classes, self.classes)
         self.model = model.to(self.device).eval()
-        self.normalizers = _stain_normalizers(self.config)
 
     @property
     def num_classes(self) -> int:
@@ -150,14 +151,17 @@ def _trained_on(saved: dict[str, Any], path: str | Path) -> dict[str, Any]:
     )
 
 
-def _build(config: Config, source: str) -> Any:
-    """Build the model of a config; what a part raises on its settings becomes one line."""
+def _build(config: Config, source: str) -> tuple[GatedFusionSegmentor, list[StainNormalize]]:
+    """Build the model, and the steps of the test pipeline that it expects of its images.
+
+    What a part raises on its settings becomes one line.
+    """
     try:
         with weights_from_checkpoint(config):
             model = MODELS.build(config.model)
         if not isinstance(model, GatedFusionSegmentor):
             raise UserError(f'the model is a {type(model).__name__}; only a GatedFusionSegmentor gives nuclei')
-        return model
+        return model, [TRANSFORMS.build(step) for step in _stain_steps(config)]
     except UserError:
         raise
     except Exception as error:  # any that a constructor raises
@@ -166,12 +170,15 @@ def _build(config: Config, source: str) -> Any:
         ) from error
 
 
-def _stain_normalizers(config: Config) -> list[StainNormalize]:
-    """Build the steps of the test pipeline that the model expects of its images."""
-    steps = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', [])
-    # A type is a class in a config file, a name in a dumped one.
-    classes = [find_part(step.type) if isinstance(step.type, str) else step.type for step in steps]
-    return [TRANSFORMS.build(step) for step, cls in zip(steps, classes, strict=True) if cls is StainNormalize]
+def _stain_steps(config: Config) -> list[dict[str, Any]]:
+    """Steps of the test pipeline that normalise stains."""
+    match config.to_dict():
+        case {'test_dataloader': {'dataset': {'pipeline': [*steps]}}}:
+            # A type is a class in a config file, a name in a dumped one.
+            named = [(step, step.get('type')) for step in steps if isinstance(step, dict)]
+            parts = [(step, find_part(kind) if isinstance(kind, str) else kind) for step, kind in named]
+            return [step for step, part in parts if part is StainNormalize]
+    return []
 
 
 def _find_device(name: str | None) -> torch.device:
