@@ -3,10 +3,12 @@
 import argparse
 
 import pytest
+import torch
 
 from mmgfnuc.engine.cli import ConfigOptions, parse_value
 from mmgfnuc.engine.config import apply_options, load_config, set_seed
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.checkpoint import META_KEYS
 from tests.engine.test_launch import DEMO
 
 
@@ -105,3 +107,19 @@ def test_a_seed_needs_training_data(cfg):
         cfg.train_dataloader = loader
         with pytest.raises(UserError, match=r'train_dataloader\.dataset'):
             set_seed(cfg, 1)
+
+
+def test_the_config_of_a_checkpoint_names_parts_alone(tmp_path):
+    """What else a `type` names would be imported, and called with the settings beside it."""
+    meta = dict.fromkeys(META_KEYS, 1) | {'cfg': load_config(str(DEMO)).pretty_text}
+    torch.save({'state_dict': {}, 'meta': meta}, tmp_path / 'ours.pth')
+    cfg = load_config(str(tmp_path / 'ours.pth'))
+    assert cfg.work_dir == str(tmp_path)
+    assert cfg.train_cfg.max_iters == load_config(str(DEMO)).train_cfg.max_iters
+    hostile = f"custom_hooks = [dict(type='os.system', command='touch {tmp_path}/ran')]"
+    for text in (f'{meta["cfg"]}{hostile}', f'{meta["cfg"]}import os'):
+        torch.save({'state_dict': {}, 'meta': meta | {'cfg': text}}, tmp_path / 'hostile.pth')
+        with pytest.raises(UserError, match=r'hostile\.pth.*(no registered part|no setting)') as error:
+            load_config(str(tmp_path / 'hostile.pth'), {'train_cfg.max_iters': 3})
+        assert '\n' not in str(error.value)
+    assert not (tmp_path / 'ran').exists()
