@@ -39,7 +39,7 @@ def list_coco(source: Path, options: Options) -> list[Sample]:
         drawn[entry['image_id']].append(entry)
     groups = read_groups(root, [path.stem for path in files.values()], options['group-pattern'])
     samples = [
-        Sample(image.stem, groups[image.stem], partial(read_coco, image, entry, drawn[entry['id']], index))
+        Sample(image.stem, groups[image.stem], partial(read_coco, image, entry, drawn[entry['id']], index), image=image)
         for image, entry in zip(files.values(), content['images'], strict=True)
     ]
     path = root / options['annotations']
