@@ -18,7 +18,7 @@ from scenarios import Scenario, contents, make_inputs, scenarios
 
 from mmgfnuc.engine.cli import run_cli
 
-# Moments of a command at which the disk fills up, evenly spaced over its operations.
+# Moments of a command at which the disk fills up, evenly spaced over the files that it opens.
 MOMENTS = 5
 # Words of the one line: that of a file that was being written, or of a log or a cache that is done without.
 TOLD = re.compile(r'(error: |warning: |feature cache: ).*(the disk has [\d.]+ MB free|the disk is full|No space left)')
@@ -33,8 +33,9 @@ def check(scenario: Scenario, place: Path) -> list[str]:
     if whole.code != 0:
         return [f'{scenario.name} fails undisturbed: {whole.output[-300:]}']
     expected, total = contents(folder), len(whole.operations)
+    opening = [at for at, opens in enumerate(whole.operations, 1) if opens]
     faults = []
-    for at in sorted({1 + moment * (total - 1) // MOMENTS for moment in range(MOMENTS)}):
+    for at in sorted({opening[moment * (len(opening) - 1) // (MOMENTS - 1)] for moment in range(MOMENTS)}):
         shutil.rmtree(folder)
         _begin(scenario, folder, output)
         end = full_disk_run(lambda: scenario.run(folder), folder, output, at)

@@ -74,6 +74,7 @@ def _in_child(run: Callable[[], Any], folder: Path, output: Path, react: Callabl
         with output.open('wb') as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, 'w', encoding='utf-8', closefd=False) for number in (1, 2))
         # A byte for each operation: it stays there however the process ends.
         counter = os.open(output.with_suffix('.count'), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         _count_operations(folder.resolve(), counter, react)

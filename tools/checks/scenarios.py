@@ -144,13 +144,12 @@ def make_inputs(folder: Path) -> None:
         torch.save(changed, folder / name)
     tested = tool('test.py', folder / 'small.py', folder / 'a.pth', '--work-dir', folder / 'scored')
     assert tested == 0, 'the undisturbed test failed'
-    _write_source(folder / 'source')
-    shutil.make_archive(str(folder / 'source'), 'zip', folder / 'source')
+    make_source(folder)
 
 
-def _write_source(folder: Path) -> None:
-    """Images with label maps, as the converter `folders` reads them."""
-    rng = np.random.default_rng(0)
+def make_source(inputs: Path) -> None:
+    """Write images with label maps, as the converter `folders` reads them, and an archive of them."""
+    folder, rng = inputs / 'source', np.random.default_rng(0)
     for name in ('images', 'labels'):
         (folder / name).mkdir(parents=True)
     for stem in 'ab':
@@ -158,6 +157,7 @@ def _write_source(folder: Path) -> None:
         labels = np.zeros((24, 32), np.uint8)
         labels[2:8, 3:9], labels[12:20, 12:20] = 1, 2
         cv2.imwrite(str(folder / 'labels' / f'{stem}.png'), labels)
+    shutil.make_archive(str(folder), 'zip', folder)
 
 
 def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:

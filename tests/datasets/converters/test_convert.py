@@ -1,5 +1,6 @@
 """The engine under every converter: whole or not at all, restartable, parallel, resampled, without leaks."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -169,7 +170,7 @@ def test_a_full_disk_keeps_what_is_written_for_the_next_run(source, out, monkeyp
         write(root, sample_id, *arrays)
 
     with monkeypatch.context() as patch:
-        patch.setattr('mmgfnuc.datasets.converters.convert.write_sample', full)
+        patch.setattr(sys.modules[convert.__module__], 'write_sample', full)
         with pytest.raises(DiskFullError):
             convert(converter(samples()), source, out, workers=1)
     assert not out.exists()
