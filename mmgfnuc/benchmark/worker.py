@@ -13,6 +13,7 @@ from typing import Any
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.preflight import rehearse
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.engine.resume import find_resume
 from mmgfnuc.engine.settings import check_settings
@@ -82,7 +83,8 @@ def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | Non
     find_resume(cfg, str(checkpoint) if checkpoint else None)
     check_settings(cfg, 'train')
     launch.check_data(cfg, 'train')
-    runner = launch.build_runner(cfg, 'train')
+    rehearse(cfg, 'train')
+    runner = launch.build_runner(cfg)
     runner.register_hook(ReportHook(folder))
     if cache:
         # Set here, the folder stays out of the config that goes into checkpoints and to other machines.

@@ -111,13 +111,8 @@ def _alone_in(*folders: str | Path) -> Iterator[None]:
         yield
 
 
-def build_runner(cfg: Config, *parts: str) -> Runner:
-    """Build the runner for the named parts, `train`, `val`, `test`, after a rehearsal of all that they need.
-
-    Raises:
-        UserError: see `rehearse`.
-    """
-    rehearse(cfg, *parts)
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner of a config, whose settings are checked; it writes to the working folder."""
     runner = ScreenRunner.from_cfg(cfg)
     end_logs_at_full_disk(runner.logger)
     return runner
@@ -127,9 +122,10 @@ def train(cfg: Config) -> Runner:
     """Check the settings and the data, then train; without validation where the config has none."""
     parts = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_settings(cfg, *parts)
+    check_data(cfg, *parts)
+    rehearse(cfg, *parts)
     with _alone_in(cfg.work_dir):
-        check_data(cfg, *parts)
-        runner = build_runner(cfg, *parts)
+        runner = build_runner(cfg)
         runner.register_hook(ResumedScheduleHook())
         runner.register_hook(ProgressHook(parts))
         runner.train()
@@ -155,9 +151,11 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     if out or show_dir:
         hook = dict(type='mmgfnuc.PredictionHook', out_dir=out, show_dir=show_dir)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+    with weights_from_checkpoint(cfg):
+        rehearse(cfg, 'test')
     with _alone_in(*folders, *filter(None, (out, show_dir))):
         with weights_from_checkpoint(cfg):
-            runner = build_runner(cfg, 'test')
+            runner = build_runner(cfg)
         runner.register_hook(ProgressHook(['test']))
         scores = runner.test()
         if is_main_process():

@@ -159,7 +159,7 @@ def tested(cfg, tmp_path, monkeypatch):
     checkpoint.write_bytes(b'weights')
     built = []
 
-    def build_runner(config, part):
+    def build_runner(config):
         assert config.resume is False
         # MMEngine's own files: not those of the training.
         assert config.work_dir == str(tmp_path / 'run' / 'test')
@@ -168,6 +168,7 @@ def tested(cfg, tmp_path, monkeypatch):
 
     monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}}})
     monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
+    monkeypatch.setattr(launch, 'rehearse', lambda config, part: None)
     monkeypatch.setattr(launch, 'build_runner', build_runner)
 
     def run(evaluator):
@@ -232,9 +233,9 @@ def held_by_another():
 
 
 def test_two_trainings_in_one_folder(cfg, tmp_path, monkeypatch, held_by_another):
-    cfg.work_dir = str(tmp_path / 'run')
+    cfg.work_dir, cfg.train_dataloader.batch_size = str(tmp_path / 'run'), 1
     begun = []
-    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: begun.append(arguments))
+    monkeypatch.setattr(launch, 'build_runner', begun.append)
     held_by_another(tmp_path / 'run')
     with pytest.raises(UserError, match=r'another process is writing to .*run; wait for its end or name another'):
         launch.train(cfg)
@@ -248,9 +249,10 @@ def test_two_tests_into_one_folder(cfg, tmp_path, monkeypatch, held_by_another, 
     checkpoint = tmp_path / 'iter_4.pth'
     checkpoint.write_bytes(b'weights')
     cfg.work_dir, cfg.test_evaluator = str(tmp_path / 'run'), dict(type=NucleiSemanticMetric)
-    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {})
+    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}}})
     monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
-    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: SimpleNamespace(test=lambda: {'dice': 0.5}))
+    runner = SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None)
+    monkeypatch.setattr(launch, 'build_runner', lambda config: runner)
     held_by_another(tmp_path / 'run')
     places = str(tmp_path / 'masks'), str(tmp_path / 'pictures')
     assert launch.test(cfg, str(checkpoint), *places) == {'dice': 0.5}
@@ -260,8 +262,9 @@ def test_two_tests_into_one_folder(cfg, tmp_path, monkeypatch, held_by_another, 
 
 
 def test_the_first_of_several_processes_holds_the_lock(cfg, tmp_path, monkeypatch, held_by_another):
-    cfg.work_dir = str(tmp_path / 'run')
-    monkeypatch.setattr(launch, 'build_runner', lambda *arguments: SimpleNamespace(train=lambda: None))
+    cfg.work_dir, cfg.train_dataloader.batch_size = str(tmp_path / 'run'), 1
+    runner = SimpleNamespace(train=lambda: None, register_hook=lambda hook: None)
+    monkeypatch.setattr(launch, 'build_runner', lambda config: runner)
     held_by_another(tmp_path / 'run')
     monkeypatch.setenv('RANK', '1')
     launch.train(cfg)
