@@ -32,10 +32,10 @@ def examine_cell(folder: Path) -> None:
     of the gate values over the tiles, and the mean entropy of the attention as a share of its maximum, the logarithm of
     the number of keys (None where the level does not attend).
 
-    A model that gives NaN for an image has no calibration, and of its gates those that are finite.
+    Of the gates those are told that are finite. A model that gives NaN for an image has diverged when it was scored.
 
     Raises:
-        UserError: the checkpoint, the data or a weight file is missing.
+        UserError: the checkpoint, the data or a weight file is missing or not finite.
     """
     findings = json.dumps(_findings(load_trained(folder)), indent=1, allow_nan=False) + '\n'
     write_text(folder / 'findings.json', findings)
@@ -43,7 +43,7 @@ def examine_cell(folder: Path) -> None:
 
 @torch.inference_mode()
 def _findings(cell: TrainedCell) -> dict[str, Any]:
-    calibration, watch, finite = Calibration(), FusionWatch(), True
+    calibration, watch = Calibration(), FusionWatch()
     if cell.model.neck:
         for level, block in cell.model.neck.blocks.items():
             block.register_forward_pre_hook(partial(watch, int(level)))
@@ -51,11 +51,10 @@ def _findings(cell: TrainedCell) -> dict[str, Any]:
         images, sample = cell.load(index)
         logits, _ = cell.model.predict_maps(images)
         probability = -torch.expm1(logits[0, 0]).cpu().numpy()
-        finite = finite and bool(np.isfinite(probability).all())
         truth = sample.gt_sem_seg.data[0].cpu().numpy()
         counts = truth != IGNORE_LABEL
         calibration.add(probability[counts], truth[counts] > 0)
-    return {'calibration': (calibration if finite else Calibration()).summary(), 'gates': watch.summary()}
+    return {'calibration': calibration.summary(), 'gates': watch.summary()}
 
 
 def evenly_spaced(length: int, most: int) -> list[int]:
