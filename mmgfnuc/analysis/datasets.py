@@ -15,6 +15,10 @@ python tools/datasets/check.py data/NAME                              # numbers 
 python tools/datasets/browse.py data/NAME --out page.html             # the same with pictures
 ```
 
+An archive is unpacked only if all of its files lie within it and are no links, if they fit into the free space, and if
+they are not more than 500 times as large as the archive (10 MB are always taken): unpack another one yourself, and give
+the folder.
+
 "Unknown" is what could not be checked against the authors' page, paper or files; it is not guessed."""
 COLUMNS = ('name', 'images', 'nuclei', 'nucleus types', 'licence')
 FORM = """## The form on disk

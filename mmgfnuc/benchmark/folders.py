@@ -96,9 +96,19 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged.
     """
-    seconds = dict.fromkeys(('train_seconds', 'test_seconds', 'peak_mb'), (int, float))
-    others = {'cached': bool, 'versions': dict, 'hardware': str, 'weights_sha256': (str, NoneType)}
-    return read_json(folder / RUN, again(folder), **seconds, **others, commit=(str, NoneType))
+    number, text = (int, float), (str, NoneType)
+    return read_json(
+        folder / RUN,
+        again(folder),
+        train_seconds=number,
+        test_seconds=number,
+        peak_mb=number,
+        cached=bool,
+        versions=dict,
+        hardware=str,
+        commit=text,
+        weights_sha256=text,
+    )
 
 
 def again(folder: Path) -> str:

@@ -1,12 +1,19 @@
 """dist_train.sh, dist_test.sh and slurm_train.sh: several real processes on the CPU, and the srun command line."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from mmgfnuc.inference import NucleiInferencer
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -146,3 +153,42 @@ def test_a_number_that_is_none_is_refused_and_not_run(process, tmp_path, script,
     done = process(script, *arguments, cwd=tmp_path, code=2, **{'PYTHON': 'false', **settings})
     assert done.stderr.splitlines() == [f'error: {variable}={value}: give a whole number from 1']
     assert list(tmp_path.iterdir()) == []
+
+
+WAITING = """
+import os, sys, time
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmgfnuc.engine.distributed import prepare_distributed
+
+prepare_distributed(Config(dict(launcher='pytorch')))
+Path(sys.argv[1], os.environ['RANK']).write_text(str(os.getpid()))
+time.sleep(300)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_launcher_leaves_no_process(tmp_path):
+    script, places = tmp_path / 'waiting.py', tmp_path / 'places'
+    script.write_text(WAITING)
+    places.mkdir()
+    command = [sys.executable, ROOT / 'tools' / 'dist_run.py', '--standalone', '--nproc-per-node', '2', script, places]
+    launcher = subprocess.Popen([str(word) for word in command], env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    while launcher.poll() is None and not all((places / rank).is_file() for rank in '01'):
+        time.sleep(0.1)
+    workers = [int((places / rank).read_text()) for rank in '01']
+    launcher.kill()
+    launcher.wait()
+    end = time.monotonic() + 60
+    while any(map(_runs, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(_runs, workers))
+
+
+def _runs(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False

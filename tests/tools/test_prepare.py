@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,43 @@ def test_only_user_errors_are_shortened():
         run_cli(bug)
     assert run_cli(lambda: None) == 0
     assert run_cli(lambda: 3) == 3
+
+
+def children_of(pid):
+    """Ids of all processes below one, by the tables of the system."""
+    below = {}
+    for status in Path('/proc').glob('[0-9]*/stat'):
+        with suppress(OSError):
+            fields = status.read_text().rpartition(')')[2].split()
+            below.setdefault(int(fields[1]), []).append(int(status.parent.name))
+    found, waiting = [], [pid]
+    while waiting:
+        found += (children := below.get(waiting.pop(), []))
+        waiting += children
+    return found
+
+
+def runs(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_process(tmp_path):
+    source = write_source(tmp_path / 'NuInsSeg', [f'human o{i}' for i in range(30)], per_organ=10)
+    partial = tmp_path / '.out.partial'
+    command = [sys.executable, str(SCRIPT), 'nuinsseg', '--source', source, '--out', tmp_path / 'out', '--workers', '2']
+    paths = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {'PYTHONPATH': paths})
+    while process.poll() is None and not any(partial.glob('images/*.png')):
+        time.sleep(0.01)
+    workers = children_of(process.pid)
+    assert len(workers) >= 3, 'the server of forks and two workers'
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    while any(map(runs, workers)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(runs, workers))

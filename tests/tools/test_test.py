@@ -186,6 +186,8 @@ def write_reports(folder, intervals, rows='b,0.25\na,\nc,0.5\nd,0.0\ne,0.125\n')
     (folder / 'metrics.json').write_text(json.dumps({'dice': 0.8124, **intervals('dice', [0.79, 0.8346])}))
     (folder / 'instances.json').write_text(json.dumps({'aji': 0.6, **intervals('aji', None)}))
     (folder / 'instances.csv').write_text('id,aji\n' + rows)
+    reports = ['metrics.json', 'instances.json']
+    (folder / 'tested.json').write_text(json.dumps({'reports': reports}))
 
 
 def test_summary_of_the_scores(summary, tmp_path):
@@ -207,6 +209,14 @@ def test_summary_without_intervals(summary, tmp_path, intervals):
     lines = summary(SCORES, tmp_path).splitlines()
     assert lines[:4] == ['        mean', 'Dice   0.812', 'AJI    0.600', 'PQ      none']
     assert len(lines) == 6
+
+
+def test_reports_that_are_not_of_this_run_are_not_read(summary, tmp_path):
+    write_reports(tmp_path, lambda name, ends: {'intervals': {'level': 0.95, 'groups': 3, 'scores': {name: ends}}})
+    (tmp_path / 'tested.json').write_text(json.dumps({'reports': []}))
+    lines = summary(SCORES, tmp_path).splitlines()
+    assert lines[0] == '        mean'
+    assert not any(line.startswith('lowest') for line in lines)
 
 
 def test_summary_of_a_run_that_scores_no_instances(summary, tmp_path):

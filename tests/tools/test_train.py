@@ -357,7 +357,7 @@ def test_a_seed_out_of_range(tool, config, capsys, number):
 def test_a_working_folder_that_cannot_be_made(tool, config, tmp_path, capsys):
     (tmp_path / 'file').touch()
     message = error_of(tool, capsys, config, '--work-dir', tmp_path / 'file' / 'run')
-    assert message == f'error: {tmp_path / "file" / "run"}: Not a directory'
+    assert message == f'error: {tmp_path / "file"}: File exists'
 
 
 def test_a_missing_dataset_names_the_command_that_prepares_it(tool, config, tmp_path, capsys):

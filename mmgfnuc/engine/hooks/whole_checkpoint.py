@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
@@ -45,6 +45,9 @@ class WholeCheckpointHook(CheckpointHook):
     training goes on. Names, contents and arguments are those of MMEngine's hook; checkpoints in a remote store
     (`backend_args`) are written by that store.
     """
+
+    file_backend: BaseStorageBackend
+    backend_args: dict[str, str] | None
 
     def before_train(self, runner: Runner) -> None:
         """Delete what a process that was killed has left."""
