@@ -154,3 +154,13 @@ def test_the_last_finite_checkpoint_is_kept(tool, config, straight, tmp_path, ca
     last = (tmp_path / 'last_checkpoint').read_text()
     assert str(paths[-1]) == last
     assert f'the last finite checkpoint is {last};' in message
+
+
+@pytest.mark.slow
+def test_two_processes_end_together(process, config, tmp_path):
+    options = ['optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None', 'train_dataloader.batch_size=1']
+    options += ['default_hooks.checkpoint.interval=99', 'train_cfg.max_iters=40', 'train_cfg.val_interval=99']
+    run = ['dist_train.sh', config, 2, '--work-dir', tmp_path / 'run', '--cfg-options', *options]
+    said = process(*run, cwd=tmp_path, code=2).stderr
+    assert said.count('error: training diverged: the loss is not finite since step 2') == 1
+    assert 'Traceback' not in said
