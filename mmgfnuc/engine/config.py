@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
-from mmgfnuc.inference.dumped_config import check_parts
+from mmgfnuc.inference.dumped_config import check_outputs, check_parts
 
 from .distributed import prepare_distributed
 from .parts import NEAR
@@ -132,6 +132,7 @@ def _paths(node: Any, way: str = '') -> Iterator[str]:
 def _config_of_checkpoint(path: str) -> Config:
     carried = carried_config(read_checkpoint(path), path)
     check_parts(carried, f"checkpoint '{path}'")
+    check_outputs(carried, f"checkpoint '{path}'")
     # Without the name of a file: there is none.
     cfg = Config(carried.to_dict())
     cfg.work_dir = str(Path(path).parent)

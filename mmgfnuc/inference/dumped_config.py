@@ -36,6 +36,8 @@ PARTS = (
     'VISUALIZERS',
     'VISBACKENDS',
 )
+# Settings of MMEngine's, MMSegmentation's and our parts that say where to write.
+OUTPUTS = ('out_dir', 'output_dir', 'out_file_path', 'out_file', 'save_dir')
 SCOPES = ('mmgfnuc', 'mmseg', 'mmcv', 'mmengine')
 
 
@@ -133,12 +135,32 @@ def check_parts(settings: Any, source: str, kinds: Collection[str] = PARTS) -> N
             )
 
 
+def check_outputs(settings: Any, source: str) -> None:
+    """See to it that settings that are data name no file or folder to write to: only who starts a run may.
+
+    Raises:
+        UserError: names the first setting that does.
+    """
+    for group in _groups(settings.to_dict() if isinstance(settings, Config) else settings):
+        for key in OUTPUTS:
+            if group.get(key) is not None:
+                raise UserError(
+                    f'the config in {source} says {key}={group[key]!r}, where files would be written; if you want that, '
+                    'name a config file of your own'
+                )
+
+
 def _types(settings: Any) -> Iterator[tuple[str, Any]]:
+    for group in _groups(settings):
+        yield from ((key, group[key]) for key in ('type', '_scope_') if key in group)
+
+
+def _groups(settings: Any) -> Iterator[dict]:
     if isinstance(settings, dict):
-        yield from ((key, settings[key]) for key in ('type', '_scope_') if key in settings)
+        yield settings
     if isinstance(settings, dict | list | tuple):
         for value in settings.values() if isinstance(settings, dict) else settings:
-            yield from _types(value)
+            yield from _groups(value)
 
 
 def find_part(name: str, kinds: Collection[str] = PARTS) -> Any:

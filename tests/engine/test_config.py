@@ -117,9 +117,12 @@ def test_the_config_of_a_checkpoint_names_parts_alone(tmp_path):
     assert cfg.work_dir == str(tmp_path)
     assert cfg.train_cfg.max_iters == load_config(str(DEMO)).train_cfg.max_iters
     hostile = f"custom_hooks = [dict(type='os.system', command='touch {tmp_path}/ran')]"
-    for text in (f'{meta["cfg"]}{hostile}', f'{meta["cfg"]}import os'):
+    elsewhere = f"test_evaluator = dict(type='DumpResults', out_file_path='{tmp_path}/ran')"
+    for text in (f'{meta["cfg"]}{line}' for line in (hostile, elsewhere, 'import os')):
         torch.save({'state_dict': {}, 'meta': meta | {'cfg': text}}, tmp_path / 'hostile.pth')
-        with pytest.raises(UserError, match=r'hostile\.pth.*(no registered part|no setting)') as error:
+        with pytest.raises(
+            UserError, match=r'hostile\.pth.*(no registered part|files would be written|no setting)'
+        ) as error:
             load_config(str(tmp_path / 'hostile.pth'), {'train_cfg.max_iters': 3})
         assert '\n' not in str(error.value)
     assert not (tmp_path / 'ran').exists()

@@ -14,6 +14,8 @@ from mmgfnuc.inference.checkpoint import check_fit, load_checkpoint
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.registry import HOOKS
 
+from .whole_checkpoint import OUTDATED
+
 # What MMEngine takes for an address, as it has them registered.
 ADDRESSES = (
     'http://',
@@ -96,6 +98,8 @@ def _forget_foreign_files(runner: Runner, info: dict) -> None:
             del info[key]
     if 'keep_ckpt_ids' in info:
         info['keep_ckpt_ids'] = [step for step in info['keep_ckpt_ids'] if isinstance(step, int)]
+    if OUTDATED in info:
+        info[OUTDATED] = [name for name in info[OUTDATED] if isinstance(name, str) and Path(name).name == name]
 
 
 def _unwrapped(model: Any) -> Any:
