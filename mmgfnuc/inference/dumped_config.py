@@ -145,8 +145,8 @@ def check_outputs(settings: Any, source: str) -> None:
         for key in OUTPUTS:
             if group.get(key) is not None:
                 raise UserError(
-                    f'the config in {source} says {key}={group[key]!r}, where files would be written; if you want that, '
-                    'name a config file of your own'
+                    f'the config in {source} says {key}={group[key]!r}, where files would be written; '
+                    'if you want that, name a config file of your own'
                 )
 
 
