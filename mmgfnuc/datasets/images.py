@@ -45,8 +45,8 @@ FORMATS = (
     (WebPImagePlugin.WebPImageFile, (b'RIFF',)),
 )
 MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX')
-# What Pillow takes for a pixel: its own four bytes, a copy to convert, and the array.
-PILLOW_BYTES = 12
+# Bytes that are taken for a pixel, as measured: by OpenCV, by Pillow, and to lay it on white.
+OPENCV_BYTES, PILLOW_BYTES, ALPHA_BYTES = 7, 15, 8
 NO_COLOURS = 'give one integer per pixel, no colours'
 
 
@@ -148,7 +148,7 @@ def read_ignore(path: str | Path) -> Mask:
             # Deep grey is taken as it is: a conversion to 8 bits may lose small values.
             values = np.array(picture if picture.mode.startswith('I') else picture.convert('RGB'))
             values = _upright(values, _orientation(picture))
-        return values > 0 if values.ndim == 2 else values.any(axis=2)
+        return values > 0 if values.ndim == 2 else np.asarray(values.any(axis=2))
 
 
 def read_types(path: str | Path) -> TypeMap:
@@ -176,11 +176,11 @@ def _reported(path: Path) -> Iterator[None]:
         raise BadFileError(path, error.what, error.fix) from error
     except UserError:
         raise
-    except MemoryError as error:
-        what, fix = 'there is too little memory to read it', 'close other programs, or cut it into tiles'
-        raise BadFileError(path, what, fix) from error
     # A damaged file fails in struct, zlib, by an index or a key, or as Pillow and OpenCV say it.
     except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, 'code', None) == cv2.Error.StsNoMem:
+            what, fix = 'there is too little memory to read it', 'close other programs, or cut it into tiles'
+            raise BadFileError(path, what, fix) from error
         raise unreadable(path, error) from error
 
 
@@ -193,7 +193,7 @@ def _read_plain_png(path: Path, file: FileIO, start: bytes, kind: bytes) -> NDAr
     if not start.startswith(PNG) or start[24:26] != kind:
         return None
     width, height = struct.unpack('>II', start[16:24])
-    require_room(path, height, width, 3)
+    require_room(path, height, width, OPENCV_BYTES)
     chunks = _chunks(file)
     # Pillow reads what is shown otherwise than stored, and says what is wrong with a damaged file.
     if not chunks.isdisjoint(SHOWN) or END not in chunks or not is_utf8(str(path)):
@@ -242,7 +242,7 @@ def _read_values(path: Path, file: FileIO, start: bytes) -> NDArray:
     if start.startswith(MAGIC):
         array = open_array(path)
         if array.ndim == 2:
-            require_room(path, *array.shape, CHECKED_BYTES)
+            require_room(path, array.shape[0], array.shape[1], CHECKED_BYTES)
         return array
     if start.startswith(SIGNATURES):
         with opened_tiff(path) as tiff:
@@ -275,20 +275,25 @@ def _require_colours(picture: Image.Image) -> None:
     if picture.mode not in MODES:
         raise PixelError(f'colours of kind {picture.mode}', 'save it as 8-bit RGB')
     # A phone adds small pictures to its JPEG, which viewers do not show.
-    if picture.format != 'MPO' and getattr(picture, 'n_frames', 1) > 1:
-        raise PixelError(f'an animation of {picture.n_frames} images', 'save the one that is meant')
+    frames = getattr(picture, 'n_frames', 1)
+    if picture.format != 'MPO' and frames > 1:
+        raise PixelError(f'an animation of {frames} images', 'save the one that is meant')
 
 
 def _require_room(tiff: TiffPicture, result: int) -> None:
     """Refuse what does not fit: decoded, as 32-bit numbers if it has more than 8 bits, and as it is returned."""
+    if tiff.page.dtype is None:
+        raise PixelError('pixels of a type that is not known', 'save it as 8-bit RGB')
     depth = tiff.page.dtype.itemsize
     height, width = tiff.size
-    require_room(tiff.path, height, width, tiff.channels * (depth + (4 if depth > 1 else 0)) + result)
+    alpha = ALPHA_BYTES if tiff.channels in (2, 4) else 0
+    require_room(tiff.path, height, width, tiff.channels * (depth + (5 if depth > 1 else 0)) + result + alpha)
 
 
 def _require_pillow_room(path: Path, picture: Image.Image) -> None:
     width, height = picture.size
-    require_room(path, height, width, PILLOW_BYTES)
+    alpha = ALPHA_BYTES if picture.has_transparency_data else 0
+    require_room(path, height, width, PILLOW_BYTES + alpha)
 
 
 def _orientation(picture: Image.Image) -> int:
