@@ -187,4 +187,5 @@ def test_real_images_give_the_documented_counts(tmp_path):
     assert len(ids) == 181
     assert sum(canonical.count_nuclei(canonical.read_label_map(out / 'labels' / f'{i}.png')) for i in ids) == 8440
     assert len({image['group'] for image in canonical.read_meta(out)['images'].values()}) == 16
-    assert validate_dataset(out) == []
+    # Two images are dense: half of them is nuclei.
+    assert {problem.kind for problem in validate_dataset(out)} == {'foreground above half of the image'}

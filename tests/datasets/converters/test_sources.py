@@ -47,7 +47,8 @@ def folder(tmp_path):
     for stem in 'ab':
         for name, array in (
             ('images', rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)),
-            ('labels', rng.integers(0, 5, (12, 16), dtype=np.uint8)),
+            # Each id in one piece of 4 x 4 pixels.
+            ('labels', rng.permutation(12).astype(np.uint8).reshape(3, 4).repeat(4, 0).repeat(4, 1)),
         ):
             (root / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(root / name / f'{stem}.png')
