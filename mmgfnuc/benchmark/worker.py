@@ -60,6 +60,8 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
     checkpoint = last_checkpoint(folder)
     if checkpoint != folder / f'iter_{steps}.pth':
         _train(folder, checkpoint, cache)
+    else:  # a process may have been killed between the two files
+        write_text(folder / 'last_checkpoint', str(checkpoint))
     report(folder, 'scoring', steps)
     # That of the training: scoring may hold more.
     peak_mb = peak_megabytes(folder)
