@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import cv2
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from mmgfnuc.models.layers.weights import WEIGHTS_ENV
 
@@ -21,6 +22,15 @@ def pytest_configure(config):
 def _offline(monkeypatch):
     """Nothing is fetched: a file that is not there is missing at once."""
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    """A runner leaves its scope behind, in which later tests would look parts up."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(autouse=True)

@@ -51,8 +51,8 @@ class NucleiInferencer:
 
     Args:
         checkpoint: a .pth file.
-        config: to use instead of the checkpoint's own.
-        options: settings to change in the config, such as `model.foundation.weights` where the weight file moved.
+        config: to use instead of the checkpoint's own. `load_config(checkpoint, options)` of `mmgfnuc.engine.config`
+            gives the checkpoint's with changed settings: `model.foundation.weights`, where the weight file moved.
         device: a torch device; a GPU where there is one by default.
 
     Attributes:
@@ -69,7 +69,6 @@ class NucleiInferencer:
         self,
         checkpoint: str | Path,
         config: Config | None = None,
-        options: dict[str, Any] | None = None,
         device: str | None = None,
     ) -> None:
         self.device = _find_device(device)
@@ -78,7 +77,6 @@ class NucleiInferencer:
         if config is None:
             used = [self.config.get('model'), _stain_steps(self.config)]
             check_parts(used, f"checkpoint '{checkpoint}'", (*MODEL_PARTS, 'TRANSFORMS'))
-        self.config.merge_from_dict(options or {})
         trained_on = _trained_on(saved, checkpoint)
         self.mpp: float | None = trained_on['mpp']
         self.classes: tuple[str, ...] = tuple(trained_on['classes'])

@@ -14,6 +14,8 @@ from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.datasets.transforms import StainNormalize
+from mmgfnuc.engine.config import load_config
+from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.registry import MODELS
@@ -82,7 +84,8 @@ def fused(checkpoint_of):
 
 
 def tiled(checkpoint, tile, overlap):
-    return NucleiInferencer(checkpoint, options={'model.test_cfg': dict(tile=tile, overlap=overlap)}, device='cpu')
+    options = {'model.test_cfg': dict(tile=tile, overlap=overlap)}
+    return NucleiInferencer(checkpoint, load_config(str(checkpoint), options), 'cpu')
 
 
 def whole(checkpoint):
@@ -219,8 +222,8 @@ def test_config_overrides_that_of_the_checkpoint(plain):
 
 
 def test_options_override_the_config(plain, image):
-    tiles = Config(dict(model={**PLAIN, 'test_cfg': dict(tile=64)}))
-    inferencer = NucleiInferencer(plain, tiles, {'model.test_cfg.tile': None, 'model.test_cfg.scale': 0.5}, 'cpu')
+    halves = load_config(str(plain), {'model.test_cfg': dict(scale=0.5)})
+    inferencer = NucleiInferencer(plain, halves, 'cpu')
     with torch.no_grad():
         halved = to_inputs(image).reshape(1, 3, 100, 2, 124, 2).mean((3, 5))
         logits = F.interpolate(whole(plain).model.encode_decode(halved), (200, 248), mode='bilinear')
@@ -234,14 +237,19 @@ def test_options_override_the_config(plain, image):
     [
         ('model.backbone.widhts', (4, 8), 'near it: widths'),
         ('model.backbone.widths', 'wide', 'model.backbone.widths='),
-        ('model.backbone.widths', (4, 0), 'model.backbone: '),
+        ('model.backbone.widths', (4, 0), 'give whole numbers'),
         ('model.test_cfg.tle', 64, 'near it: tile'),
         ('backbone.widths', (4, 8), 'near it: model.backbone.widths'),
     ],
 )
 def test_options_that_do_not_fit(plain, option, value, said):
+    def changed():
+        config = load_config(str(plain), {option: value})
+        check_model(config)
+        NucleiInferencer(plain, config, 'cpu')
+
     with pytest.raises(UserError) as caught:
-        NucleiInferencer(plain, options={option: value}, device='cpu')
+        changed()
     assert said in str(caught.value)
     assert '\n' not in str(caught.value)
 

@@ -218,10 +218,13 @@ def test_a_full_disk_and_a_second_writer_leave_the_old_page(tool, root, tmp_path
 
 
 def test_names_that_are_not_utf_8(tool, root, tmp_path, capsys):
+    page = browse(tool, root, tmp_path / os.fsdecode(b'p\xe9.html'))
+    assert page.all('img')
     odd = tmp_path / 'odd'
     shutil.copytree(root, odd)
     for kind in ('images', 'labels'):
         first = min((odd / kind).iterdir())
         first.rename(first.with_name(os.fsdecode(b'caf\xe9.png')))
-    page = browse(tool, odd, tmp_path / os.fsdecode(b'p\xe9.html'))
-    assert r'caf\udce9' in page.text
+    capsys.readouterr()
+    assert tool('datasets/browse.py', odd, '--out', tmp_path / 'odd.html') == 2
+    assert r"'caf\udce9' is no name in UTF-8; rename" in capsys.readouterr().err

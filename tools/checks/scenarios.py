@@ -182,7 +182,7 @@ def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
 
     def convert(source: str) -> Callable[[Path], int]:
         return lambda folder: tool(
-            'datasets/prepare.py', 'folders', '--source', inputs / source, '--out', folder / 'out'
+            'datasets/prepare.py', 'folders', '--source', inputs / source, '--out', folder / 'out', '--overwrite'
         )
 
     def record(folder: Path) -> int:
