@@ -38,7 +38,8 @@ mmgfnuc.list_foundation('dinov2-*')
 
 Gated weights need an account: agree to the terms on their page, then `hf auth login`. Files load as published:
 segment-anything, SAM 2, DINOv2 and DINOv3 repositories, OpenAI's CLIP (archive or state dict), OpenCLIP, EVA-CLIP,
-transformers, timm; and the teacher of a training of your own with DINO or DINOv2 (`teacher_checkpoint.pth`).
+transformers (but for its DINOv3), timm; and the teacher of a training of your own with DINO, DINOv2 (with
+`arch={'img_size': ...}`, the pixels of its crops) or DINOv3 (`timm:..._qkvb`).
 `weights='random'` needs no file, and warns.
 
 ## The catalogue

@@ -91,7 +91,7 @@ class NucleiInstanceMetric(PerImageMetric):
 
     Args:
         detection_pairing: how centroids are paired, see `functional.match_points`: `most`, or `nearest` for scores that
-            are to be compared with those of HoVer-Net's script, which are lower.
+            are to be compared with those of HoVer-Net's script, which are lower or equal.
         settings: of `PerImageMetric`.
 
     Shape:

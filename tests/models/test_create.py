@@ -347,7 +347,7 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
         ),
         (
             {'unet': 'swin-unet', 'foundation': ENCODER, 'fusion': 'released-multilevel'},
-            'EncoderFusionNeck works between .* SwinUNetEncoder cannot be run level by level; take a UNetEncoder',
+            'EncoderFusionNeck works between .* SwinUNetEncoder cannot be run level by level .* unet, eunet3',
         ),
         ({'foundation': {'weights': 'random'}, 'fusion': 'add'}, 'cannot be built: .*"type".*; correct `parts`'),
     ],

@@ -100,8 +100,7 @@ def test_official_folds_are_written_only_for_the_full_set(prepare, tmp_path):
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        (['--grouped'], '--grouped without --folds makes no split; give --folds K'),
-        (['--folds', '9', '--grouped'], '9 folds of 5 groups; choose 2 to 5'),
+        (['--folds', '9'], '9 folds of 5 groups; choose 2 to 5'),
         (['--val-groups', 'human_lung'], "no group 'human_lung', did you mean 'human lung'?"),
         (['--source', 'nowhere'], 'nowhere is not there; give the folder or archive'),
     ],

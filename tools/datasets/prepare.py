@@ -108,7 +108,6 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
         help=f'groups held out as val of split "{name}" (default: {", ".join(groups) or "none, no such split"})',
     )
     parser.add_argument('--folds', type=int, metavar='K', help='also write K folds that keep each group whole')
-    parser.add_argument('--grouped', action='store_true', help='say so; folds are never made otherwise')
     parser.add_argument('--mpp', type=positive_float, metavar='UM', help='resample to this many micrometres per pixel')
     parser.add_argument(
         '--source-mpp', type=positive_float, metavar='UM', help='of images for which the dataset states none'
@@ -122,8 +121,6 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
 def prepare_converted(converter: Converter, args: argparse.Namespace) -> None:
     if args.workers is not None and args.workers < 1:
         raise UserError(f'--workers {args.workers}: give a number above 0')
-    if args.grouped and args.folds is None:
-        raise UserError('--grouped without --folds makes no split; give --folds K')
     report = convert(
         converter,
         args.source,

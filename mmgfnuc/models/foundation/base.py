@@ -93,9 +93,11 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         self.input_size: Any = entry.input_size if input_size == ENTRY_SIZE else input_size
         self.normalize = Normalize(entry.mean, entry.std)
         self.register_buffer('weights_sha256', torch.zeros(32, dtype=torch.uint8))
+        # Before a large network is made for nothing.
+        path = None if weights == RANDOM else find_weights(weights, entry)
         self._build(out_layers)
         self._check_input_size()
-        self._load()
+        self._load(path)
         self.prune()
         if grad_checkpointing:
             self.use_grad_checkpointing()
@@ -156,14 +158,13 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
             nearest = ', '.join(str(side) for side in (below, below + multiple) if side > 0)
             raise UserError(f'input_size={size!r} is not a multiple of {multiple}; nearest {nearest}')
 
-    def _load(self) -> None:
-        if self.weights == RANDOM:
+    def _load(self, path: Path | None) -> None:
+        if path is None:
             warnings.warn(
                 f"'{self.entry.name}' has RANDOM weights ({CONFIG_KEY}): its features carry no pretrained knowledge",
                 stacklevel=4,
             )
             return
-        path = find_weights(self.weights, self.entry)
         digest = file_digest(path)
         check_published(path, bytes(digest.tolist()).hex(), self.entry)
         self.load_file(path)

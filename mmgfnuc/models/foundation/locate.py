@@ -126,7 +126,7 @@ def _fetch(entry: Entry, hub: str, file: str, looked: str) -> Path:
 def _hub_answers() -> bool:
     """Say whether a connection to the hub can be made; left to its own client where that is offline or has a proxy."""
     address = urlparse(constants.ENDPOINT)
-    if constants.is_offline_mode() or address.scheme in getproxies():
+    if constants.is_offline_mode() or {address.scheme, 'all'} & getproxies().keys():
         return True
     port = address.port or (443 if address.scheme == 'https' else 80)
     try:

@@ -115,9 +115,10 @@ class EncoderFusionNeck(GatedFusionNeck):
     def explain(  # type: ignore[override]
         self, encode: Encode, context: Sequence[Tensor], token_strides: Strides = None
     ) -> dict[int, dict[str, Tensor]]:
-        """Return what the block of every fused level does, see FusionBlock; the encoder is run, in the mode it is in.
+        """Return what the block of every fused level does, see FusionBlock.
 
-        A control is applied as at prediction, in training mode too.
+        The encoder is run: call it in evaluation mode, as in training mode batch norm would take the images into its
+        statistics. A control is applied as at prediction, in training mode too.
         """
         context, done = self._controlled(context, training=False), {}
 

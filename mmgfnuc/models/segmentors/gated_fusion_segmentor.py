@@ -89,10 +89,10 @@ class GatedFusionSegmentor(BaseSegmentor):
         if self.within_encoder and not isinstance(self.backbone, StagedBackbone):
             raise UserError(
                 f'{type(self.neck).__name__} works between the levels of the encoder, and '
-                f'{type(self.backbone).__name__} cannot be run level by level; take a UNetEncoder, U2NetEncoder, '
-                'ResidualUNetEncoder or UNeXtEncoder as backbone, or another neck'
+                f'{type(self.backbone).__name__} cannot be run level by level (it is no StagedBackbone); take that of '
+                'the presets unet, eunet3+, u2net, residual-unet or unext, or another neck'
             )
-        if not isinstance(bottleneck_dropout, int | float) or not 0 <= bottleneck_dropout < 1:
+        if type(bottleneck_dropout) not in (int, float) or not 0 <= bottleneck_dropout < 1:
             raise UserError(f'bottleneck_dropout={bottleneck_dropout!r}: give a probability from 0, below 1')
         self.bottleneck_dropout = nn.Dropout2d(bottleneck_dropout)
         self.decode_head = MODELS.build(_as_instance_head(decode_head), default_args=wired)
