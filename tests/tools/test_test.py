@@ -161,7 +161,7 @@ def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting)
     [
         (
             'model.decode_head.type=mmgfnuc.UNetHed',
-            'the config names a part that does not exist: mmgfnuc.UNetHed is not in',
+            "the config names a part that does not exist: model.decode_head.type='mmgfnuc.UNetHed'; near it: UNetHead",
         ),
         (
             'model.decode_head.num_classes=4',
