@@ -114,7 +114,7 @@ class TestGeoJSON:
         add_image(source, 'pipe')
         os.mkfifo(source / 'annotations' / 'pipe.geojson')
         first, *lines = fault('geojson', source, tmp_path).splitlines()
-        faults |= {'alone': ('', 'no alone (.geojson .json'), 'pipe': ('', 'a named pipe')}
+        faults |= {'alone': ('', 'no alone (.geojson .json'), 'pipe': ('', 'a folder, named pipe or device')}
         assert first == f'{len(faults)} bad source files, nothing was written:'
         for stem, (_, what) in faults.items():
             assert sum(f'{stem}.' in line and what in line for line in lines) == 1, stem
