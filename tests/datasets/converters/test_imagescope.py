@@ -167,8 +167,10 @@ def test_a_pixel_size_that_no_microscope_gives_is_refused(tmp_path, text):
 def test_rulers_and_arrows_are_no_nuclei(tmp_path, kind):
     """Even with three points; of the layers that outlines are on the type means nothing."""
     path = tmp_path / 'a.xml'
-    vertices = ''.join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in box(0, 0, 4, 2))
-    regions = ''.join(f'<Region Type="{type_}"><Vertices>{vertices}</Vertices></Region>' for type_ in ('0', kind))
+    regions = ''
+    for type_, corners in (('0', box(0, 0, 4, 2)), (kind, box(0, 3, 4, 5))):
+        vertices = ''.join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+        regions += f'<Region Type="{type_}"><Vertices>{vertices}</Vertices></Region>'
     path.write_text(f'<Annotations><Annotation Type="4"><Regions>{regions}</Regions></Annotation></Annotations>')
     drawing = draw(path, read_regions(path), (5, 6))
     assert np.unique(drawing.instances).tolist() == [0, 1]
