@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,8 @@ def read_annotations(path: Path) -> Annotations:
 
     Nuclei are annotations, detections and cells, of which the outline of the nucleus is taken. Tiles, cores of a tissue
     microarray and the root are none. An annotation that holds others and is more than five times as large as the usual
-    outline is the annotated area, as are those of at least its size, in which nothing was found, and a class `Region*`;
-    `Ignore*` is ignored. Annotations come first.
+    outline is the annotated area. Where there is one, so are annotations as large, or ten times as large as usual:
+    nothing was found in them. So is a class `Region*`; `Ignore*` is ignored. Annotations come first.
 
     Raises:
         BadFileError: The file is no GeoJSON.
@@ -281,16 +282,16 @@ def _area(geometry: Any) -> tuple[Area, str]:
 
 
 def _annotated(shapes: Sequence[tuple[str, Outline]]) -> set[int]:
-    """Which annotations hold other outlines, and those of their size: of several areas some are empty."""
+    """Which annotations hold other outlines, and others as large or far above a nucleus: some areas are empty."""
     holders = _holders(shapes)
     if not holders:
         return set()
-    least = min(square_pixels(shapes[index][1]) for index in holders)
-    return {
-        index
-        for index, (kind, outline) in enumerate(shapes)
-        if kind == 'annotation' and not outline.fault and square_pixels(outline) >= least
-    }
+    sizes = {index: square_pixels(outline) for index, (_, outline) in enumerate(shapes) if not outline.fault}
+    plain = sorted(size for index, size in sizes.items() if index not in holders)
+    usual = plain[(len(plain) - 1) // 2]
+    # Most may be lines without area.
+    least = min(TIMES_THE_MEDIAN * usual or inf, *(sizes[index] for index in holders))
+    return holders | {index for index, size in sizes.items() if shapes[index][0] == 'annotation' and size >= least}
 
 
 def _holders(shapes: Sequence[tuple[str, Outline]]) -> set[int]:

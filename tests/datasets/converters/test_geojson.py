@@ -400,6 +400,14 @@ class TestQuPath:
         ignored = instances(np.s_[:, 7:8], np.s_[10:, :8]) > 0
         np.testing.assert_array_equal(canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png'), ignored)
 
+    def test_a_small_area_without_nuclei_is_an_area_where_another_holds_some(self, source):
+        """It is ten times as large as the nuclei; one of nine times is one of them."""
+        content = [feature('Polygon', [closed(*c)]) for c in ((0, 0, 100, 100), (200, 0, 210, 10), (200, 20, 209, 30))]
+        content += [feature('Polygon', [closed(k * 9, 0, k * 9 + 2, 5)], object_type='detection') for k in range(6)]
+        found = self.read(source, content)
+        assert [area.name for area in found.annotated] == ['feature 1', 'feature 2']
+        assert len(found.nuclei) == 7
+
     def test_an_ignored_area_makes_no_area_of_nuclei(self, source):
         content = [feature('Polygon', [closed(0, 0, 6, 6)], 'Debris*')]
         content += [
