@@ -16,7 +16,7 @@ from mmgfnuc.datasets.canonical import CLASSES, BadFileError, Mask, read_image
 from .base import Content, Options, Sample, faulty
 from .outlines import Area, Outline, draw, mark_crossings, ring_of
 from .own_files import class_names, inside, one_line, read_groups, read_json, source_root
-from .polygons import Box
+from .polygons import Box, Ring
 
 # Fields of the entries of each list, and their types.
 FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -58,24 +58,20 @@ def coco_classes(source: Path, options: Options) -> list[str]:
 def read_coco(
     image: Path, entry: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]], index: Mapping[Any, int]
 ) -> Content:
-    """Read an image and the nuclei drawn on it; a crowd (`iscrowd`) does not tell nuclei apart and is ignored."""
+    """Read an image and the nuclei drawn on it; a crowd (`iscrowd`) does not tell nuclei apart and is ignored.
+
+    An annotation with a fault costs no other: it is left out, and the area that it has is ignored.
+    """
     picture = read_image(image)
     shape = picture.shape[:2]
     stated = entry.get('height') or shape[0], entry.get('width') or shape[1]
     if stated != shape:
         what = f'size {shape} differs from {_short(stated)} of the JSON'
         raise BadFileError(image, what, 'annotate the image at this size')
-    for annotation in drawn:
-        if annotation['category_id'] not in index:
-            what = f'{_name(annotation)}: unknown category {_short(annotation["category_id"])}'
-            raise BadFileError(image, what, 'add it to "categories"')
-        if annotation.get('iscrowd') not in (None, 0, 1):
-            what = f'{_name(annotation)}: "iscrowd" is {_short(annotation["iscrowd"])}'
-            raise BadFileError(image, what, 'give 0 or 1')
     outlines = [_outline(annotation, shape, index) for annotation in drawn]
     # Polygons come before masks.
     outlines.sort(key=lambda outline: (outline.ignored, outline.mask is not None))
-    drawing = draw(image, mark_crossings(outlines, shape), shape)
+    drawing = draw(image, mark_crossings(outlines, shape), shape, own=True)
     ignore = drawing.unsure if drawing.unsure.any() else None
     types = np.array([0, *(int(outline.kind) for outline in outlines)], np.uint8)[drawing.instances]
     typed = max(index.values(), default=0) > 1
@@ -132,13 +128,22 @@ def uncompressed(counts: str) -> list[int]:
 
 def _outline(annotation: Mapping[str, Any], shape: tuple[int, int], index: Mapping[Any, int]) -> Outline:
     segmentation = annotation.get('segmentation')
-    kind, crowd = str(index[annotation['category_id']]), bool(annotation.get('iscrowd'))
+    wrong = _wrong_field(annotation, index)
+    kind, crowd = str(index.get(annotation['category_id'], 0)), annotation.get('iscrowd') == 1
     if isinstance(segmentation, Mapping):
         mask, fault = decode_rle(segmentation, shape)
         place = None if mask is None else _cut_out(mask)
-        return Outline(_name(annotation), [], kind, fault, crowd, place)
+        return Outline(_name(annotation), [], kind, wrong or fault, crowd, place)
     area, fault = _area(segmentation)
-    return Outline(_name(annotation), area, kind, fault, crowd)
+    return Outline(_name(annotation), area, kind, wrong or fault, crowd)
+
+
+def _wrong_field(annotation: Mapping[str, Any], index: Mapping[Any, int]) -> str:
+    """Why the nucleus of an annotation cannot be told, wherever it lies; empty where nothing is wrong."""
+    if annotation['category_id'] not in index:
+        return f'unknown category {_short(annotation["category_id"])}, or background'
+    crowd = annotation.get('iscrowd')
+    return '' if crowd in (None, 0, 1) else f'"iscrowd" is {_short(crowd)}, not 0 or 1'
 
 
 def _cut_out(mask: Mask) -> tuple[Box, Mask]:
@@ -153,15 +158,14 @@ def _area(segmentation: Any) -> tuple[Area, str]:
         return [], BOX
     if not isinstance(segmentation, list):
         return [], NO_POLYGON
-    area: Area = []
-    for flat in segmentation:
-        if not isinstance(flat, list) or len(flat) % 2:
-            return [], NO_POLYGON
-        ring, fault = ring_of(list(zip(flat[::2], flat[1::2], strict=True)))
-        if ring is None:
-            return [], fault
-        area.append([ring])
-    return area, ''
+    rings = [_ring(flat) for flat in segmentation]
+    return [[ring] for ring, _ in rings if ring is not None], next((fault for _, fault in rings if fault), '')
+
+
+def _ring(flat: Any) -> tuple[Ring | None, str]:
+    if not isinstance(flat, list) or len(flat) % 2:
+        return None, NO_POLYGON
+    return ring_of(list(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def _name(annotation: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ TOUCHING = (
     'a binary mask does not tell nuclei apart: each connected region becomes one nucleus, so nuclei that touch are '
     'counted as one; do not trust instance scores on them'
 )
+COVERED = 'One that loses more than half is left out, the rest of it ignored.'
 MOST_OF_THE_IMAGE = (
     'masks of which nuclei cover more than half; if they are exchanged with the background, give --invert'
 )
@@ -112,7 +113,7 @@ WARNING: {TOUCHING}.""",
 {GROUPS_LAYOUT}""",
         list_samples=list_coco,
         read_classes=coco_classes,
-        overlaps='The nucleus that comes first keeps shared pixels; polygons come before RLE.',
+        overlaps=f'The nucleus that comes first keeps shared pixels; polygons come before RLE. {COVERED}',
         options=(IMAGES, Option('annotations', (), 'annotations.json', 'JSON file in the source'), *OWN_OPTIONS),
     ),
     _OwnSource(
@@ -125,7 +126,7 @@ WARNING: {TOUCHING}.""",
 {GROUPS_LAYOUT}""",
         list_samples=list_geojson,
         read_classes=geojson_classes,
-        overlaps='The nucleus that comes first keeps shared pixels.',
+        overlaps=f'The nucleus that comes first keeps shared pixels; annotations come before detections. {COVERED}',
         options=(IMAGES, folder_option('annotations', 'GeoJSON files'), *OWN_OPTIONS),
     ),
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from skimage.measure import points_in_poly
 
 from mmgfnuc.datasets.canonical import CLASSES, BadFileError, Mask, read_image
+from mmgfnuc.datasets.validate import TIMES_THE_MEDIAN
 from mmgfnuc.errors import UserError
 
 from .base import Content, Options, Sample
@@ -42,6 +44,9 @@ NO_NUCLEI = ('tile', 'tmaCore', 'root')
 STAR = '*'
 # An area of tissue is larger than nuclei by more than this; an outline of a cell around that of its nucleus is not.
 TIMES_A_NUCLEUS = 5
+# A nucleus that fills more of its image is rare, but in tiny images; in pixels: at 40x few are as large.
+LARGE_SHARE, LARGE_NUCLEUS = 0.1, 1000
+LARGE = f'very large outlines, taken for nuclei; if they are the annotated area, give them the class Region{STAR}'
 NO_FEATURE = 'no feature of GeoJSON'
 NO_CLASS = 'its classification is no name'
 CELL = 'a cell without the outline of its nucleus'
@@ -89,9 +94,9 @@ def read_geojson(image: Path, path: Path, classes: Sequence[str]) -> Content:
     picture = read_image(image)
     shape = picture.shape[:2]
     found = read_annotations(path)
-    _check_types(path, found.nuclei, classes)
-    drawing = draw(path, mark_crossings(found.nuclei, shape), shape)
-    types = np.array([0, *(classes.index(n.kind) if n.kind in classes else 1 for n in found.nuclei)], np.uint8)
+    nuclei = _checked_types(path, found.nuclei, classes)
+    drawing = draw(path, mark_crossings(nuclei, shape), shape, own=True)
+    types = np.array([0, *(classes.index(n.kind) if n.kind in classes else 1 for n in nuclei)], np.uint8)
     ignore = _ignore(found, drawing.unsure, drawing.instances > 0)
     if ignore.all():
         raise BadFileError(path, 'all of the image is ignored', 'remove the image, or draw the annotated area in it')
@@ -100,7 +105,7 @@ def read_geojson(image: Path, path: Path, classes: Sequence[str]) -> Content:
         drawing.instances,
         ignore if ignore.any() else None,
         types[drawing.instances] if len(classes) > len(CLASSES) else None,
-        joined(found.notices, drawing.notices),
+        joined(found.notices, drawing.notices, _large(nuclei, shape)),
     )
 
 
@@ -109,7 +114,8 @@ def read_annotations(path: Path) -> Annotations:
 
     Nuclei are annotations, detections and cells, of which the outline of the nucleus is taken. Tiles, cores of a tissue
     microarray and the root are none. An annotation that holds others and is more than five times as large as the usual
-    outline is the annotated area, as is a class `Region*`; `Ignore*` is ignored.
+    outline is the annotated area. Where there is one, so are annotations as large, or ten times as large as usual:
+    nothing was found in them. So is a class `Region*`; `Ignore*` is ignored. Annotations come first.
 
     Raises:
         BadFileError: The file is no GeoJSON.
@@ -122,39 +128,67 @@ def read_annotations(path: Path) -> Annotations:
             notices.setdefault(f'objects that are no nuclei, left out: {kind}', []).append(name)
         else:
             shapes.append((kind, _outline(name, feature, kind)))
-    holders = _holders(shapes)
+    # What a person drew wins over what was found: it comes first, and keeps shared pixels.
+    shapes.sort(key=lambda shape: shape[0] != 'annotation')
+    areas = _annotated(shapes)
     annotated, ignored, nuclei = [], [], []
     for index, (_, outline) in enumerate(shapes):
-        star = next((part for part in outline.kind.split(': ') if part.endswith(STAR)), '')
+        star = _star(outline)
         if outline.fault:
             nuclei.append(outline)
-        elif star.startswith('Ignore'):
+        elif star.startswith('ignore'):
             ignored.append(outline)
-        elif star.startswith('Region') or (index in holders and not star):
+        elif star.startswith('region') or (index in areas and not star):
             annotated.append(outline)
         else:
             nuclei.append(replace(outline, ignored=bool(star)))
     starred = [outline for outline in nuclei if outline.ignored]
-    for what, areas in ((ANNOTATED, annotated), (IGNORE, ignored), (STARRED, starred)):
-        if areas:
-            notices[what] = [f'{area.name} ({area.kind})' if area.kind else area.name for area in areas]
+    for what, told in ((ANNOTATED, annotated), (IGNORE, ignored), (STARRED, starred)):
+        if told:
+            notices[what] = [f'{area.name} ({area.kind})' if area.kind else area.name for area in told]
     return Annotations(nuclei, annotated, ignored, notices)
+
+
+def _star(outline: Outline) -> str:
+    """The class that QuPath ignores, in lower case; empty without one."""
+    return next((part.lower() for part in outline.kind.split(': ') if part.endswith(STAR)), '')
 
 
 def _is_sound(outline: Outline) -> bool:
     return not (outline.fault or outline.ignored)
 
 
-def _check_types(path: Path, nuclei: Sequence[Outline], classes: Sequence[str]) -> None:
-    sound = [nucleus for nucleus in nuclei if _is_sound(nucleus)]
-    background = [nucleus.name for nucleus in sound if nucleus.kind == CLASSES[0]]
-    if background:
-        what = f'{shortened(background)}: classified as {CLASSES[0]}'
-        raise BadFileError(path, what, 'remove it, or name its nucleus type')
-    untyped = [nucleus.name for nucleus in sound if not nucleus.kind]
-    if len(classes) > len(CLASSES) and untyped:
-        what = f'{shortened(untyped)} of {len(sound)} without classification'
-        raise BadFileError(path, what, 'classify all nuclei, or none')
+def _checked_types(path: Path, nuclei: Sequence[Outline], classes: Sequence[str]) -> list[Outline]:
+    """The nuclei, with a fault where one has no nucleus type.
+
+    Raises:
+        BadFileError: None has one.
+    """
+    marked = [
+        replace(nucleus, fault=_wrong_type(nucleus, classes)) if _is_sound(nucleus) else nucleus for nucleus in nuclei
+    ]
+    sound = [nucleus.name for nucleus in nuclei if _is_sound(nucleus)]
+    if sound and not any(_is_sound(nucleus) for nucleus in marked):
+        what = f'{shortened(sound)} of {len(sound)} {_wrong_type(next(filter(_is_sound, nuclei)), classes)}'
+        raise BadFileError(path, what, 'name their nucleus types; the area that was annotated is of class Region*')
+    return marked
+
+
+def _wrong_type(nucleus: Outline, classes: Sequence[str]) -> str:
+    if nucleus.kind == CLASSES[0]:
+        return f'classified as {CLASSES[0]}'
+    return 'without classification' if len(classes) > len(CLASSES) and not nucleus.kind else ''
+
+
+def _large(nuclei: Sequence[Outline], shape: tuple[int, int]) -> Notices:
+    """Those that may be an area and no nucleus, though nothing lies in them."""
+    sizes = {nucleus.name: square_pixels(nucleus) for nucleus in nuclei if _is_sound(nucleus)}
+    if not sizes:
+        return {}
+    usual = sorted(sizes.values())[(len(sizes) - 1) // 2]
+    most = min(TIMES_THE_MEDIAN * usual, max(shape[0] * shape[1] * LARGE_SHARE, LARGE_NUCLEUS))
+    large = [name for name, size in sizes.items() if size > most]
+    return {LARGE: large} if large else {}
 
 
 def _ignore(found: Annotations, unsure: Mask, nuclei: Mask) -> Mask:
@@ -216,32 +250,48 @@ def _classification(given: Any) -> str | None:
         given = given.get('parentClass')
     if given:
         names = [given, *names]
+    names = [name for name in names if name not in (None, '')]
     if not all(isinstance(name, str) for name in names):
         return None
     return ': '.join(map(one_line, names))
 
 
 def _area(geometry: Any) -> tuple[Area, str]:
-    """Parts of a geometry, or what it is instead of a polygon."""
+    """The sound parts of a geometry, and what is wrong with it."""
     if not geometry:
         return [], 'no geometry'
     kind = geometry.get('type') if isinstance(geometry, dict) else None
     if kind not in ('Polygon', 'MultiPolygon'):
-        return [], f'a {kind}, no polygon' if isinstance(kind, str) and kind.isalpha() and len(
-            kind
-        ) < 20 else NO_FEATURE
+        is_name = isinstance(kind, str) and kind.isalpha() and len(kind) < 20
+        return [], f'a {kind}, no polygon' if is_name else NO_FEATURE
     coordinates = geometry.get('coordinates')
     parts = [coordinates] if kind == 'Polygon' else coordinates
-    if not isinstance(parts, list) or not all(isinstance(part, list) for part in parts):
+    if not isinstance(parts, list):
         return [], NO_FEATURE
     area: Area = []
-    for part in filter(None, parts):
-        rings = [ring_of(ring) for ring in part]
-        fault = next((fault for _, fault in rings if fault), '')
-        if fault:
-            return [], fault
-        area.append([ring for ring, _ in rings if ring is not None])
-    return area, '' if area else 'an empty polygon'
+    faults = []
+    for part in parts:
+        if part == []:
+            continue
+        rings = [ring_of(ring) for ring in part] if isinstance(part, list) else [(None, NO_FEATURE)]
+        faults += [fault for _, fault in rings if fault]
+        # Without its outer ring a part has no area.
+        if rings[0][0] is not None:
+            area.append([ring for ring, _ in rings if ring is not None])
+    return area, next(iter(faults), '' if area else 'an empty polygon')
+
+
+def _annotated(shapes: Sequence[tuple[str, Outline]]) -> set[int]:
+    """Which annotations hold other outlines, and others as large or far above a nucleus: some areas are empty."""
+    holders = _holders(shapes)
+    if not holders:
+        return set()
+    sizes = {index: square_pixels(outline) for index, (_, outline) in enumerate(shapes) if not outline.fault}
+    plain = sorted(size for index, size in sizes.items() if index not in holders)
+    usual = plain[(len(plain) - 1) // 2]
+    # Most may be lines without area.
+    least = min(TIMES_THE_MEDIAN * usual or inf, *(sizes[index] for index in holders))
+    return holders | {index for index, size in sizes.items() if shapes[index][0] == 'annotation' and size >= least}
 
 
 def _holders(shapes: Sequence[tuple[str, Outline]]) -> set[int]:
@@ -259,7 +309,8 @@ def _holders(shapes: Sequence[tuple[str, Outline]]) -> set[int]:
     holders = set()
     for place in np.flatnonzero(sizes >= TIMES_A_NUCLEUS * sizes.min()):
         kind, outline = shapes[sound[place]]
-        if kind != 'annotation':
+        # What is to be ignored may hold nuclei and be of any size.
+        if kind != 'annotation' or _star(outline)[:6] not in ('', 'region'):
             continue
         # A pixel more, as what was found at a border may stand over it.
         least, most = low[place] - 1, high[place] + 1

@@ -12,14 +12,19 @@ from xml.etree.ElementTree import Element
 from defusedxml.ElementTree import iterparse, parse
 from skimage.measure import points_in_poly
 
-from mmgfnuc.datasets.canonical import BadFileError
+from mmgfnuc.datasets.bad_file import BadFileError, require_file, unreadable
+from mmgfnuc.datasets.pixel_size import check_mpp
+from mmgfnuc.errors import UserError
 
 from .outlines import Outline, ring_of, square_pixels
-from .own_files import one_line, require_file
+from .own_files import one_line
 
 # Broken XML raises a SyntaxError, forbidden entities a ValueError, an unknown encoding a LookupError.
 XML_ERRORS = (OSError, SyntaxError, ValueError, LookupError, RecursionError)
 NO_POINTS = 'a point without X or Y in pixels'
+ORIGINAL = 'get the original file'
+# Type of a region that measures or points.
+NO_OUTLINES = {'3': 'an arrow, no outline', '4': 'a ruler, no outline'}
 NO_HOLE = 'negative, but in no other region of its layer'
 
 
@@ -37,7 +42,7 @@ def read_regions(path: Path) -> list[Outline]:
     try:
         root = parse(path).getroot()
     except XML_ERRORS as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error, ORIGINAL) from error
     _check_root(path, root)
     regions = []
     for layer in root.iterfind('Annotation'):
@@ -54,21 +59,23 @@ def read_mpp(path: Path) -> float | None:
     """Micrometres per pixel that an ImageScope annotation file states in its first line; None where it does not.
 
     Raises:
-        BadFileError: The file is no XML of ImageScope.
+        UserError: The file is no XML of ImageScope, or states a pixel that no microscope gives.
     """
     require_file(path)
     try:
         _, root = next(iter(iterparse(path, events=('start',))))
         _check_root(path, root)
-        mpp = float(root.get('MicronsPerPixel', 0))
-    except BadFileError:
+        mpp = float(root.get('MicronsPerPixel', '').strip() or 0)
+    except UserError:
         raise
     except XML_ERRORS as error:
-        raise _unreadable(path, error) from error
-    return mpp if isfinite(mpp) and mpp > 0 else None
+        raise unreadable(path, error, ORIGINAL) from error
+    return check_mpp(mpp, str(path)) if isfinite(mpp) and mpp > 0 else None
 
 
 def _outline(region: Element, name: str, layer: str) -> Outline:
+    if no_outline := NO_OUTLINES.get(region.get('Type', '').strip()):
+        return Outline(name, kind=layer, fault=no_outline)
     try:
         vertices = [vertex.attrib for vertex in region.iterfind('Vertices/Vertex')]
         points = [(float(vertex['X']), float(vertex['Y'])) for vertex in vertices]
@@ -104,8 +111,3 @@ def _check_root(path: Path, root: Element) -> None:
         raise BadFileError(
             path, f'its outermost tag is <{root.tag[:40]}>', 'give the XML of Aperio ImageScope (<Annotations>)'
         )
-
-
-def _unreadable(path: Path, error: Exception) -> BadFileError:
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    return BadFileError(path, f'unreadable XML ({reason})', 'get the original file')

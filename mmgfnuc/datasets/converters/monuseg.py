@@ -172,7 +172,7 @@ def _sample(image: Path, outlines: Path, read: Callable[[Path, Path], Content], 
     patient = image.stem[:PATIENT]
     try:
         mpp = read_mpp(outlines)
-    except BadFileError as error:
+    except UserError as error:
         return faulty(image.stem, patient, str(error))
     # The authors state 40x for all images, the XML of three a pixel twice as wide.
     at_40x = mpp is None or mpp <= LARGEST_MPP_AT_40X

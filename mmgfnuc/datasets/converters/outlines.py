@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from skimage.measure import label as connected_components
 
 from mmgfnuc.datasets.canonical import BadFileError, LabelMap, Mask
+from mmgfnuc.datasets.validate import MOST_PIECES_OF_ONE_NUCLEUS
 
 from .notices import shortened
 from .polygons import Box, Ring, fill, in_range, winding
@@ -33,6 +35,13 @@ CROSSING = 'its border crosses itself'
 NO_POINTS = 'no list of x and y in pixels'
 NOT_FINITE = 'a coordinate is not finite or beyond 2**31'
 NOTHING = 'less than 3 different points, which enclose nothing'
+COVERED_OWN = (
+    'outlines left out, others cover more than half, the rest is ignored (the one that comes first keeps shared pixels)'
+)
+SPLIT_THEM = (
+    'draw each nucleus by itself (QuPath: Objects > Annotations > Split annotations; COCO: one annotation each)'
+)
+SCATTERED = f'outlines in more than {MOST_PIECES_OF_ONE_NUCLEUS} parts, taken for one nucleus; if not, {SPLIT_THEM}'
 COVERED = 'outlines of which others cover more than half (the one that comes first keeps shared pixels)'
 
 
@@ -72,42 +81,66 @@ class Drawing:
     notices: Notices
 
 
-def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int]) -> Drawing:
+def draw(path: Path, outlines: Sequence[Outline], shape: tuple[int, int], own: bool = False) -> Drawing:
     """Draw outlines; what cannot be drawn is left out with a notice.
 
-    The first of two outlines keeps the pixels that they share.
+    The first of two outlines keeps the pixels that they share. Of the user's own outlines, one of which others cover
+    more than half is left out, and the rest of it is unsure: a nucleus was drawn twice, or found and then corrected.
+    Sets of others are drawn as their authors do.
 
     Args:
         path: of their file, for errors.
         outlines: of nuclei and of areas to be ignored.
         shape: H, W in pixels.
+        own: whether they are the user's own.
 
     Raises:
-        BadFileError: None of the outlines can be drawn, or ten and more lie outside, and fewer inside: they belong to
-            another image, or to this one at another resolution.
+        BadFileError: None of the outlines can be drawn; or ten and more lie outside, and fewer inside: they belong to
+            another image, or to this one at another resolution; or most of the user's own hold many nuclei each.
     """
     instances, unsure = np.zeros(shape, np.int32), np.zeros(shape, bool)
     faults: Notices = defaultdict(list)
-    # Pixels of each nucleus before others take theirs.
-    drawn: dict[int, int] = {}
-    for number, outline in reversed(list(enumerate(outlines, start=1))):
+    covered: list[str] = []
+    drawn: list[Outline] = []
+    for number, outline in enumerate(outlines, start=1):
         box, mask = _pixels(outline, shape)
         fault = outline.fault or ('' if mask.any() else _why_nothing(outline, shape))
         if fault:
             faults[fault].append(outline.name)
         if fault or outline.ignored:
             unsure[box] |= mask
+            continue
+        drawn.append(outline)
+        free = mask & (instances[box] == 0)
+        is_covered = np.count_nonzero(free) < np.count_nonzero(mask) * (1 - COVERED_SHARE)
+        if is_covered:
+            covered.append(outline.name)
+        if is_covered and own:
+            unsure[box] |= free
         else:
-            drawn[number] = int(np.count_nonzero(mask))
-            instances[box][mask] = number
-    faults = {fault: names[::-1] for fault, names in faults.items()}
+            instances[box][free] = number
     _refuse_file_of_another_image(path, faults, len(drawn), len(outlines), shape)
     notices = {f'outlines left out, {fault}': names for fault, names in faults.items()}
-    left = np.bincount(instances.ravel(), minlength=len(outlines) + 1)
-    covered = [number for number, count in sorted(drawn.items()) if left[number] < count * (1 - COVERED_SHARE)]
     if covered:
-        notices[COVERED] = [outlines[number - 1].name for number in covered]
+        notices[COVERED_OWN if own else COVERED] = covered
+    scattered = _in_many_parts(path, drawn, shape) if own else []
+    if scattered:
+        notices[SCATTERED] = scattered
     return Drawing(instances, unsure & (instances == 0), notices)
+
+
+def _in_many_parts(path: Path, drawn: Sequence[Outline], shape: tuple[int, int]) -> list[str]:
+    """Names of outlines that lie in more parts than a nucleus that others cut, with the number of these parts."""
+    found = []
+    for outline in drawn:
+        if outline.mask is not None or len(outline.area) > MOST_PIECES_OF_ONE_NUCLEUS:
+            _, parts = connected_components(_pixels(outline, shape)[1], return_num=True)
+            if parts > MOST_PIECES_OF_ONE_NUCLEUS:
+                found.append(f'{outline.name} ({parts} parts)')
+    if len(found) > len(drawn) / 2:
+        what = f'{len(found)} of {len(drawn)} outlines lie in many parts, each of which seems a nucleus: '
+        raise BadFileError(path, what + shortened(found), SPLIT_THEM)
+    return found
 
 
 def _refuse_file_of_another_image(path: Path, faults: Notices, drawn: int, total: int, shape: tuple[int, int]) -> None:
@@ -119,7 +152,7 @@ def _refuse_file_of_another_image(path: Path, faults: Notices, drawn: int, total
     if total and sum(map(len, faults.values())) == total:
         reasons = '; '.join(f'{shortened(names)}: {fault}' for fault, names in faults.items())
         what = f'no outline can be drawn on {size}: {reasons}'
-        raise BadFileError(path, what, 'export those of this image, in pixels')
+        raise BadFileError(path, what, 'mend them, or export those of this image, in pixels')
 
 
 def cover(outlines: Iterable[Outline], shape: tuple[int, int]) -> Mask:

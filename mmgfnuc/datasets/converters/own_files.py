@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mmgfnuc.datasets.canonical import CLASSES, BadFileError
+from mmgfnuc.datasets.bad_file import BadFileError, require_file
+from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.errors import UserError
 
 from .base import NAME_OPTION, Content, Option, Options, Sample, faulty
@@ -177,17 +178,6 @@ def _group_all(stems: Iterable[str], find: Callable[[str], str | None], name: st
         more = f' and {len(missing) - 1} more images' if len(missing) > 1 else ''
         raise UserError(f'{name} gives no group of {missing[0]}{more}; each image needs one')
     return {stem: group for stem, group in groups.items() if group}
-
-
-def require_file(path: Path) -> None:
-    """Refuse what is no file: one waits for ever for what a named pipe or a device gives.
-
-    Raises:
-        BadFileError: It is missing, or something else.
-    """
-    if not path.is_file():
-        what = 'a named pipe, device or folder' if path.exists() else 'missing'
-        raise BadFileError(path, what, 'put the file there')
 
 
 def read_json(path: Path) -> Any:

@@ -10,6 +10,7 @@ from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.converters.coco import uncompressed
 from mmgfnuc.datasets.nuclei import NucleiDataset
 from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.errors import UserError
 
 from .own_source import CONVERTERS, SIZE, add_image, convert, fault, instances, labels_of, prepare, types_of
 
@@ -260,7 +261,7 @@ class TestCoco:
         text = coco.fault(tmp_path)
         assert text.startswith('4 bad source files')
         assert 'annotations.json: 1 annotations of image 77, which "images" lacks' in text
-        assert 'a.png: annotation 10: unknown category 9' in text
+        assert 'annotation 10: unknown category 9' in text
         assert 'gone.png: missing' in text
         assert 'small.png: size (12, 16) differs from (6, 8) of the JSON' in text
 
@@ -295,9 +296,54 @@ class TestCoco:
         first, line = coco.fault(tmp_path).splitlines()
         assert 'annotation 10: ' in line
 
+    @pytest.mark.parametrize('fields', [{'category': 9}, {'category': 7}, {'iscrowd': 'yes'}])
+    def test_one_wrong_field_costs_no_other(self, coco, tmp_path, fields):
+        """Its area is ignored."""
+        coco.content['categories'].append({'id': 7, 'name': 'background'})
+        coco.image()
+        coco.polygon((1, 1, 5, 4))
+        coco.polygon((8, 1, 12, 4), **fields)
+        coco.write()
+        report = convert(CONVERTERS['coco'], coco.source, tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(tmp_path / 'out'), instances(np.s_[1:4, 1:5]))
+        ignored = canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png')
+        np.testing.assert_array_equal(ignored, instances(np.s_[1:4, 8:12]) > 0)
+        (notice,) = report.notices
+        assert notice.endswith(': 1 (a: annotation 11)')
+
+    @pytest.mark.parametrize('broken', [[50, 50], [1, 2, 3], 'x', [1, 1, 'x', 2, 3, 3]])
+    def test_sound_parts_of_a_broken_outline_are_ignored(self, coco, tmp_path, broken):
+        coco.image()
+        coco.polygon((1, 1, 5, 4))
+        coco.nucleus([broken, np.ravel(rectangle(8, 1, 12, 4)).tolist()])
+        out = coco.prepare(tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(out), instances(np.s_[1:4, 1:5]))
+        ignored = canonical.read_ignore(out / 'ignore' / 'a.png')
+        np.testing.assert_array_equal(ignored, instances(np.s_[1:4, 8:12]) > 0)
+
+    def test_many_nuclei_in_one_annotation_are_told(self, coco, tmp_path):
+        """Polygons and masks; parts that touch are one."""
+        coco.image()
+        coco.polygon(*((2 * k, 10, 2 * k + 2, 12) for k in range(5)))
+        coco.polygon((1, 5, 5, 8))
+        coco.polygon((8, 5, 12, 8))
+        coco.polygon(*((4 * k, 0, 4 * k + 2, 2) for k in range(4)))
+        mask = instances(*(np.s_[3:5, 4 * k : 4 * k + 2] for k in range(4))) > 0
+        runs = np.diff([0, *(np.flatnonzero(np.diff(mask.T.ravel().astype(int))) + 1), mask.size]).tolist()
+        coco.nucleus({'size': [12, 16], 'counts': runs})
+        coco.write()
+        (notice,) = convert(CONVERTERS['coco'], coco.source, tmp_path / 'out').notices
+        assert notice.endswith(': 2 (a: annotation 13 (4 parts), annotation 14 (4 parts))')
+        del coco.content['annotations'][:3]
+        (coco.source / 'annotations.json').unlink()
+        coco.write()
+        (tmp_path / 'second').mkdir()
+        with pytest.raises(UserError, match=r'a\.png: 2 of 2 outlines lie in many parts'):
+            prepare('coco', coco.source, tmp_path / 'second' / 'out')
+
     def test_a_named_pipe_is_not_waited_for(self, coco, tmp_path):
         os.mkfifo(coco.source / 'annotations.json')
-        assert 'annotations.json: a named pipe' in fault('coco', coco.source, tmp_path)
+        assert 'annotations.json: a folder, named pipe or device' in fault('coco', coco.source, tmp_path)
 
     @pytest.mark.parametrize('text', ['{"images": [', '[]', 'null', '[' * 10**5, '{"images": [' + '9' * 5000 + ']}'])
     def test_no_coco_at_all(self, coco, tmp_path, text):

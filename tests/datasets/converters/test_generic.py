@@ -150,7 +150,7 @@ class TestFolders:
         add_image(source)
         (source / 'labels').mkdir()
         os.mkfifo(source / 'labels' / 'a.png')
-        assert 'a.png: a named pipe' in fault('folders', source, tmp_path)
+        assert 'a.png: a folder, named pipe or device' in fault('folders', source, tmp_path)
 
     @pytest.mark.slow
     @pytest.mark.data

@@ -6,10 +6,12 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.converters.geojson import read_annotations
 from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.errors import UserError
 from mmgfnuc.inference.geojson import feature_collection
 
 from .own_source import CONVERTERS, SIZE, add_image, convert, fault, instances, labels_of, prepare, types_of
@@ -114,7 +116,7 @@ class TestGeoJSON:
         add_image(source, 'pipe')
         os.mkfifo(source / 'annotations' / 'pipe.geojson')
         first, *lines = fault('geojson', source, tmp_path).splitlines()
-        faults |= {'alone': ('', 'no alone (.geojson .json'), 'pipe': ('', 'a named pipe')}
+        faults |= {'alone': ('', 'no alone (.geojson .json'), 'pipe': ('', 'a folder, named pipe or device')}
         assert first == f'{len(faults)} bad source files, nothing was written:'
         for stem, (_, what) in faults.items():
             assert sum(f'{stem}.' in line and what in line for line in lines) == 1, stem
@@ -131,9 +133,66 @@ class TestGeoJSON:
 
     def test_background_is_no_nucleus_type(self, source, tmp_path):
         add_image(source)
-        names = ('background', 'tumor', 'stroma')
-        add_features(source, [feature('Polygon', [closed(2, 3, 6, 8)], name) for name in names])
-        assert 'feature 1: classified as background' in fault('geojson', source, tmp_path)
+        add_features(source, [feature('Polygon', [closed(2, 3, 6, 8)], 'background')] * 2)
+        text = fault('geojson', source, tmp_path)
+        assert 'feature 1, feature 2 of 2 classified as background' in text
+
+    @pytest.mark.parametrize('name', [None, 'background'])
+    def test_one_nucleus_without_type_costs_no_other(self, source, tmp_path, name):
+        """Its area is ignored, where no other nucleus is."""
+        content = [feature('Polygon', [closed(0, 0, 4, 4)], name)]
+        content += [feature('Polygon', [closed(*c)], n) for c, n in (((3, 0, 8, 6), 'one'), ((9, 0, 12, 4), 'two'))]
+        add_features(source, content)
+        report = convert(CONVERTERS['geojson'], source, tmp_path / 'out')
+        types = np.array(['background', 'one', 'two'])[instances(np.s_[:6, 3:8], np.s_[:4, 9:12])]
+        np.testing.assert_array_equal(types_of(tmp_path / 'out'), types)
+        ignored = canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png')
+        np.testing.assert_array_equal(ignored, instances(np.s_[:4, :3]) > 0)
+        (notice,) = report.notices
+        assert notice.startswith('outlines left out, ')
+        assert notice.endswith(': 1 (a: feature 1)')
+
+    @pytest.mark.parametrize(
+        ('kind', 'coordinates'),
+        [
+            ('MultiPolygon', [[closed(0, 0, 4, 4)], [[[9, 9], [10, 10]]]]),
+            ('MultiPolygon', [[[[9, 9], [10, 10]]], [closed(0, 0, 4, 4)]]),
+            ('MultiPolygon', [[closed(0, 0, 4, 4)], 5]),
+            ('Polygon', [closed(0, 0, 4, 4), [[1, 'x']]]),
+        ],
+    )
+    def test_sound_parts_of_a_broken_outline_are_ignored(self, source, tmp_path, kind, coordinates):
+        add_features(source, [feature(kind, coordinates), feature('Polygon', [closed(6, 0, 9, 4)])])
+        out = prepare('geojson', source, tmp_path / 'out')
+        np.testing.assert_array_equal(labels_of(out) > 0, instances(np.s_[:4, 6:9]) > 0)
+        ignored = canonical.read_ignore(out / 'ignore' / 'a.png')
+        np.testing.assert_array_equal(ignored, instances(np.s_[:4, :4]) > 0)
+
+    def test_many_nuclei_in_one_outline_are_told(self, source, tmp_path):
+        """Most of a file being such, it holds one outline for each class, and is refused."""
+        parts = [[closed(4 * k, 0, 4 * k + 2, 2)] for k in range(4)]
+        many, plain = (
+            feature('MultiPolygon', parts),
+            feature('MultiPolygon', [[closed(1, 5, 4, 8)], [closed(6, 5, 9, 8)]]),
+        )
+        add_features(source, [many, plain])
+        (notice,) = convert(CONVERTERS['geojson'], source, tmp_path / 'out').notices
+        assert 'in more than 3 parts' in notice
+        assert notice.endswith(': 1 (a: feature 1 (4 parts))')
+        add_features(source, [many, many | {'geometry': {'type': 'MultiPolygon', 'coordinates': parts[:1] * 9}}, many])
+        (tmp_path / 'second').mkdir()
+        with pytest.raises(UserError, match=r'a\.geojson: 2 of 3 outlines lie in many parts.*Split annotations'):
+            prepare('geojson', source, tmp_path / 'second' / 'out')
+
+    def test_a_lone_area_that_is_taken_for_a_nucleus_is_told(self, source, tmp_path):
+        """In tiny images a nucleus may be as large."""
+        for stem, size in (('a', 60), ('b', 12)):
+            add_features(source, [feature('Polygon', [closed(0, 0, size, 12)])], stem)
+            Image.fromarray(np.zeros((100, 100, 3), np.uint8)).save(source / 'images' / f'{stem}.png')
+        add_features(source, [feature('Polygon', [closed(0, 0, 60, 60)])])
+        (notice,) = convert(CONVERTERS['geojson'], source, tmp_path / 'out').notices
+        assert 'Region*' in notice
+        assert notice.endswith(': 1 (a: feature 1)')
 
     def test_bad_outlines_cost_no_others(self, source, tmp_path):
         """Each is named, of all files together, and the whole list is written."""
@@ -252,6 +311,8 @@ class TestQuPath:
             ('Tumor', 'Tumor'),
             ({}, ''),
             (None, ''),
+            ({'name': None}, ''),
+            ({'names': [None]}, ''),
             ({'name': 'two\nlines'}, 'two lines'),
             ({'name': '\ud800'}, '?'),
         ],
@@ -262,7 +323,7 @@ class TestQuPath:
         (nucleus,) = self.read(source, [content]).nuclei
         assert (nucleus.kind, nucleus.fault) == (name, '')
 
-    @pytest.mark.parametrize('classification', [5, {'name': 5}, {'names': 'x', 'name': 'y'}, {'name': None}, ['Tumor']])
+    @pytest.mark.parametrize('classification', [5, {'name': 5}, {'names': 'x', 'name': 'y'}, ['Tumor']])
     def test_classifications_of_other_types(self, source, classification):
         content = feature('Polygon', [closed(1, 1, 8, 8)])
         content['properties']['classification'] = classification
@@ -324,6 +385,44 @@ class TestQuPath:
         np.testing.assert_array_equal(canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png'), ignored)
         assert len(report.notices) == 2
 
+    @pytest.mark.parametrize('name', [None, 'Tissue'])
+    @pytest.mark.parametrize('types', [(None, None), ('one', 'two')])
+    def test_an_area_without_nuclei_is_an_area_where_another_holds_some(self, source, tmp_path, name, types):
+        """Also in a typed set, in which it has no type."""
+        content = [feature('Polygon', [closed(0, 0, 7, 10)], name), feature('Polygon', [closed(8, 0, 16, 12)], name)]
+        content += [
+            feature('Polygon', [closed(*c)], t) for c, t in zip(((1, 1, 4, 4), (4, 5, 7, 8)), types, strict=True)
+        ]
+        add_features(source, content)
+        (notice,) = convert(CONVERTERS['geojson'], source, tmp_path / 'out').notices
+        assert 'annotated area' in notice
+        np.testing.assert_array_equal(labels_of(tmp_path / 'out'), instances(np.s_[1:4, 1:4], np.s_[5:8, 4:7]))
+        ignored = instances(np.s_[:, 7:8], np.s_[10:, :8]) > 0
+        np.testing.assert_array_equal(canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png'), ignored)
+
+    def test_a_small_area_without_nuclei_is_an_area_where_another_holds_some(self, source):
+        """It is ten times as large as the nuclei; one of nine times is one of them."""
+        content = [feature('Polygon', [closed(*c)]) for c in ((0, 0, 100, 100), (200, 0, 210, 10), (200, 20, 209, 30))]
+        content += [feature('Polygon', [closed(k * 9, 0, k * 9 + 2, 5)], object_type='detection') for k in range(6)]
+        found = self.read(source, content)
+        assert [area.name for area in found.annotated] == ['feature 1', 'feature 2']
+        assert len(found.nuclei) == 7
+
+    def test_an_ignored_area_makes_no_area_of_nuclei(self, source):
+        content = [feature('Polygon', [closed(0, 0, 6, 6)], 'Debris*')]
+        content += [
+            feature('Polygon', [closed(*c)]) for c in ((1, 1, 3, 3), (4, 4, 5, 6), (0, 8, 2, 10), (8, 0, 16, 12))
+        ]
+        found = self.read(source, content)
+        assert found.annotated == []
+        assert len(found.nuclei) == 5
+
+    @pytest.mark.parametrize('name', ['ignore*', 'IGNORE*', 'region*'])
+    def test_case_does_not_matter(self, source, name):
+        content = [feature('Polygon', [closed(1, 1, 4, 4)]), feature('Polygon', [closed(8, 0, 16, 12)], name)]
+        found = self.read(source, content)
+        assert [len(found.nuclei), len(found.ignored) + len(found.annotated)] == [1, 1]
+
     def test_an_image_that_is_all_ignored_is_refused(self, source, tmp_path):
         add_features(source, [feature('Polygon', [closed(50, 50, 70, 70)], 'Region*')])
         assert 'all of the image is ignored' in fault('geojson', source, tmp_path)
@@ -339,23 +438,28 @@ class TestQuPath:
         assert len(found.nuclei) == 5
 
     def test_found_and_drawn_nuclei_are_both_taken(self, source, tmp_path):
-        """A nucleus drawn over one that was found is named: what is left of it is a sliver."""
+        """A nucleus drawn over one that was found wins; what is left of the other is a sliver, and ignored."""
         places = [(1, 1, 5, 5), (6, 1, 9, 5), (10, 1, 14, 5)]
         kinds = ['detection', 'annotation', 'cell']
         content = [feature('Polygon', [closed(*c)], object_type=kind) for c, kind in zip(places, kinds, strict=True)]
         content[2]['nucleusGeometry'] = content[2]['geometry']
-        content.append(feature('Polygon', [closed(1, 1, 5, 6)]))
+        content.append(feature('Polygon', [closed(1, 2, 5, 6)]))
         add_features(source, content)
         report = convert(CONVERTERS['geojson'], source, tmp_path / 'out')
-        assert canonical.count_nuclei(labels_of(tmp_path / 'out')) == 4
+        nuclei = instances(np.s_[2:6, 1:5], np.s_[1:5, 6:9], np.s_[1:5, 10:14])
+        np.testing.assert_array_equal(labels_of(tmp_path / 'out') > 0, nuclei > 0)
+        assert canonical.count_nuclei(labels_of(tmp_path / 'out')) == 3
+        ignored = canonical.read_ignore(tmp_path / 'out' / 'ignore' / 'a.png')
+        np.testing.assert_array_equal(ignored, instances(np.s_[1:2, 1:5]) > 0)
         (notice,) = report.notices
         assert 'cover more than half' in notice
-        assert 'feature 4' in notice
+        assert 'feature 1' in notice
 
 
 def test_what_we_export_comes_back_pixel_by_pixel(source, tmp_path):
     """Nuclei in several pieces, with holes, that touch: out as GeoJSON for QuPath, and in again, with their types."""
-    labels = np.random.default_rng(0).integers(0, 5, SIZE)
+    labels = np.kron(np.random.default_rng(0).integers(0, 5, (3, 4)), np.ones((4, 4), int))
+    labels[1::4, 1::4] = 0
     types = np.array([1, 2, 2, 1])
     classes = ['background', 'one', 'two']
     content = feature_collection('a', labels, types, classes, [[0, 0, 0]] * 3, [{'Area px^2': 1.0}] * 4)

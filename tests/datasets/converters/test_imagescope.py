@@ -8,6 +8,7 @@ import pytest
 from mmgfnuc.datasets.canonical import BadFileError
 from mmgfnuc.datasets.converters.imagescope import read_mpp, read_regions
 from mmgfnuc.datasets.converters.outlines import draw
+from mmgfnuc.errors import UserError
 
 BOMB = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;">]>\n<Annotations>&b;</Annotations>'
 OUTSIDE_ENTITY = '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<Annotations>&a;</Annotations>'
@@ -109,11 +110,11 @@ def test_a_negative_region_in_no_other_is_named(tmp_path):
     [
         (BOMB, 'EntitiesForbidden'),
         (OUTSIDE_ENTITY, 'EntitiesForbidden'),
-        ('', 'unreadable XML'),
-        ('<Annotations><Annotation>', 'unreadable XML'),
-        ('<?xml version="1.0" encoding="no-such"?><Annotations/>', 'unreadable XML'),
+        ('', 'unreadable'),
+        ('<Annotations><Annotation>', 'unreadable'),
+        ('<?xml version="1.0" encoding="no-such"?><Annotations/>', 'unreadable'),
         ('<html/>', 'outermost tag is <html>'),
-        ('\x00\x01', 'unreadable XML'),
+        ('\x00\x01', 'unreadable'),
     ],
 )
 def test_what_is_no_imagescope_file_is_an_error(tmp_path, text, fault):
@@ -131,7 +132,10 @@ def test_a_pixel_size_that_cannot_be_read_is_an_error(tmp_path, text):
         read_mpp(path)
 
 
-@pytest.mark.parametrize(('text', 'mpp'), [('nan', None), ('inf', None), ('-1', None), ('1' * 400, None), ('0.5', 0.5)])
+@pytest.mark.parametrize(
+    ('text', 'mpp'),
+    [('nan', None), ('inf', None), ('-1', None), ('1' * 400, None), ('', None), (' ', None), ('0.5', 0.5)],
+)
 def test_a_pixel_size_that_is_none(tmp_path, text, mpp):
     path = tmp_path / 'a.xml'
     path.write_text(f'<Annotations MicronsPerPixel="{text}"/>')
@@ -151,9 +155,32 @@ def test_a_point_without_place_costs_its_region_alone(tmp_path, vertex):
     assert list(drawing.notices.values()) == [["region 2 of layer ''"]]
 
 
+@pytest.mark.parametrize('text', ['0.0001', '500'])
+def test_a_pixel_size_that_no_microscope_gives_is_refused(tmp_path, text):
+    path = tmp_path / 'a.xml'
+    path.write_text(f'<Annotations MicronsPerPixel="{text}"/>')
+    with pytest.raises(UserError, match=rf'a\.xml: {text} micrometres'):
+        read_mpp(path)
+
+
+@pytest.mark.parametrize('kind', ['3', '4'])
+def test_rulers_and_arrows_are_no_nuclei(tmp_path, kind):
+    """Even with three points; of the layers that outlines are on the type means nothing."""
+    path = tmp_path / 'a.xml'
+    regions = ''
+    for type_, corners in (('0', box(0, 0, 4, 2)), (kind, box(0, 3, 4, 5))):
+        vertices = ''.join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+        regions += f'<Region Type="{type_}"><Vertices>{vertices}</Vertices></Region>'
+    path.write_text(f'<Annotations><Annotation Type="4"><Regions>{regions}</Regions></Annotation></Annotations>')
+    drawing = draw(path, read_regions(path), (5, 6))
+    assert np.unique(drawing.instances).tolist() == [0, 1]
+    assert not drawing.unsure.any()
+    assert list(drawing.notices.values()) == [["region 2 of layer ''"]]
+
+
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     path = tmp_path / 'a.xml'
     os.mkfifo(path)
     for read in (read_regions, read_mpp):
-        with pytest.raises(BadFileError, match=r'a\.xml: a named pipe'):
+        with pytest.raises(BadFileError, match=r'a\.xml: a folder, named pipe or device'):
             read(path)

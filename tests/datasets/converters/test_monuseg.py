@@ -148,7 +148,7 @@ def test_every_bad_file_is_reported_at_once_and_nothing_is_written(source, tmp_p
             'no outlines',
             'no image',
             'EntitiesForbidden',
-            'unreadable XML',
+            'unreadable',
             'unreadable',
             'outside of the image',
             'more than 8 bits',

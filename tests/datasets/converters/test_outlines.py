@@ -67,6 +67,23 @@ def test_parts_and_holes_at_the_border_of_the_image():
     np.testing.assert_array_equal(cover([Outline('x', area)], SHAPE), expected)
 
 
+def test_of_the_users_own_an_outline_that_others_cover_is_left_out():
+    """What is left of it is unsure, and takes no pixel from those that follow; authors' sets stay as they are."""
+    rings = box(0, 0, 4, 4), box(1, 0, 6, 4), box(4, 0, 10, 4)
+    drawing = draw(PATH, outlines(*rings), SHAPE, own=True)
+    expected = np.zeros(SHAPE, int)
+    expected[:4, :4], expected[:4, 4:10] = 1, 3
+    np.testing.assert_array_equal(drawing.instances, expected)
+    assert not drawing.unsure.any()
+    assert list(drawing.notices.values()) == [['feature 2']]
+    drawing = draw(PATH, outlines(*rings[:2]), SHAPE, own=True)
+    np.testing.assert_array_equal(drawing.unsure, np.pad(np.ones((4, 2), bool), ((0, 8), (4, 10))))
+    drawing = draw(PATH, outlines(*rings), SHAPE)
+    expected[:4, 4:6] = 2
+    np.testing.assert_array_equal(drawing.instances, expected)
+    assert list(drawing.notices.values()) == [['feature 2']]
+
+
 def test_areas_to_be_ignored_take_no_pixel_from_nuclei():
     whole = Outline('crowd', [[box(0, 0, 16, 12)]], ignored=True)
     drawing = draw(PATH, [whole, *outlines(box(2, 2, 4, 4))], SHAPE)
