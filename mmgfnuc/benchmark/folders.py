@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.files import read_json, waiting_lock, write_text
-from mmgfnuc.inference.dumped_config import read_dumped
+from mmgfnuc.inference.dumped_config import check_outputs, check_registered, forget_caches, read_dumped
 
 from .cells import Cell, describe
 
@@ -61,10 +61,13 @@ def read_config(folder: Path) -> Config:
     """Read the config of a cell as data, and let it work in its folder.
 
     Raises:
-        UserError: it holds code.
+        UserError: it holds code, names what is no registered part, or where to write.
     """
     path = folder / 'config.py'
     config = read_dumped(path.read_text(encoding='utf-8'), str(path))
+    check_registered(config, str(path))
+    forget_caches(config.get('model'))
+    check_outputs(config, str(path))
     config.work_dir = str(folder)
     return config
 

@@ -9,8 +9,9 @@ from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
-from mmgfnuc.inference.dumped_config import check_outputs, check_parts
+from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
 
+from .cli import notice
 from .distributed import prepare_distributed
 from .parts import NEAR
 from .settings import LAUNCHERS, check_names, top_level
@@ -26,6 +27,21 @@ __all__ = [
     'use_bfloat16',
 ]
 CHECKPOINT_SUFFIX = '.pth'
+# What is taken of the config that a checkpoint carries; the rest says how a run is kept and shown, and where.
+CARRIED = (
+    *('model', 'data_preprocessor', 'default_scope', 'randomness', 'env_cfg', 'log_level'),
+    *('default_hooks', 'custom_hooks', 'optim_wrapper', 'param_scheduler'),
+    *(f'{part}_{name}' for part in ('train', 'val', 'test') for name in ('dataloader', 'cfg', 'evaluator')),
+)
+CARRIED_ENV = ('cudnn_benchmark', 'mp_cfg')
+# Beside those of this package. Others write files, and weights that a hook has averaged are in the checkpoint.
+CARRIED_HOOKS = tuple(
+    f'mmengine.hooks.{name}'
+    for name in (
+        *('RuntimeInfoHook', 'IterTimerHook', 'DistSamplerSeedHook', 'LoggerHook', 'ParamSchedulerHook'),
+        'CheckpointHook',
+    )
+)
 
 
 def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
@@ -130,13 +146,52 @@ def _paths(node: Any, way: str = '') -> Iterator[str]:
 
 
 def _config_of_checkpoint(path: str) -> Config:
-    carried = carried_config(read_checkpoint(path), path)
-    check_parts(carried, f"checkpoint '{path}'")
-    check_outputs(carried, f"checkpoint '{path}'")
+    """Take from a checkpoint's config what a test or a prediction needs, and may be trusted with.
+
+    Raises:
+        UserError: a setting names what is no registered part, or where to write.
+    """
+    source = f"checkpoint '{path}'"
+    carried = carried_config(read_checkpoint(path), path).to_dict()
+    settings = {name: value for name, value in carried.items() if name in CARRIED}
+    check_registered(settings, source)
+    forget_caches(settings.get('model'))
+    check_outputs(settings, source)
     # Without the name of a file: there is none.
-    cfg = Config(carried.to_dict())
+    cfg = Config(settings)
+    check_names(cfg)
+    if 'env_cfg' in cfg:
+        cfg.env_cfg = {name: value for name, value in cfg.env_cfg.items() if name in CARRIED_ENV}
+    _keep_hooks(cfg, source)
+    cfg.log_processor = dict(type='LogProcessor', by_epoch=False)
+    # The record of a test is a config file, which may be run.
+    if read_dumped(cfg.pretty_text, source).to_dict() != cfg.to_dict():
+        raise UserError(f'the config in {source} changes when it is written down; name a config file of your own')
     cfg.work_dir = str(Path(path).parent)
     return cfg
+
+
+def _keep_hooks(cfg: Config, source: str) -> None:
+    """Leave hooks out that are neither of this package nor among `CARRIED_HOOKS`; a notice names them."""
+    allowed = [find_part(name) for name in CARRIED_HOOKS]
+    dropped = []
+
+    def kept(hook: Any) -> bool:
+        part = find_part(hook['type'], ['HOOKS']) if isinstance(hook, Mapping) and 'type' in hook else None
+        known = hook is None or part in allowed or (part and part.__module__.partition('.')[0] == 'mmgfnuc')
+        if not known:
+            dropped.append(hook['type'] if part else repr(hook)[:60])
+        return bool(known)
+
+    if cfg.get('default_hooks'):
+        cfg.default_hooks = {name: hook for name, hook in cfg.default_hooks.items() if kept(hook)}
+    if cfg.get('custom_hooks'):
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if kept(hook)]
+    if dropped:
+        notice(
+            f'{len(dropped)} hooks of the config in {source} are left out: {", ".join(dropped)}; to have them, name '
+            'a config file of your own'
+        )
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

@@ -1,5 +1,6 @@
 """Reading trained checkpoints, and checking that they fit the model they are loaded into."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,14 @@ from mmgfnuc.models.layers.torch_files import read_torch_file, reason_of
 from .dumped_config import read_dumped
 from .history import ALLOWED
 
-META_KEYS = ('cfg', 'seed', 'iter', 'dataset_meta', 'versions')
+# What the `meta` of a checkpoint holds, and of which types; the last is none of MMEngine's, and older ones lack it.
+META_KEYS = {'cfg': str, 'seed': int, 'epoch': int, 'iter': int, 'dataset_meta': dict, 'versions': dict}
+TRAIN_SECONDS = 'train_seconds'
+# Schedules are brought to the step of a checkpoint one by one: more would seem to take for ever.
+MOST_STEPS = 10**8
+HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
+# Of `runtime_info`: files that are kept, and those to delete.
+LISTS = ('keep_ckpt_ids', 'outdated_ckpts')
 
 
 def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
@@ -70,7 +78,79 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     missing += [f'meta.{key}' for key in META_KEYS if key not in checkpoint.get('meta', {})]
     if missing:
         raise UserError(f"'{path}' is no whole checkpoint of tools/train.py: it lacks {', '.join(missing)}")
+    check_state(checkpoint, path)
     return checkpoint
+
+
+def check_state(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Check the types of what a checkpoint holds beside its weights, as far as it holds it, and its finite numbers.
+
+    Raises:
+        UserError: names the first part that is not as MMEngine writes it.
+    """
+    wrong = next(_faults(checkpoint), None)
+    if wrong:
+        raise UserError(
+            f"checkpoint '{path}': {wrong}: the file is damaged, or none of tools/train.py; take another one"
+        )
+
+
+def _faults(checkpoint: Mapping[str, Any]) -> Iterator[str]:
+    meta = checkpoint.get('meta', {})
+    for key, kind in META_KEYS.items():
+        if key in meta and (not isinstance(meta[key], kind) or isinstance(meta[key], bool)):
+            yield f'meta.{key}={meta[key]!r:.60} is no {kind.__name__}'
+        elif kind is int and not 0 <= meta.get(key, 0) <= (2**32 - 1 if key == 'seed' else MOST_STEPS):
+            yield f'meta.{key}={meta[key]!r:.60} is out of range'
+    seconds = meta.get(TRAIN_SECONDS, 0.0)
+    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        yield f'meta.{TRAIN_SECONDS}={seconds!r:.60} is no time'
+    hub = checkpoint.get('message_hub', {part: {} for part in HUB_PARTS})
+    if not _is_hub(hub):
+        yield f'message_hub lacks {", ".join(HUB_PARTS)}, or they are of wrong types'
+    if 'optimizer' in checkpoint:
+        optimizers = _optimizers(checkpoint['optimizer'])
+        if not optimizers or not all(_is_optimizer(one) for one in optimizers):
+            yield 'optimizer holds no state and groups of parameters'
+        elif wrong := first_not_finite(dict(_tensors(checkpoint['optimizer'], 'optimizer'))):
+            yield f'{wrong} holds NaN or infinity'
+    schedules = checkpoint.get('param_schedulers', [])
+    lists = list(schedules.values()) if isinstance(schedules, dict) else [schedules]
+    if not all(isinstance(states, list) and all(isinstance(one, dict) for one in states) for states in lists):
+        yield 'param_schedulers is no list of states'
+
+
+def _is_hub(hub: Any) -> bool:
+    if not isinstance(hub, dict) or not all(isinstance(hub.get(part), dict) for part in HUB_PARTS):
+        return False
+    kept = [hub['runtime_info'].get(name, []) for name in LISTS]
+    return all(isinstance(name, str) for part in HUB_PARTS for name in hub[part]) and all(
+        isinstance(one, list) for one in kept
+    )
+
+
+def _optimizers(optimizer: Any) -> list[Any]:
+    """States of the one optimiser, or of several by name."""
+    if not isinstance(optimizer, dict):
+        return []
+    return [optimizer] if 'param_groups' in optimizer else list(optimizer.values())
+
+
+def _is_optimizer(state: Any) -> bool:
+    match state:
+        case {'state': dict() as states, 'param_groups': [_, *_] as groups}:
+            return all(isinstance(one, dict) for one in states.values()) and all(
+                isinstance(group, dict) and isinstance(group.get('params'), list) for group in groups
+            )
+    return False
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in items:
+        yield from _tensors(item, f'{name}.{key}')
 
 
 def carried_config(checkpoint: Mapping[str, Any], path: str | Path) -> Config:

@@ -1,6 +1,7 @@
 """A config that comes with a checkpoint or a record is data: it is read by its literals, and never run."""
 
 import ast
+import keyword
 import sys
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -14,10 +15,12 @@ from mmgfnuc import registry
 from mmgfnuc.errors import UserError
 
 LONGEST = 2**20
+# MMEngine puts variables of the environment in the place of such text when it reads a config file.
+SUBSTITUTED = '{{'
 FLOATS = {'inf': float('inf'), 'nan': float('nan')}
-# MMEngine's registries, but for those of whole runs.
+# MMEngine's registries, but for those of whole runs and of what draws or sends their logs.
 MODEL_PARTS = ('MODELS', 'TASK_UTILS', 'WEIGHT_INITIALIZERS')
-PARTS = (
+REGISTERED = (
     *MODEL_PARTS,
     'DATASETS',
     'DATA_SAMPLERS',
@@ -33,11 +36,18 @@ PARTS = (
     'OPTIM_WRAPPER_CONSTRUCTORS',
     'PARAM_SCHEDULERS',
     'MODEL_WRAPPERS',
-    'VISUALIZERS',
-    'VISBACKENDS',
 )
 # Settings of MMEngine's, MMSegmentation's and our parts that say where to write.
-OUTPUTS = ('out_dir', 'output_dir', 'out_file_path', 'out_file', 'save_dir')
+OUTPUTS = (
+    *('out_dir', 'output_dir', 'out_file_path', 'out_file', 'save_dir', 'save_path', 'show_dir', 'img_save_dir'),
+    *('config_save_file', 'scalar_save_file', 'json_trace_path', 'log_dir', 'artifact_dir', 'collect_dir', 'tmpdir'),
+)
+# Settings that name a part, and those that name a package of which MMEngine imports the `registry`.
+NAMES_PART = ('type', 'constructor', 'ema_type', 'conv_type', 'resize_type')
+NAMES_SCOPE = ('_scope_', 'default_scope')
+# Readers of other packages take what a file says for an address, or for a pickle.
+OWN_ONLY = ('DATASETS', 'TRANSFORMS')
+OTHERS = ('mmengine', 'mmcv', 'mmseg')
 SCOPES = ('mmgfnuc', 'mmseg', 'mmcv', 'mmengine')
 
 
@@ -67,7 +77,7 @@ def read_dumped(text: Any, source: str) -> Config:
 def _setting(line: ast.stmt) -> tuple[str, Any]:
     match line:
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return name, _value(value)
+            return _checked_key(name), _value(value)
     raise ValueError(f'line {line.lineno} is no setting')
 
 
@@ -75,6 +85,8 @@ def _value(node: ast.expr) -> Any:
     """What a literal means; `dict(key=value)` is one, and so are the names that MMEngine writes without quotes."""
     match node:
         case ast.Constant(value=str() | int() | float() | None as value):
+            if SUBSTITUTED in str(value):
+                raise ValueError(f'line {node.lineno} holds {SUBSTITUTED!r}, which a config file replaces')
             return value
         case ast.List(elts=items):
             return [_value(item) for item in items]
@@ -83,7 +95,7 @@ def _value(node: ast.expr) -> Any:
         case ast.Dict(keys=keys, values=values) if None not in keys:
             return {_key(key): _value(value) for key, value in zip(keys, values, strict=True)}
         case ast.Call(func=ast.Name(id='dict'), args=[], keywords=pairs) if all(pair.arg for pair in pairs):
-            return {pair.arg: _value(pair.value) for pair in pairs}
+            return {_checked_key(pair.arg): _value(pair.value) for pair in pairs}
         # Where a key is no name.
         case ast.Call(func=ast.Name(id='dict'), args=[ast.Dict() as pairs], keywords=[]):
             return _value(pairs)
@@ -100,9 +112,16 @@ def _value(node: ast.expr) -> Any:
 
 def _key(node: ast.expr | None) -> Any:
     match node:
-        case ast.Constant(value=str() | int() | float() | None as value):
-            return value
+        case ast.Constant(value=str() | int() | float() as value):
+            return _checked_key(value)
     raise ValueError('a key is neither text nor a number')
+
+
+def _checked_key(key: Any) -> Any:
+    """MMEngine writes keys as they are, into a record that may be run: only what stays a key there may be one."""
+    if keyword.iskeyword(str(key)) or SUBSTITUTED in str(key) or (isinstance(key, str) and repr(key) != f"'{key}'"):
+        raise ValueError(f'the key {str(key)[:60]!r} cannot be written as text')
+    return key
 
 
 def _dotted(node: ast.expr) -> ast.expr:
@@ -114,7 +133,7 @@ def _dotted(node: ast.expr) -> ast.expr:
     raise ValueError(f'line {node.lineno} holds code, {ast.unparse(node)[:60]!r}')
 
 
-def check_parts(settings: Any, source: str, kinds: Collection[str] = PARTS) -> None:
+def check_registered(settings: Any, source: str, kinds: Collection[str] = REGISTERED) -> None:
     """See to it that every `type` of settings that are data is a registered part: what else it names would be called.
 
     Nothing is imported for it. A part of a package of the user's own counts once that is imported.
@@ -127,12 +146,23 @@ def check_parts(settings: Any, source: str, kinds: Collection[str] = PARTS) -> N
     Raises:
         UserError: names the first that is not.
     """
-    for key, value in _types(settings.to_dict() if isinstance(settings, Config) else settings):
-        if not (isinstance(value, str) and (value in SCOPES if key == '_scope_' else find_part(value, kinds))):
+    for key, value in _names(settings.to_dict() if isinstance(settings, Config) else settings):
+        if key in NAMES_SCOPE:
+            known = value in (*SCOPES, None)
+        else:
+            known = isinstance(value, str) and _is_safe(find_part(value, kinds), kinds)
+        if not known:
             raise UserError(
-                f'the config in {source} names {key}={value!r}, which is no registered part; if you trust it, import '
-                'the package that has it, or name a config file of your own'
+                f'the config in {source} names {key}={value!r}, which is no registered part that data may name; if you '
+                'trust it, import the package that has it, or name a config file of your own'
             )
+
+
+def _is_safe(part: Any, kinds: Collection[str]) -> bool:
+    if part is None or getattr(part, '__module__', '').partition('.')[0] not in OTHERS:
+        return part is not None
+    others = set(kinds) - set(OWN_ONLY)
+    return any(part is other for other in _registered(others).values())
 
 
 def check_outputs(settings: Any, source: str) -> None:
@@ -150,9 +180,16 @@ def check_outputs(settings: Any, source: str) -> None:
                 )
 
 
-def _types(settings: Any) -> Iterator[tuple[str, Any]]:
+def forget_caches(model: Any) -> None:
+    """Take feature caches out of the settings of a model that are data: only who starts a run says where one lies."""
+    for group in _groups(model):
+        if isinstance(group.get('cache'), dict):
+            del group['cache']
+
+
+def _names(settings: Any) -> Iterator[tuple[str, Any]]:
     for group in _groups(settings):
-        yield from ((key, group[key]) for key in ('type', '_scope_') if key in group)
+        yield from ((key, group[key]) for key in (*NAMES_PART, *NAMES_SCOPE) if key in group)
 
 
 def _groups(settings: Any) -> Iterator[dict]:
@@ -163,7 +200,7 @@ def _groups(settings: Any) -> Iterator[dict]:
             yield from _groups(value)
 
 
-def find_part(name: str, kinds: Collection[str] = PARTS) -> Any:
+def find_part(name: str, kinds: Collection[str] = REGISTERED) -> Any:
     """Find the registered class or function that a `type` means, by its name or its place; None if there is none."""
     named = _registered(kinds)
     if name in named:

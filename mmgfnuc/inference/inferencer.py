@@ -20,7 +20,7 @@ from mmgfnuc.models.segmentors import GatedFusionSegmentor
 from mmgfnuc.registry import MODELS, TRANSFORMS
 
 from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
-from .dumped_config import MODEL_PARTS, check_parts, find_part
+from .dumped_config import MODEL_PARTS, check_registered, find_part, forget_caches
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class NucleiInferencer:
         self.config = config or carried_config(saved, checkpoint)
         if config is None:
             used = [self.config.get('model'), _stain_steps(self.config)]
-            check_parts(used, f"checkpoint '{checkpoint}'", (*MODEL_PARTS, 'TRANSFORMS'))
+            check_registered(used, f"checkpoint '{checkpoint}'", (*MODEL_PARTS, 'TRANSFORMS'))
+            forget_caches(self.config.get('model'))
         trained_on = _trained_on(saved, checkpoint)
         self.mpp: float | None = trained_on['mpp']
         self.classes: tuple[str, ...] = tuple(trained_on['classes'])

@@ -124,7 +124,9 @@ def test_an_engine_that_does_not_exist(tmp_path):
 def test_a_part_of_a_checkpoint_is_no_checkpoint(tmp_path):
     """Of step 200 and not of step 1000, which was being written; nor of step 40, by its name the last."""
     for step in (40, 200, 1000):
-        torch.save({'state_dict': {}, 'meta': dict.fromkeys(META_KEYS, 1)}, tmp_path / f'iter_{step}.pth')
+        torch.save(
+            {'state_dict': {}, 'meta': {key: kind() for key, kind in META_KEYS.items()}}, tmp_path / f'iter_{step}.pth'
+        )
     half = tmp_path / 'iter_1000.pth'
     half.write_bytes(half.read_bytes()[:500])
     assert last_checkpoint(tmp_path) == tmp_path / 'iter_200.pth'

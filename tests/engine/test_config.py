@@ -9,6 +9,7 @@ from mmgfnuc.engine.cli import ConfigOptions, parse_value
 from mmgfnuc.engine.config import apply_options, load_config, set_seed
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import META_KEYS
+from mmgfnuc.inference.dumped_config import read_dumped
 from tests.engine.test_launch import DEMO
 
 
@@ -109,20 +110,60 @@ def test_a_seed_needs_training_data(cfg):
             set_seed(cfg, 1)
 
 
-def test_the_config_of_a_checkpoint_names_parts_alone(tmp_path):
+@pytest.fixture
+def carrying(tmp_path):
+    """Writes a checkpoint that carries the demo's config with something added; gives its path."""
+    text = load_config(str(DEMO)).pretty_text
+
+    def write(added='', name='hostile.pth'):
+        meta = {key: kind() for key, kind in META_KEYS.items()} | {'cfg': f'{text}{added}'}
+        torch.save({'state_dict': {}, 'meta': meta}, tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_the_config_of_a_checkpoint_names_parts_alone(tmp_path, carrying):
     """What else a `type` names would be imported, and called with the settings beside it."""
-    meta = dict.fromkeys(META_KEYS, 1) | {'cfg': load_config(str(DEMO)).pretty_text}
-    torch.save({'state_dict': {}, 'meta': meta}, tmp_path / 'ours.pth')
-    cfg = load_config(str(tmp_path / 'ours.pth'))
+    cfg = load_config(carrying())
     assert cfg.work_dir == str(tmp_path)
     assert cfg.train_cfg.max_iters == load_config(str(DEMO)).train_cfg.max_iters
     hostile = f"custom_hooks = [dict(type='os.system', command='touch {tmp_path}/ran')]"
     elsewhere = f"test_evaluator = dict(type='DumpResults', out_file_path='{tmp_path}/ran')"
-    for text in (f'{meta["cfg"]}{line}' for line in (hostile, elsewhere, 'import os')):
-        torch.save({'state_dict': {}, 'meta': meta | {'cfg': text}}, tmp_path / 'hostile.pth')
+    shown = f"custom_hooks = [dict(type='mmgfnuc.PredictionHook', show_dir='{tmp_path}/ran')]"
+    scope = "default_scope = 'antigravity'"
+    for added in (hostile, elsewhere, shown, scope, 'import os'):
         with pytest.raises(
             UserError, match=r'hostile\.pth.*(no registered part|files would be written|no setting)'
         ) as error:
-            load_config(str(tmp_path / 'hostile.pth'), {'train_cfg.max_iters': 3})
+            load_config(carrying(added), {'train_cfg.max_iters': 3})
         assert '\n' not in str(error.value)
     assert not (tmp_path / 'ran').exists()
+
+
+def test_what_is_taken_of_the_config_of_a_checkpoint(carrying, capsys):
+    """No place to write, no server, no variable of the file."""
+    added = "visualizer = dict(vis_backends=[dict(type='LocalVisBackend', config_save_file='/x.py')])\n"
+    added += 'env_cfg = dict(cudnn_benchmark=True, resource_limit=1000000000)\n'
+    added += "experiment_name = '../../x'\nrunner_type = 'os.system'\nvariable = 3\n"
+    added += "custom_imports = dict(imports=['antigravity'])\nlauncher = 'slurm'\n"
+    added += "custom_hooks = [dict(type='mmgfnuc.CheckpointGuardHook'), dict(type='EMAHook')]\n"
+    cfg = load_config(carrying(added))
+    absent = ('visualizer', 'experiment_name', 'runner_type', 'variable', 'custom_imports', 'launcher')
+    assert not set(absent) & set(cfg.keys())
+    assert cfg.env_cfg == {'cudnn_benchmark': True}
+    assert cfg.custom_hooks == [{'type': 'mmgfnuc.CheckpointGuardHook'}]
+    assert "1 hooks of the config in checkpoint '" in capsys.readouterr().err
+    assert read_dumped(cfg.pretty_text, 'x').to_dict() == cfg.to_dict()
+
+
+def test_a_key_of_a_carried_config_is_no_code(carrying):
+    """MMEngine writes keys unescaped into the record of a test."""
+    key = "x': __import__('os').abort(), 'y"
+    with pytest.raises(UserError, match=r"hostile\.pth' is not read: the key"):
+        load_config(carrying(f'model = dict({{{key!r}: 1}})'))
+
+
+def test_a_cache_of_a_carried_config_is_forgotten(carrying):
+    cfg = load_config(carrying("model = dict(foundation=dict(name='a', cache=dict(folder='/x')))"))
+    assert cfg.model == {'foundation': {'name': 'a'}}

@@ -1,3 +1,4 @@
+import math
 import os
 
 import numpy as np
@@ -7,9 +8,9 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.checkpoint import carried_config, check_fit, load_checkpoint, read_checkpoint
+from mmgfnuc.inference.checkpoint import carried_config, check_fit, check_state, load_checkpoint, read_checkpoint
 
-META = {'cfg': 'a = 1', 'seed': 3, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'versions': {'torch': '2'}}
+META = {'cfg': 'a = 1', 'seed': 3, 'epoch': 0, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'versions': {'torch': '2'}}
 
 
 def message(own, saved):
@@ -175,3 +176,38 @@ def test_the_config_of_a_checkpoint_is_read_and_not_run(tmp_path):
     with pytest.raises(UserError, match=r"the config in checkpoint 'a\.pth' is not read: line 1 holds code"):
         carried_config({'meta': META | {'cfg': code}}, 'a.pth')
     assert not (tmp_path / 'ran').exists()
+
+
+HUB = {'log_scalars': {}, 'runtime_info': {'keep_ckpt_ids': [2]}, 'resumed_keys': {}}
+ADAM = {'state': {0: {'step': torch.tensor(1.0)}}, 'param_groups': [{'lr': 0.1, 'params': [0]}]}
+WRONG = [
+    *(('meta', {**META, key: value}, f'meta.{key}=') for key in META for value in (None, [1], 2.5)),
+    ('meta', {**META, 'iter': 'abc'}, "meta.iter='abc' is no int"),
+    ('meta', {**META, 'iter': -5}, 'meta.iter=-5 is out of range'),
+    ('meta', {**META, 'iter': True}, 'meta.iter=True'),
+    ('meta', {**META, 'iter': 10**12}, 'out of range'),
+    ('meta', {**META, 'seed': 2**32}, 'out of range'),
+    *(('meta', {**META, 'train_seconds': value}, 'is no time') for value in ('x', None, math.nan, -1.0)),
+    *(('message_hub', value, 'message_hub lacks') for value in ([1], {}, None, 'x', {**HUB, 'log_scalars': 3})),
+    ('message_hub', {**HUB, 'runtime_info': {'keep_ckpt_ids': 3}}, 'message_hub lacks'),
+    *(('optimizer', value, 'optimizer holds no state') for value in ({}, None, [1], {**ADAM, 'param_groups': [5]})),
+    *(('optimizer', {**ADAM, 'state': value}, 'optimizer holds no state') for value in ([], {0: 1})),
+    ('optimizer', {**ADAM, 'state': {0: {'x': torch.tensor(math.nan)}}}, r'optimizer\.state\.0\.x holds NaN'),
+    *(('param_schedulers', value, 'no list of states') for value in ('x', [1], {'a': 'x'}, None)),
+]
+
+
+@pytest.mark.parametrize(('part', 'value', 'said'), WRONG)
+def test_parts_of_wrong_types_are_named(tmp_path, part, value, said):
+    torch.save({'state_dict': {}, 'meta': META, part: value}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=said) as caught:
+        read_checkpoint(tmp_path / 'a.pth')
+    assert '\n' not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_right_parts_of_a_checkpoint():
+    for optimizer, schedules in ((ADAM, [{}]), ({'a': ADAM, 'b': ADAM}, {'a': [{}], 'b': []})):
+        saved = {'meta': META | {'train_seconds': 3}, 'message_hub': HUB}
+        check_state(saved | {'optimizer': optimizer, 'param_schedulers': schedules}, 'a.pth')
+    check_state({}, 'a.pth')

@@ -8,7 +8,15 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.dumped_config import MODEL_PARTS, check_parts, find_part, read_dumped
+from mmgfnuc.inference.dumped_config import (
+    MODEL_PARTS,
+    OUTPUTS,
+    check_outputs,
+    check_registered,
+    find_part,
+    forget_caches,
+    read_dumped,
+)
 from mmgfnuc.models.backbones import UNetEncoder
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -21,7 +29,7 @@ def test_a_dumped_config_is_what_it_was(path):
     read = read_dumped(text, 'x')
     assert read.to_dict() == Config.fromstring(text, '.py').to_dict()
     assert read.pretty_text == text
-    check_parts(read.to_dict(), 'x')
+    check_registered(read.to_dict(), 'x')
 
 
 def test_every_form_of_a_setting():
@@ -72,6 +80,10 @@ CODE = [
     'a = b' + '.c' * 10**5,
     'a = ' + '9' * 5000,
     "a = '" + 'x' * 2**20 + "'",
+    *(f'a = dict({{{key!r}: 1}})' for key in ("x': evil(), 'y", "it's", 'a\\', 'a\nb', 'a\u2028b', '{{$A:b}}')),
+    *(f'a = {{{key}: 1}}' for key in ("'class'", "'None'", 'None', 'True', "b'x'")),
+    # Of a config file MMEngine makes something else.
+    "a = '{{$HOME:b}}'",
     None,
     3,
 ]
@@ -91,20 +103,69 @@ def test_anything_else_is_refused_in_one_line(text):
 )
 def test_a_type_that_is_no_registered_part_is_refused(name):
     with pytest.raises(UserError, match=r'the config in a\.pth names type=.*which is no registered part'):
-        check_parts({'model': [{'neck': dict(type=name)}]}, 'a.pth')
+        check_registered({'model': [{'neck': dict(type=name)}]}, 'a.pth')
 
 
 def test_a_scope_of_another_package():
     with pytest.raises(UserError, match="_scope_='evil'"):
-        check_parts(dict(type='mmgfnuc.UNetEncoder', _scope_='evil'), 'a.pth')
-    check_parts(dict(type='UNetEncoder', _scope_='mmgfnuc'), 'a.pth')
+        check_registered(dict(type='mmgfnuc.UNetEncoder', _scope_='evil'), 'a.pth')
+    check_registered(dict(type='UNetEncoder', _scope_='mmgfnuc'), 'a.pth')
+
+
+@pytest.mark.parametrize('scope', ['evil', 'os', '', 3, ['mmseg']])
+def test_a_default_scope_is_a_package_that_is_imported_anyway(scope):
+    """MMEngine imports `<scope>.registry`."""
+    for settings in ({'default_scope': scope}, {'model': [{'default_scope': scope}]}):
+        with pytest.raises(UserError, match='names default_scope='):
+            check_registered(settings, 'a.pth')
+    for known in ('mmseg', 'mmgfnuc', None):
+        check_registered({'default_scope': known}, 'a.pth')
+
+
+@pytest.mark.parametrize('key', ['constructor', 'ema_type', 'conv_type'])
+def test_other_settings_that_name_a_part(key):
+    with pytest.raises(UserError, match=f"names {key}='os.system'"):
+        check_registered({'optim_wrapper': {key: 'os.system'}}, 'a.pth')
+    check_registered({'constructor': 'mmgfnuc.engine.TrainableParamsConstructor', 'conv_type': 'Conv2d'}, 'a.pth')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mmengine.dataset.BaseDataset',
+        'mmseg.datasets.BaseSegDataset',
+        'LoadBiomedicalImageFromFile',
+        'mmcv.transforms.LoadImageFromFile',
+        'LocalVisBackend',
+        'mmengine.visualization.WandbVisBackend',
+        'Visualizer',
+    ],
+)
+def test_readers_and_writers_of_other_packages_are_refused(name):
+    """They unpickle what a setting names, or write and send where one says."""
+    with pytest.raises(UserError, match='no registered part'):
+        check_registered({'x': dict(type=name)}, 'a.pth')
+
+
+@pytest.mark.parametrize('key', OUTPUTS)
+def test_settings_that_say_where_to_write(key):
+    with pytest.raises(UserError, match=f"says {key}='x'"):
+        check_outputs({'a': [{'b': {key: 'x'}}]}, 'a.pth')
+    check_outputs({'a': [{'b': {key: None}}]}, 'a.pth')
+
+
+def test_caches_are_forgotten():
+    model = {'foundation': {'name': 'x', 'cache': {'folder': '/a'}}, 'parts': [{'cache': {'folder': '/b'}, 'c': 1}]}
+    forget_caches(model)
+    assert model == {'foundation': {'name': 'x'}, 'parts': [{'c': 1}]}
+    forget_caches(None)
 
 
 def test_a_model_has_parts_of_models():
     runner = dict(type='mmengine.hooks.CheckpointHook')
-    check_parts(runner, 'a.pth')
+    check_registered(runner, 'a.pth')
     with pytest.raises(UserError, match='no registered part'):
-        check_parts(runner, 'a.pth', MODEL_PARTS)
+        check_registered(runner, 'a.pth', MODEL_PARTS)
 
 
 def test_a_part_of_the_users_own_counts_once_it_is_imported(monkeypatch):

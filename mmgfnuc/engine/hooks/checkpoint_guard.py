@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader, Runner
 
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.checkpoint import check_fit, load_checkpoint
+from mmgfnuc.inference.checkpoint import TRAIN_SECONDS, check_fit, check_state, load_checkpoint
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.registry import HOOKS
 
@@ -86,9 +86,13 @@ class CheckpointGuardHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare keys and shapes before anything is loaded; forget what it says of files that are not of this run."""
+        # Of a run that is resumed all has been checked; others use no more than these.
+        used = {key: checkpoint[key] for key in ('message_hub',) if key in checkpoint}
+        meta = checkpoint.get('meta', {})
+        check_state({**used, 'meta': {key: meta[key] for key in (TRAIN_SECONDS,) if key in meta}}, runner._load_from)
         _forget_foreign_files(runner, checkpoint.get('message_hub', {}).get('runtime_info', {}))
         check_fit(_unwrapped(runner.model).state_dict(), checkpoint.get('state_dict', checkpoint))
-        self.seconds_before = checkpoint.get('meta', {}).get('train_seconds', 0.0)
+        self.seconds_before = meta.get(TRAIN_SECONDS, 0.0)
 
 
 def _forget_foreign_files(runner: Runner, info: dict) -> None:
