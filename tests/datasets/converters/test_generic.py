@@ -38,14 +38,17 @@ class TestFolders:
             np.testing.assert_array_equal(written, image)
         assert abs(written.mean() - image.mean()) < 10
 
-    def test_the_pixel_size_of_a_file_counts_unless_the_user_gives_one(self, source, tmp_path):
+    def test_the_pixel_size_of_a_file_wins_over_that_of_the_user(self, source, tmp_path):
         for stem, size in (('a', 0.5), ('b', 0.5), ('c', 5000)):
             add_map(source, stem=stem)
             size = {'PhysicalSizeX': size, 'PhysicalSizeY': size}
             add_map(source, np.zeros((*SIZE, 3), np.uint8), stem, '.tif', 'images', ome=True, metadata=size)
         line = r'c\.tif: 5000 micrometres per pixel .* 0\.05 to 5'
         assert re.search(line, fault('folders', source, tmp_path))
-        convert(CONVERTERS['folders'], source, tmp_path / 'given', source_mpp=0.25)
+        report = convert(CONVERTERS['folders'], source, tmp_path / 'given', source_mpp=0.25)
+        others, impossible = report.notices
+        assert others.endswith('2 (a: 0.5, b: 0.5)')
+        assert re.search(line, impossible)
         (source / 'images' / 'c.tif').unlink()
         add_image(source, 'c')
         convert(CONVERTERS['folders'], source, tmp_path / 'out')
@@ -53,7 +56,7 @@ class TestFolders:
             {stem: entry['mpp'] for stem, entry in canonical.read_meta(tmp_path / name)['images'].items()}
             for name in ('given', 'out')
         ]
-        assert sizes == [{'a': 0.25, 'b': 0.25, 'c': 0.25}, {'a': 0.5, 'b': 0.5, 'c': None}]
+        assert sizes == [{'a': 0.5, 'b': 0.5, 'c': 0.25}, {'a': 0.5, 'b': 0.5, 'c': None}]
 
     def test_a_photograph_on_its_side_fits_its_map(self, source, tmp_path):
         image = add_image(source)
