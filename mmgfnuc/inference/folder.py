@@ -4,7 +4,7 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,11 @@ def segment_images(inferencer: NucleiInferencer, images: list[Path], out: str | 
         counts: Counter[str] = Counter()
         failures: list[str] = []
         try:
-            for name in tqdm(records.in_batches(list(files)), desc='segment', unit='image', total=len(images)):
-                record = _segment(inferencer, records, name, files[name], mpp or stated[files[name]])
-                counts.update(images=int(not record.reason), nuclei=record.nuclei)
-                failures += [record.reason] if record.reason else []
+            with closing(records.in_batches(list(files))) as names:
+                for name in tqdm(names, desc='segment', unit='image', total=len(images)):
+                    record = _segment(inferencer, records, name, files[name], mpp or stated[files[name]])
+                    counts.update(images=int(not record.reason), nuclei=record.nuclei)
+                    failures += [record.reason] if record.reason else []
         finally:
             records.write_tables()
             given = '' if counts['images'] == len(images) else f' of {len(images)}'

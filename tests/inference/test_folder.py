@@ -138,7 +138,9 @@ def table(out, name):
 
 
 def states(out):
-    return {line['image']: (line['state'], int(line['nuclei'])) for line in table(out, 'images.csv')}
+    """State of each image, and its number of nuclei where it has one."""
+    lines = table(out, 'images.csv')
+    return {line['image']: (line['state'], int(line['nuclei']) if line['nuclei'] else None) for line in lines}
 
 
 def outputs(out):
@@ -151,7 +153,7 @@ def assert_consistent(out):
     nuclei = table(out, 'nuclei.csv')
     if (out / 'images.csv').exists():
         counts = Counter(line['image'] for line in nuclei)
-        assert all(counts[name] == number for name, (_, number) in states(out).items())
+        assert all(counts[name] == (number or 0) for name, (_, number) in states(out).items())
         assert counts.keys() <= states(out).keys()
     for name in {line['image'] for line in nuclei}:
         areas = [int(line['area_px']) for line in nuclei if line['image'] == name]
@@ -247,7 +249,7 @@ def test_too_little_memory_is_the_failure_of_that_image(many, tmp_path):
     first, *lines = str(error.value).splitlines()
     assert first == '3 of 4 images failed:'
     assert [line.split(': too little memory')[0] for line in lines] == [str(path) for path in many[:3]]
-    assert states(out) == {'a': ('failed', 0), 'b': ('failed', 0), 'c': ('failed', 0), 'd': ('done', 3)}
+    assert states(out) == {'a': ('failed', None), 'b': ('failed', None), 'c': ('failed', None), 'd': ('done', 3)}
     assert [line['reason'] for line in table(out, 'images.csv')] == [*lines, '']
     assert_consistent(out)
     assert {Path(name).stem for name in outputs(out)} == {'d'}
@@ -289,7 +291,7 @@ def test_an_image_that_fails_has_no_results_of_before(many, tmp_path):
     segment_images(Stub(2), many, out, None)
     with pytest.raises(UserError, match='1 of 1 images failed'):
         segment_images(Stub(2, errors={0: MemoryError()}), many[1:2], out, None)
-    assert states(out)['b'] == ('failed', 0)
+    assert states(out)['b'] == ('failed', None)
     assert assert_consistent(out) == set('acd')
     assert {Path(name).stem for name in outputs(out)} == set('acd')
 
@@ -366,7 +368,7 @@ def test_hostile_names(tmp_path, capsys):
     text = (out / 'nuclei.csv').read_text(encoding='utf-8')
     done = ["'=cmd()", "'-1", 'a,"b"', r'a\nb', r'caf\udce9']
     assert {row['image'] for row in csv.DictReader(text.splitlines())} == set(done)
-    assert states(out) == {**dict.fromkeys(done, ('done', 3)), 'x' * 245: ('failed', 0)}
+    assert states(out) == {**dict.fromkeys(done, ('done', 3)), 'x' * 245: ('failed', None)}
     assert len(outputs(out)) == 5 * len(FILES)
     assert (out / 'labels' / 'a\nb.png').is_file()
 
