@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
+from mmgfnuc.datasets import limits
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.drawing import outline
 from mmgfnuc.errors import UserError
@@ -65,6 +67,16 @@ def test_what_is_skipped_is_counted_and_named(folder, capsys):
     assert capsys.readouterr().out == ''
 
 
+def test_hidden_files_are_neither_images_nor_named(folder, capsys):
+    (folder / '._b.png').touch()
+    (folder / '.DS_Store').touch()
+    (folder / 'notes.txt').unlink()
+    (folder / 'deep' / 'd.png').rename(folder / 'd.png')
+    (folder / 'deep').rmdir()
+    assert names(find_images([str(folder)])) == ['a.TIF', 'b.png', 'c.jpeg', 'd.png']
+    assert capsys.readouterr().out == ''
+
+
 def test_a_folder_of_nothing_but_other_files(folder):
     (folder / 'slides').mkdir()
     for number in range(30):
@@ -98,6 +110,7 @@ class Stub:
     """
 
     mpp = 0.5
+    device = torch.device('cpu')
     classes = ('background', 'epithelial', 'lymphocyte')
     palette = ((0, 0, 0), (0, 158, 115), (230, 159, 0))
 
@@ -253,6 +266,17 @@ def test_too_little_memory_is_the_failure_of_that_image(many, tmp_path):
     assert [line['reason'] for line in table(out, 'images.csv')] == [*lines, '']
     assert_consistent(out)
     assert {Path(name).stem for name in outputs(out)} == {'d'}
+
+
+def test_an_image_that_cannot_be_predicted_in_the_free_memory_is_not_begun(many, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, 'SMALL', 0)
+    # Enough to read one.
+    monkeypatch.setattr(limits, 'free_memory', lambda: 50 * 20 * 40)
+    stub = Stub(2)
+    with pytest.raises(UserError, match=r'a\.png: .* GB of memory to be predicted'):
+        segment_images(stub, many, tmp_path / 'out', None)
+    assert stub.scales == []
+    assert set(states(tmp_path / 'out').values()) == {('failed', None)}
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), SystemExit(143), RuntimeError('illegal memory access')])

@@ -12,6 +12,7 @@ from PIL import Image
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.converters import convert
 from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.errors import UserError
 
 from .own_source import CONVERTERS, LABELS, SIZE, add_image, add_map, fault, groups_of, instances, labels_of, prepare
 
@@ -28,9 +29,13 @@ class TestFolders:
         assert (meta['name'], meta['classes']) == ('own', canonical.CLASSES)
         assert validate_dataset(out) == []
 
-    @pytest.mark.parametrize('suffix', ['.tif', '.tiff', '.jpg', '.JPEG'])
+    @pytest.mark.parametrize('suffix', ['.tif', '.tiff', '.jpg', '.JPEG', '.bmp', '.webp', '.svs'])
     def test_images_of_other_formats(self, source, tmp_path, suffix):
-        image = add_image(source, suffix=suffix)
+        if suffix == '.svs':
+            image = add_image(source, suffix='.tif')
+            (source / 'images' / 'a.tif').rename(source / 'images' / 'a.svs')
+        else:
+            image = add_image(source, suffix=suffix)
         add_map(source)
         out = prepare('folders', source, tmp_path / 'out')
         written = canonical.read_image(out / 'images' / 'a.png').astype(int)
@@ -137,6 +142,28 @@ class TestFolders:
         }
         for name, what in faults.items():
             assert sum(name in line and what in line for line in lines) == 1, name
+
+    def test_what_is_not_read_of_the_images_is_named(self, source, tmp_path):
+        add_image(source)
+        add_map(source)
+        for name in ('notes.txt', '.hidden', 'b.ndpi'):
+            (source / 'images' / name).touch()
+        with pytest.warns(UserWarning, match=r'2 in .*images not read, .*: b\.ndpi, notes\.txt'):
+            prepare('folders', source, tmp_path / 'out')
+        add_map(source, stem='b')
+        with (
+            pytest.warns(UserWarning, match='not read'),
+            pytest.raises(UserError, match=r'b\.png: no image of that name in images/, only b\.ndpi; save it as'),
+        ):
+            prepare('folders', source, tmp_path / 'again')
+
+    @pytest.mark.parametrize('background', [1, 65535])
+    def test_a_background_that_is_not_0_is_pointed_out(self, source, tmp_path, background):
+        add_image(source)
+        add_map(source, np.where(LABELS == 0, background, LABELS).astype(np.uint16))
+        (notice,) = convert(CONVERTERS['folders'], source, tmp_path / 'out').notices
+        assert 'the background is 0' in notice
+        assert 'a: 100%' in notice
 
     @pytest.mark.parametrize('classes', [1, 2])
     def test_maps_that_bear_one_id_for_many_nuclei_are_refused(self, source, tmp_path, classes):
