@@ -35,6 +35,7 @@ from mmgfnuc.datasets.images import read_ignore as read_ignore
 from mmgfnuc.datasets.images import read_image as read_image
 from mmgfnuc.datasets.images import read_label_map as read_label_map
 from mmgfnuc.datasets.images import read_types as read_types
+from mmgfnuc.datasets.pixel_size import LARGEST, SMALLEST, is_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import whole_file
 
@@ -42,8 +43,6 @@ CLASSES = ['background', 'nucleus']
 META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
 # Characters of a wrong value in a message.
 SHOWN = 60
-# Above it a number of meta.json is no length of a pixel; some of them are too large for a float.
-LARGEST_MPP = 1e6
 LARGEST_PNG_ID = np.iinfo(np.uint16).max
 PREPARE_HINT = 'prepare it first: python tools/datasets/prepare.py DATASET ... --out {root} (--help lists them)'
 
@@ -278,16 +277,16 @@ def _is_list_of_texts(value: object) -> bool:
 
 
 def is_described(entry: object) -> bool:
-    """Whether an entry of `images` in meta.json has a group, and an mpp that is None or a number above 0."""
+    """Whether an entry of `images` in meta.json has a group, and an mpp that is None or one of a microscope."""
     if not (isinstance(entry, dict) and _is_text(entry.get('group')) and 'mpp' in entry):
         return False
-    mpp = entry['mpp']
-    return mpp is None or (isinstance(mpp, int | float) and not isinstance(mpp, bool) and 0 < mpp < LARGEST_MPP)
+    return entry['mpp'] is None or is_mpp(entry['mpp'])
 
 
+IMAGE_FORM = f'{{"group": "name", "mpp": number from {SMALLEST} to {LARGEST:g}, or null}}'
 META_FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(('name', 'licence', 'citation', 'source'), (_is_text, 'a text')),
     'classes': (lambda value: bool(value) and _is_list_of_texts(value), 'a list of names, the background first'),
     'splits_with_leaks': (_is_list_of_texts, 'a list of names of splits'),
-    'images': (lambda value: isinstance(value, dict), 'a table: {"id": {"group": "name", "mpp": number or null}}'),
+    'images': (lambda value: isinstance(value, dict), f'a table: {{"id": {IMAGE_FORM}}}'),
 }

@@ -20,6 +20,7 @@ OPAQUE = 255
 BRIGHTEST = 0.25
 # By how much arithmetic with floats leaves a range.
 ROUNDING = 1e-5
+WHITE = 'the value that is white (65535, or 4095 of a camera with 12 bits)'
 DEEP_FIX = 'save it as 8-bit RGB, so that you see which value is white (Fiji: Image > Type > RGB Color)'
 
 
@@ -40,7 +41,7 @@ def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool 
 
     Args:
         pixels: grey, grey with alpha, RGB, or RGB with alpha.
-        limits: what is black and what is white; 8 bits need none.
+        limits: what is said to be black and white; 8 bits need none.
         premultiplied: the colours are those times alpha.
 
     Shape:
@@ -48,7 +49,7 @@ def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool 
         - returns: (H, W, 3), contiguous.
 
     Raises:
-        PixelError: They have another shape, more than 8 bits without limits, or values outside of them.
+        PixelError: They have another shape, more than 8 bits without limits, or values outside of these or far darker.
     """
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -67,19 +68,22 @@ def array_to_rgb(pixels: NDArray) -> RGBImage:
     """Turn an array whose origin is not known into RGB of 8 bits: uint8, or floats from 0 to 1.
 
     Shape:
-        - pixels: (H, W) grey, or (H, W, C): 3 for RGB, 4 for RGB and alpha.
+        - pixels: (H, W) or (H, W, 1) grey, or (H, W, C): 3 for RGB, 4 for RGB and alpha.
         - returns: (H, W, 3)
 
     Raises:
-        PixelError: It is of another type or shape, or its floats leave 0 to 1.
+        PixelError: It is of another type or shape, or its floats leave 0 to 1 or fill less than a quarter of it.
     """
     if pixels.dtype.kind not in 'fb' and pixels.dtype != np.uint8:
-        fix = 'divide by the value that is white (65535, or 4095 of a camera with 12 bits), and give floats from 0 to 1'
+        fix = f'divide by {WHITE}, and give floats from 0 to 1'
         raise PixelError(f'pixels of type {pixels.dtype} do not say which value is white', fix)
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        what = f'shape {pixels.shape} does not say whether its second channel is transparency'
+        raise PixelError(what, 'give grey alone, of shape (H, W), or RGB with alpha, (H, W, 4)')
     try:
         return to_rgb(pixels, (np.float64(0), np.float64(1)) if pixels.dtype.kind == 'f' else None)
     except PixelError as error:
-        fix = 'give uint8, or floats from 0 (black) to 1 (white), of shape (H, W, 3), (H, W, 4) or (H, W)'
+        fix = f'give uint8, or floats divided by {WHITE}, of shape (H, W, 3), (H, W, 4) or (H, W)'
         raise PixelError(error.what, fix) from error
 
 
@@ -100,10 +104,19 @@ def _scaled(pixels: NDArray, black: NDArray | np.floating, white: NDArray | np.f
     if wrong.any():
         limits = f'{np.min(black):g} to {np.max(white):g}'
         raise PixelError(f'a pixel of {pixels[wrong][0]:g} leaves the range of {limits}', DEEP_FIX)
+    _require_bright(pixels, black, white)
     scaled = pixels.astype(np.float32)
     scaled -= black.astype(np.float32)
     scaled *= (255 / (white - black)).astype(np.float32)
     return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def _require_bright(pixels: NDArray, black: NDArray | np.floating, white: NDArray | np.floating) -> None:
+    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    lowest, highest = float(np.min(black)), float(np.max(white))
+    if pixels.dtype.itemsize > 1 and colours.max() - lowest < BRIGHTEST * (highest - lowest):
+        what = f'the brightest pixel is {colours.max():g}, where it is said that {highest:g} is white'
+        raise PixelError(what, DEEP_FIX)
 
 
 def _on_white(colours: NDArray[np.uint8], alpha: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:

@@ -32,6 +32,8 @@ LabelMap: TypeAlias = NDArray[np.int32]
 Mask: TypeAlias = NDArray[np.bool_]
 TypeMap: TypeAlias = NDArray[np.uint8]
 
+# By which files of a folder are taken for images that are read here; slides of SVS are TIFF.
+IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.webp', '.svs')
 PNG = b'\x89PNG\r\n\x1a\n'
 # Bit depth and kind of colour in the header of a PNG.
 RGB_8, GREY_16 = bytes((8, 2)), bytes((16, 0))

@@ -18,7 +18,9 @@ SMALL = 100 * 10**6
 CGROUPS = Path('/sys/fs/cgroup')
 
 
-def require_room(path: Path, height: int, width: int, bytes_per_pixel: float, more: int = 0) -> None:
+def require_room(
+    path: Path, height: int, width: int, bytes_per_pixel: float, more: int = 0, purpose: str = 'to be read'
+) -> None:
     """Refuse an image that is above the limit, or too large for the free memory, from its header alone.
 
     Args:
@@ -27,6 +29,7 @@ def require_room(path: Path, height: int, width: int, bytes_per_pixel: float, mo
         width: in pixels.
         bytes_per_pixel: that decoding takes, the result counted in.
         more: bytes besides, such as those of the file.
+        purpose: for which they are needed.
 
     Raises:
         BadFileError: Says the limit or the memory that is needed.
@@ -41,13 +44,8 @@ def require_room(path: Path, height: int, width: int, bytes_per_pixel: float, mo
         return
     free = free_memory()
     if free is not None and needed > free:
-        raise too_little_memory(path, size, needed, free)
-
-
-def too_little_memory(path: Path, size: str, needed: int, free: int) -> BadFileError:
-    """Report an image that does not fit."""
-    what = f'{size} need {needed / 10**9:.2g} GB of memory to be read, {free / 10**9:.2g} GB are free'
-    return BadFileError(path, what, 'close other programs, or cut the image into tiles')
+        what = f'{size} need {needed / 10**9:.2g} GB of memory {purpose}, {free / 10**9:.2g} GB are free'
+        raise BadFileError(path, what, 'close other programs, or cut the image into tiles')
 
 
 def largest_megapixels() -> float:

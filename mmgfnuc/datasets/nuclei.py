@@ -15,6 +15,7 @@ from mmgfnuc.registry import DATASETS, TRANSFORMS
 
 from .canonical import (
     CLASSES,
+    IMAGE_FORM,
     PREPARE_HINT,
     TypeMap,
     is_described,
@@ -162,7 +163,7 @@ class NucleiDataset(Dataset):
         if wrong:
             raise UserError(
                 f"{self.data_root / 'meta.json'}: the entry of '{wrong[0]}' is {shortened(chosen[wrong[0]])}; give "
-                '{"group": "name", "mpp": number above 0 or null}'
+                + IMAGE_FORM
             )
         return chosen
 

@@ -6,6 +6,7 @@ Source: code: own. Formats: OME-TIFF 2016-06, TIFF 6.0, ImageJ, the descriptions
 import math
 import re
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 from mmgfnuc.errors import UserError
@@ -44,12 +45,18 @@ def check_mpp(mpp: float, where: str) -> float:
         where: they come from, such as `--mpp`.
 
     Raises:
-        UserError: They leave 0.05 to 5, or are not finite.
+        UserError: They leave 0.05 to 5, or are no number.
     """
-    if not SMALLEST <= mpp <= LARGEST:
+    if not is_mpp(mpp):
+        shown = f'{mpp:g}' if isinstance(mpp, Real) else repr(mpp)
         fix = '0.25 is usual for 40x, 0.5 for 20x; correct it'
-        raise UserError(f'{where}: {mpp:g} micrometres per pixel are not within {SMALLEST} to {LARGEST:g}; {fix}')
+        raise UserError(f'{where}: {shown} micrometres per pixel are not within {SMALLEST} to {LARGEST:g}; {fix}')
     return mpp
+
+
+def is_mpp(value: object) -> bool:
+    """Whether a value is micrometres per pixel as a microscope gives them: a number from 0.05 to 5."""
+    return isinstance(value, Real) and not isinstance(value, bool) and SMALLEST <= value <= LARGEST
 
 
 def read_mpp(path: str | Path) -> float | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
 from mmgfnuc.datasets.canonical import (
+    IMAGE_FORM,
     BadFileError,
     LabelMap,
     Mask,
@@ -306,8 +307,7 @@ def _meta_problems(path: Path, described: object, ids: list[str]) -> Iterator[Pr
             yield Problem('image not in meta.json', str(path), what, fix)
         elif not is_described(entry):
             what = f'entry {entry!r} of image {sample_id!r}'
-            fix = 'give {"group": "name", "mpp": number above 0 or null}'
-            yield Problem('bad entry in meta.json', str(path), what, fix)
+            yield Problem('bad entry in meta.json', str(path), what, f'give {IMAGE_FORM}')
 
 
 def described_images(meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -93,7 +93,10 @@ class Records:
         """
         records = [self.all[image] for image in sorted(self.all)]
         states = [
-            [each.image, 'failed' if each.reason else 'done', each.nuclei, each.mpp, each.reason, each.file]
+            # A failed image is not one without nuclei.
+            [each.image, 'failed', None, each.mpp, each.reason, each.file]
+            if each.reason
+            else [each.image, 'done', each.nuclei, each.mpp, '', each.file]
             for each in records
         ]
         images, nuclei = self.out / IMAGES, self.out / NUCLEI
@@ -120,16 +123,23 @@ class Records:
         """Give image by image, and keep records and tables true while their files are replaced.
 
         Between two batches the tables are written, without the images of the next batch. A batch is one image as long
-        as tables take little of the time (TABLE_SHARE), and grows where they do not.
+        as tables take little of the time (TABLE_SHARE), and grows where they do not. Close the iterator where a run
+        ends early: images that it did not come to keep their records.
         """
         size, start = 1, 0
         while start < len(images):
             batch = images[start : start + size]
-            self.forget(batch)
+            waiting = {image: self.all.pop(image) for image in batch if image in self.all}
             begun = time.perf_counter()
             self.write_tables()
             written = time.perf_counter()
-            yield from batch
+            try:
+                for image in batch:
+                    waiting.pop(image, None)
+                    self.forget([image])
+                    yield image
+            finally:
+                self.all.update(waiting)
             start += size
             long = written - begun > TABLE_SHARE * (time.perf_counter() - written)
             size = 2 * size if long else max(1, size // 2)

@@ -118,3 +118,9 @@ def test_what_a_user_gives():
     for value in (0.0, -1, 250, float('nan'), float('inf')):
         with pytest.raises(UserError, match=rf'--mpp: {value:g} micrometres'):
             check_mpp(value, '--mpp')
+
+
+@pytest.mark.parametrize('value', ['0.5', [0.5], True, None])
+def test_what_is_no_number_is_no_pixel_size(value):
+    with pytest.raises(UserError, match=r'mpp: .* not within'):
+        check_mpp(value, 'mpp')

@@ -16,6 +16,10 @@ PLANES = PIXELS.transpose(2, 0, 1)
 IDS = RNG.integers(0, 60_000, (64, 80)).astype(np.uint16)
 SVS = 'Aperio Image Library v11.2.1\n80x64 [0,0 80x64] (16x16) JPEG/RGB Q=92|AppMag = 20|MPP = 0.4990'
 
+GREYS = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+# Of ImageJ: black to red, to green, to blue.
+LUTS = [GREYS * np.eye(3, dtype=np.uint8)[channel][:, None] for channel in range(3)]
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -48,6 +52,61 @@ class TestWhichImage:
     def test_planes_that_are_channels_are_joined(self, path, settings):
         write(path, PLANES, **settings)
         np.testing.assert_array_equal(read_image(path), PIXELS)
+
+    @pytest.mark.parametrize(
+        'settings',
+        [
+            {'imagej': True, 'metadata': {'axes': 'CYX', 'mode': 'composite', 'LUTs': LUTS[::-1]}},
+            {'ome': True, 'metadata': {'axes': 'CYX', 'Channel': {'Name': ['Blue', 'green', 'R']}}},
+            {'ome': True, 'metadata': {'axes': 'CYX', 'Channel': {'Color': [0xFFFF, 0xFF00FF, -16776961]}}},
+            {
+                'ome': True,
+                'metadata': {
+                    'axes': 'CYX',
+                    'Channel': {'Name': ['ch1', '', 'red'], 'Color': [65535, 16711935, -16776961]},
+                },
+            },
+        ],
+    )
+    def test_channels_that_are_named_in_another_order(self, path, settings):
+        write(path, PLANES[::-1], photometric='minisblack', **settings)
+        np.testing.assert_array_equal(read_image(path), PIXELS)
+
+    @pytest.mark.parametrize(
+        'settings',
+        [
+            {'ome': True, 'metadata': {'axes': 'CYX', 'Channel': {'Name': ['Channel 0', 'C1', 'Channel:0:2']}}},
+            {'ome': True, 'metadata': {'axes': 'CYX', 'Channel': {'Color': [-1, -1, -1]}}},
+            {'imagej': True, 'metadata': {'axes': 'CYX', 'mode': 'grayscale', 'LUTs': [GREYS] * 3}},
+        ],
+    )
+    def test_channels_that_are_not_named_keep_their_order(self, path, settings):
+        write(path, PLANES, photometric='minisblack', **settings)
+        np.testing.assert_array_equal(read_image(path), PIXELS)
+
+    @pytest.mark.parametrize(
+        ('settings', 'said'),
+        [
+            (
+                {'ome': True, 'metadata': {'axes': 'CYX', 'Channel': {'Name': ['DAPI', 'FITC', 'Cy3']}}},
+                'DAPI, FITC, Cy3',
+            ),
+            ({'ome': True, 'metadata': {'axes': 'CYX', 'Channel': {'Name': ['red', 'red', 'blue']}}}, 'red, red, blue'),
+            ({'ome': True, 'metadata': {'axes': 'CYX', 'Channel': {'Color': [0xFFFFFF, 65535, -1]}}}, '#00ffff, blue'),
+            (
+                {
+                    'imagej': True,
+                    'metadata': {'axes': 'CYX', 'mode': 'composite', 'LUTs': [LUTS[0] + LUTS[1], *LUTS[1:]]},
+                },
+                '#ffff00, green, blue',
+            ),
+        ],
+    )
+    def test_channels_of_other_colours_are_refused(self, path, settings, said):
+        write(path, PLANES, photometric='minisblack', **settings)
+        with pytest.raises(BadFileError, match=f'not red, green and blue .{said}') as caught:
+            read_image(path)
+        assert '\n' not in str(caught.value)
 
     @pytest.mark.parametrize('order', [slice(None), slice(None, None, -1)])
     def test_the_largest_page_wherever_it_lies(self, path, order):
@@ -231,5 +290,12 @@ class TestDepth:
 
     def test_16_bits_said_of_a_camera_of_12(self, path):
         tifffile.imwrite(path, self.DEEP, ome=True, photometric='rgb', metadata={'SignificantBits': 16})
+        with pytest.raises(BadFileError, match=f'brightest pixel is {self.DEEP.max()}, .* 65535 is white'):
+            read_image(path)
+
+    def test_alpha_is_not_the_brightest(self, path):
+        pixels = np.dstack([self.DEEP, np.full((64, 80), 65535, np.uint16)])
+        tags = [(281, 'H', 4, (65535,) * 4, False)]
+        tifffile.imwrite(path, pixels, photometric='rgb', extrasamples=['unassalpha'], extratags=tags)
         with pytest.raises(BadFileError, match=f'brightest pixel is {self.DEEP.max()}, .* 65535 is white'):
             read_image(path)

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
+from mmgfnuc.datasets import limits
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.drawing import outline
 from mmgfnuc.errors import UserError
@@ -65,6 +67,16 @@ def test_what_is_skipped_is_counted_and_named(folder, capsys):
     assert capsys.readouterr().out == ''
 
 
+def test_hidden_files_are_neither_images_nor_named(folder, capsys):
+    (folder / '._b.png').touch()
+    (folder / '.DS_Store').touch()
+    (folder / 'notes.txt').unlink()
+    (folder / 'deep' / 'd.png').rename(folder / 'd.png')
+    (folder / 'deep').rmdir()
+    assert names(find_images([str(folder)])) == ['a.TIF', 'b.png', 'c.jpeg', 'd.png']
+    assert capsys.readouterr().out == ''
+
+
 def test_a_folder_of_nothing_but_other_files(folder):
     (folder / 'slides').mkdir()
     for number in range(30):
@@ -98,6 +110,7 @@ class Stub:
     """
 
     mpp = 0.5
+    device = torch.device('cpu')
     classes = ('background', 'epithelial', 'lymphocyte')
     palette = ((0, 0, 0), (0, 158, 115), (230, 159, 0))
 
@@ -138,7 +151,9 @@ def table(out, name):
 
 
 def states(out):
-    return {line['image']: (line['state'], int(line['nuclei'])) for line in table(out, 'images.csv')}
+    """State of each image, and its number of nuclei where it has one."""
+    lines = table(out, 'images.csv')
+    return {line['image']: (line['state'], int(line['nuclei']) if line['nuclei'] else None) for line in lines}
 
 
 def outputs(out):
@@ -151,7 +166,7 @@ def assert_consistent(out):
     nuclei = table(out, 'nuclei.csv')
     if (out / 'images.csv').exists():
         counts = Counter(line['image'] for line in nuclei)
-        assert all(counts[name] == number for name, (_, number) in states(out).items())
+        assert all(counts[name] == (number or 0) for name, (_, number) in states(out).items())
         assert counts.keys() <= states(out).keys()
     for name in {line['image'] for line in nuclei}:
         areas = [int(line['area_px']) for line in nuclei if line['image'] == name]
@@ -247,10 +262,21 @@ def test_too_little_memory_is_the_failure_of_that_image(many, tmp_path):
     first, *lines = str(error.value).splitlines()
     assert first == '3 of 4 images failed:'
     assert [line.split(': too little memory')[0] for line in lines] == [str(path) for path in many[:3]]
-    assert states(out) == {'a': ('failed', 0), 'b': ('failed', 0), 'c': ('failed', 0), 'd': ('done', 3)}
+    assert states(out) == {'a': ('failed', None), 'b': ('failed', None), 'c': ('failed', None), 'd': ('done', 3)}
     assert [line['reason'] for line in table(out, 'images.csv')] == [*lines, '']
     assert_consistent(out)
     assert {Path(name).stem for name in outputs(out)} == {'d'}
+
+
+def test_an_image_that_cannot_be_predicted_in_the_free_memory_is_not_begun(many, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, 'SMALL', 0)
+    # Enough to read one.
+    monkeypatch.setattr(limits, 'free_memory', lambda: 50 * 20 * 40)
+    stub = Stub(2)
+    with pytest.raises(UserError, match=r'a\.png: .* GB of memory to be predicted'):
+        segment_images(stub, many, tmp_path / 'out', None)
+    assert stub.scales == []
+    assert set(states(tmp_path / 'out').values()) == {('failed', None)}
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), SystemExit(143), RuntimeError('illegal memory access')])
@@ -289,7 +315,7 @@ def test_an_image_that_fails_has_no_results_of_before(many, tmp_path):
     segment_images(Stub(2), many, out, None)
     with pytest.raises(UserError, match='1 of 1 images failed'):
         segment_images(Stub(2, errors={0: MemoryError()}), many[1:2], out, None)
-    assert states(out)['b'] == ('failed', 0)
+    assert states(out)['b'] == ('failed', None)
     assert assert_consistent(out) == set('acd')
     assert {Path(name).stem for name in outputs(out)} == set('acd')
 
@@ -366,7 +392,7 @@ def test_hostile_names(tmp_path, capsys):
     text = (out / 'nuclei.csv').read_text(encoding='utf-8')
     done = ["'=cmd()", "'-1", 'a,"b"', r'a\nb', r'caf\udce9']
     assert {row['image'] for row in csv.DictReader(text.splitlines())} == set(done)
-    assert states(out) == {**dict.fromkeys(done, ('done', 3)), 'x' * 245: ('failed', 0)}
+    assert states(out) == {**dict.fromkeys(done, ('done', 3)), 'x' * 245: ('failed', None)}
     assert len(outputs(out)) == 5 * len(FILES)
     assert (out / 'labels' / 'a\nb.png').is_file()
 

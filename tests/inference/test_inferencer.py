@@ -387,6 +387,11 @@ class TestKindsOfImages:
             (lambda image: image.astype(np.float32), 'leaves the range of 0 to 1; give uint8, or floats'),
             (lambda image: image / 255 - 0.5, 'leaves the range of 0 to 1'),
             (lambda image: np.where(image == image[0, 0, 0], np.nan, image / 255), 'a pixel of nan'),
+            # 12 bits divided as if they were 16.
+            (lambda image: image.astype(np.float32) / 255 / 16, r'brightest pixel is 0\.06.*, .* 1 is white; .* 4095'),
+            (lambda image: np.dstack([image[..., 0] / 4096, np.ones(image.shape[:2])]), r'\(200, 248, 2\)'),
+            (lambda image: np.dstack([image / 4096, np.ones(image.shape[:2])]), 'brightest pixel is 0'),
+            (lambda image: image[..., :2], r'shape \(200, 248, 2\) does not say'),
             (lambda image: image.transpose(2, 0, 1), r'shape \(3, 200, 248\)'),
             (lambda image: image[None], r'shape \(1, 200, 248, 3\)'),
             (lambda image: image[:0], r'shape \(0, 248, 3\)'),
@@ -402,5 +407,6 @@ class TestKindsOfImages:
         assert '\n' not in str(caught.value)
 
     def test_a_pixel_size_of_no_microscope(self, inferencer, image):
-        with pytest.raises(UserError, match='mpp: 250 micrometres'):
-            inferencer.predict(image, 250)
+        for value in (250, '0.5'):
+            with pytest.raises(UserError, match=f'mpp: {value!r} micrometres'):
+                inferencer.predict(image, value)

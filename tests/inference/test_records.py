@@ -30,7 +30,7 @@ def test_tables_are_made_of_the_records_that_are_there(tmp_path):
         'image,state,nuclei,mpp,reason,file',
         'a,done,1,0.5,,/a.png',
         'b,done,1,0.5,,/b.png',
-        'c,failed,0,,too large,/c.png',
+        'c,failed,,,too large,/c.png',
     ]
     records.forget(['a', 'nowhere'])
     records.write_tables()
@@ -103,3 +103,27 @@ def test_a_batch_has_no_lines_of_an_earlier_run(tmp_path):
         add(records, name)
     assert list(itertools.islice(records.in_batches(['b', 'c']), 1)) == ['b']
     assert images_of(tmp_path) == images_of(tmp_path, 'images.csv') == ['a', 'c']
+
+
+def test_images_that_a_run_did_not_come_to_keep_their_lines(tmp_path, monkeypatch):
+    records, names = Records(tmp_path), ['a', 'b', 'c', 'd']
+    for name in names:
+        add(records, name)
+    # Tables take so long that the second batch is of two images.
+    monkeypatch.setattr('time.perf_counter', itertools.count().__next__)
+    iterator = records.in_batches(names)
+    assert [next(iterator), next(iterator)] == ['a', 'b']
+    assert images_of(tmp_path) == ['d']
+    assert {record.image for record in Records(tmp_path).all.values()} == {'c', 'd'}, 'after a kill'
+    iterator.close()
+    records.write_tables()
+    assert images_of(tmp_path) == images_of(tmp_path, 'images.csv') == ['c', 'd']
+
+
+def test_a_failed_image_has_no_number_of_nuclei(tmp_path):
+    records = Records(tmp_path)
+    records.add(Record('a', 'a.png', 0, None))
+    records.add(Record('b', 'b.png', 0, None, 'b.png: unreadable'))
+    records.write_tables()
+    with (tmp_path / 'images.csv').open(newline='') as file:
+        assert [(line['state'], line['nuclei']) for line in csv.DictReader(file)] == [('done', '0'), ('failed', '')]

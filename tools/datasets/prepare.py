@@ -110,7 +110,7 @@ def _add_converter(commands: argparse._SubParsersAction, converter: Converter) -
     parser.add_argument('--folds', type=int, metavar='K', help='also write K folds that keep each group whole')
     parser.add_argument('--mpp', type=positive_float, metavar='UM', help='resample to this many micrometres per pixel')
     parser.add_argument(
-        '--source-mpp', type=positive_float, metavar='UM', help='of images for which the dataset states none'
+        '--source-mpp', type=positive_float, metavar='UM', help='of images that state none, nor their dataset'
     )
     parser.add_argument('--allow-leaks', action='store_true', help='accept groups or equal images in two parts')
     parser.add_argument('--workers', type=int, metavar='N', help='processes (default: one for each CPU if it pays)')

@@ -31,24 +31,20 @@ from mmgfnuc.datasets.canonical import (
     write_sample,
     write_split,
 )
-from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.datasets.splits import Split, find_leaks
 from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder, unpacked_folder
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, output_lock
 
-from .base import NAME_OPTION, Content, Converter, Options, Sample, faulty
+from .base import NAME_OPTION, Content, Converter, Options, Sample
 from .notices import read_notices, write_notices
+from .scales import is_same, with_pixel_sizes
 from .sources import fingerprint, opened_source
 
 # The shown part of a long list of faults or leaks.
 SHOWN = 20
 # Fewer images are converted faster than processes start.
 IMAGES_PER_PROCESS = 40
-# Nobody means to change an image by more than this along an axis.
-LARGEST_FACTOR = 16
-# Ratios of pixel sizes nearer to 1 than this are taken for 1.
-SAME_MPP = 0.002
 
 SplitPlanner = Callable[[Mapping[str, str]], Mapping[str, Split]]
 
@@ -98,15 +94,14 @@ def convert(
         out: folder to write.
         options: of the converter, by name.
         mpp: micrometres per pixel to resample all images to; None leaves them as they are.
-        source_mpp: micrometres per pixel of the images for which the dataset states none; None takes those that a
-            file of one's own states.
+        source_mpp: micrometres per pixel of the images for which neither the dataset nor the file states any.
         plan: makes splits of one's own from the group of each id.
         allow_leaks: accept splits whose parts share groups or images.
         workers: processes; None takes one for each CPU if the images are many.
 
     Raises:
-        UserError: one line for each fault of the source, or for each leak of a split; another process writes to `out`.
-            Nothing is written then.
+        UserError: one line for each fault of the source, or for each leak of a split; a size of a pixel is none of a
+            microscope; another process writes to `out`. Nothing is written then.
         DiskFullError: the disk is full; what is written is kept for the next run.
     """
     chosen = _choose(converter, options or {})
@@ -117,7 +112,7 @@ def convert(
         if converter.read_classes:
             converter = replace(converter, classes=converter.read_classes(folder, chosen))
         samples = _checked(converter, converter.list_samples(folder, chosen))
-        samples = [_with_mpp(sample, source_mpp, mpp) for sample in samples]
+        samples, sizes = with_pixel_sizes(samples, source_mpp, mpp)
         groups = {sample.id: sample.group for sample in samples}
         official, planned = dict(converter.splits(samples)), dict(plan(groups))
         _refuse_lost_splits(out, official | planned)
@@ -142,9 +137,8 @@ def convert(
             _write_meta(root, name, converter, samples, mpp, leaky)
     nuclei = sum(done.nuclei for done in written)
     # Small nuclei may vanish when images are made smaller.
-    return Report(
-        len(samples), nuclei, _differences(converter, len(samples), None if mpp else nuclei), read_notices(out)
-    )
+    differences = _differences(converter, len(samples), None if mpp else nuclei)
+    return Report(len(samples), nuclei, differences, [*sizes, *read_notices(out)])
 
 
 def _refuse_inside(source: Path, out: Path) -> None:
@@ -187,22 +181,6 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
     if doubled:
         raise UserError(f'images of one name: {", ".join(doubled[:SHOWN])}; rename all but one of each')
     return sorted(samples, key=lambda sample: sample.id)
-
-
-def _with_mpp(sample: Sample, source_mpp: float | None, target: float | None) -> Sample:
-    known = sample.mpp if sample.mpp is not None else source_mpp
-    if known is None and sample.image is not None:
-        try:
-            known = read_mpp(sample.image)
-        except UserError as error:
-            return faulty(sample.id, sample.group, str(error))
-    if target is not None and known is None:
-        raise UserError(
-            f'{sample.id}: its micrometres per pixel are not known, so --mpp cannot be met; add --source-mpp'
-        )
-    if target is not None and known is not None and not 1 / LARGEST_FACTOR <= known / target <= LARGEST_FACTOR:
-        raise UserError(f'{sample.id}: from {known:g} to {target:g} micrometres per pixel; give --mpp nearer to that')
-    return replace(sample, mpp=known)
 
 
 def _write_all(
@@ -272,7 +250,7 @@ def resampled(content: Content, mpp: float | None, target: float | None) -> Cont
     Shape:
         (H, W) -> (round(H mpp / target), round(W mpp / target))
     """
-    if mpp is None or target is None or abs(mpp / target - 1) < SAME_MPP:
+    if mpp is None or target is None or is_same(mpp, target):
         return content
     old = content.instances.shape
     height, width = (max(round(side * mpp / target), 1) for side in old)

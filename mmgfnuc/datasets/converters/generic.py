@@ -4,13 +4,15 @@ Source: code: own.
 """
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from skimage.measure import label as connected_components
 
-from mmgfnuc.datasets.canonical import BadFileError, read_image, read_label_map
+from mmgfnuc.datasets.canonical import BadFileError, Mask, read_image, read_label_map
+from mmgfnuc.datasets.images import IMAGE_SUFFIXES
 from mmgfnuc.datasets.validate import BINARY_MAP, LARGEST_SHARE, many_under_one_id
 
 from .base import SWITCH, Content, Converter, Option, Options, Sample, same_size
@@ -27,6 +29,7 @@ COVERED = 'One that loses more than half is left out, the rest of it ignored.'
 MOST_OF_THE_IMAGE = (
     'masks of which nuclei cover more than half; if they are exchanged with the background, give --invert'
 )
+MOST_OF_THE_MAP = 'label maps of which nuclei cover more than half; see that the background is 0, not 1 or 65535'
 
 
 def list_folders(source: Path, options: Options) -> list[Sample]:
@@ -51,6 +54,7 @@ def read_folders(image: Path, path: Path) -> Content:
     content = Content(read_image(image), read_label_map(path))
     for kind, what, fix in many_under_one_id(content.instances):
         raise BadFileError(path, what, 'take the source "masks"' if kind == BINARY_MAP else fix)
+    content = replace(content, notices=_crowded(content.instances > 0, MOST_OF_THE_MAP))
     same_size(image, content, {'instances': path})
     return content
 
@@ -66,16 +70,21 @@ def read_masks(image: Path, path: Path, invert: bool = False) -> Content:
         what = f'{len(values)} values besides 0, so it is no binary mask'
         raise BadFileError(path, what, 'take the source "folders" for label maps, or save 0 and 255 alone')
     nuclei = (mask > 0) != invert
-    share = nuclei.mean() if nuclei.size else 0.0
-    notices = {MOST_OF_THE_IMAGE: [f'{share:.0%}']} if share > LARGEST_SHARE else {}
-    content = Content(read_image(image), connected_components(nuclei).astype(np.int32), notices=notices)
+    instances = connected_components(nuclei).astype(np.int32)
+    content = Content(read_image(image), instances, notices=_crowded(nuclei, MOST_OF_THE_IMAGE))
     same_size(image, content, {'instances': path})
     return content
 
 
+def _crowded(nuclei: Mask, what: str) -> dict[str, list[str]]:
+    """Give the notice of a foreground above half of the image; none of another one."""
+    share = nuclei.mean() if nuclei.size else 0.0
+    return {what: [f'{share:.0%}']} if share > LARGEST_SHARE else {}
+
+
 IMAGES = folder_option('images', 'images')
 INVERT = Option('invert', SWITCH, 'no', 'take 0 for nuclei, the other value for background')
-IMAGES_LAYOUT = 'SOURCE/images/<stem>.png   8-bit RGB; also .tif .tiff .jpg .jpeg'
+IMAGES_LAYOUT = f'SOURCE/images/<stem>.png   8-bit RGB; also {" ".join(IMAGE_SUFFIXES[1:])}'
 
 # Nothing is published of them.
 _OwnSource = partial(Converter, licence=None, citation='', page='your own files')

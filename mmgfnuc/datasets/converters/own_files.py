@@ -10,6 +10,7 @@ import json
 import os
 import re
 import unicodedata
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ import numpy as np
 
 from mmgfnuc.datasets.bad_file import BadFileError, require_file
 from mmgfnuc.datasets.canonical import CLASSES
+from mmgfnuc.datasets.images import IMAGE_SUFFIXES
 from mmgfnuc.errors import UserError
 
 from .base import NAME_OPTION, Content, Option, Options, Sample, faulty
@@ -27,10 +29,10 @@ from .sources import files_by_stem, find_root
 
 LARGEST_TYPE = np.iinfo(np.uint8).max
 # GeoJSON of nuclei is packed to a tenth; what unpacks to more than this times its size is a bomb.
-LARGEST_RATIO = 100
+LARGEST_JSON_RATIO = 100
 # Of usual file systems.
 LONGEST_NAME = 255
-IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg')
+SHOWN_FILES = 5
 
 OWN_OPTIONS = (
     Option(NAME_OPTION, (), 'own', 'of the dataset, in meta.json'),
@@ -68,6 +70,7 @@ def paired_samples(
     """
     root = source_root(source, options['images'], options[partner])
     images = files_by_stem(root / options['images'], *IMAGE_SUFFIXES)
+    others = _other_files(root / options['images'])
     partners = partners_by_stem(root / options[partner], suffixes, images.values())
     groups = read_groups(root, images.keys() & partners, options['group-pattern'])
     samples = [
@@ -78,8 +81,25 @@ def paired_samples(
         problem = f'{images[stem]}: no {stem} ({" ".join(suffixes)}) in {options[partner]}/; add it'
         samples.append(faulty(stem, stem, problem))
     for stem in partners.keys() - images:
-        samples.append(faulty(stem, stem, f'{partners[stem]}: no image of that name in {options["images"]}/; add it'))
+        there = [path.name for path in others if path.stem == stem]
+        problem = f'no image of that name in {options["images"]}/' + (f', only {", ".join(there)}' if there else '')
+        fix = f'save it as one of {", ".join(IMAGE_SUFFIXES)}' if there else 'add it'
+        samples.append(faulty(stem, stem, f'{partners[stem]}: {problem}; {fix}'))
     return samples
+
+
+def _other_files(folder: Path) -> list[Path]:
+    """What lies in a folder of images and is not read, hidden files aside; a warning counts and names it."""
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith('.')) if folder.is_dir() else []
+    others = [path for path in entries if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file()]
+    if others:
+        names = ', '.join(path.name for path in others[:SHOWN_FILES])
+        more = f' and {len(others) - SHOWN_FILES} more' if len(others) > SHOWN_FILES else ''
+        kinds = ', '.join(IMAGE_SUFFIXES)
+        warnings.warn(
+            f'{len(others)} in {folder} not read, as they are no files of {kinds}: {names}{more}', stacklevel=4
+        )
+    return others
 
 
 def _read_pair(read: Callable[[Path, Path], Content], image: Path, partner: Path) -> Content:
@@ -200,7 +220,7 @@ def read_json(path: Path) -> Any:
 
 
 def _unpacked(path: Path) -> bytes:
-    most = LARGEST_RATIO * max(path.stat().st_size, 2**18)
+    most = LARGEST_JSON_RATIO * max(path.stat().st_size, 2**18)
     with gzip.open(path) as file:
         content = file.read(most + 1)
     if len(content) > most:

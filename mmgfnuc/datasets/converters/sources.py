@@ -18,7 +18,7 @@ from mmgfnuc.files import full_disk_told, is_disk_full
 ARCHIVES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
 # An archive that says it holds more than this per byte of its own is a bomb, unless it is small: label maps of few
 # nuclei come near 100, zeros above 1000.
-LARGEST_RATIO, SMALL_BYTES = 500, 10**7
+LARGEST_ARCHIVE_RATIO, SMALL_BYTES = 500, 10**7
 # In a folder that was unpacked too high, the dataset lies at most this many levels down.
 DEPTH = 3
 
@@ -117,7 +117,7 @@ def _check_path(archive: Path, name: str) -> None:
 
 def _check_size(archive: Path, folder: Path, unpacked: int) -> None:
     says = f'{archive} says that it unpacks to {unpacked / 10**9:.2f} GB'
-    if unpacked > max(LARGEST_RATIO * archive.stat().st_size, SMALL_BYTES):
+    if unpacked > max(LARGEST_ARCHIVE_RATIO * archive.stat().st_size, SMALL_BYTES):
         raise UserError(f'{says}, too much for its size; if you trust it, unpack it and give the folder')
     free = shutil.disk_usage(folder).free
     if unpacked > free:

@@ -329,8 +329,27 @@ def test_names_that_leave_the_folder(source, out):
 
 
 def test_a_pixel_size_that_is_surely_wrong(source, out):
-    with pytest.raises(UserError, match=r'image_0: from 0\.25 to 1e-06 micrometres per pixel; give --mpp nearer'):
-        convert(converter(samples()), source, out, mpp=1e-6)
+    listed = [replace(sample, mpp=5.0) for sample in samples()]
+    with pytest.raises(UserError, match=r'image_0: from 5 to 0\.05 micrometres per pixel; give --mpp nearer'):
+        convert(converter(listed), source, out, mpp=0.05)
+
+
+@pytest.mark.parametrize('given', [{'mpp': 250}, {'source_mpp': 0.001}, {'mpp': float('nan')}])
+def test_a_pixel_size_of_no_microscope_is_refused_before_anything_is_read(source, out, given):
+    unknown = [replace(sample, mpp=None) for sample in samples()]
+    with pytest.raises(UserError, match=r'--(source-)?mpp: .* not within 0\.05 to 5'):
+        convert(converter(unknown), source, out, **given)
+    assert READ == []
+
+
+def test_a_stated_pixel_size_wins_and_those_that_differ_are_counted_and_named(source, out):
+    listed = [*samples(3), replace(samples()[3], mpp=None)]
+    report = convert(converter(listed), source, out, source_mpp=0.5)
+    (notice,) = report.notices
+    assert '--source-mpp 0.5' in notice
+    assert notice.endswith('3 (image_0: 0.25, image_1: 0.25, image_2: 0.25)')
+    assert [entry['mpp'] for entry in canonical.read_meta(out)['images'].values()] == [0.25, 0.25, 0.25, 0.5]
+    assert convert(converter(listed), source, out, source_mpp=0.25).notices == []
 
 
 def test_magnification_is_that_of_the_pixels(source, out):

@@ -12,6 +12,7 @@ from PIL import Image
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.converters import convert
 from mmgfnuc.datasets.validate import validate_dataset
+from mmgfnuc.errors import UserError
 
 from .own_source import CONVERTERS, LABELS, SIZE, add_image, add_map, fault, groups_of, instances, labels_of, prepare
 
@@ -28,9 +29,13 @@ class TestFolders:
         assert (meta['name'], meta['classes']) == ('own', canonical.CLASSES)
         assert validate_dataset(out) == []
 
-    @pytest.mark.parametrize('suffix', ['.tif', '.tiff', '.jpg', '.JPEG'])
+    @pytest.mark.parametrize('suffix', ['.tif', '.tiff', '.jpg', '.JPEG', '.bmp', '.webp', '.svs'])
     def test_images_of_other_formats(self, source, tmp_path, suffix):
-        image = add_image(source, suffix=suffix)
+        if suffix == '.svs':
+            image = add_image(source, suffix='.tif')
+            (source / 'images' / 'a.tif').rename(source / 'images' / 'a.svs')
+        else:
+            image = add_image(source, suffix=suffix)
         add_map(source)
         out = prepare('folders', source, tmp_path / 'out')
         written = canonical.read_image(out / 'images' / 'a.png').astype(int)
@@ -38,14 +43,17 @@ class TestFolders:
             np.testing.assert_array_equal(written, image)
         assert abs(written.mean() - image.mean()) < 10
 
-    def test_the_pixel_size_of_a_file_counts_unless_the_user_gives_one(self, source, tmp_path):
+    def test_the_pixel_size_of_a_file_wins_over_that_of_the_user(self, source, tmp_path):
         for stem, size in (('a', 0.5), ('b', 0.5), ('c', 5000)):
             add_map(source, stem=stem)
             size = {'PhysicalSizeX': size, 'PhysicalSizeY': size}
             add_map(source, np.zeros((*SIZE, 3), np.uint8), stem, '.tif', 'images', ome=True, metadata=size)
         line = r'c\.tif: 5000 micrometres per pixel .* 0\.05 to 5'
         assert re.search(line, fault('folders', source, tmp_path))
-        convert(CONVERTERS['folders'], source, tmp_path / 'given', source_mpp=0.25)
+        report = convert(CONVERTERS['folders'], source, tmp_path / 'given', source_mpp=0.25)
+        others, impossible = report.notices
+        assert others.endswith('2 (a: 0.5, b: 0.5)')
+        assert re.search(line, impossible)
         (source / 'images' / 'c.tif').unlink()
         add_image(source, 'c')
         convert(CONVERTERS['folders'], source, tmp_path / 'out')
@@ -53,7 +61,7 @@ class TestFolders:
             {stem: entry['mpp'] for stem, entry in canonical.read_meta(tmp_path / name)['images'].items()}
             for name in ('given', 'out')
         ]
-        assert sizes == [{'a': 0.25, 'b': 0.25, 'c': 0.25}, {'a': 0.5, 'b': 0.5, 'c': None}]
+        assert sizes == [{'a': 0.5, 'b': 0.5, 'c': 0.25}, {'a': 0.5, 'b': 0.5, 'c': None}]
 
     def test_a_photograph_on_its_side_fits_its_map(self, source, tmp_path):
         image = add_image(source)
@@ -134,6 +142,28 @@ class TestFolders:
         }
         for name, what in faults.items():
             assert sum(name in line and what in line for line in lines) == 1, name
+
+    def test_what_is_not_read_of_the_images_is_named(self, source, tmp_path):
+        add_image(source)
+        add_map(source)
+        for name in ('notes.txt', '.hidden', 'b.ndpi'):
+            (source / 'images' / name).touch()
+        with pytest.warns(UserWarning, match=r'2 in .*images not read, .*: b\.ndpi, notes\.txt'):
+            prepare('folders', source, tmp_path / 'out')
+        add_map(source, stem='b')
+        with (
+            pytest.warns(UserWarning, match='not read'),
+            pytest.raises(UserError, match=r'b\.png: no image of that name in images/, only b\.ndpi; save it as'),
+        ):
+            prepare('folders', source, tmp_path / 'again')
+
+    @pytest.mark.parametrize('background', [1, 65535])
+    def test_a_background_that_is_not_0_is_pointed_out(self, source, tmp_path, background):
+        add_image(source)
+        add_map(source, np.where(LABELS == 0, background, LABELS).astype(np.uint16))
+        (notice,) = convert(CONVERTERS['folders'], source, tmp_path / 'out').notices
+        assert 'the background is 0' in notice
+        assert 'a: 100%' in notice
 
     @pytest.mark.parametrize('classes', [1, 2])
     def test_maps_that_bear_one_id_for_many_nuclei_are_refused(self, source, tmp_path, classes):
