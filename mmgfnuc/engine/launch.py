@@ -43,7 +43,7 @@ def use_data(cfg: Config, root: str | None, split: str | None, parts: Sequence[s
     given = {name: value for name, value in (('data_root', root), ('split', split)) if value is not None}
     for part in parts:
         loader = cfg.get(f'{part}_dataloader')
-        dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
+        dataset: Any = loader.get('dataset') if isinstance(loader, Mapping) else None
         kind = _kind(dataset) if isinstance(dataset, Mapping) else None
         if not kind or not given:
             continue
