@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -118,7 +119,8 @@ def read_json(path: Path, fix: str, **keys: type | tuple[type, ...]) -> dict[str
 def output_lock(folder: str | Path) -> Iterator[None]:
     """Be the only process that writes to an output folder; the lock ends with the block or with the process.
 
-    The lock file lies beside the folder, `.<name>.lock`, and stays: to delete it would let in two. A process that
+    The lock file lies beside the folder, `.<name>.lock`, or within it, `.lock`, where this process may not write beside
+    it (a mounted volume). It stays: to delete it would let in two. A process that
     holds the lock may take it again. Unfinished files that a killed process left in the folder are removed. Whatever
     fails in the block because the disk is full is told in one line.
 
@@ -128,8 +130,9 @@ def output_lock(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder).resolve()
     with full_disk_told(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder.parent / f'.{folder.name}.lock')
+        path = _lock_path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -141,6 +144,12 @@ def output_lock(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             lock.release()
+
+
+def _lock_path(folder: Path) -> Path:
+    there = next(above for above in folder.parents if above.exists())
+    beside = os.access(there, os.W_OK)
+    return folder.parent / f'.{folder.name}.lock' if beside else folder / '.lock'
 
 
 @contextmanager

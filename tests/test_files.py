@@ -165,6 +165,17 @@ def test_a_lock_ends_with_its_process_even_if_a_child_of_it_lives_on(tmp_path):
     os.close(writing)
 
 
+def test_a_folder_whose_parent_is_not_writable_has_its_lock_within(tmp_path, monkeypatch):
+    """As a mounted volume; a process with the same rights finds the same lock."""
+    folder = tmp_path / 'volume'
+    folder.mkdir()
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
+    with output_lock(folder):
+        assert [path.name for path in files_below(tmp_path)] == ['.lock']
+        assert in_another_process(lambda: take(folder)) == 2
+    assert in_another_process(lambda: take(folder)) == 0
+
+
 def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path):
     folder = tmp_path / 'out'
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmgfnuc.analysis import otsu_scores
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.resume import POINTER
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import full_disk_told
 
@@ -90,7 +91,7 @@ def main() -> None:
     train = [str(TOOLS / 'train.py'), config, '--work-dir', str(out), '--data', data]
     run('1/3 Generate synthetic H&E tiles', [*prepare, '--overwrite'], out / 'prepare.log')
     run('2/3 Train', train, out / 'train.log')
-    checkpoint = (out / 'last_checkpoint').read_text('utf-8')
+    checkpoint = (out / POINTER).read_text('utf-8')
     test = [str(TOOLS / 'test.py'), checkpoint, '--show-dir', str(out / 'pictures')]
     run('3/3 Test the last checkpoint', test, out / 'test.log')
     print(summary(out, args.data, (time.monotonic() - start) / 60))

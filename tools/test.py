@@ -110,7 +110,7 @@ def main() -> None:
     # A checkpoint alone is tested by its own config.
     config, checkpoint = args.files[0], args.files[-1]
     cfg = load_config(config, args.cfg_options, args.work_dir)
-    launch.use_data(cfg, args.data, args.split)
+    launch.use_data(cfg, args.data, args.split, ['test'])
     set_launcher(cfg, args.launcher)
     scores = launch.test(cfg, checkpoint, args.out, args.show_dir)
     if is_main_process():

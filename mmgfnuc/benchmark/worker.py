@@ -15,9 +15,9 @@ from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.preflight import rehearse
 from mmgfnuc.engine.provenance import commit, hardware, versions
-from mmgfnuc.engine.resume import find_resume
+from mmgfnuc.engine.resume import find_resume, last_checkpoint
 from mmgfnuc.engine.settings import check_settings
-from mmgfnuc.errors import DivergedError, UserError
+from mmgfnuc.errors import DivergedError
 from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_text
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
@@ -57,16 +57,14 @@ def run_cell(folder: Path, cache_gb: float | None = None) -> None:
 
 def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
     cache = _cache_settings(folder, cache_gb)
-    checkpoint = last_checkpoint(folder)
-    if checkpoint != folder / f'iter_{steps}.pth':
-        _train(folder, checkpoint, cache)
-    else:  # a process may have been killed between the two files
-        write_text(folder / 'last_checkpoint', str(checkpoint))
+    found, end = last_checkpoint(folder), folder / f'iter_{steps}.pth'
+    if not found or found[0] != end:
+        _train(folder, found and found[0], cache)
     report(folder, 'scoring', steps)
     # That of the training: scoring may hold more.
     peak_mb = peak_megabytes(folder)
     start = time.monotonic()
-    train_seconds = _score(folder, folder / f'iter_{steps}.pth', cache)
+    train_seconds = _score(folder, end, cache)
     record = {
         'train_seconds': train_seconds,
         'test_seconds': time.monotonic() - start,
@@ -115,22 +113,6 @@ def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | No
         return None
     # Half precision would take half the disk, and give other scores than a run without a cache.
     return dict(folder=str(folder.parent.parent / 'features'), dtype='float32', max_gb=cache_gb)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Find the last whole checkpoint of a run.
-
-    Checkpoints are not written at once: a process that was killed may have left a part of one. What cannot be read
-    is renamed to `<name>.damaged`.
-    """
-    for path in sorted(folder.glob('iter_*.pth'), key=lambda path: int(path.stem.removeprefix('iter_')), reverse=True):
-        try:
-            read_checkpoint(path)
-        except UserError:
-            path.rename(path.with_name(f'{path.name}.damaged'))
-        else:
-            return path
-    return None
 
 
 if __name__ == '__main__':

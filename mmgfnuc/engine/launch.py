@@ -1,6 +1,6 @@
 """From a config to a training or test run: what tools/train.py and tools/test.py do."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,23 +32,27 @@ PARTS = ('train', 'val', 'test')
 TEST_FOLDER = 'test'
 
 
-def use_data(cfg: Config, root: str | None, split: str | None) -> None:
-    """Read every part (`train`, `val`, `test`) from another data set, or another split of it; None keeps the config's.
+def use_data(cfg: Config, root: str | None, split: str | None, parts: Sequence[str] = PARTS) -> None:
+    """Read the named parts from another data set, or another split of it; None keeps the config's.
+
+    What is no group of settings with a known type is left to `check_settings`.
 
     Raises:
         UserError: a part is read by something else than `NucleiDataset`, so that it has no such settings.
     """
     given = {name: value for name, value in (('data_root', root), ('split', split)) if value is not None}
-    for part in PARTS:
+    for part in parts:
         loader = cfg.get(f'{part}_dataloader')
-        if not loader or not given:
+        dataset: Any = loader.get('dataset') if isinstance(loader, Mapping) else None
+        kind = _kind(dataset) if isinstance(dataset, Mapping) else None
+        if not kind or not given:
             continue
-        if not _is_ours(loader.dataset):
+        if kind is not NucleiDataset:
             raise UserError(
                 f'--data and --split set data_root and split of a NucleiDataset, and {part}_dataloader.dataset is a '
-                f'{_name(loader.dataset.type)}; change its own settings by --cfg-options, or name another config'
+                f'{_name(dataset.type)}; change its own settings by --cfg-options, or name another config'
             )
-        loader.dataset.update(given)
+        dataset.update(given)
 
 
 def check_data(cfg: Config, *parts: str) -> None:
@@ -93,9 +97,13 @@ def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _is_ours(dataset: dict) -> bool:
-    # A type is a class in a config file, a name in a dumped one.
-    cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
-    return cls is NucleiDataset
+    return _kind(dataset) is NucleiDataset
+
+
+def _kind(dataset: Mapping) -> type | None:
+    """Class of a dataset: in a config file a type is one, in a dumped one its name. None where there is none."""
+    kind = dataset.get('type')
+    return DATASETS.get(kind) if isinstance(kind, str) else kind
 
 
 def _name(kind: str | type) -> str:

@@ -31,8 +31,11 @@ NEAR = 0.6
 # Least values of whole numbers; below it a run fails later, or ends without having done anything.
 LEAST = {
     **dict.fromkeys(('max_iters', 'max_epochs', 'val_interval', 'batch_size', 'accumulative_counts', 'window_size'), 1),
+    'T_max': 1,
     'num_workers': 0,
 }
+# What turns the gradients to nothing or around where it is not above 0.
+ABOVE_ZERO = ('max_norm', 'clip_value')
 LARGEST_SEED = 2**32 - 1
 # What nobody sets by hand.
 WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
@@ -176,7 +179,7 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def check_value(path: str, value: Any, hint: Any) -> None:
-    """Check the type of a value, and of some whole numbers the range.
+    """Check the type of a value, and of some numbers the range.
 
     Raises:
         UserError: the path, the value, and what to give.
@@ -189,6 +192,8 @@ def check_value(path: str, value: Any, hint: Any) -> None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if name in LEAST and value < LEAST[name]:
             raise UserError(f'{shown}: give at least {LEAST[name]}')
+        if name in ABOVE_ZERO and value <= 0:
+            raise UserError(f'{shown}: give a number above 0')
         if name == 'seed' and not 0 <= value <= LARGEST_SEED:
             raise UserError(f'{shown}: a seed is in 0 to 2**32 - 1; give another')
 

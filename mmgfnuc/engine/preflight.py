@@ -42,13 +42,16 @@ SECTIONS = {
     'register_custom_hooks': 'custom_hooks',
     'build_model': 'model',
 }
+# Functions here that try one section, which their variable `section` names.
+TRIED = ('_try_sample', '_try_evaluator')
 # What may fail on a device without memory alone.
 HEAVY = ('model', 'optim_wrapper', 'param_scheduler')
 LONGEST = 200
 
 
 def rehearse(cfg: Config, *parts: str) -> None:
-    """Build all that the named parts (`train`, `val`, `test`) of a run need, and throw it away.
+    """Build all that the named parts (`train`, `val`, `test`) of a run need, and throw it away; of a training also the
+    metrics of its test.
 
     The run's folder, its log and the random numbers are left alone. The model is built without memory and without its
     weight files; where that fails, once more as it is, as not every model can be built so. What a part raises on its
@@ -91,6 +94,8 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
             runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
             if runner.param_schedulers is not None:
                 runner.build_param_scheduler(runner.param_schedulers)
+            if cfg.get('test_evaluator'):
+                _try_evaluator(runner, 'test_evaluator')
 
 
 class _Rehearsal(Runner):
@@ -154,6 +159,11 @@ def _try_sample(loader: Any, section: str) -> None:
             loader.collate_fn([sample])
 
 
+def _try_evaluator(runner: Any, section: str) -> None:
+    """Build the metrics of a test, whose data need not be there."""
+    runner.build_evaluator(getattr(runner, section))
+
+
 @contextmanager
 def _unnoticed() -> Iterator[None]:
     """Keep what is said, and what is registered as the current instance, from the run itself."""
@@ -200,11 +210,12 @@ def _path_of(error: Exception, cfg: Config) -> str:
     """Path of the part whose building failed, by the innermost function that builds or runs one; empty if none does."""
     frames = [(frame.f_code.co_name, frame.f_locals) for frame, _ in traceback.walk_tb(error.__traceback__)]
     unfinished = [known.get('self') for name, known in frames if name == '__init__']
-    section: str = next((known['section'] for name, known in frames if name == '_try_sample'), '')
+    section: str = next((known['section'] for name, known in frames if name in TRIED), '')
     for name, known in reversed(frames):
         running, path = known.get('self'), ''
         if name in BUILDERS:
-            path = _first(cfg, partial(_is_built_of, known.get(BUILDERS[name])))
+            node = cfg[section] if section else cfg
+            path = _first(node, partial(_is_built_of, known.get(BUILDERS[name])), section)
         elif isinstance(running, Runner):
             path = SECTIONS.get(name, '')
         elif section and running is not None and not any(running is other for other in unfinished):

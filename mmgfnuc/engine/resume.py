@@ -21,12 +21,21 @@ MOST_CHANGES = 8
 def find_resume(cfg: Config, resume: str | None) -> None:
     """Set a config to continue a run with the run's own seed, from a path or, with `auto`, the last checkpoint.
 
-    Where the working folder has no checkpoint yet, `auto` begins a new run.
+    Where the working folder has no checkpoint yet, `auto` begins a new run. `resume=True` in the config is the same as
+    `auto`, or as the path in its `load_from`. A new run in a folder with checkpoints of an earlier one is told.
 
     Raises:
         UserError: the checkpoint is missing or damaged, or all those of the working folder are.
     """
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
     if resume is None:
+        if any(Path(cfg.work_dir).glob('*.pth')):
+            notice(
+                f'{cfg.work_dir} holds checkpoints of an earlier run, which this new run does not continue and may '
+                'replace; to continue it give --resume, to keep it another --work-dir. Until the new run has saved '
+                'one, a later --resume would continue the earlier run'
+            )
         return
     found = last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else (Path(resume), _read_meta(Path(resume)))
     if found is None:

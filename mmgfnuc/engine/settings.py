@@ -140,6 +140,8 @@ def check_settings(cfg: Config, *parts: str) -> None:
     values where MMEngine, PyTorch or this package annotate them. Of several processes each checks, so that none waits
     for one that has ended; the first one reports.
 
+    Of a training also those of its test, where the config has them.
+
     Raises:
         UserError: one line with the path of the setting, what is wrong with it, and what is near it.
     """
@@ -153,7 +155,8 @@ def check_settings(cfg: Config, *parts: str) -> None:
         _hooks(cfg)
         check_part('model', cfg.get('model'), MODELS)
         check_part('data_preprocessor', cfg.get('data_preprocessor'), MODELS)
-        for part in parts:
+        # That of a test is looked at before the training, after which it would come too late.
+        for part in dict.fromkeys([*parts, *['test'] * ('train' in parts)]):
             _loader(f'{part}_dataloader', cfg.get(f'{part}_dataloader'))
             _loop(part, cfg.get(f'{part}_cfg'))
             _evaluator(f'{part}_evaluator', cfg.get(f'{part}_evaluator'))

@@ -54,11 +54,15 @@ def _context(model: GatedFusionSegmentor, trained: bool) -> list[tuple[str, str]
         return [('encoder', 'no foundation encoder, no fusion')]
     # Tested, an encoder that was tuned in full is built with random weights, which the checkpoint then replaces.
     random = encoder.weights == RANDOM and (trained or encoder.tune != 'full')
-    blocks = getattr(neck, 'blocks', {})
-    kinds = ', '.join(dict.fromkeys(type(block).__name__ for block in blocks.values())) or type(neck).__name__
-    levels = f', levels {", ".join(blocks)}' if blocks else ''
     weights = 'RANDOM weights' if random else 'pretrained'
-    return [('encoder', f'{encoder.entry.name}, {weights}, {encoder.tune}'), ('fusion', f'{kinds}{levels}')]
+    return [('encoder', f'{encoder.entry.name}, {weights}, {encoder.tune}'), ('fusion', _fusion(neck))]
+
+
+def _fusion(neck: torch.nn.Module) -> str:
+    """The neck, whose name tells those of the same blocks apart."""
+    blocks = getattr(neck, 'blocks', {})
+    kinds = ', '.join(dict.fromkeys(type(block).__name__ for block in blocks.values()))
+    return type(neck).__name__ + (f': {kinds}, levels {", ".join(blocks)}' if blocks else '')
 
 
 def _head(model: GatedFusionSegmentor) -> str:

@@ -20,7 +20,7 @@ from mmgfnuc.benchmark.folders import cell_folder, cell_state, is_locked, prepar
 from mmgfnuc.benchmark.local import devices
 from mmgfnuc.benchmark.processes import ONE_THREAD
 from mmgfnuc.benchmark.study import make_study
-from mmgfnuc.benchmark.worker import last_checkpoint, run_cell
+from mmgfnuc.benchmark.worker import _train_and_score, run_cell
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import META_KEYS
 
@@ -121,18 +121,31 @@ def test_an_engine_that_does_not_exist(tmp_path):
         run_cells([], tmp_path, engine='slurm')
 
 
-def test_a_part_of_a_checkpoint_is_no_checkpoint(tmp_path):
-    """Of step 200 and not of step 1000, which was being written; nor of step 40, by its name the last."""
+class BegunError(Exception):
+    """In place of a training."""
+
+
+def test_a_part_of_a_checkpoint_is_no_checkpoint(tmp_path, monkeypatch):
+    """Of step 200 and not of step 1000, of which there is a part; nor of step 40, by its name the last."""
     for step in (40, 200, 1000):
-        torch.save(
-            {'state_dict': {}, 'meta': {key: kind() for key, kind in META_KEYS.items()}}, tmp_path / f'iter_{step}.pth'
-        )
+        meta = {**{key: kind() for key, kind in META_KEYS.items()}, 'iter': step}
+        optimizer = {'state': {}, 'param_groups': []}
+        torch.save({'state_dict': {}, 'meta': meta, 'optimizer': optimizer}, tmp_path / f'iter_{step}.pth')
     half = tmp_path / 'iter_1000.pth'
     half.write_bytes(half.read_bytes()[:500])
-    assert last_checkpoint(tmp_path) == tmp_path / 'iter_200.pth'
-    assert not half.exists()
-    assert (tmp_path / 'iter_1000.pth.damaged').stat().st_size == 500
-    assert last_checkpoint(tmp_path / 'empty') is None
+    before, begun = sorted(tmp_path.iterdir()), []
+
+    def begin(folder, checkpoint, cache):
+        begun.append(checkpoint)
+        raise BegunError
+
+    monkeypatch.setattr('mmgfnuc.benchmark.worker._train', begin)
+    monkeypatch.setattr('mmgfnuc.benchmark.worker._cache_settings', lambda folder, cache_gb: None)
+    for folder in (tmp_path, tmp_path / 'empty'):
+        with pytest.raises(BegunError):
+            _train_and_score(folder, 1000, None)
+    assert begun == [tmp_path / 'iter_200.pth', None]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.slow

@@ -8,14 +8,14 @@ from mmengine.hooks import CheckpointHook, RuntimeInfoHook
 
 from mmgfnuc.engine import FiniteLossHook
 from mmgfnuc.engine.hooks import finite_loss
-from mmgfnuc.errors import DivergedError
+from mmgfnuc.errors import DivergedError, UserError
 
 NAN = float('nan')
 
 
 @pytest.fixture
 def runner(tmp_path):
-    return SimpleNamespace(iter=0, work_dir=str(tmp_path))
+    return SimpleNamespace(iter=0, work_dir=str(tmp_path), message_hub=SimpleNamespace(runtime_info={}))
 
 
 def run(hook, runner, losses):
@@ -56,8 +56,8 @@ def test_an_end_with_such_a_loss_is_no_result(runner):
         hook.after_train(runner)
 
 
-def test_weights_that_are_not_finite_are_not_saved(runner, tmp_path):
-    (tmp_path / 'last_checkpoint').write_text('run/iter_4.pth')
+def test_weights_that_are_not_finite_are_not_saved(runner):
+    runner.message_hub.runtime_info['last_ckpt'] = 'run/iter_4.pth'
     weights = {'first': torch.zeros(2), 'second': torch.tensor([0.0, NAN])}
     with pytest.raises(DivergedError, match=r'at step 1 second is not finite; .* checkpoint is run/iter_4\.pth;'):
         FiniteLossHook().before_save_checkpoint(runner, {'state_dict': weights})
@@ -83,6 +83,22 @@ def test_processes_end_together(runner, monkeypatch):
         assert asked == [3]
     assert [step for step, _ in ends] == [3, 3]
     assert 'in another process' in ends[1][1]
+
+
+def test_weights_and_the_end_are_looked_at_together(runner, monkeypatch):
+    """Where this process is well and another is not, it ends too."""
+    monkeypatch.setattr(finite_loss, 'all_reduce', lambda tensor, op: tensor.fill_(1))
+    runner.model = torch.nn.Linear(1, 1)
+    with pytest.raises(DivergedError, match='a weight in another process is not finite'):
+        FiniteLossHook().check_weights(runner)
+    with pytest.raises(DivergedError, match='in another process'):
+        FiniteLossHook().after_train(runner)
+
+
+@pytest.mark.parametrize('patience', [0, -1])
+def test_a_patience_that_waits_for_no_step(patience):
+    with pytest.raises(UserError, match=f'patience={patience} .*at least 1'):
+        FiniteLossHook(patience=patience)
 
 
 def test_it_comes_after_the_log_and_before_the_checkpoint():

@@ -124,6 +124,22 @@ def test_data_of_another_kind_has_no_such_settings(cfg):
         launch.use_data(cfg, 'data/own', None)
 
 
+@pytest.mark.parametrize('loader', [5, {'batch_size': 2}, {'dataset': 5}, {'dataset': {}}, {'dataset': {'type': 'no'}}])
+def test_another_data_set_for_what_is_none_is_left_to_the_check(cfg, loader):
+    cfg.val_dataloader = loader
+    launch.use_data(cfg, 'data/own', None)
+    assert cfg.val_dataloader == loader
+    assert cfg.train_dataloader.dataset.data_root == cfg.test_dataloader.dataset.data_root == 'data/own'
+
+
+def test_another_data_set_for_one_part(cfg):
+    root = cfg.train_dataloader.dataset.data_root
+    cfg.val_dataloader.dataset = dict(type='mmseg.ADE20KDataset', data_root='data/ade')
+    launch.use_data(cfg, 'data/own', None, ['test'])
+    assert cfg.train_dataloader.dataset.data_root == root
+    assert cfg.test_dataloader.dataset.data_root == 'data/own'
+
+
 @pytest.mark.parametrize(('typed', 'used', 'told'), [(True, False, 1), (True, True, 0), (False, False, 0)])
 def test_nucleus_types_that_are_not_told_apart(cfg, tmp_path, capsys, typed, used, told):
     write_dataset(tmp_path / 'set', num_train=1, num_val=1, size=64, seed=0, types=typed)

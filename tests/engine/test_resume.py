@@ -133,3 +133,28 @@ def test_many_changes_are_counted(folder, capsys):
     (notice,) = capsys.readouterr().err.splitlines()
     assert notice.count(' -> ') == 8
     assert notice.endswith(' and 12 more')
+
+
+@pytest.mark.parametrize('named', [None, 'iter_2.pth'])
+def test_resume_in_the_config_is_that_of_the_command_line(folder, named):
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_10.pth'))
+    cfg = config(folder, 8, resume=True, load_from=named and str(folder / named))
+    find_resume(cfg, None)
+    assert cfg.load_from == str(folder / (named or 'iter_10.pth'))
+    assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 0
+
+
+def test_resume_in_the_config_begins_anew_where_there_is_nothing(tmp_path, capsys):
+    cfg = config(tmp_path / 'new', resume=True)
+    find_resume(cfg, None)
+    assert not cfg.resume
+    assert 'a new run begins' in capsys.readouterr().err
+
+
+def test_a_new_run_among_the_checkpoints_of_another_is_told(folder, tmp_path, capsys):
+    find_resume(config(folder), None)
+    (notice,) = capsys.readouterr().err.splitlines()
+    assert f'{folder} holds checkpoints of an earlier run' in notice
+    assert '--resume' in notice
+    find_resume(config(tmp_path / 'new'), None)
+    assert capsys.readouterr().err == ''

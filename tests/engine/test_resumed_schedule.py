@@ -2,11 +2,20 @@
 
 import copy
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, OptimWrapper, PolyLR, ReduceOnPlateauLR
+from mmengine.optim import (
+    CosineAnnealingLR,
+    LinearLR,
+    MultiStepLR,
+    OptimWrapper,
+    OptimWrapperDict,
+    PolyLR,
+    ReduceOnPlateauLR,
+)
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
@@ -179,14 +188,65 @@ def test_an_optimiser_that_does_not_fit():
         ResumedScheduleHook().after_load_checkpoint(make([cosine], 8, groups=2), saved(runner, 0))
 
 
-def test_a_schedule_that_follows_the_scores_has_one_length():
-    def plateau(wrapper, steps):
-        return ReduceOnPlateauLR(wrapper, monitor='dice', end=steps)
+def plateau(wrapper, steps, **settings):
+    return ReduceOnPlateauLR(wrapper, **(dict(monitor='dice', end=steps, patience=0) | settings))
 
-    checkpoint = saved(make([plateau], 8), 4)
-    assert ResumedScheduleHook().after_load_checkpoint(make([plateau], 8), checkpoint) is None
-    with pytest.raises(UserError, match=r'\[16\].*\[8\]'):
-        ResumedScheduleHook().after_load_checkpoint(make([plateau], 16), checkpoint)
+
+def halved():
+    """A checkpoint after the scores have made the schedule halve the rate."""
+    runner = make([partial(plateau, factor=0.5)], 8)
+    for _ in range(3):
+        runner.param_schedulers[0].step({'dice': 1.0})
+    checkpoint = saved(runner, 4)
+    assert checkpoint['optimizer']['param_groups'][0]['lr'] < RATE
+    return checkpoint
+
+
+def test_a_schedule_that_follows_the_scores_goes_on():
+    runner = make([partial(plateau, factor=0.5)], 8)
+    checkpoint = halved()
+    resume(runner, checkpoint)
+    assert runner.optim_wrapper.get_lr()['lr'][0] == checkpoint['optimizer']['param_groups'][0]['lr']
+    assert runner.warnings == []
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'steps', 'settings', 'said'),
+    [
+        ({}, 16, {}, 'end of the schedule 8 -> 16'),
+        ({}, 8, {'lr': 0.4}, r'lr 0\.1 -> 0\.4'),
+        ({}, 8, {'weight_decay': 0.01}, r'weight_decay 0 -> 0\.01'),
+        ({'patience': 3}, 8, {}, 'patience of the schedule 0 -> 3'),
+    ],
+)
+def test_a_schedule_that_follows_the_scores_refuses_other_settings(schedule, steps, settings, said):
+    runner = make([partial(plateau, **({'factor': 0.5} | schedule))], steps, **settings)
+    with pytest.raises(UserError, match=f'follows the scores.*{said}.*load_from=CHECKPOINT'):
+        ResumedScheduleHook().after_load_checkpoint(runner, halved())
+
+
+def several(steps, **settings):
+    """Two optimisers, each with a cosine."""
+    both = {'first': make([cosine], steps), 'second': make([cosine], steps, **settings)}
+    runner = both['first']
+    runner.optim_wrapper = OptimWrapperDict(**{name: one.optim_wrapper for name, one in both.items()})
+    runner.param_schedulers = {name: one.param_schedulers for name, one in both.items()}
+    return runner
+
+
+def test_several_optimisers():
+    before = several(8)
+    for schedulers in before.param_schedulers.values():
+        schedulers[0].step()
+    states = {name: [one.state_dict() for one in each] for name, each in before.param_schedulers.items()}
+    checkpoint = copy.deepcopy({'optimizer': before.optim_wrapper.state_dict(), 'param_schedulers': states})
+    assert ResumedScheduleHook().after_load_checkpoint(several(8), checkpoint) is None
+    for changed, said in ((several(8, lr=0.4), r'lr 0\.1 -> 0\.4'), (several(16), '8 -> 16')):
+        with pytest.raises(UserError, match=f'one of several optimisers.*{said}.*load_from=CHECKPOINT'):
+            ResumedScheduleHook().after_load_checkpoint(changed, checkpoint)
+    del checkpoint['optimizer']['second']
+    with pytest.raises(UserError, match='has 0 groups of parameters'):
+        ResumedScheduleHook().after_load_checkpoint(several(8), checkpoint)
 
 
 def test_weights_alone():

@@ -1,7 +1,9 @@
 """Checkpoints while the process is killed or the disk is full, and that they are otherwise those of MMEngine."""
 
 import errno
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +14,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmgfnuc.engine import WholeCheckpointHook
+from mmgfnuc.engine import FiniteLossHook, WholeCheckpointHook
 from mmgfnuc.engine.hooks import whole_checkpoint
+from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.files import DiskFullError, whole_file
 
 STEPS = 4
@@ -47,7 +50,7 @@ class Scores(BaseMetric):
         return {'dice': self.left.pop(0)}
 
 
-def train(folder, hook=WholeCheckpointHook, resume=False, steps=STEPS, **settings):
+def train(folder, hook=WholeCheckpointHook, resume=False, steps=STEPS, model=None, of_runner=None, **settings):
     """Train four steps, saving after each."""
     for named in (MMLogger, MessageHub):
         named._instance_dict.clear()
@@ -56,7 +59,7 @@ def train(folder, hook=WholeCheckpointHook, resume=False, steps=STEPS, **setting
         dict(val_dataloader=loader, val_cfg={}, val_evaluator=Evaluator(Scores())) if 'save_best' in settings else {}
     )
     runner = Runner(
-        model=Line(),
+        model=model or Line(),
         work_dir=str(folder),
         train_dataloader=loader,
         train_cfg=dict(by_epoch=False, max_iters=steps, val_interval=1),
@@ -64,6 +67,7 @@ def train(folder, hook=WholeCheckpointHook, resume=False, steps=STEPS, **setting
         default_hooks=dict(checkpoint={'type': hook, 'by_epoch': False, 'interval': 1, **settings}),
         resume=resume,
         log_level='ERROR',
+        **(of_runner or {}),
         **(validate if 'save_best' in settings else {}),
     )
     runner.train()
@@ -153,3 +157,50 @@ def test_what_a_killed_process_has_left_is_deleted_when_the_run_goes_on(tmp_path
     of_somebody_else.write_bytes(b'kept')
     train(tmp_path, max_keep_ckpts=1, resume=True)
     assert names(tmp_path) == ['iter_0.pth', 'iter_4.pth', 'last_checkpoint']
+
+
+@pytest.mark.parametrize('template', ['x.pth', 'iter_{step}.pth', 'iter_{', '{1}.pth'])
+def test_a_name_that_all_steps_would_share_is_refused(template):
+    with pytest.raises(UserError, match=r'filename_tmpl=.*iter_\{\}\.pth'):
+        WholeCheckpointHook(filename_tmpl=template)
+
+
+def test_what_was_just_written_is_never_outdated(tmp_path):
+    """As where the step is rounded in the name."""
+    train(tmp_path, max_keep_ckpts=1, filename_tmpl='{:.0e}.pth', steps=4)
+    hook = WholeCheckpointHook(filename_tmpl='{:.0e}.pth', max_keep_ckpts=1)
+    hook.keep_ckpt_ids = deque([100], 1)
+    assert hook._keep(SimpleNamespace(message_hub=MessageHub('names')), 101) == []
+
+
+class Lost(Line):
+    """Its second step destroys the weights; its loss does not say so."""
+
+    steps = 0
+
+    def forward(self, inputs, mode='tensor'):
+        self.steps += 1
+        if self.steps == 2:
+            self.slope.data.fill_(float('nan'))
+            return {'loss': torch.zeros(1, requires_grad=True).sum()}
+        return super().forward(inputs, mode)
+
+
+@pytest.mark.parametrize('earlier', [False, True])
+def test_the_last_finite_checkpoint_is_one_of_this_run(tmp_path, earlier):
+    (tmp_path / 'last_checkpoint').write_text('of/another_run.pth')
+    interval = 1 if earlier else 2
+    settings = dict(model=Lost(), of_runner=dict(custom_hooks=[dict(type=FiniteLossHook)]), interval=interval)
+    with pytest.raises(DivergedError, match='slope is not finite') as caught:
+        train(tmp_path, **settings)
+    named = str(caught.value).partition('last finite checkpoint is ')[2]
+    assert named.startswith(str(tmp_path / 'iter_1.pth') if earlier else 'none')
+
+
+def test_a_resumed_run_names_the_checkpoint_where_it_lies_now(tmp_path):
+    train(tmp_path / 'first', steps=1)
+    (tmp_path / 'first').rename(tmp_path / 'moved')
+    load_from = str(tmp_path / 'moved' / 'iter_1.pth')
+    of_runner = dict(custom_hooks=[dict(type=FiniteLossHook)], load_from=load_from)
+    with pytest.raises(DivergedError, match=f'checkpoint is {load_from};'):
+        train(tmp_path / 'new', model=Lost(), of_runner=of_runner, interval=4, resume=True)

@@ -164,3 +164,14 @@ def test_two_processes_end_together(process, config, tmp_path):
     said = process(*run, cwd=tmp_path, code=2).stderr
     assert said.count('error: training diverged: the loss is not finite since step 2') == 1
     assert 'Traceback' not in said
+
+
+@pytest.mark.slow
+def test_two_processes_whose_weights_are_lost_end_in_one_line(process, config, tmp_path):
+    options = ['optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None', 'train_dataloader.batch_size=1']
+    options += ['default_hooks.checkpoint.interval=1', 'train_cfg.max_iters=4', 'train_cfg.val_interval=99']
+    run = ['dist_train.sh', config, 2, '--work-dir', tmp_path / 'run', '--cfg-options', *options]
+    said = process(*run, cwd=tmp_path, code=2).stderr
+    assert said.count('error: ') == 1
+    assert 'is not finite' in said
+    assert 'Traceback' not in said

@@ -33,6 +33,7 @@ from mmgfnuc.benchmark.study import make_study
 from mmgfnuc.benchmark.worker import run_cell
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.resume import POINTER
 from mmgfnuc.engine.tested import file_sha256, read_tested
 from mmgfnuc.errors import UserError
 
@@ -292,7 +293,7 @@ def prepared(inputs: Path) -> Callable[[Path], None]:
 
 def names_a_checkpoint(folder: Path) -> None:
     """What `last_checkpoint` names is there and can be read."""
-    note = folder / 'run' / 'last_checkpoint'
+    note = folder / 'run' / POINTER
     if note.is_file():
         torch.load(Path(note.read_text('utf-8')), weights_only=False)
 

@@ -1,15 +1,15 @@
 """Ends a training that diverges."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmgfnuc.errors import DivergedError
+from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.models.layers import first_not_finite
 from mmgfnuc.registry import HOOKS
 
@@ -21,14 +21,19 @@ class FiniteLossHook(Hook):
     One such loss need not be the end: a loss scaler leaves out the step and halves its scale, which takes a few steps.
     Without a scaler the weights are lost with the first, and no step after it is worth its time.
 
-    Of several processes all end at the same step: at every `patience`-th they ask each other. Read is the loss that the
-    log has read before.
+    Of several processes all end at the same step: they ask each other at every `patience`-th, before the
+    WholeCheckpointHook saves, and at the end. Read is the loss that the log has read before.
 
     Args:
         patience: steps in a row.
+
+    Raises:
+        UserError: `patience` is below 1.
     """
 
     def __init__(self, patience: int = 5) -> None:
+        if patience < 1:
+            raise UserError(f'patience={patience} steps without a finite loss; give at least 1')
         self.patience = patience
         self.streak = 0
         self.first = 'in another process'
@@ -48,9 +53,7 @@ class FiniteLossHook(Hook):
             self.first = f'since step {runner.iter + 1} ({terms})'
         if get_world_size() > 1 and not self.every_n_train_iters(runner, self.patience):
             return
-        longest = torch.tensor(self.streak)
-        all_reduce(longest, 'max')
-        if longest >= self.patience:
+        if _most(self.streak) >= self.patience:
             raise self._diverged(runner, f'the loss is not finite {self.first}')
 
     def after_train(self, runner: Runner) -> None:
@@ -59,25 +62,46 @@ class FiniteLossHook(Hook):
         Raises:
             DivergedError: that of the last step was not finite.
         """
-        if self.streak:
+        if _most(self.streak):
             raise self._diverged(runner, f'the loss is not finite {self.first}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse to save weights that are not finite.
+        """Refuse to save weights that are not finite, such as the averages of another hook.
 
         Raises:
             DivergedError: names the first tensor.
         """
         wrong = first_not_finite(checkpoint['state_dict'])
         if wrong:
-            loss = f', nor is the loss {self.first}' if self.streak else ''
-            raise self._diverged(runner, f'at step {runner.iter + 1} {wrong} is not finite{loss}')
+            raise self._not_finite(runner, wrong)
+
+    def check_weights(self, runner: Runner) -> None:
+        """Refuse weights that are not finite, in all processes where they are so in one.
+
+        Raises:
+            DivergedError: names the first tensor.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        wrong = first_not_finite(model.state_dict())
+        if _most(bool(wrong)):
+            raise self._not_finite(runner, wrong or 'a weight in another process')
+
+    def _not_finite(self, runner: Runner, wrong: str) -> DivergedError:
+        loss = f', nor is the loss {self.first}' if self.streak else ''
+        return self._diverged(runner, f'at step {runner.iter + 1} {wrong} is not finite{loss}')
 
     @staticmethod
     def _diverged(runner: Runner, what: str) -> DivergedError:
-        noted = Path(runner.work_dir) / 'last_checkpoint'
-        last = noted.read_text(encoding='utf-8').strip() if noted.is_file() else ''
+        # Of this run: the folder may hold those of another.
+        last = runner.message_hub.runtime_info.get('last_ckpt')
         return DivergedError(
             f'training diverged: {what}; the last finite checkpoint is {last or "none: none was saved before"}; try a '
             'lower optim_wrapper.optimizer.lr, optim_wrapper.clip_grad.max_norm=1, or no --amp'
         )
+
+
+def _most(value: int) -> int:
+    """Largest value of all processes."""
+    most = torch.tensor(int(value))
+    all_reduce(most, 'max')
+    return int(most)

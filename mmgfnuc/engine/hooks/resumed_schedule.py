@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmgfnuc.engine.resume import check_resumable
@@ -13,6 +14,9 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.registry import HOOKS
 
 REMEDY = 'leave it as it was, or begin a new run from these weights: --cfg-options load_from=CHECKPOINT, no --resume'
+
+# Of the state of a schedule, what its steps change.
+PROGRESS = ('last_step', 'base_values', 'best', 'num_bad_epochs', 'cooldown_counter')
 
 
 @HOOKS.register_module()
@@ -29,20 +33,24 @@ class ResumedScheduleHook(Hook):
         """Compare the checkpoint with the config before MMEngine restores it.
 
         Raises:
-            UserError: the checkpoint lacks the state of the optimiser, or has that of another one; or a schedule that
-                follows the scores has changed, which no step number tells.
+            UserError: the checkpoint lacks the state of the optimiser, or has that of another one; or settings have
+                changed of a schedule that follows the scores, which no step number tells, or of one of several
+                optimisers.
         """
-        # Weights alone, as for a test; or several optimisers, of which each has schedules of its own.
-        if not runner._resume or isinstance(runner.param_schedulers, dict):
+        if not runner._resume:  # weights alone, as for a test
             return
         check_resumable(checkpoint)
-        schedulers = runner.param_schedulers or []
-        saved_states, saved_groups = checkpoint.get('param_schedulers', []), checkpoint['optimizer']['param_groups']
-        optimizer = runner.optim_wrapper.optimizer
-        _check_optimizer(optimizer, saved_groups)
-        if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
-            _check_length(schedulers, saved_states)
+        if isinstance(runner.optim_wrapper, OptimWrapperDict):
+            _check_several(runner, checkpoint)
             return
+        schedulers = runner.param_schedulers or []
+        saved_states, saved_groups = checkpoint.get('param_schedulers', []), _groups(checkpoint['optimizer'])
+        optimizer = runner.optim_wrapper.optimizer
+        if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
+            why = 'the schedule follows the scores of validations'
+            _refuse_changes(why, optimizer, saved_groups, schedulers, saved_states)
+            return
+        _check_optimizer(optimizer, saved_groups)
         _replay(runner, schedulers, checkpoint['meta'])
         states = [scheduler.state_dict() for scheduler in schedulers]
         groups = [{key: value for key, value in group.items() if key != 'params'} for group in optimizer.param_groups]
@@ -63,6 +71,22 @@ class ResumedScheduleHook(Hook):
         )
 
 
+def _check_several(runner: Runner, checkpoint: dict) -> None:
+    schedulers, saved_states = runner.param_schedulers or {}, checkpoint.get('param_schedulers') or {}
+    for name, wrapper in runner.optim_wrapper.items():
+        _refuse_changes(
+            f"'{name}' is one of several optimisers",
+            wrapper.optimizer,
+            _groups(checkpoint['optimizer'].get(name, {})),
+            schedulers.get(name, []),
+            saved_states.get(name, []) if isinstance(saved_states, dict) else [],
+        )
+
+
+def _groups(saved_optimizer: dict) -> list[dict]:
+    return saved_optimizer.get('param_groups', [])
+
+
 def _check_optimizer(optimizer: Any, saved_groups: Sequence[dict]) -> None:
     if len(optimizer.param_groups) != len(saved_groups):
         raise UserError(
@@ -77,14 +101,24 @@ def _check_optimizer(optimizer: Any, saved_groups: Sequence[dict]) -> None:
         )
 
 
-def _check_length(schedulers: Sequence[Any], saved_states: Sequence[dict]) -> None:
-    ends = [scheduler.end for scheduler in schedulers], [state['end'] for state in saved_states]
-    if ends[0] != ends[1]:
-        raise UserError(
-            f'the schedule follows the scores of validations and ends at {ends[0]}, that of the checkpoint at '
-            f'{ends[1]}: it cannot be computed for another length; leave train_cfg as it was, or train anew in another '
-            '--work-dir'
-        )
+def _refuse_changes(
+    why: str, optimizer: Any, saved_groups: Sequence[dict], schedulers: Sequence[Any], saved_states: Sequence[dict]
+) -> None:
+    """Refuse other settings where the schedule cannot be computed for them; the values that follow it may differ."""
+    _check_optimizer(optimizer, saved_groups)
+    states = [scheduler.state_dict() for scheduler in schedulers]
+    groups = [
+        {key: value for key, value in group.items() if key != 'params' and f'initial_{key}' not in group}
+        for group in optimizer.param_groups
+    ]
+    changes = _optimizer_changes(saved_groups, groups)
+    if _are_alike(saved_states, states):
+        for saved, state in zip(saved_states, states, strict=True):
+            changes += _setting_changes(saved, state)
+    else:
+        changes.append(_another_schedule(saved_states, states))
+    if changes:
+        raise UserError(f'{why}, so that it cannot go on with other settings ({", ".join(changes)}); {REMEDY}')
 
 
 def _replay(runner: Runner, schedulers: Sequence[Any], meta: dict) -> None:
@@ -106,17 +140,32 @@ def _replay(runner: Runner, schedulers: Sequence[Any], meta: dict) -> None:
 
 
 def _schedule_changes(saved_states: Sequence[dict], states: Sequence[dict]) -> list[str]:
-    if len(saved_states) != len(states) or any(a.keys() != b.keys() for a, b in zip(saved_states, states, strict=True)):
-        return [f'another schedule (param_scheduler), {len(saved_states)} -> {len(states)} parts']
+    if not _are_alike(saved_states, states):
+        return [_another_schedule(saved_states, states)]
     found = []
     for saved, state in zip(saved_states, states, strict=True):
-        differ = [key for key in state if not _same(saved[key], state[key])]
         # The other differences follow from those of the settings.
-        settings = [key for key in differ if not key.startswith('_') and key not in ('last_step', 'base_values')]
-        found += [f'{key} of the schedule {saved[key]} -> {state[key]}' for key in settings]
-        if differ and not settings:
+        settings = _setting_changes(saved, state)
+        found += settings
+        if not settings and not all(_same(saved[key], state[key]) for key in state):
             found.append(f'{state["param_name"]} of the schedule')
     return found
+
+
+def _are_alike(saved_states: Sequence[dict], states: Sequence[dict]) -> bool:
+    return [state.keys() for state in saved_states] == [state.keys() for state in states]
+
+
+def _another_schedule(saved_states: Sequence[dict], states: Sequence[dict]) -> str:
+    return f'another schedule (param_scheduler), {len(saved_states)} -> {len(states)} parts'
+
+
+def _setting_changes(saved: dict, state: dict) -> list[str]:
+    return [
+        f'{key} of the schedule {saved[key]} -> {state[key]}'
+        for key in state
+        if not key.startswith('_') and key not in PROGRESS and not _same(saved[key], state[key])
+    ]
 
 
 def _optimizer_changes(saved_groups: Sequence[dict], groups: Sequence[dict]) -> list[str]:
@@ -124,7 +173,7 @@ def _optimizer_changes(saved_groups: Sequence[dict], groups: Sequence[dict]) -> 
     for saved, group in zip(saved_groups, groups, strict=True):
         for key in saved.keys() & group.keys():
             if not _same(saved[key], group[key]):
-                found.setdefault(key, f'{key} {_text(saved[key])} -> {_text(group[key])}')
+                found.setdefault(key, f'{key.removeprefix("initial_")} {_text(saved[key])} -> {_text(group[key])}')
     return [found[key] for key in sorted(found)]
 
 

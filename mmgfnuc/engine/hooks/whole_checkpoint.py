@@ -9,8 +9,12 @@ from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmgfnuc.engine.resume import POINTER
+from mmgfnuc.errors import UserError
 from mmgfnuc.files import remove_unfinished, whole_file, write_text
 from mmgfnuc.registry import HOOKS
+
+from .finite_loss import FiniteLossHook
 
 BACKEND = 'mmgfnuc.whole'
 OUTDATED = 'outdated_ckpts'
@@ -49,15 +53,23 @@ class WholeCheckpointHook(CheckpointHook):
     file_backend: BaseStorageBackend
     backend_args: dict[str, str] | None
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        _check_template(self.filename_tmpl)
+
     def before_train(self, runner: Runner) -> None:
         """Delete what a process that was killed has left."""
         super().before_train(runner)
+        if runner._resume and runner._load_from:
+            # The checkpoint itself says where it lay when it was written.
+            runner.message_hub.update_info('last_ckpt', str(runner._load_from))
         self.is_local = isinstance(self.file_backend, LocalBackend) and self.backend_args is None
         if self.is_local and is_main_process():
             remove_unfinished(Path(self.out_dir))
             self._remove(runner.message_hub.runtime_info.get(OUTDATED, []))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: Mapping[str, Any]) -> None:
+        _refuse_not_finite(runner)
         if not self.is_local:
             super()._save_checkpoint_with_step(runner, step, meta)
             return
@@ -76,7 +88,7 @@ class WholeCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_text(Path(runner.work_dir) / 'last_checkpoint', self.last_ckpt)
+            write_text(Path(runner.work_dir) / POINTER, self.last_ckpt)
             self._remove(runner.message_hub.get_info(OUTDATED))
 
     def _keep(self, runner: Runner, step: int) -> list[str]:
@@ -89,13 +101,15 @@ class WholeCheckpointHook(CheckpointHook):
         former = list(self.keep_ckpt_ids)
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        return [self.filename_tmpl.format(each) for each in former if each not in self.keep_ckpt_ids]
+        outdated = [self.filename_tmpl.format(each) for each in former if each not in self.keep_ckpt_ids]
+        return [name for name in outdated if name != self.filename_tmpl.format(step)]
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
+        if not self.save_best:
+            return
+        _refuse_not_finite(runner)
         if not self.is_local:
             super()._save_best_checkpoint(runner, metrics)
-            return
-        if not self.save_best:
             return
         backend, later = self.file_backend, _LaterRemoval()
         self.file_backend, self.backend_args = later, dict(backend=BACKEND)
@@ -112,3 +126,22 @@ class WholeCheckpointHook(CheckpointHook):
     def _remove(self, names: list[str]) -> None:
         for name in names:
             (Path(self.out_dir) / name).unlink(missing_ok=True)
+
+
+def _check_template(template: str) -> None:
+    try:
+        names = {template.format(step) for step in (1, 2)}
+    except (IndexError, KeyError, ValueError, AttributeError):
+        names = set()
+    if len(names) < 2:
+        raise UserError(
+            f"filename_tmpl='{template}' does not give each step a name of its own, so that each would take the place "
+            'of the one before; put {} where the number of the step belongs, such as iter_{}.pth'
+        )
+
+
+def _refuse_not_finite(runner: Runner) -> None:
+    """Let the hook that guards the weights look at them; every process comes here, one alone writes the file."""
+    for hook in runner.hooks:
+        if isinstance(hook, FiniteLossHook):
+            hook.check_weights(runner)

@@ -106,6 +106,9 @@ class GatedFusionSegmentor(BaseSegmentor):
             value = self.test_cfg.get(setting)
             if value is not None and value <= 0:
                 raise UserError(f'model.test_cfg.{setting}={value}: give a number above 0, or leave it out')
+        tile, overlap = self.test_cfg.get('tile'), self.test_cfg.get('overlap')
+        if tile is not None and overlap is not None and not 0 <= overlap <= tile // 2:
+            raise UserError(f'model.test_cfg.overlap={overlap}: give pixels from 0 to half of tile, {tile // 2}')
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return what the decode head gets of images in [0, 1]: the fused pyramid, over the padded image."""

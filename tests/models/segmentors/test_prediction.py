@@ -113,6 +113,12 @@ def test_settings_that_cannot_be(setting):
         without_fusion(test_cfg=setting)
 
 
+@pytest.mark.parametrize('overlap', [-1, 17, 32, 300])
+def test_an_overlap_that_the_tile_has_no_room_for(overlap):
+    with pytest.raises(UserError, match=f'test_cfg.overlap={overlap}: .* tile, 16'):
+        without_fusion(test_cfg={'tile': 32, 'overlap': overlap})
+
+
 def test_certain_tiles_have_finite_logits():
     """A probability of 0 has no logarithm."""
     model = without_fusion(decode_head={'type': CertainHead}, test_cfg={'tile': 32}).eval()
