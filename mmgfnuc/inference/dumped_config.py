@@ -136,7 +136,9 @@ def _dotted(node: ast.expr) -> ast.expr:
 def check_registered(settings: Any, source: str, kinds: Collection[str] = REGISTERED) -> None:
     """See to it that every `type` of settings that are data is a registered part: what else it names would be called.
 
-    Nothing is imported for it. A part of a package of the user's own counts once that is imported.
+    Nothing is imported for it. A part of a package of the user's own counts once that is imported. Of data sets and
+    transforms those of MMEngine, MMCV and MMSegmentation do not: they unpickle files that a setting names. A scope is
+    one of `SCOPES`.
 
     Args:
         settings: of a config.
@@ -153,8 +155,8 @@ def check_registered(settings: Any, source: str, kinds: Collection[str] = REGIST
             known = isinstance(value, str) and _is_safe(find_part(value, kinds), kinds)
         if not known:
             raise UserError(
-                f'the config in {source} names {key}={value!r}, which is no registered part that data may name; if you '
-                'trust it, import the package that has it, or name a config file of your own'
+                f'the config in {source} names {key}={value!r}, which is no registered part that data may name; '
+                'name a config file of your own, or, of a part of your own, import the package that has it'
             )
 
 

@@ -51,7 +51,7 @@ def test_a_cache_is_forgotten(folder):
 
 def test_a_part_of_a_package_that_is_imported_counts(folder):
     add(folder, f"test_dataloader = dict(dataset=dict(type='{__name__}.Own'))")
-    with pytest.raises(UserError, match='import the package that has it'):
+    with pytest.raises(UserError, match='import the package'):
         read_config(folder)
     DATASETS.register_module(name='Own', module=Own)
     try:

@@ -106,6 +106,25 @@ def with_object(value: Any) -> Callable[[Saved, Path], None]:
     return write
 
 
+def with_parts(**changes: Any) -> Callable[[Saved, Path], None]:
+    """With other parts beside the weights; of `meta` the rest stays."""
+    return lambda saved, path: torch.save({**saved, **changes}, path)
+
+
+def with_setting(text: str) -> Callable[[Saved, Path], None]:
+    """With a setting after those of its own config, one of which it replaces."""
+    return lambda saved, path: with_meta(cfg=f'{saved["meta"]["cfg"]}\n{text}\n')(saved, path)
+
+
+def with_optimizer(**changes: Any) -> Callable[[Saved, Path], None]:
+    return lambda saved, path: torch.save({**saved, 'optimizer': {**saved['optimizer'], **changes}}, path)
+
+
+def without_epoch(saved: Saved, path: Path) -> None:
+    meta = {key: value for key, value in saved['meta'].items() if key != 'epoch'}
+    torch.save({**saved, 'meta': meta}, path)
+
+
 def with_meta(**changes: Any) -> Callable[[Saved, Path], None]:
     return lambda saved, path: torch.save({**saved, 'meta': {**saved['meta'], **changes}}, path)
 
@@ -195,6 +214,52 @@ CONFIGS = {
     'config import': with_meta(cfg='model = dict(type="antigravity")'),
     'config deep': with_meta(cfg='model = ' + '-' * 10**5 + '1'),
 }
+KEY = f"x': {CODE}, 'y"
+WRITTEN = PROOF.with_suffix('.written')
+# Settings after the checkpoint's own, where it is tested by them; nothing may be written or imported.
+SETTINGS = {
+    'key': f'model = dict({{{KEY!r}: 1}})',
+    'key in evaluator': 'test_evaluator = [dict({{"a\\nb": 1}})]',
+    'scope': "default_scope = 'antigravity'",
+    'inner scope': "test_evaluator = dict(type='NucleiSemanticMetric', _scope_='antigravity')",
+    'pictures': f"custom_hooks = [dict(type='mmgfnuc.PredictionHook', show_dir='{WRITTEN}')]",
+    'pickle': "test_dataloader = dict(dataset=dict(type='mmengine.dataset.BaseDataset', ann_file='x.pkl'))",
+    'scores': f"test_evaluator = dict(type='DumpResults', out_file_path='{WRITTEN}')",
+    'hook': f"custom_hooks = [dict(type='os.system', command='touch {PROOF}')]",
+    'variable': "model = dict(type='{{$HOME:x}}')",
+}
+# What is left out: the test goes on without it.
+LEFT_OUT = {
+    'back end': f"visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend', "
+    f"config_save_file='{WRITTEN}.py', scalar_save_file='{WRITTEN}.json')])",
+    'server': "visualizer = dict(type='Visualizer', vis_backends=[dict(type='MLflowVisBackend')])",
+    'import': "custom_imports = dict(imports=['antigravity'])",
+    'name': f"experiment_name = '../../../{WRITTEN}'",
+    'limit': 'env_cfg = dict(cudnn_benchmark=True, resource_limit=1000000000)',
+}
+# Parts of wrong types, where a run is resumed.
+TYPES = {
+    **{
+        f'meta.{key}={value!r}': with_meta(**{key: value})
+        for key, value in [
+            ('dataset_meta', None),
+            ('iter', 'abc'),
+            ('iter', -5),
+            ('iter', 10**15),
+            ('seed', 'abc'),
+            ('versions', 3),
+            ('cfg', 3),
+            ('train_seconds', 'x'),
+        ]
+    },
+    'no meta.epoch': without_epoch,
+    'hub list': with_parts(message_hub=[1]),
+    'hub of wrong types': with_parts(message_hub={'log_scalars': 3, 'runtime_info': 'x', 'resumed_keys': {}}),
+    'no optimizer state': with_parts(optimizer={}),
+    'groups': with_optimizer(param_groups=[5]),
+    'NaN in optimizer': with_optimizer(state={0: {'exp_avg': torch.tensor(torch.nan)}}),
+    'schedules': with_parts(param_schedulers='x'),
+}
 
 
 class Entries:
@@ -244,6 +309,10 @@ class Entries:
         """Score a checkpoint."""
         return self.tool('test.py', self.config, path, '--work-dir', self.folder / 'test')
 
+    def test_alone(self, path: Path) -> tuple[int, str]:
+        """Score a checkpoint by its own config."""
+        return self.tool('test.py', path, '--work-dir', self.folder / 'alone')
+
     def resume(self, path: Path) -> tuple[int, str]:
         """Continue a run."""
         return self.tool('train.py', self.config, '--work-dir', self.folder / 'resume', '--resume', path)
@@ -289,8 +358,10 @@ def hostile(name: str, ran: list[str], act: Callable[[], tuple[int, str]], codes
     # The log of a run goes to the same place, before its end.
     lines = said.strip().splitlines()
     at = next((number for number, line in enumerate(lines) if line.startswith('error: ')), None)
-    if PROOF.exists() or ran:
+    if PROOF.exists() or ran or 'antigravity' in sys.modules:
         return f'{name}: code ran ({ran or "proof"})'
+    if list(WRITTEN.parent.glob(f'{WRITTEN.name}*')):
+        return f'{name}: wrote a file'
     if code not in codes or (code and (at is None or len(lines) - at != 1)):
         return f'{name}: exit code {code}, {lines[-1][:200] if lines else "nothing said"}'
     return ''
@@ -305,7 +376,12 @@ def check(folder: Path) -> dict[str, Any]:
     parts = {
         'infer': (entries.infer, entries.checkpoint, CHECKPOINTS | CONFIGS),
         'test': (entries.test, entries.checkpoint, CHECKPOINTS),
-        'resume': (entries.resume, entries.checkpoint, CHECKPOINTS),
+        'test alone': (
+            entries.test_alone,
+            entries.checkpoint,
+            CONFIGS | {name: with_setting(text) for name, text in (SETTINGS | LEFT_OUT).items()},
+        ),
+        'resume': (entries.resume, entries.checkpoint, CHECKPOINTS | TYPES),
         'load_from': (entries.load_from, entries.checkpoint, CHECKPOINTS),
         'foundation': (entries.foundation, entries.weights, ANY_FILE),
     }
@@ -314,7 +390,7 @@ def check(folder: Path) -> dict[str, Any]:
         torch.save(saved, path)
         cases = [
             ('good', lambda saved, path: torch.save(saved, path), (0,)),
-            *((n, a, (2,)) for n, a in attacks.items()),
+            *((n, a, (0,) if n in LEFT_OUT else (2,)) for n, a in attacks.items()),
         ]
         if part == 'resume':
             # Read, and not run: the training goes on.
@@ -323,7 +399,14 @@ def check(folder: Path) -> dict[str, Any]:
             write(saved, path)
             wrong.append(hostile(f'{part}, {name}', ran, partial(read, path), codes))
             number += 1
-    for name, text in {'code': CODE, 'setting': f'train_cfg = {CODE}', 'import': 'import antigravity'}.items():
+    studies = {'code': CODE, 'setting': f'train_cfg = {CODE}', 'import': 'import antigravity'}
+    studies |= {
+        'type': f"train_cfg = dict(max_iters=1)\nmodel = dict(type='os.system', command='touch {PROOF}')",
+        'scope': "train_cfg = dict(max_iters=1)\ndefault_scope = 'antigravity'",
+        'constructor': "optim_wrapper = dict(constructor='antigravity.X')",
+        'pictures': f"custom_hooks = [dict(type='mmgfnuc.PredictionHook', show_dir='{WRITTEN}')]",
+    }
+    for name, text in studies.items():
         wrong.append(hostile(f'study, {name}', ran, partial(entries.study, text)))
         number += 1
     wrong.append(hostile('address', ran, lambda: entries.load_from('http://127.0.0.1:9/x.pth')))
