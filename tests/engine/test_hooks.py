@@ -83,7 +83,7 @@ def wrapped(model):
 @pytest.mark.parametrize('wrap', [lambda model: model, wrapped], ids=['plain', 'distributed'])
 def test_guard_compares_a_checkpoint_with_the_model(wrap):
     model = nn.Linear(2, 3)
-    runner = SimpleNamespace(model=wrap(model))
+    runner = SimpleNamespace(model=wrap(model), _load_from='a.pth')
     CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': model.state_dict(), 'meta': {}})
     with pytest.raises(UserError, match='has weight as'):
         CheckpointGuardHook().after_load_checkpoint(runner, {'state_dict': nn.Linear(5, 3).state_dict(), 'meta': {}})
@@ -113,16 +113,21 @@ def test_what_mmengine_loads_is_read_as_data(tmp_path):
 def test_a_checkpoint_does_not_say_what_is_deleted(tmp_path):
     """MMEngine deletes the best checkpoint before a new one, by the path that the old one remembers."""
     model = nn.Linear(2, 3)
-    info = {'best_ckpt': '/home/other/file', 'best_ckpt_dice': str(tmp_path / 'best.pth'), 'keep_ckpt_ids': [4, '../x']}
-    runner = SimpleNamespace(model=model, work_dir=str(tmp_path))
-    saved = {'state_dict': model.state_dict(), 'meta': {}, 'message_hub': {'runtime_info': info}}
+    best = str(tmp_path / 'best.pth')
+    info = {'best_ckpt': '/home/other/file', 'best_ckpt_dice': best, 'keep_ckpt_ids': [4, '../x']}
+    info['outdated_ckpts'] = ['iter_2.pth', '../x.pth', 5]
+    hub = {'runtime_info': info, 'log_scalars': {}, 'resumed_keys': {}}
+    runner = SimpleNamespace(model=model, work_dir=str(tmp_path), _load_from='a.pth')
+    saved = {'state_dict': model.state_dict(), 'meta': {}, 'message_hub': hub}
     CheckpointGuardHook().after_load_checkpoint(runner, saved)
-    assert info == {'best_ckpt_dice': str(tmp_path / 'best.pth'), 'keep_ckpt_ids': [4]}
+    assert info == {'best_ckpt_dice': best, 'keep_ckpt_ids': [4], 'outdated_ckpts': ['iter_2.pth']}
 
 
 def test_plain_weights_can_be_loaded():
     model = nn.Linear(2, 3)
-    CheckpointGuardHook().after_load_checkpoint(SimpleNamespace(model=model), dict(model.state_dict()))
+    CheckpointGuardHook().after_load_checkpoint(
+        SimpleNamespace(model=model, _load_from='a.pth'), dict(model.state_dict())
+    )
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ def saved_meta(hook):
 
 def test_seconds_of_training_add_up_over_resuming(clock):
     model = nn.Linear(2, 3)
-    runner = SimpleNamespace(model=model)
+    runner = SimpleNamespace(model=model, _load_from='a.pth')
     hook = CheckpointGuardHook()
     hook.before_train(runner)
     clock.seconds += 60

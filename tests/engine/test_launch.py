@@ -320,8 +320,8 @@ def test_a_log_on_a_full_disk_ends_with_one_line(tmp_path, capsys):
 
 def test_resume_takes_seed_and_place_from_the_checkpoint(cfg, tmp_path):
     path = tmp_path / 'iter_4.pth'
-    meta = {'cfg': cfg.pretty_text, 'seed': 8, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
-    torch.save({'state_dict': {}, 'optimizer': {}, 'meta': meta}, path)
+    meta = {'cfg': cfg.pretty_text, 'seed': 8, 'epoch': 0, 'iter': 4, 'dataset_meta': {}, 'versions': {}}
+    torch.save({'state_dict': {}, 'optimizer': {'state': {}, 'param_groups': [{'params': []}]}, 'meta': meta}, path)
     (tmp_path / 'last_checkpoint').write_text(str(path))
     cfg.work_dir = str(tmp_path)
     for resume in ('auto', str(path)):
