@@ -121,7 +121,7 @@ def test_what_a_user_gives():
             check_mpp(value, '--mpp')
 
 
-@pytest.mark.parametrize('value', ['0.5', [0.5], True, None, 10**400, np.float32(6)])
+@pytest.mark.parametrize('value', ['0.5', [0.5], True, None, pytest.param(10**400, id='huge'), np.float32(6)])
 def test_what_is_no_number_is_no_pixel_size(value):
     with pytest.raises(UserError, match=r'mpp: .* not within'):
         check_mpp(value, 'mpp')
