@@ -6,8 +6,9 @@ Source: code: own. Formats: OME-TIFF 2016-06, TIFF 6.0, ImageJ, the descriptions
 import math
 import re
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
+
+import numpy as np
 
 from mmgfnuc.errors import UserError
 
@@ -15,6 +16,7 @@ from .bad_file import BadFileError, require_file
 from .tiff import SIGNATURES, TiffPicture, ome_pixels, opened_tiff
 
 SMALLEST, LARGEST = 0.05, 5.0
+NUMBERS = (int, float, np.integer, np.floating)
 # Both sides of a square pixel, as rounded by those who write them.
 SQUARE = 0.02
 SVS_MPP = re.compile(r'\bMPP\s*=\s*([0-9.eE+-]+)')
@@ -48,7 +50,7 @@ def check_mpp(mpp: float, where: str) -> float:
         UserError: They leave 0.05 to 5, or are no number.
     """
     if not is_mpp(mpp):
-        shown = f'{mpp:g}' if isinstance(mpp, Real) else repr(mpp)
+        shown = f'{mpp:g}' if isinstance(mpp, float | np.floating) else repr(mpp)
         fix = '0.25 is usual for 40x, 0.5 for 20x; correct it'
         raise UserError(f'{where}: {shown} micrometres per pixel are not within {SMALLEST} to {LARGEST:g}; {fix}')
     return mpp
@@ -56,7 +58,8 @@ def check_mpp(mpp: float, where: str) -> float:
 
 def is_mpp(value: object) -> bool:
     """Whether a value is micrometres per pixel as a microscope gives them: a number from 0.05 to 5."""
-    return isinstance(value, Real) and not isinstance(value, bool) and SMALLEST <= value <= LARGEST
+    # Not turned into a float: an integer of JSON may be too large for one.
+    return isinstance(value, NUMBERS) and not isinstance(value, bool) and bool(SMALLEST <= value <= LARGEST)
 
 
 def read_mpp(path: str | Path) -> float | None:

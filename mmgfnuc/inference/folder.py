@@ -163,7 +163,8 @@ def _predict(inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp
     """Write all files of one image, and give its lines of the table."""
     image = read_image(path)
     if inferencer.device.type == 'cpu':  # else most of it lies in the memory of the GPU
-        require_room(path, *image.shape[:2], PREDICTION_BYTES, purpose='to be predicted')
+        height, width = image.shape[:2]
+        require_room(path, height, width, PREDICTION_BYTES, purpose='to be predicted')
     prediction = inferencer.predict(image, mpp)
     labels, classes, palette = prediction.labels, inferencer.classes, inferencer.palette
     measures = measure_nuclei(prediction, image, mpp)

@@ -10,7 +10,7 @@ Source: code: own.
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -119,7 +119,7 @@ class Records:
             )
         return content[len(header) :]
 
-    def in_batches(self, images: Sequence[str]) -> Iterator[str]:
+    def in_batches(self, images: Sequence[str]) -> Generator[str, None, None]:
         """Give image by image, and keep records and tables true while their files are replaced.
 
         Between two batches the tables are written, without the images of the next batch. A batch is one image as long

@@ -114,13 +114,14 @@ def test_a_file_that_is_none(tmp_path):
 
 
 def test_what_a_user_gives():
-    assert check_mpp(0.25, '--mpp') == 0.25
+    for value in (0.25, np.float32(0.25), 1):
+        assert check_mpp(value, '--mpp') == value
     for value in (0.0, -1, 250, float('nan'), float('inf')):
         with pytest.raises(UserError, match=rf'--mpp: {value:g} micrometres'):
             check_mpp(value, '--mpp')
 
 
-@pytest.mark.parametrize('value', ['0.5', [0.5], True, None])
+@pytest.mark.parametrize('value', ['0.5', [0.5], True, None, pytest.param(10**400, id='huge'), np.float32(6)])
 def test_what_is_no_number_is_no_pixel_size(value):
     with pytest.raises(UserError, match=r'mpp: .* not within'):
         check_mpp(value, 'mpp')

@@ -236,7 +236,7 @@ def test_meta_missing_or_without_an_image(root):
         {'group': 'slide', 'mpp': 0},
         {'group': 'slide', 'mpp': -0.5},
         {'group': 'slide', 'mpp': 250.0},
-        {'group': 'slide', 'mpp': 10**400},
+        pytest.param({'group': 'slide', 'mpp': 10**400}, id='huge'),
         {'group': 'slide', 'mpp': [0.5, 0.5]},
         'slide',
         ['slide', 0.5],

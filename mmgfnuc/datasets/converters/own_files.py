@@ -12,7 +12,7 @@ import re
 import unicodedata
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,10 @@ def paired_samples(
     """
     root = source_root(source, options['images'], options[partner])
     images = files_by_stem(root / options['images'], *IMAGE_SUFFIXES)
-    others = _other_files(root / options['images'])
     partners = partners_by_stem(root / options[partner], suffixes, images.values())
+    # Annotations may lie beside their images, and these beside the tables of groups.
+    known = {*partners.values(), root / options[partner], *(root / name for name, _ in GROUP_FILES)}
+    others = _other_files(root / options['images'], known)
     groups = read_groups(root, images.keys() & partners, options['group-pattern'])
     samples = [
         Sample(stem, group, partial(_read_pair, read, images[stem], partners[stem]), image=images[stem])
@@ -88,10 +90,11 @@ def paired_samples(
     return samples
 
 
-def _other_files(folder: Path) -> list[Path]:
-    """What lies in a folder of images and is not read, hidden files aside; a warning counts and names it."""
+def _other_files(folder: Path, known: Container[Path]) -> list[Path]:
+    """What lies in a folder of images and is neither read nor known, nor hidden; a warning counts and names it."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith('.')) if folder.is_dir() else []
     others = [path for path in entries if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file()]
+    others = [path for path in others if path not in known]
     if others:
         names = ', '.join(path.name for path in others[:SHOWN_FILES])
         more = f' and {len(others) - SHOWN_FILES} more' if len(others) > SHOWN_FILES else ''
@@ -179,7 +182,7 @@ def read_groups(root: Path, stems: Iterable[str], pattern: str) -> dict[str, str
     Raises:
         UserError: A stem has no group, or the file or the pattern is none.
     """
-    for name, read in (('groups.json', _read_group_json), ('groups.csv', _read_group_csv)):
+    for name, read in GROUP_FILES:
         if (root / name).exists():
             return _group_all(stems, read(root / name).get, str(root / name))
     try:
@@ -247,3 +250,6 @@ def _read_group_csv(path: Path) -> dict[str, str]:
     if any(len(row) != 2 for row in rows):
         raise BadFileError(path, 'a line has not two columns', 'write lines stem,group')
     return dict(rows)
+
+
+GROUP_FILES = (('groups.json', _read_group_json), ('groups.csv', _read_group_csv))

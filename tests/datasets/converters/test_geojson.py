@@ -232,6 +232,7 @@ class TestGeoJSON:
         out = prepare('geojson', source, tmp_path / 'out')
         assert [canonical.count_nuclei(labels_of(out, stem)) for stem in names] == [1] * 4
 
+    @pytest.mark.filterwarnings('error:.*not read')
     @pytest.mark.parametrize('name', ['a.geojson', 'a.png.geojson', 'a.geojson.gz'])
     def test_files_that_lie_beside_the_images(self, source, tmp_path, name):
         add_image(source)

@@ -47,8 +47,8 @@ def folder(tmp_path):
     for stem in 'ab':
         for name, array in (
             ('images', rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)),
-            # Each id in one piece of 4 x 4 pixels.
-            ('labels', rng.permutation(12).astype(np.uint8).reshape(3, 4).repeat(4, 0).repeat(4, 1)),
+            # Each id in one piece of 4 x 4 pixels, seven of twelve background.
+            ('labels', np.maximum(rng.permutation(12) - 6, 0).astype(np.uint8).reshape(3, 4).repeat(4, 0).repeat(4, 1)),
         ):
             (root / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(root / name / f'{stem}.png')
