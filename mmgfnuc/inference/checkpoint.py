@@ -23,7 +23,7 @@ META_KEYS = {'cfg': str, 'seed': int, 'iter': int, 'dataset_meta': dict, 'versio
 EPOCH = 'epoch'
 TRAIN_SECONDS = 'train_seconds'
 # Schedules are brought to the step of a checkpoint one by one: more would seem to take for ever.
-MOST_STEPS = 10**8
+MOST_STEPS = 10**7
 HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
 # Of `runtime_info`: files that are kept, and those to delete.
 LISTS = ('keep_ckpt_ids', 'outdated_ckpts')
@@ -103,6 +103,9 @@ def _faults(checkpoint: Mapping[str, Any]) -> Iterator[str]:
             yield f'meta.{key}={meta[key]!r:.60} is no {kind.__name__}'
         elif kind is int and not 0 <= meta.get(key, 0) <= (2**32 - 1 if key == 'seed' else MOST_STEPS):
             yield f'meta.{key}={meta[key]!r:.60} is out of range'
+    classes = meta.get('dataset_meta', {}).get('classes', [])
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        yield f'meta.dataset_meta.classes={classes!r:.60} are no names'
     seconds = meta.get(TRAIN_SECONDS, 0.0)
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         yield f'meta.{TRAIN_SECONDS}={seconds!r:.60} is no time'

@@ -184,6 +184,7 @@ RUN = META | {'epoch': 0}
 WRONG = [
     ('optimizer', ADAM, 'meta.epoch is not there'),
     *(('meta', {**RUN, key: value}, f'meta.{key}=') for key in RUN for value in (None, [1], 2.5)),
+    *(('meta', {**RUN, 'dataset_meta': {'classes': value}}, 'are no names') for value in (5, None, [1])),
     ('meta', {**RUN, 'iter': 'abc'}, "meta.iter='abc' is no int"),
     ('meta', {**RUN, 'iter': -5}, 'meta.iter=-5 is out of range'),
     ('meta', {**RUN, 'iter': True}, 'meta.iter=True'),
