@@ -18,11 +18,12 @@ from mmgfnuc.models.layers.torch_files import read_torch_file, reason_of
 from .dumped_config import read_dumped
 from .history import ALLOWED
 
-# What the `meta` of a checkpoint holds, and of which types; the last is none of MMEngine's, and older ones lack it.
-META_KEYS = {'cfg': str, 'seed': int, 'epoch': int, 'iter': int, 'dataset_meta': dict, 'versions': dict}
+# What the `meta` of a checkpoint holds, and of which types; the epoch where its run can go on.
+META_KEYS = {'cfg': str, 'seed': int, 'iter': int, 'dataset_meta': dict, 'versions': dict}
+EPOCH = 'epoch'
 TRAIN_SECONDS = 'train_seconds'
 # Schedules are brought to the step of a checkpoint one by one: more would seem to take for ever.
-MOST_STEPS = 10**8
+MOST_STEPS = 10**7
 HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
 # Of `runtime_info`: files that are kept, and those to delete.
 LISTS = ('keep_ckpt_ids', 'outdated_ckpts')
@@ -97,11 +98,14 @@ def check_state(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
 def _faults(checkpoint: Mapping[str, Any]) -> Iterator[str]:
     meta = checkpoint.get('meta', {})
-    for key, kind in META_KEYS.items():
+    for key, kind in {**META_KEYS, EPOCH: int}.items():
         if key in meta and (not isinstance(meta[key], kind) or isinstance(meta[key], bool)):
             yield f'meta.{key}={meta[key]!r:.60} is no {kind.__name__}'
         elif kind is int and not 0 <= meta.get(key, 0) <= (2**32 - 1 if key == 'seed' else MOST_STEPS):
             yield f'meta.{key}={meta[key]!r:.60} is out of range'
+    classes = meta.get('dataset_meta', {}).get('classes', [])
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        yield f'meta.dataset_meta.classes={classes!r:.60} are no names'
     seconds = meta.get(TRAIN_SECONDS, 0.0)
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         yield f'meta.{TRAIN_SECONDS}={seconds!r:.60} is no time'
@@ -109,6 +113,8 @@ def _faults(checkpoint: Mapping[str, Any]) -> Iterator[str]:
     if not _is_hub(hub):
         yield f'message_hub lacks {", ".join(HUB_PARTS)}, or they are of wrong types'
     if 'optimizer' in checkpoint:
+        if EPOCH not in meta:
+            yield f'meta.{EPOCH} is not there'
         optimizers = _optimizers(checkpoint['optimizer'])
         if not optimizers or not all(_is_optimizer(one) for one in optimizers):
             yield 'optimizer holds no state and groups of parameters'

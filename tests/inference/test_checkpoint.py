@@ -10,7 +10,7 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import carried_config, check_fit, check_state, load_checkpoint, read_checkpoint
 
-META = {'cfg': 'a = 1', 'seed': 3, 'epoch': 0, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'versions': {'torch': '2'}}
+META = {'cfg': 'a = 1', 'seed': 3, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'versions': {'torch': '2'}}
 
 
 def message(own, saved):
@@ -180,14 +180,17 @@ def test_the_config_of_a_checkpoint_is_read_and_not_run(tmp_path):
 
 HUB = {'log_scalars': {}, 'runtime_info': {'keep_ckpt_ids': [2]}, 'resumed_keys': {}}
 ADAM = {'state': {0: {'step': torch.tensor(1.0)}}, 'param_groups': [{'lr': 0.1, 'params': [0]}]}
+RUN = META | {'epoch': 0}
 WRONG = [
-    *(('meta', {**META, key: value}, f'meta.{key}=') for key in META for value in (None, [1], 2.5)),
-    ('meta', {**META, 'iter': 'abc'}, "meta.iter='abc' is no int"),
-    ('meta', {**META, 'iter': -5}, 'meta.iter=-5 is out of range'),
-    ('meta', {**META, 'iter': True}, 'meta.iter=True'),
-    ('meta', {**META, 'iter': 10**12}, 'out of range'),
-    ('meta', {**META, 'seed': 2**32}, 'out of range'),
-    *(('meta', {**META, 'train_seconds': value}, 'is no time') for value in ('x', None, math.nan, -1.0)),
+    ('optimizer', ADAM, 'meta.epoch is not there'),
+    *(('meta', {**RUN, key: value}, f'meta.{key}=') for key in RUN for value in (None, [1], 2.5)),
+    *(('meta', {**RUN, 'dataset_meta': {'classes': value}}, 'are no names') for value in (5, None, [1])),
+    ('meta', {**RUN, 'iter': 'abc'}, "meta.iter='abc' is no int"),
+    ('meta', {**RUN, 'iter': -5}, 'meta.iter=-5 is out of range'),
+    ('meta', {**RUN, 'iter': True}, 'meta.iter=True'),
+    ('meta', {**RUN, 'iter': 10**12}, 'out of range'),
+    ('meta', {**RUN, 'seed': 2**32}, 'out of range'),
+    *(('meta', {**RUN, 'train_seconds': value}, 'is no time') for value in ('x', None, math.nan, -1.0)),
     *(('message_hub', value, 'message_hub lacks') for value in ([1], {}, None, 'x', {**HUB, 'log_scalars': 3})),
     ('message_hub', {**HUB, 'runtime_info': {'keep_ckpt_ids': 3}}, 'message_hub lacks'),
     *(('optimizer', value, 'optimizer holds no state') for value in ({}, None, [1], {**ADAM, 'param_groups': [5]})),
@@ -199,7 +202,8 @@ WRONG = [
 
 @pytest.mark.parametrize(('part', 'value', 'said'), WRONG)
 def test_parts_of_wrong_types_are_named(tmp_path, part, value, said):
-    torch.save({'state_dict': {}, 'meta': META, part: value}, tmp_path / 'a.pth')
+    meta = META if value is ADAM else RUN
+    torch.save({'state_dict': {}, 'meta': meta, part: value}, tmp_path / 'a.pth')
     with pytest.raises(UserError, match=said) as caught:
         read_checkpoint(tmp_path / 'a.pth')
     assert '\n' not in str(caught.value)
@@ -208,6 +212,6 @@ def test_parts_of_wrong_types_are_named(tmp_path, part, value, said):
 
 def test_right_parts_of_a_checkpoint():
     for optimizer, schedules in ((ADAM, [{}]), ({'a': ADAM, 'b': ADAM}, {'a': [{}], 'b': []})):
-        saved = {'meta': META | {'train_seconds': 3}, 'message_hub': HUB}
+        saved = {'meta': RUN | {'train_seconds': 3}, 'message_hub': HUB}
         check_state(saved | {'optimizer': optimizer, 'param_schedulers': schedules}, 'a.pth')
     check_state({}, 'a.pth')

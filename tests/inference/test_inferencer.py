@@ -410,3 +410,17 @@ class TestKindsOfImages:
         for value in (250, '0.5'):
             with pytest.raises(UserError, match=f'mpp: {value!r} micrometres'):
                 inferencer.predict(image, value)
+
+
+def test_a_config_that_a_checkpoint_carries_makes_no_cache(checkpoint_of, image, tmp_path):
+    """Only who starts a prediction says where features lie."""
+    folder = tmp_path / 'features'
+    model = {**FUSED, 'foundation': {**FUSED['foundation'], 'cache': {'folder': str(folder)}}}
+    path = checkpoint_of('cached', FUSED)
+    saved = torch.load(path, weights_only=False)
+    saved['meta']['cfg'] = Config(
+        {**Config.fromstring(saved['meta']['cfg'], '.py').to_dict(), 'model': model}
+    ).pretty_text
+    torch.save(saved, tmp_path / 'c.pth')
+    NucleiInferencer(tmp_path / 'c.pth').predict(image)
+    assert not folder.exists()
