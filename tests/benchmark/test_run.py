@@ -128,7 +128,7 @@ class BegunError(Exception):
 def test_a_part_of_a_checkpoint_is_no_checkpoint(tmp_path, monkeypatch):
     """Of step 200 and not of step 1000, of which there is a part; nor of step 40, by its name the last."""
     for step in (40, 200, 1000):
-        meta = {**{key: kind() for key, kind in META_KEYS.items()}, 'iter': step}
+        meta = {**{key: kind() for key, kind in META_KEYS.items()}, 'epoch': 0, 'iter': step}
         optimizer = {'state': {}, 'param_groups': [{'params': []}]}
         torch.save({'state_dict': {}, 'meta': meta, 'optimizer': optimizer}, tmp_path / f'iter_{step}.pth')
     half = tmp_path / 'iter_1000.pth'
