@@ -333,7 +333,7 @@ def test_what_a_checkpoint_says_of_its_data(plain, tmp_path):
     saved = torch.load(plain, weights_only=False)
     saved['meta']['dataset_meta'] |= {'classes': 7}
     torch.save(saved, tmp_path / 'typed.pth')
-    with pytest.raises(UserError, match='dataset_meta.classes=7'):
+    with pytest.raises(UserError, match=r'dataset_meta\.classes=7'):
         whole(tmp_path / 'typed.pth')
 
 
