@@ -220,9 +220,6 @@ def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
     one_file = [
         Scenario('train with a cache', nothing, cached, cached_again),
         Scenario('test with pictures', nothing, pictures),
-        Scenario('infer', nothing, infer),
-        Scenario('check', nothing, lambda out: tool('datasets/check.py', inputs / 'data', '--json', out / 'a.json')),
-        Scenario('browse', nothing, lambda out: tool('datasets/browse.py', inputs / 'data', '--out', out / 'a.html')),
         Scenario('demo', nothing, run_demo_step),
     ]
     return [
@@ -234,6 +231,9 @@ def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
         Scenario('record', scored, record),
         Scenario('study', nothing, lambda folder: run_cli(lambda: run_study(inputs, folder))),
         Scenario('table', pages, write_pages),
+        Scenario('infer', nothing, infer),
+        Scenario('check', nothing, lambda out: tool('datasets/check.py', inputs / 'data', '--json', out / 'a.json')),
+        Scenario('browse', nothing, lambda out: tool('datasets/browse.py', inputs / 'data', '--out', out / 'a.html')),
         *(one_file if more else ()),
     ]
 
