@@ -241,7 +241,7 @@ class TestCoding:
 class TestDepth:
     DEEP = (PIXELS.astype(np.uint16) << 4) + 7  # 12 bits
 
-    def close(self, path):
+    def assert_range_is_12_bits(self, path):
         np.testing.assert_allclose(read_image(path), self.DEEP * (255 / 4095), atol=0.51)
 
     @pytest.mark.parametrize('byteorder', ['<', '>'])
@@ -255,23 +255,23 @@ class TestDepth:
         with pytest.raises(BadFileError, match='more than 8 bits, whose range is not stated'):
             read_image(path)
         tifffile.imwrite(path, pixels, **settings, extratags=[(281, 'H', 3, (4095,) * 3, False)])
-        self.close(path)
+        self.assert_range_is_12_bits(path)
 
     def test_by_ome(self, path):
         tifffile.imwrite(path, self.DEEP, ome=True, photometric='rgb', metadata={'SignificantBits': 12})
-        self.close(path)
+        self.assert_range_is_12_bits(path)
 
     def test_by_imagej(self, path):
         planes = self.DEEP.transpose(2, 0, 1)
         shown = {'axes': 'CYX', 'mode': 'composite', 'Ranges': (0.0, 4095.0) * 3}
         tifffile.imwrite(path, planes, imagej=True, metadata=shown)
-        self.close(path)
+        self.assert_range_is_12_bits(path)
         tifffile.imwrite(path, self.DEEP[..., 0], imagej=True, metadata={'axes': 'YX', 'min': 0.0, 'max': 4095.0})
         np.testing.assert_allclose(read_image(path)[..., 1], self.DEEP[..., 0] * (255 / 4095), atol=0.51)
 
     def test_by_the_bits_of_a_pixel(self, path):
         tifffile.imwrite(path, self.DEEP, bitspersample=12, photometric='rgb', compression='none')
-        self.close(path)
+        self.assert_range_is_12_bits(path)
         tifffile.imwrite(path, PIXELS[..., 0] >> 4, bitspersample=4, photometric='minisblack')
         np.testing.assert_array_equal(read_image(path)[..., 0], (PIXELS[..., 0] >> 4) * 17)
 
@@ -281,7 +281,7 @@ class TestDepth:
             read_image(path)
         tags = [(340, 'f', 3, (0.0,) * 3, False), (341, 'f', 3, (1.0,) * 3, False)]
         tifffile.imwrite(path, self.DEEP / np.float32(4095), photometric='rgb', extratags=tags)
-        self.close(path)
+        self.assert_range_is_12_bits(path)
 
     def test_nothing_is_clipped(self, path):
         tifffile.imwrite(path, self.DEEP, photometric='rgb', extratags=[(281, 'H', 3, (1000,) * 3, False)])

@@ -141,4 +141,5 @@ def test_a_model_that_needs_memory(cfg, register):
 
 def test_the_test_part_alone(cfg):
     cfg.train_dataloader.dataset.data_root = 'nowhere'
-    rehearse(cfg, 'test')
+    assert 'nowhere' in refusal(cfg, 'train')
+    assert rehearse(cfg, 'test') is None
