@@ -5,6 +5,7 @@ half of a file, and end like an undisturbed run when there is room again. Prints
 are, and how many of them held.
 """
 
+import argparse
 import json
 import re
 import shutil
@@ -52,9 +53,15 @@ def _fault(code: int, output: str) -> str | None:
     return None
 
 
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='names of commands, such as train (all)')
+    return parser.parse_args()
+
+
 def main() -> int:
     held, faults = [], []
-    for scenario, place in chosen_scenarios(__doc__, more=True):
+    for scenario, place in chosen_scenarios(parse_args().only, more=True):
         wrong = check(scenario, place)
         faults += wrong
         held.append(not wrong)

@@ -4,6 +4,7 @@ Prints one JSON line: kills in all, those after which everything was as without 
 not. A sample of it is in the test suite.
 """
 
+import argparse
 import json
 import shutil
 import sys
@@ -46,9 +47,15 @@ def _kill(
     return fault_of_next_run(scenario, folder, output, expected)
 
 
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='names of commands, such as train (all)')
+    return parser.parse_args()
+
+
 def main() -> int:
     kills, faults = {}, []
-    for scenario, place in chosen_scenarios(__doc__):
+    for scenario, place in chosen_scenarios(parse_args().only):
         kills[scenario.name], wrong = check(scenario, place)
         faults += wrong
         print(f'{scenario.name}: {kills[scenario.name]} kills, {len(wrong)} faults', file=sys.stderr)

@@ -1,6 +1,5 @@
 """What the checks of kills and of full disks run: tools on tiny data, each with what it must leave behind."""
 
-import argparse
 import hashlib
 import runpy
 import shutil
@@ -174,11 +173,8 @@ def make_source(inputs: Path) -> None:
     shutil.make_archive(str(folder), 'zip', folder)
 
 
-def chosen_scenarios(description: str | None, more: bool = False) -> Iterator[tuple[Scenario, Path]]:
-    """Commands that the command line of a check names, all by default, each with a folder for it to make."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', nargs='+', metavar='NAME', help='names of commands, such as train (all)')
-    only = parser.parse_args().only
+def chosen_scenarios(only: list[str] | None, more: bool = False) -> Iterator[tuple[Scenario, Path]]:
+    """The commands of these names, or all, on inputs that are made here; each with a folder for it to make."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         (place / 'inputs').mkdir()
