@@ -226,6 +226,7 @@ class TestGeoJSON:
             (gzip.compress(b'[]')[:-6], 'no JSON'),
             (b'[]', 'no JSON'),
         ],
+        ids=['bomb', 'cut off', 'not packed'],
     )
     def test_packed_files_that_are_bombs_or_damaged(self, source, tmp_path, content, what):
         add_features(source, [], suffix='.geojson.gz')
