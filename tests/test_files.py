@@ -34,20 +34,23 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == 'new'
 
 
+def write_half(path, before, fail):
+    """Fail while a file is written, of which there may have been one before."""
+    for text in before:
+        path.write_text(text)
+    with whole_file(path) as unfinished:
+        unfinished.write_text('half')
+        fail(unfinished)
+
+
 @pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize('before', [[], ['old']])
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path, error, before):
-    path = tmp_path / 'a.txt'
-    for text in before:
-        path.write_text(text)
-
-    def write():
-        with whole_file(path) as unfinished:
-            unfinished.write_text('half')
-            raise error
+    def fail(unfinished):
+        raise error
 
     with pytest.raises(error):
-        write()
+        write_half(tmp_path / 'a.txt', before, fail)
     assert [file.read_text() for file in files_below(tmp_path)] == before
 
 
@@ -93,16 +96,8 @@ def hidden_no_room(path):
 @pytest.mark.parametrize('before', [[], ['old']])
 def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(tmp_path, fail, before):
     path = tmp_path / 'a.txt'
-    for text in before:
-        path.write_text(text)
-
-    def write():
-        with whole_file(path) as unfinished:
-            unfinished.write_text('half')
-            fail(unfinished)
-
     with pytest.raises(DiskFullError, match=rf'{path} cannot be written: the disk has [\d.]+ MB free') as caught:
-        write()
+        write_half(path, before, fail)
     assert '\n' not in str(caught.value)
     assert [file.read_text() for file in files_below(tmp_path)] == before
 

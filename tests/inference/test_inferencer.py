@@ -4,13 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from PIL import Image
 
-from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.datasets.transforms import StainNormalize
@@ -20,11 +17,8 @@ from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.registry import MODELS
 
-PLAIN = dict(
-    type='mmgfnuc.GatedFusionSegmentor',
-    backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12)),
-    decode_head=dict(type='mmgfnuc.UNetHead'),
-)
+from .small_models import PLAIN, darkness, to_inputs, whole
+
 SMALL_SAM = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
 FUSED = dict(
     type='mmgfnuc.GatedFusionSegmentor',
@@ -37,47 +31,6 @@ FUSED = dict(
 )
 
 
-def to_inputs(image):
-    return torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0
-
-
-@pytest.fixture(scope='module')
-def image():
-    return render_tile(np.random.default_rng(3), 256)[0][:200, :248]
-
-
-@pytest.fixture(scope='module')
-def checkpoint_of(image, tmp_path_factory):
-    """Writes the checkpoint of a random model that finds nuclei in a third of the image."""
-    folder = tmp_path_factory.mktemp('checkpoints')
-
-    def write(name, model_config):
-        torch.manual_seed(0)
-        model = MODELS.build(model_config)
-        with torch.no_grad():
-            # Statistics of batch norm that fit the images.
-            for _ in range(30):
-                model.train().backbone(to_inputs(image))
-            model.eval()
-            head = model.decode_head.train()
-            for _ in range(30):
-                head(model.extract_feat(to_inputs(image)))
-            logits = model.eval().encode_decode(to_inputs(image))[0]
-            head.decoder.conv_seg.bias[1] -= torch.quantile((logits[1] - logits[0]).flatten(), 2 / 3)
-        trained_on = {'mpp': 0.25, 'classes': CLASSES, 'palette': PALETTE[: len(CLASSES)]}
-        meta = {'cfg': Config(dict(model=model_config)).pretty_text, 'dataset_meta': trained_on}
-        meta |= {'seed': 0, 'iter': 30, 'versions': {}}
-        torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / f'{name}.pth')
-        return folder / f'{name}.pth'
-
-    return write
-
-
-@pytest.fixture(scope='module')
-def plain(checkpoint_of):
-    return checkpoint_of('plain', PLAIN)
-
-
 @pytest.fixture(scope='module')
 def fused(checkpoint_of):
     return checkpoint_of('fused', FUSED)
@@ -86,10 +39,6 @@ def fused(checkpoint_of):
 def tiled(checkpoint, tile, overlap):
     options = {'model.test_cfg': dict(tile=tile, overlap=overlap)}
     return NucleiInferencer(checkpoint, load_config(str(checkpoint), options), 'cpu')
-
-
-def whole(checkpoint):
-    return NucleiInferencer(checkpoint, device='cpu')
 
 
 def test_a_checkpoint_suffices(fused, image):
@@ -163,13 +112,6 @@ def test_seams_are_no_worse_than_elsewhere(fused):
     # The measure does find seams: without overlap they stand out.
     at_seams, elsewhere = disagreement(fused, image, tile=128, overlap=0)
     assert at_seams > 10 * elsewhere
-
-
-def darkness(images):
-    """Logits by the sum of what is dark within 4 pixels: whole numbers, so that no rounding moves a threshold."""
-    sums = F.conv2d((255 * (1 - images[:, :1])).round(), torch.ones(1, 1, 9, 9), padding=4)
-    margin = (sums - sums.new_tensor(81 * 115 + 0.5)) / 100
-    return torch.cat([torch.zeros_like(margin), margin], dim=1)
 
 
 def test_tiles_give_the_nuclei_of_the_whole_image(plain, monkeypatch):
@@ -335,81 +277,6 @@ def test_what_a_checkpoint_says_of_its_data(plain, tmp_path):
     torch.save(saved, tmp_path / 'typed.pth')
     with pytest.raises(UserError, match=r'dataset_meta\.classes=7'):
         whole(tmp_path / 'typed.pth')
-
-
-class TestKindsOfImages:
-    """The same picture in another form gives the same nuclei, or an error that says what to give."""
-
-    @pytest.fixture(scope='class')
-    def inferencer(self, plain):
-        return whole(plain)
-
-    @pytest.fixture(scope='class')
-    def labels(self, inferencer, image):
-        return inferencer.predict(image).labels
-
-    @pytest.mark.parametrize('dtype', [np.float32, np.float64])
-    def test_floats_from_0_to_1(self, inferencer, image, labels, dtype):
-        assert labels.max() > 3
-        np.testing.assert_array_equal(inferencer.predict(image / dtype(255)).labels, labels)
-
-    def test_alpha_is_laid_on_white(self, inferencer, image, labels):
-        opaque = np.full(image.shape[:2], 255, np.uint8)
-        np.testing.assert_array_equal(inferencer.predict(np.dstack([image, opaque])).labels, labels)
-        white = image.copy()
-        white[:80] = 255
-        opaque[:80] = 0
-        found = inferencer.predict(np.dstack([image, opaque])).labels
-        np.testing.assert_array_equal(found, inferencer.predict(white).labels)
-
-    def test_grey(self, inferencer, image):
-        grey = image[..., 1]
-        expected = inferencer.predict(np.dstack([grey] * 3)).labels
-        np.testing.assert_array_equal(inferencer.predict(grey).labels, expected)
-        np.testing.assert_array_equal(inferencer.predict(grey[..., None]).labels, expected)
-
-    def test_a_path_and_the_pixel_size_of_its_file(self, inferencer, image, labels, tmp_path, monkeypatch):
-        Image.fromarray(image).save(tmp_path / 'a.png')
-        np.testing.assert_array_equal(inferencer.predict(tmp_path / 'a.png').labels, labels)
-        np.testing.assert_array_equal(inferencer.predict(str(tmp_path / 'a.png')).labels, labels)
-        tifffile.imwrite(tmp_path / 'a.tif', image, ome=True, metadata={'PhysicalSizeX': 1.0, 'PhysicalSizeY': 1.0})
-        monkeypatch.setattr(inferencer.model, 'encode_decode', darkness)
-        for mpp in (None, 0.1):
-            expected = inferencer.predict(image, mpp or 1.0).labels
-            np.testing.assert_array_equal(inferencer.predict(tmp_path / 'a.tif', mpp).labels, expected)
-        assert expected.max() < inferencer.predict(image, 1.0).labels.max()
-
-    @pytest.mark.parametrize(
-        ('change', 'what'),
-        [
-            (lambda image: image.astype(np.uint16) * 257, 'uint16 do not say which value is white; divide by'),
-            (lambda image: image.astype(np.int64), 'int64 do not say'),
-            (lambda image: image.astype(np.float32), 'leaves the range of 0 to 1; give uint8, or floats'),
-            (lambda image: image / 255 - 0.5, 'leaves the range of 0 to 1'),
-            (lambda image: np.where(image == image[0, 0, 0], np.nan, image / 255), 'a pixel of nan'),
-            # 12 bits divided as if they were 16.
-            (lambda image: image.astype(np.float32) / 255 / 16, r'brightest pixel is 0\.06.*, .* 1 is white; .* 4095'),
-            (lambda image: np.dstack([image[..., 0] / 4096, np.ones(image.shape[:2])]), r'\(200, 248, 2\)'),
-            (lambda image: np.dstack([image / 4096, np.ones(image.shape[:2])]), 'brightest pixel is 0'),
-            (lambda image: image[..., :2], r'shape \(200, 248, 2\) does not say'),
-            (lambda image: image.transpose(2, 0, 1), r'shape \(3, 200, 248\)'),
-            (lambda image: image[None], r'shape \(1, 200, 248, 3\)'),
-            (lambda image: image[:0], r'shape \(0, 248, 3\)'),
-            (lambda image: torch.from_numpy(image.copy()), 'is a Tensor; give a NumPy array'),
-            (Image.fromarray, 'is a Image; give a NumPy array'),
-            (lambda image: image.tolist(), 'is a list; give a NumPy array'),
-            (lambda image: 'nowhere.png', r'nowhere\.png: missing'),
-        ],
-    )
-    def test_what_would_be_misread_is_refused(self, inferencer, image, change, what):
-        with pytest.raises(UserError, match=what) as caught:
-            inferencer.predict(change(image))
-        assert '\n' not in str(caught.value)
-
-    def test_a_pixel_size_of_no_microscope(self, inferencer, image):
-        for value in (250, '0.5'):
-            with pytest.raises(UserError, match=f'mpp: {value!r} micrometres'):
-                inferencer.predict(image, value)
 
 
 def test_a_config_that_a_checkpoint_carries_makes_no_cache(checkpoint_of, image, tmp_path):

@@ -8,18 +8,9 @@ import os
 import numpy as np
 import pytest
 import torch
+from hostile_files import Reduce
 
 from mmgfnuc.models.foundation import foundation_encoder
-
-
-class Reduce:
-    """Calls a function where it is unpickled."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.fixture(scope='module')
@@ -112,21 +103,19 @@ def finite(path):
     )
 
 
+# A rate that destroys the weights.
+DIVERGING = ['optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None']
+
+
+def error_of_training(tool, capsys, config, folder, *options, flags=()):
+    arguments = [config, *flags, '--work-dir', folder, '--cfg-options', *DIVERGING, *options]
+    return error_of(tool, capsys, 'train.py', *arguments)
+
+
 @pytest.mark.parametrize('amp', [[], ['--amp']], ids=['float32', 'bfloat16'])
 def test_a_training_that_diverges_ends_in_one_line(tool, config, tmp_path, capsys, amp):
-    options = ['optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=99', 'param_scheduler=None']
-    message = error_of(
-        tool,
-        capsys,
-        'train.py',
-        config,
-        *amp,
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        *options,
-        'train_cfg.max_iters=40',
-    )
+    options = ['default_hooks.checkpoint.interval=99', 'train_cfg.max_iters=40']
+    message = error_of_training(tool, capsys, config, tmp_path, *options, flags=amp)
     assert 'training diverged: the loss is not finite since step ' in message
     assert 'none was saved before' in message
     (log,) = tmp_path.glob('*/*.log')
@@ -136,18 +125,8 @@ def test_a_training_that_diverges_ends_in_one_line(tool, config, tmp_path, capsy
 
 def test_the_last_finite_checkpoint_is_kept(tool, config, straight, tmp_path, capsys):
     """Resumed with a rate that destroys it, at a step that saves."""
-    options = ['optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.interval=1', 'param_scheduler=None']
-    message = error_of(
-        tool,
-        capsys,
-        'train.py',
-        config,
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        *options,
-        f'load_from={straight}/iter_2.pth',
-    )
+    options = ['default_hooks.checkpoint.interval=1', f'load_from={straight}/iter_2.pth']
+    message = error_of_training(tool, capsys, config, tmp_path, *options)
     assert 'is not finite' in message
     paths = sorted(tmp_path.glob('*.pth'))
     assert all(finite(path) for path in paths)
@@ -158,7 +137,7 @@ def test_the_last_finite_checkpoint_is_kept(tool, config, straight, tmp_path, ca
 
 @pytest.mark.slow
 def test_two_processes_end_together(process, config, tmp_path):
-    options = ['optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None', 'train_dataloader.batch_size=1']
+    options = [*DIVERGING, 'train_dataloader.batch_size=1']
     options += ['default_hooks.checkpoint.interval=99', 'train_cfg.max_iters=40', 'train_cfg.val_interval=99']
     run = ['dist_train.sh', config, 2, '--work-dir', tmp_path / 'run', '--cfg-options', *options]
     said = process(*run, cwd=tmp_path, code=2).stderr
@@ -168,7 +147,7 @@ def test_two_processes_end_together(process, config, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_whose_weights_are_lost_end_in_one_line(process, config, tmp_path):
-    options = ['optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None', 'train_dataloader.batch_size=1']
+    options = [*DIVERGING, 'train_dataloader.batch_size=1']
     options += ['default_hooks.checkpoint.interval=1', 'train_cfg.max_iters=4', 'train_cfg.val_interval=99']
     run = ['dist_train.sh', config, 2, '--work-dir', tmp_path / 'run', '--cfg-options', *options]
     said = process(*run, cwd=tmp_path, code=2).stderr

@@ -10,11 +10,10 @@ import json
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from injection import full_disk_run, whole_run
-from scenarios import Scenario, contents, make_inputs, scenarios
+from scenarios import Scenario, chosen_scenarios, contents, fault_of_next_run, make_ready
 
 from mmgfnuc.engine.cli import run_cli
 
@@ -28,7 +27,7 @@ def check(scenario: Scenario, place: Path) -> list[str]:
     """Say what is wrong with a command on a disk that fills up."""
     place.mkdir()
     folder, output = place / 'out', place / 'out.txt'
-    _begin(scenario, folder, output)
+    make_ready(scenario, folder, output)
     whole = whole_run(lambda: scenario.run(folder), folder, output)
     if whole.code != 0:
         return [f'{scenario.name} fails undisturbed: {whole.output[-300:]}']
@@ -37,16 +36,11 @@ def check(scenario: Scenario, place: Path) -> list[str]:
     faults = []
     for at in sorted({opening[moment * (len(opening) - 1) // (MOMENTS - 1)] for moment in range(MOMENTS)}):
         shutil.rmtree(folder)
-        _begin(scenario, folder, output)
+        make_ready(scenario, folder, output)
         end = full_disk_run(lambda: scenario.run(folder), folder, output, at)
-        if fault := _fault(end.code, end.output) or _next_run(scenario, folder, output, expected):
+        if fault := _fault(end.code, end.output) or fault_of_next_run(scenario, folder, output, expected):
             faults.append(f'{scenario.name}, from operation {at} of {total} on: {fault}')
     return faults
-
-
-def _begin(scenario: Scenario, folder: Path, output: Path) -> None:
-    folder.mkdir()
-    whole_run(lambda: scenario.begin(folder), folder, output)
 
 
 def _fault(code: int, output: str) -> str | None:
@@ -59,19 +53,6 @@ def _fault(code: int, output: str) -> str | None:
     return None
 
 
-def _next_run(scenario: Scenario, folder: Path, output: Path, expected: dict[str, str]) -> str | None:
-    try:
-        scenario.check(folder)
-    except Exception as error:
-        return f'on the full disk: {error}'
-    again = whole_run(lambda: (scenario.again or scenario.run)(folder), folder, output)
-    if again.code != 0:
-        return f'the next run ends with {again.code}: {again.output[-300:]}'
-    found = contents(folder)
-    different = sorted(name for name in found | expected if found.get(name) != expected.get(name))
-    return f'the next run leaves others in {", ".join(different[:5])}' if different else None
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', nargs='+', metavar='NAME', help='names of commands, such as train (all)')
@@ -79,19 +60,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
-    only = parse_args().only
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        (place / 'inputs').mkdir()
-        made = whole_run(lambda: make_inputs(place / 'inputs'), place / 'inputs', place / 'inputs.txt')
-        assert made.code == 0, made.output
-        held, faults = [], []
-        for number, scenario in enumerate(scenarios(place / 'inputs', more=True)):
-            if only is None or scenario.name in only:
-                wrong = check(scenario, place / str(number))
-                faults += wrong
-                held.append(not wrong)
-                print(f'{scenario.name}: {len(wrong)} faults', file=sys.stderr)
+    held, faults = [], []
+    for scenario, place in chosen_scenarios(parse_args().only, more=True):
+        wrong = check(scenario, place)
+        faults += wrong
+        held.append(not wrong)
+        print(f'{scenario.name}: {len(wrong)} faults', file=sys.stderr)
     print(json.dumps({'commands': len(held), 'held': sum(held), 'faults': faults}))
     return int(bool(faults))
 

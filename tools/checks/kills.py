@@ -8,11 +8,10 @@ import argparse
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from injection import KILLED, End, killed_run, whole_run
-from scenarios import Scenario, contents, make_inputs, scenarios
+from injection import KILLED, killed_run, whole_run
+from scenarios import Scenario, chosen_scenarios, contents, fault_of_next_run, make_ready
 
 from mmgfnuc.engine.cli import run_cli
 
@@ -22,7 +21,8 @@ def check(scenario: Scenario, place: Path, every: int = 1) -> tuple[int, list[st
     place.mkdir()
     # Always the same folder: some files hold its path.
     folder, output = place / 'out', place / 'out.txt'
-    end = _begin_and_run(scenario, folder, output)
+    make_ready(scenario, folder, output)
+    end = whole_run(lambda: scenario.run(folder), folder, output)
     expected = contents(folder)
     shutil.rmtree(folder)
     if end.code != 0:
@@ -37,31 +37,14 @@ def check(scenario: Scenario, place: Path, every: int = 1) -> tuple[int, list[st
     return kills, faults
 
 
-def _begin_and_run(scenario: Scenario, folder: Path, output: Path) -> End:
-    folder.mkdir()
-    # In a process of its own, as all: this one has to stay as it was after its imports.
-    whole_run(lambda: scenario.begin(folder), folder, output)
-    return whole_run(lambda: scenario.run(folder), folder, output)
-
-
 def _kill(
     scenario: Scenario, folder: Path, output: Path, at: int, opened: bool, expected: dict[str, str]
 ) -> str | None:
-    folder.mkdir()
-    whole_run(lambda: scenario.begin(folder), folder, output)
+    make_ready(scenario, folder, output)
     killed = killed_run(lambda: scenario.run(folder), folder, output, at, opened)
     if killed.code not in (KILLED, 0):
         return f'it ended with {killed.code}: {killed.output[-300:]}'
-    try:
-        scenario.check(folder)
-    except Exception as error:
-        return f'after the kill: {error}'
-    again = whole_run(lambda: (scenario.again or scenario.run)(folder), folder, output)
-    if again.code != 0:
-        return f'the next run ends with {again.code}: {again.output[-300:]}'
-    found = contents(folder)
-    different = sorted(name for name in found | expected if found.get(name) != expected.get(name))
-    return f'differs in {", ".join(different[:5])}' if different else None
+    return fault_of_next_run(scenario, folder, output, expected)
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,18 +54,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
-    only = parse_args().only
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        (place / 'inputs').mkdir()
-        made = whole_run(lambda: make_inputs(place / 'inputs'), place / 'inputs', place / 'inputs.txt')
-        assert made.code == 0, made.output
-        kills, faults = {}, []
-        for number, scenario in enumerate(scenarios(place / 'inputs')):
-            if only is None or scenario.name in only:
-                kills[scenario.name], wrong = check(scenario, place / str(number))
-                faults += wrong
-                print(f'{scenario.name}: {kills[scenario.name]} kills, {len(wrong)} faults', file=sys.stderr)
+    kills, faults = {}, []
+    for scenario, place in chosen_scenarios(parse_args().only):
+        kills[scenario.name], wrong = check(scenario, place)
+        faults += wrong
+        print(f'{scenario.name}: {kills[scenario.name]} kills, {len(wrong)} faults', file=sys.stderr)
     total = sum(kills.values())
     print(json.dumps({'kills': total, 'held': total - len(faults), 'by_command': kills, 'faults': faults}))
     return int(bool(faults))

@@ -4,7 +4,8 @@ import hashlib
 import runpy
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import torch
+from injection import whole_run
 from mmengine.config import Config
 
 # What the tools import, once for all tries.
@@ -169,6 +171,38 @@ def make_source(inputs: Path) -> None:
         labels[2:8, 3:9], labels[12:20, 12:20] = 1, 2
         cv2.imwrite(str(folder / 'labels' / f'{stem}.png'), labels)
     shutil.make_archive(str(folder), 'zip', folder)
+
+
+def chosen_scenarios(only: list[str] | None, more: bool = False) -> Iterator[tuple[Scenario, Path]]:
+    """The commands of these names, or all, on inputs that are made here; each with a folder for it to make."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        (place / 'inputs').mkdir()
+        made = whole_run(lambda: make_inputs(place / 'inputs'), place / 'inputs', place / 'inputs.txt')
+        assert made.code == 0, made.output
+        for number, scenario in enumerate(scenarios(place / 'inputs', more)):
+            if only is None or scenario.name in only:
+                yield scenario, place / str(number)
+
+
+def make_ready(scenario: Scenario, folder: Path, output: Path) -> None:
+    """Begin in a process of its own, as all is done: this one has to stay as it was after its imports."""
+    folder.mkdir()
+    whole_run(lambda: scenario.begin(folder), folder, output)
+
+
+def fault_of_next_run(scenario: Scenario, folder: Path, output: Path, expected: dict[str, str]) -> str | None:
+    """Look at the folder after a disturbance, run the command again, and compare with an undisturbed run."""
+    try:
+        scenario.check(folder)
+    except Exception as error:
+        return f'before the next run: {error}'
+    again = whole_run(lambda: (scenario.again or scenario.run)(folder), folder, output)
+    if again.code != 0:
+        return f'the next run ends with {again.code}: {again.output[-300:]}'
+    found = contents(folder)
+    different = sorted(name for name in found | expected if found.get(name) != expected.get(name))
+    return f'the next run leaves others in {", ".join(different[:5])}' if different else None
 
 
 def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:

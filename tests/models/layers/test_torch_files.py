@@ -2,6 +2,7 @@ import zipfile
 
 import pytest
 import torch
+from hostile_files import Script
 from torch import nn
 
 from mmgfnuc.models.layers.torch_files import is_script, read_script, read_torch_file, reason_of
@@ -74,31 +75,10 @@ def test_torchscript_gives_the_tensors_that_pytorch_reads(tmp_path, kind):
     assert all(torch.equal(read[key], expected[key]) and read[key].dtype == expected[key].dtype for key in expected)
 
 
-class Writing(nn.Module):
-    """Writes a file where TorchScript loads it."""
-
-    def __init__(self, proof):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(2))
-        self.proof: str = proof
-
-    def forward(self, images):
-        return images
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[torch.Tensor, str, bool]:
-        return self.weight, self.proof, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[torch.Tensor, str, bool]) -> None:
-        self.weight, self.proof, self.training = state
-        torch.save(self.weight, self.proof)
-
-
 @pytest.mark.filterwarnings('ignore:.*torch.jit')
 def test_code_of_torchscript_is_not_run(tmp_path):
     proof, path = tmp_path / 'ran', tmp_path / 'a.pt'
-    torch.jit.script(Writing(str(proof))).save(str(path))
+    torch.jit.script(Script(str(proof))).save(str(path))
     proof.unlink(missing_ok=True)
     read_script(path)
     assert not proof.exists()
