@@ -37,7 +37,7 @@ from mmgfnuc.datasets.images import read_label_map as read_label_map
 from mmgfnuc.datasets.images import read_types as read_types
 from mmgfnuc.datasets.pixel_size import LARGEST, SMALLEST, is_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import whole_file, write_text
 
 CLASSES = ['background', 'nucleus']
 META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
@@ -237,9 +237,7 @@ def _write_png(path: Path, array: NDArray, compression: int = 6) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=False) + '\n'
-    with whole_file(path) as file:
-        file.write_text(text, encoding='utf-8')
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
 
 
 def _read_json(path: Path) -> dict[str, Any]:

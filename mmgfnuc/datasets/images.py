@@ -36,7 +36,7 @@ TypeMap: TypeAlias = NDArray[np.uint8]
 IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.webp', '.svs')
 PNG = b'\x89PNG\r\n\x1a\n'
 # Bit depth and kind of colour in the header of a PNG.
-RGB_8, GREY_16 = bytes((8, 2)), bytes((16, 0))
+RGB_8, GREY_8, GREY_16 = bytes((8, 2)), bytes((8, 0)), bytes((16, 0))
 # Chunks: orientation; pixels; the end; all that change how the pixels are shown (besides: transparency, animation).
 TURNED, DATA, END, SHOWN = b'eXIf', b'IDAT', b'IEND', (b'eXIf', b'tRNS', b'acTL')
 # By these classes and not by `Image.open`, which has a limit of its own, and formats that run programs.
@@ -76,8 +76,7 @@ def read_image(path: str | Path) -> RGBImage:
                 require_colours(tiff)
                 _require_room(tiff, 3)
                 return _upright(read_colours(tiff), tiff.orientation)
-        picture = _opened(file, start)
-        _require_pillow_room(path, picture)
+        picture = _opened(path, file, start)
         _require_colours(picture)
         has_alpha = picture.has_transparency_data
         pixels = np.array(picture.convert('RGBA' if has_alpha else 'RGB'))
@@ -97,11 +96,9 @@ def check_image(path: str | Path) -> tuple[int, int]:
         start = file.read(32)
         if not start.startswith(PNG) or TURNED in _chunks(file):
             return read_image(path).shape[:2]
-        picture = _opened(file, start)
-        _require_pillow_room(path, picture)
+        picture = _opened(path, file, start)
         _require_colours(picture)
         width, height = picture.size
-        picture.verify()
     return height, width
 
 
@@ -119,7 +116,7 @@ def read_label_map(path: str | Path) -> LabelMap:
     path = Path(path)
     with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
-        labels = _read_plain_png(path, file, start, GREY_16)
+        labels = _read_plain_png(path, file, start, GREY_8, GREY_16)
         if labels is None:
             labels = _read_values(path, file, start)
         if labels.ndim != 2:
@@ -142,11 +139,11 @@ def read_ignore(path: str | Path) -> Mask:
     path = Path(path)
     with _reported(path), path.open('rb', buffering=0) as file:
         start = file.read(32)
-        if start.startswith(SIGNATURES):
+        values = _read_plain_png(path, file, start, GREY_8, GREY_16)
+        if values is None and start.startswith(SIGNATURES):
             values = _read_values(path, file, start)
-        else:
-            picture = _opened(file, start)
-            _require_pillow_room(path, picture)
+        elif values is None:
+            picture = _opened(path, file, start)
             # Deep grey is taken as it is: a conversion to 8 bits may lose small values.
             values = np.array(picture if picture.mode.startswith('I') else picture.convert('RGB'))
             values = _upright(values, _orientation(picture))
@@ -186,13 +183,13 @@ def _reported(path: Path) -> Iterator[None]:
         raise unreadable(path, error) from error
 
 
-def _read_plain_png(path: Path, file: FileIO, start: bytes, kind: bytes) -> NDArray | None:
-    """Decode a PNG of the kind that datasets are made of, in the fastest way; None for any other.
+def _read_plain_png(path: Path, file: FileIO, start: bytes, *kinds: bytes) -> NDArray | None:
+    """Decode a PNG of one of the kinds that datasets are made of, in the fastest way; None for any other.
 
     Shape:
-        - returns: (H, W) uint16, or (H, W, 3) BGR uint8.
+        - returns: (H, W) uint8 or uint16, or (H, W, 3) BGR uint8.
     """
-    if not start.startswith(PNG) or start[24:26] != kind:
+    if not start.startswith(PNG) or start[24:26] not in kinds:
         return None
     width, height = struct.unpack('>II', start[16:24])
     require_room(path, height, width, OPENCV_BYTES)
@@ -253,14 +250,26 @@ def _read_values(path: Path, file: FileIO, start: bytes) -> NDArray:
             _require_room(tiff, 4)
             values = tiff.decode()
             return _upright(values == 0 if shows_zero_as_one(tiff) else values, tiff.orientation)
-    picture = _opened(file, start)
+    picture = _opened(path, file, start)
     if picture.format in ('JPEG', 'MPO'):
         raise PixelError('JPEG changes the ids', 'save it as PNG or TIFF')
-    _require_pillow_room(path, picture)
     return _upright(np.array(picture), _orientation(picture))
 
 
-def _opened(file: FileIO, start: bytes) -> Image.Image:
+def _opened(path: Path, file: FileIO, start: bytes) -> Image.Image:
+    """Open what Pillow reads, once it is known to fit into the memory, and to be whole if it is a PNG."""
+    picture = _parsed(file, start)
+    width, height = picture.size
+    alpha = ALPHA_BYTES if picture.has_transparency_data else 0
+    require_room(path, height, width, PILLOW_BYTES + alpha)
+    if picture.format != 'PNG':
+        return picture
+    # When it decodes, Pillow does not check the sums of the pixels.
+    picture.verify()
+    return _parsed(file, start)
+
+
+def _parsed(file: FileIO, start: bytes) -> Image.Image:
     file.seek(0)
     for factory, marks in FORMATS:
         if start.startswith(marks):
@@ -290,12 +299,6 @@ def _require_room(tiff: TiffPicture, result: int) -> None:
     height, width = tiff.size
     alpha = ALPHA_BYTES if tiff.channels in (2, 4) else 0
     require_room(tiff.path, height, width, tiff.channels * (depth + (5 if depth > 1 else 0)) + result + alpha)
-
-
-def _require_pillow_room(path: Path, picture: Image.Image) -> None:
-    width, height = picture.size
-    alpha = ALPHA_BYTES if picture.has_transparency_data else 0
-    require_room(path, height, width, PILLOW_BYTES + alpha)
 
 
 def _orientation(picture: Image.Image) -> int:

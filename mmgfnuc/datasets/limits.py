@@ -18,9 +18,7 @@ SMALL = 100 * 10**6
 CGROUPS = Path('/sys/fs/cgroup')
 
 
-def require_room(
-    path: Path, height: int, width: int, bytes_per_pixel: float, more: int = 0, purpose: str = 'to be read'
-) -> None:
+def require_room(path: Path, height: int, width: int, bytes_per_pixel: float, purpose: str = 'to be read') -> None:
     """Refuse an image that is above the limit, or too large for the free memory, from its header alone.
 
     Args:
@@ -28,8 +26,7 @@ def require_room(
         height: in pixels.
         width: in pixels.
         bytes_per_pixel: that decoding takes, the result counted in.
-        more: bytes besides, such as those of the file.
-        purpose: for which they are needed.
+        purpose: what the memory is for.
 
     Raises:
         BadFileError: Says the limit or the memory that is needed.
@@ -39,7 +36,7 @@ def require_room(
     if megapixels > most:
         what = f'{size} are {megapixels:,.0f} megapixels, above the limit of {most:g}'
         raise BadFileError(path, what, f'cut it into tiles, or raise the limit: {LIMIT_ENV}={megapixels + 1:.0f}')
-    needed = int(height * width * bytes_per_pixel) + more
+    needed = int(height * width * bytes_per_pixel)
     if needed < SMALL:
         return
     free = free_memory()

@@ -13,7 +13,7 @@ import numpy as np
 from mmgfnuc.errors import UserError
 
 from .bad_file import BadFileError, require_file
-from .tiff import SIGNATURES, TiffPicture, ome_pixels, opened_tiff
+from .tiff import SIGNATURES, TiffPicture, opened_tiff
 
 SMALLEST, LARGEST = 0.05, 5.0
 NUMBERS = (int, float, np.integer, np.floating)
@@ -101,7 +101,7 @@ def _of_svs(picture: TiffPicture) -> Sequence[float] | None:
 
 
 def _of_ome(picture: TiffPicture) -> Sequence[float] | None:
-    pixels = ome_pixels(picture)
+    pixels = picture.ome_pixels
     if pixels is None:
         return None
     lengths = [(pixels.get(f'PhysicalSize{axis}', ''), pixels.get(f'PhysicalSize{axis}Unit', 'um')) for axis in 'XY']

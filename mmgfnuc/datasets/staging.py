@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,20 @@ def _refuse_loss(out: Path, staging: Path) -> None:
     lost = [path for path in lost if path.parent.name == 'splits' or (images / path.name).exists()]
     if lost:
         shutil.rmtree(staging, ignore_errors=True)
+    refuse_lost(out, lost)
+
+
+def refuse_lost(out: Path, lost: Sequence[Path]) -> None:
+    """Refuse to replace a dataset by one that lacks some of its files.
+
+    Args:
+        out: folder of the dataset.
+        lost: what it lacks, as paths within the folder.
+
+    Raises:
+        UserError: it lacks any.
+    """
+    if lost:
         more = f' and {len(lost) - 1} more' if len(lost) > 1 else ''
         raise UserError(f'{out / lost[0]}{more} would be lost, as this run writes none; move it away, or delete {out}')
 

@@ -20,7 +20,7 @@ from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 from mmgfnuc.errors import UserError
 
-from .bad_file import BadFileError, require_file, unreadable
+from .bad_file import BadFileError, unreadable
 
 # Byte order, then 42, or 43 in files that may exceed 4 GB.
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
@@ -71,6 +71,15 @@ class TiffPicture:
         value = self.page.tags.valueof(ORIENTATION, 1)
         return int(value) if value in range(1, 9) else 1
 
+    @cached_property
+    def ome_pixels(self) -> Element | None:
+        """What OME metadata say of the pixels of the image; None where they say nothing."""
+        if not self.file.ome_metadata:
+            return None
+        height, width = map(str, self.size)
+        found = ElementTree.fromstring(self.file.ome_metadata).findall('.//{*}Pixels')
+        return next((pixels for pixels in found if (pixels.get('SizeY'), pixels.get('SizeX')) == (height, width)), None)
+
     def decode(self) -> NDArray:
         """Read the pixels.
 
@@ -99,11 +108,12 @@ class TiffPicture:
 def opened_tiff(path: Path) -> Iterator[TiffPicture]:
     """Open the image of a TIFF file: the largest, where overviews, a pyramid or a slide's label lie beside it.
 
+    That the file is one, and no named pipe, is known already: its first bytes were read.
+
     Raises:
         BadFileError: The file is damaged, or holds a stack: pages of equal size that are not the colours of one image.
             Also where the block cannot decode it.
     """
-    require_file(path)
     try:
         # Other files that OME metadata name are not opened.
         with _without_log(), TiffFile(path, _multifile=False) as file:
@@ -149,15 +159,6 @@ def _is_overview(other: TiffPicture, largest: TiffPicture) -> bool:
     scales = [small / large for small, large in zip(other.size, largest.size, strict=True)]
     slack = SAME_ASPECT + 1 / max(min(other.size), 1)
     return other.page.is_reduced or abs(scales[0] / scales[1] - 1) <= slack
-
-
-def ome_pixels(picture: TiffPicture) -> Element | None:
-    """Find what OME metadata say of the pixels of the image; None where there are none."""
-    if not picture.file.ome_metadata:
-        return None
-    height, width = map(str, picture.size)
-    found = ElementTree.fromstring(picture.file.ome_metadata).findall('.//{*}Pixels')
-    return next((pixels for pixels in found if (pixels.get('SizeY'), pixels.get('SizeX')) == (height, width)), None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .colours import PixelError
-from .tiff import TiffPicture, ome_pixels
+from .tiff import TiffPicture
 
 RGB = ('red', 'green', 'blue')
 # What names no colour: nothing, a number, or "Channel 1" in its forms.
@@ -38,7 +38,7 @@ def channel_order(picture: TiffPicture) -> list[int]:
 
 
 def _of_ome(picture: TiffPicture) -> list[str]:
-    pixels = ome_pixels(picture)
+    pixels = picture.ome_pixels
     channels = [] if pixels is None else pixels.findall('{*}Channel')
     return [_named(channel) for channel in channels] if len(channels) == len(RGB) else []
 

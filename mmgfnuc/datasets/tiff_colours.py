@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from .colours import DEEP_FIX, PixelError, Range, RGBImage, to_rgb
-from .tiff import TiffPicture, ome_pixels
+from .tiff import TiffPicture
 from .tiff_channels import channel_order
 
 RGB_FIX = 'save it as 8-bit RGB'
@@ -39,15 +39,14 @@ def shows_zero_as_one(picture: TiffPicture) -> bool:
 
 
 def read_colours(picture: TiffPicture) -> RGBImage:
-    """Decode the image; its orientation is as stored.
+    """Decode an image of which `require_colours` has nothing to say; its orientation is as stored.
 
     Shape:
         - returns: (H, W, 3)
 
     Raises:
-        PixelError: Its colours are none that can be shown as they are meant.
+        PixelError: Its values cannot be shown as they are meant.
     """
-    require_colours(picture)
     page = picture.page
     pixels = picture.decode()
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
@@ -103,7 +102,7 @@ def stated_range(picture: TiffPicture, pixels: NDArray) -> Range | None:
 
 
 def _of_metadata(picture: TiffPicture, kind: str) -> tuple | None:
-    ome = ome_pixels(picture)
+    ome = picture.ome_pixels
     significant = ome.get('SignificantBits', '') if ome is not None else ''
     if significant.isascii() and significant.isdigit() and kind == 'u':
         return 0.0, 2.0 ** min(int(significant), 32) - 1

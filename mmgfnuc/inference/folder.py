@@ -136,7 +136,7 @@ def _segment(
         record = Record(name, _full(path), len(nuclei), mpp)
         records.add(record, nuclei)
     except BaseException as error:
-        records.forget([name])
+        records.forget(name)
         _discard(records.out, path.stem)
         reason = _own_fault(path, error)
         if not reason:

@@ -10,7 +10,7 @@ Source: code: own.
 import hashlib
 import json
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -79,11 +79,10 @@ class Records:
         write_json(path, asdict(record))
         self.all[record.image] = record
 
-    def forget(self, images: Collection[str]) -> None:
-        """Remove records; call it, and then `write_tables`, before other files of the images are replaced."""
-        for image in images:
-            self.all.pop(image, None)
-            self._path(image).unlink(missing_ok=True)
+    def forget(self, image: str) -> None:
+        """Remove a record if there is one; call it before other files of the image are replaced."""
+        self.all.pop(image, None)
+        self._path(image).unlink(missing_ok=True)
 
     def write_tables(self) -> None:
         """Write nuclei.csv and images.csv of all records, sorted by image.
@@ -136,7 +135,7 @@ class Records:
             try:
                 for image in batch:
                     waiting.pop(image, None)
-                    self.forget([image])
+                    self.forget(image)
                     yield image
             finally:
                 self.all.update(waiting)

@@ -164,7 +164,19 @@ def test_ids_are_not_read_from_a_format_that_changes_them(tmp_path):
             images.read_label_map(tmp_path / name)
 
 
-@pytest.mark.parametrize(('read', 'pixels'), [(images.read_image, PIXELS), (images.read_label_map, IDS)])
+@pytest.mark.parametrize(
+    ('read', 'pixels'),
+    [
+        (images.read_image, PIXELS),
+        (images.read_image, PIXELS // 128),
+        (images.read_label_map, IDS),
+        (images.read_label_map, IDS // 30_000),
+        (images.read_label_map, PIXELS[..., 0] // 128),
+        (images.read_label_map, PIXELS[..., 0] > 128),
+        (images.read_ignore, PIXELS[..., 0] // 128),
+        (images.read_ignore, PIXELS[..., 0] > 128),
+    ],
+)
 def test_no_flipped_bit_of_a_png_changes_the_pixels_without_a_word(tmp_path, read, pixels):
     path = save(tmp_path / 'a.png', pixels)
     content = path.read_bytes()

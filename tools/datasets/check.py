@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmgfnuc.datasets.inspection import inspect_dataset, report_text
 from mmgfnuc.engine.cli import run_cli
-from mmgfnuc.files import whole_file
+from mmgfnuc.files import write_text
 
 EPILOG = """\
 Each fault comes with its number, examples and what to do.
@@ -36,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     report = inspect_dataset(args.root)
     print(report_text(report))
     if args.json:
-        with whole_file(args.json) as file:
-            file.write_text(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        write_text(args.json, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + '\n')
     return 0 if report.sound else 1
 
 

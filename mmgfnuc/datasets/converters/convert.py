@@ -32,7 +32,7 @@ from mmgfnuc.datasets.canonical import (
     write_split,
 )
 from mmgfnuc.datasets.splits import Split, find_leaks
-from mmgfnuc.datasets.staging import refuse_foreign, staged_dataset, staging_folder, unpacked_folder
+from mmgfnuc.datasets.staging import refuse_foreign, refuse_lost, staged_dataset, staging_folder, unpacked_folder
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, output_lock
 
@@ -114,8 +114,10 @@ def convert(
         samples = _checked(converter, converter.list_samples(folder, chosen))
         samples, sizes = with_pixel_sizes(samples, source_mpp, mpp)
         groups = {sample.id: sample.group for sample in samples}
-        official, planned = dict(converter.splits(samples)), dict(plan(groups))
-        _refuse_lost_splits(out, official | planned)
+        official = converter.splits(samples)
+        splits = {**plan(groups), **official}
+        # Here, too, before all is converted.
+        refuse_lost(out, [Path('splits', f'{split}.json') for split in list_splits(out) if split not in splits])
         settings = {
             'source': [
                 str(Path(source).resolve()),
@@ -131,9 +133,9 @@ def convert(
             # What was unpacked is gone when the user reads this.
             _raise_problems([done.problem.replace(f'{folder}/', '') for done in written if done.problem])
             digests = {sample.id: done.digest for sample, done in zip(samples, written, strict=True)}
-            leaky = [*converter.leaky, *(planned | official if allow_leaks else ())]
-            leaky = [split for split in leaky if split in planned | official]
-            _write_splits(root, planned | official, groups, digests, leaky)
+            leaky = [*converter.leaky, *(splits if allow_leaks else ())]
+            leaky = [split for split in leaky if split in splits]
+            _write_splits(root, splits, groups, digests, leaky)
             _write_meta(root, name, converter, samples, mpp, leaky)
     nuclei = sum(done.nuclei for done in written)
     # Small nuclei may vanish when images are made smaller.
@@ -144,15 +146,6 @@ def convert(
 def _refuse_inside(source: Path, out: Path) -> None:
     if source.is_relative_to(out):
         raise UserError(f'the source {source} lies in {out}, which would be replaced with it; choose another --out')
-
-
-def _refuse_lost_splits(out: Path, splits: Mapping[str, Split]) -> None:
-    """Find out before all is converted that somebody's own split would be lost."""
-    lost = [name for name in list_splits(out) if name not in splits]
-    if lost:
-        more = f' and {len(lost) - 1} more' if len(lost) > 1 else ''
-        path = out / 'splits' / f'{lost[0]}.json'
-        raise UserError(f'{path}{more} would be lost, as this run writes none; move it away, or delete {out}')
 
 
 def _choose(converter: Converter, options: Options) -> dict[str, str]:

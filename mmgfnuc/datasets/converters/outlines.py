@@ -242,10 +242,10 @@ def _pixels(outline: Outline, shape: tuple[int, int]) -> tuple[Box, Mask]:
 def _part(part: Sequence[Ring], shape: tuple[int, int], even_odd: bool) -> tuple[Box, Mask]:
     # Here corners of pixels have whole coordinates, for `fill` their centres have.
     outer, *holes = (ring - 0.5 for ring in part)
-    box, mask = fill([outer], shape, even_odd)
+    box, mask = fill(outer, shape, even_odd)
     corner = np.array([box[1].start, box[0].start])
     for hole in holes:
-        place, hollow = fill([hole - corner], mask.shape)
+        place, hollow = fill(hole - corner, mask.shape)
         mask[place] &= ~hollow
     return box, mask
 

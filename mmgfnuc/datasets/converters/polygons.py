@@ -23,7 +23,7 @@ CROSSINGS = 2**21
 ON_CENTRE = 1e-9
 
 
-def rasterise(polygons: Sequence[Ring | Sequence[Ring]], shape: tuple[int, int]) -> LabelMap:
+def rasterise(polygons: Sequence[Ring], shape: tuple[int, int]) -> LabelMap:
     """Instance map of polygons: polygon k has id k + 1.
 
     A pixel in row r and column c belongs to a polygon if the point x = c, y = r lies inside or on the border. Where
@@ -34,39 +34,34 @@ def rasterise(polygons: Sequence[Ring | Sequence[Ring]], shape: tuple[int, int])
     that holds no pixel centre, leaves no pixel, and its id is not used.
 
     Args:
-        polygons: for each nucleus one ring, or several by the even-odd rule: separate parts, or parts and their holes.
+        polygons: a ring for each nucleus; what it encloses twice is outside.
         shape: H, W in pixels.
 
     Shape:
-        - polygons: each ring (N, 2), x and y in pixels, N >= 3; open or closed.
+        - polygons: each (N, 2), x and y in pixels, N >= 3; open or closed.
         - returns: (H, W), int32.
 
     Raises:
         UserError: A ring has fewer than 3 points, another shape, or a coordinate that is not finite or beyond 2**31.
     """
     labels = np.zeros(shape, np.int32)
-    for index, polygon in reversed(list(enumerate(polygons))):
-        rings = [polygon] if isinstance(polygon, np.ndarray) else polygon
-        for ring in rings:
-            _check_ring(ring, f'polygon {index}')
-        box, mask = fill(rings, shape)
+    for index, ring in reversed(list(enumerate(polygons))):
+        _check_ring(ring, f'polygon {index}')
+        box, mask = fill(ring, shape)
         labels[box][mask] = index + 1
     return labels
 
 
-def fill(rings: Sequence[Ring], shape: tuple[int, int], even_odd: bool = True) -> tuple[Box, Mask]:
-    """Pixels of rings by the even-odd rule, borders included: the part of the image that they touch, and a mask of it.
+def fill(ring: Ring, shape: tuple[int, int], even_odd: bool = True) -> tuple[Box, Mask]:
+    """Pixels of a ring by the even-odd rule, border included: the part of the image that it touches, and a mask of it.
 
     Without `even_odd` all belongs to a ring that it encloses, be it twice. The time grows with points and pixels, not
     with their product: outlines of tissue have ten thousands of points.
     """
-    box, corner, size = _box(rings[0] if len(rings) == 1 else np.concatenate(rings), shape)
-    mask = np.zeros(size, bool)
-    for ring in rings:
-        turns, border = _scan(ring - corner, size)
-        inside = (turns % 2 == 1) if even_odd else (turns != 0)
-        inside[border] = True
-        mask ^= inside
+    box, corner, size = _box(ring, shape)
+    turns, border = _scan(ring - corner, size)
+    mask = (turns % 2 == 1) if even_odd else (turns != 0)
+    mask[border] = True
     return box, mask
 
 

@@ -59,6 +59,14 @@ def test_all_that_a_crossing_outline_encloses_is_unsure():
     np.testing.assert_array_equal(drawing.unsure, expected)
 
 
+def test_parts_and_holes():
+    outer, hole, island, apart = box(1, 1, 10, 10), box(3, 3, 8, 8), box(5, 5, 6, 6), box(11, 1, 13, 3)
+    drawing = draw(PATH, [Outline('x', [[outer, hole], [island], [apart]])], SHAPE)
+    assert (drawing.instances == 1).sum() == 81 - 25 + 1 + 4
+    assert drawing.instances[3, 3] == 0
+    assert drawing.instances[5, 5] == drawing.instances[1, 11] == 1
+
+
 def test_parts_and_holes_at_the_border_of_the_image():
     area = [[box(-4, -4, 6, 6), box(-2, -2, 3, 3)], [box(14, 10, 30, 30), box(15, 11, 40, 40)], [box(50, 50, 60, 60)]]
     expected = np.zeros(SHAPE, bool)

@@ -50,16 +50,6 @@ def test_points_on_the_border_belong_to_the_polygon():
     np.testing.assert_array_equal(np.argwhere(labels), [(r, c) for r in (2, 3, 4) for c in (1, 2, 3)])
 
 
-def test_rings_are_parts_or_holes():
-    outer, hole, island, apart = (
-        box(0.5, 0.5, 9.5, 9.5), box(2.5, 2.5, 7.5, 7.5), box(4.5, 4.5, 5.5, 5.5), box(10.5, 0.5, 12.5, 2.5)
-    )  # fmt: skip
-    labels = rasterise([[outer, hole, island, apart]], (12, 14))
-    assert (labels == 1).sum() == 81 - 25 + 1 + 4
-    assert labels[3, 3] == 0
-    assert labels[5, 5] == labels[1, 11] == 1
-
-
 def test_a_polygon_is_cut_at_the_image_and_a_closed_ring_equals_an_open_one():
     ring = box(-20.5, 1.5, 2.5, 30.5)
     labels = rasterise([ring], (5, 6))
@@ -112,7 +102,7 @@ def test_an_outline_of_very_many_points_is_filled_as_one_of_few(monkeypatch):
 
 
 def test_fill_gives_the_part_of_the_image_that_is_touched():
-    place, mask = fill([box(-4, 3, 2, 40)], (10, 12))
+    place, mask = fill(box(-4, 3, 2, 40), (10, 12))
     assert place == (slice(3, 10), slice(0, 3))
     assert mask.all()
-    assert fill([box(20, 20, 30, 30)], (10, 12))[1].size == 0
+    assert fill(box(20, 20, 30, 30), (10, 12))[1].size == 0
