@@ -119,10 +119,8 @@ def read_json(path: Path, fix: str, **keys: type | tuple[type, ...]) -> dict[str
 def output_lock(folder: str | Path) -> Iterator[None]:
     """Be the only process that writes to an output folder; the lock ends with the block or with the process.
 
-    The lock file lies beside the folder, `.<name>.lock`, or within it, `.lock`, where this process may not write beside
-    it (a mounted volume). It stays: to delete it would let in two. A process that
-    holds the lock may take it again. Unfinished files that a killed process left in the folder are removed. Whatever
-    fails in the block because the disk is full is told in one line.
+    A process that holds the lock may take it again. Unfinished files that a killed process left in the folder are
+    removed. Whatever fails in the block because the disk is full is told in one line.
 
     Raises:
         UserError: another process holds it.
@@ -130,7 +128,7 @@ def output_lock(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder).resolve()
     with full_disk_told(folder):
-        path = _lock_path(folder)
+        path = lock_file(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         try:
@@ -146,7 +144,12 @@ def output_lock(folder: str | Path) -> Iterator[None]:
             lock.release()
 
 
-def _lock_path(folder: Path) -> Path:
+def lock_file(folder: Path) -> Path:
+    """Place of the lock of an output folder: beside it, or within it where this process may not write beside it.
+
+    It stays when the lock is released: to delete it would let in two.
+    """
+    folder = folder.resolve()
     there = next(above for above in folder.parents if above.exists())
     beside = os.access(there, os.W_OK)
     return folder.parent / f'.{folder.name}.lock' if beside else folder / '.lock'

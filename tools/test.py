@@ -10,8 +10,9 @@ from mmengine.dist import is_main_process
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import ConfigOptions, run_cli
-from mmgfnuc.engine.config import LAUNCHERS, load_config, set_launcher
+from mmgfnuc.engine.config import load_config, set_launcher
 from mmgfnuc.engine.distributed import leave
+from mmgfnuc.engine.settings import LAUNCHERS
 from mmgfnuc.evaluation.per_image_metric import TESTED
 from mmgfnuc.files import read_csv
 

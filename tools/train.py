@@ -8,7 +8,6 @@ from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import ConfigOptions, run_cli, seed
 from mmgfnuc.engine.config import (
     CHECKPOINT_SUFFIX,
-    LAUNCHERS,
     add_tensorboard,
     load_config,
     set_launcher,
@@ -18,6 +17,7 @@ from mmgfnuc.engine.config import (
 from mmgfnuc.engine.distributed import leave
 from mmgfnuc.engine.resume import find_resume
 from mmgfnuc.engine.screen import show
+from mmgfnuc.engine.settings import LAUNCHERS
 from mmgfnuc.errors import UserError
 
 EPILOG = """examples:

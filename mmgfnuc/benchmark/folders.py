@@ -120,7 +120,10 @@ def again(folder: Path) -> str:
 
 
 def is_locked(path: Path) -> bool:
-    """Say whether another holds the lock of a file, without taking it, so that a look disturbs nobody."""
+    """Say whether another holds the lock of a file, without taking it, so that a look disturbs nobody.
+
+    filelock takes it alone, and writes; shared, two that look do not see each other, and the folder may be read-only.
+    """
     if not path.is_file():
         return False
     with path.open() as file:

@@ -80,9 +80,9 @@ def run_cells(
     """Run the cells that have not ended; interrupted ones go on from their last checkpoint, failed ones begin again.
 
     A cell that fails is recorded, and the others run all the same. One that diverges has ended with that result: its
-    training would do so again. Ctrl-C and SIGTERM end all that runs; the next call
-    goes on from there. So does a call after SIGKILL, which may leave processes behind: they finish their cells, and
-    the call waits for them, as no cell runs twice at a time.
+    training would do so again. Ctrl-C and SIGTERM end all that runs; the next call goes on from there. So does a call
+    after SIGKILL, which may leave processes behind: they finish their cells, and the call waits for them, as no cell
+    runs twice at a time.
 
     Args:
         cells: of a study.

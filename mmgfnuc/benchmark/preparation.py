@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.engine.tested import file_sha256
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import waiting_lock
+from mmgfnuc.files import lock_file, waiting_lock
 from mmgfnuc.models.foundation import find_entry
 from mmgfnuc.models.foundation.locate import RANDOM, find_weights
-from mmgfnuc.models.layers.weights import file_digest
 
 from .cells import DRAWN, Cell, data_root
 from .encoders import fetch_weights, is_at_hand
@@ -28,7 +28,7 @@ def draw_missing_data(study: Study) -> None:
     if DRAWN not in study.data or (root := data_root(study, DRAWN)).exists():
         return
     # That of `output_lock`, which the drawing takes too.
-    with waiting_lock(root.with_name(f'.{root.name}.lock')):
+    with waiting_lock(lock_file(root)):
         if not root.exists():
             print(f'{root} is not there: the synthetic tiles are being drawn', file=sys.stderr)
             # What tools/datasets/prepare.py draws by default.
@@ -58,7 +58,7 @@ def weights_digest(name: str, weights: str | None) -> str | None:
     """
     if weights == RANDOM:
         return None
-    return bytes(file_digest(find_weights(weights, find_entry(name))).tolist()).hex()
+    return file_sha256(find_weights(weights, find_entry(name)))
 
 
 def check_weights(cells: Iterable[Cell], root: Path) -> None:

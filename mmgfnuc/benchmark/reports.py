@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from .folders import LOCK
 from .html_report import html_report
 from .markdown_report import markdown_report
 from .pictures import study_pictures
-from .results import diverged_arms, study_results
+from .results import study_results
 from .scores import KEYS, SCORES, study_scores
 from .study import Arm, Study
 
@@ -46,14 +46,14 @@ def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, 
 
 
 def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
-    write_scores(study, cells, root, folder / 'scores.csv')
+    rows = {data: study_scores([cell for cell in cells if cell.data == data], root) for data in study.data}
+    write_scores(rows, folder / 'scores.csv')
     results = study_results(study, cells, root, command, _Costs(study, folder / 'costs.json'))
     pictures = {}
-    for data in study.data:
-        own = [cell for cell in cells if cell.data == data]
-        diverged = diverged_arms(own, root)
-        own = [cell for cell in own if cell.arm.name not in diverged]
-        pictures[data] = study_pictures(own, root, study_scores(own, root))
+    for chapter in results['chapters']:
+        data, diverged = chapter['data'], chapter['diverged']
+        own = [cell for cell in cells if cell.data == data and cell.arm.name not in diverged]
+        pictures[data] = study_pictures(own, root, [row for row in rows[data] if row['arm'] not in diverged])
     for name, text in (
         ('results.json', json.dumps(results, indent=1, allow_nan=False) + '\n'),
         ('tables.md', markdown_report(results)),
@@ -62,17 +62,17 @@ def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path,
         write_text(folder / name, text)
 
 
-def write_scores(study: Study, cells: Sequence[Cell], root: Path, path: Path) -> None:
+def write_scores(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals.
 
     One that diverged has no scores, and no line.
     """
-    rows = [
+    lines = [
         [data, *(row[key] for key in KEYS), *('' if row[score] is None else round(row[score], 6) for score in SCORES)]
-        for data in study.data
-        for row in study_scores([cell for cell in cells if cell.data == data], root)
+        for data, of_data in rows.items()
+        for row in of_data
     ]
-    write_csv(path, ('data', *KEYS, *SCORES), rows)
+    write_csv(path, ('data', *KEYS, *SCORES), lines)
 
 
 class _Costs:

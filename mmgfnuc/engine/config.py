@@ -16,16 +16,6 @@ from .distributed import prepare_distributed
 from .parts import NEAR
 from .settings import LAUNCHERS, check_names, top_level
 
-__all__ = [
-    'CHECKPOINT_SUFFIX',
-    'LAUNCHERS',
-    'add_tensorboard',
-    'apply_options',
-    'load_config',
-    'set_launcher',
-    'set_seed',
-    'use_bfloat16',
-]
 CHECKPOINT_SUFFIX = '.pth'
 # What is taken of the config that a checkpoint carries; the rest says how a run is kept and shown, and where.
 CARRIED = (
@@ -62,7 +52,6 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
         raise
     except Exception as error:  # a config is Python: it fails in any way that Python does
         raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
-    check_names(cfg)
     apply_options(cfg, options or {})
     check_names(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
@@ -44,7 +45,7 @@ def use_data(cfg: Config, root: str | None, split: str | None, parts: Sequence[s
     for part in parts:
         loader = cfg.get(f'{part}_dataloader')
         dataset: Any = loader.get('dataset') if isinstance(loader, Mapping) else None
-        kind = _kind(dataset) if isinstance(dataset, Mapping) else None
+        kind = _kind(dataset, DATASETS) if isinstance(dataset, Mapping) else None
         if not kind or not given:
             continue
         if kind is not NucleiDataset:
@@ -97,13 +98,13 @@ def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _is_ours(dataset: dict) -> bool:
-    return _kind(dataset) is NucleiDataset
+    return _kind(dataset, DATASETS) is NucleiDataset
 
 
-def _kind(dataset: Mapping) -> type | None:
-    """Class of a dataset: in a config file a type is one, in a dumped one its name. None where there is none."""
-    kind = dataset.get('type')
-    return DATASETS.get(kind) if isinstance(kind, str) else kind
+def _kind(part: Mapping, registry: Registry) -> Any:
+    """Class of a part: in a config file a type is one, in a dumped one its name. None where there is none."""
+    kind = part.get('type')
+    return registry.get(kind) if isinstance(kind, str) else kind
 
 
 def _name(kind: str | type) -> str:
@@ -174,11 +175,11 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
 
 def _report_folders(cfg: Config) -> dict[Path, list[str]]:
     """Give each metric of this package that has no `out_dir` the run's own; return what is reported to each folder."""
-    evaluator = cfg.test_evaluator
+    evaluator: Any = cfg.test_evaluator
+    metrics = evaluator.get('metrics', evaluator) if isinstance(evaluator, Mapping) else evaluator
     folders: dict[Path, list[str]] = {}
-    for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
-        # A type is a class in a config file, a name in a dumped one.
-        cls = METRICS.get(metric.type) if isinstance(metric.type, str) else metric.type
+    for metric in metrics if isinstance(metrics, list | tuple) else [metrics]:
+        cls = _kind(metric, METRICS)
         if isinstance(cls, type) and issubclass(cls, PerImageMetric):
             folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / TEST_FOLDER)))
             folders.setdefault(folder, []).append(cls.json_name)

@@ -83,7 +83,7 @@ def check_part(path: str, value: Any, registry: Registry, also: Accepted = NOTHI
     """
     if isinstance(value, Mapping):
         if 'type' not in value:
-            raise UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
+            raise without_type(path)
         check_typed(path, value, registry, also=also)
     elif isinstance(value, SCALARS):
         raise UserError(f'{path}={value!r}: a part of a run is a group of settings with a type; give one')
@@ -153,6 +153,11 @@ def unknown_type(path: str, kind: str, registry: Registry) -> UserError:
     near = difflib.get_close_matches(kind.rpartition('.')[2], _registered(registry.root), 3, NEAR)
     hint = f'near it: {", ".join(near)}' if near else 'correct it, or import its module (custom_imports)'
     return UserError(f"the config names a part that does not exist: {path}='{kind}'; {hint}")
+
+
+def without_type(path: str) -> UserError:
+    """What to say of a part that has no type."""
+    return UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
 
 
 def _registered(registry: Registry) -> list[str]:

@@ -21,11 +21,12 @@ from torch.utils.data import IterableDataset
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
-from mmgfnuc.models.foundation.locate import RANDOM
+from mmgfnuc.models.foundation import FoundationEncoder
+from mmgfnuc.models.foundation.locate import RANDOM, find_weights
 from mmgfnuc.models.segmentors import GatedFusionSegmentor
 
 from .hooks.step_seed import count_steps
-from .parts import unknown_type
+from .parts import unknown_type, without_type
 from .settings import top_level
 
 # Functions that build parts, with the variable of each that holds the settings; those that build one section only.
@@ -53,13 +54,14 @@ def rehearse(cfg: Config, *parts: str) -> None:
     """Build all that the named parts (`train`, `val`, `test`) of a run need, and throw it away; of a training also the
     metrics of its test.
 
-    The run's folder, its log and the random numbers are left alone. The model is built without memory and without its
-    weight files; where that fails, once more as it is, as not every model can be built so. What a part raises on its
-    settings becomes one line. A part without settings that fails is not wrong by the config: its error passes through.
+    The run's folder, its log and the random numbers are left alone. The model is built without memory, where that fails
+    once more with it, as not every model can be built so. The weight file of its foundation encoder is found, and not
+    read. What a part raises on its settings becomes one line. A part without settings that fails is not wrong by the
+    config: its error passes through.
 
     Raises:
-        UserError: the path of a part, its settings, and why they cannot be used; or the head has other classes than the
-            data set.
+        UserError: the path of a part, its settings, and why they cannot be used; the head has other classes than the
+            data set; or the weight file of the foundation encoder is not there.
     """
     try:
         return _build(cfg, parts, 'meta')
@@ -96,6 +98,7 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
                 runner.build_param_scheduler(runner.param_schedulers)
             if cfg.get('test_evaluator'):
                 _try_evaluator(runner, 'test_evaluator')
+        _find_weights(cfg, runner.model)
 
 
 class _Rehearsal(Runner):
@@ -110,7 +113,7 @@ class _Rehearsal(Runner):
         settings = Config(dict(cfg.items()), filename=cfg.filename)
         settings.work_dir = folder
         if cfg.model.get('foundation'):
-            # Its cache would make its folder.
+            # Its weights would be read, and its cache would make its folder.
             foundation = {**cfg.model.foundation, 'weights': RANDOM, 'cache': None}
             settings.model = {**cfg.model, 'foundation': foundation}
         return runner_class.from_cfg(settings)
@@ -164,6 +167,13 @@ def _try_evaluator(runner: Any, section: str) -> None:
     runner.build_evaluator(getattr(runner, section))
 
 
+def _find_weights(cfg: Config, model: Any) -> None:
+    """Find what the rehearsal is built without; last, as a file that is on the hub is fetched."""
+    encoder = getattr(model, 'foundation', None)
+    if isinstance(encoder, FoundationEncoder) and cfg.model.foundation.get('weights') != RANDOM:
+        find_weights(cfg.model.foundation.get('weights'), encoder.entry)
+
+
 @contextmanager
 def _unnoticed() -> Iterator[None]:
     """Keep what is said, and what is registered as the current instance, from the run itself."""
@@ -196,7 +206,7 @@ def _in_words(error: Exception, path: str, cfg: Config) -> Exception:
         registry = [frame.f_locals.get('registry') for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
         return unknown_type(f'{path}.type', text.partition(' is not in the ')[0], registry)
     if isinstance(error, KeyError) and 'must contain the key "type"' in text:
-        return UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
+        return without_type(path)
     settings = _at(cfg, path) if path else {}
     if isinstance(settings, Mapping):
         settings = ', '.join(f'{name}={value!r}' for name, value in settings.items() if name != 'type')

@@ -78,6 +78,8 @@ RUNNER_TYPES = {
     'custom_hooks': list | tuple | None,
 }
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+# What `env_cfg` takes.
+ENVIRONMENT = Accepted({'cudnn_benchmark': bool, 'mp_cfg': dict, 'dist_cfg': dict, 'resource_limit': int})
 PARAMWISE = Accepted(
     {
         **dict.fromkeys(('bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult'), float),
@@ -104,7 +106,7 @@ def check_names(cfg: Config) -> None:
     Raises:
         UserError: names the setting, what is wrong with it, and what is near it.
     """
-    known, env = top_level(), _environment().hints
+    known, env = top_level(), ENVIRONMENT.hints
     settings = {name: value for name, value in cfg.items() if name in known}
     for name, value in cfg.items():
         if name in known:
@@ -147,7 +149,8 @@ def check_settings(cfg: Config, *parts: str) -> None:
     """
     check_names(cfg)
     needed = ['model', *(f'{part}_{what}' for part in parts for what in ('dataloader', 'cfg'))]
-    for name in [*needed, *['optim_wrapper'] * ('train' in parts)]:
+    needed += ['optim_wrapper' if part == 'train' else f'{part}_evaluator' for part in parts]
+    for name in needed:
         if not cfg.get(name):
             raise UserError(f'{name} is missing in the config, and this run needs it; give it')
     with _scope(cfg):
@@ -264,14 +267,9 @@ def _hooks(cfg: Config) -> None:
             raise UserError(f"{path}.priority='{priority}': it is one of {', '.join(Priority.__members__)}; correct it")
 
 
-def _environment() -> Accepted:
-    """What `env_cfg` takes."""
-    return Accepted({'cudnn_benchmark': bool, 'mp_cfg': dict, 'dist_cfg': dict, 'resource_limit': int})
-
-
 def _runtime(cfg: Config) -> None:
     env = cfg.get('env_cfg') or {}
-    check_group('env_cfg', env, _environment())
+    check_group('env_cfg', env, ENVIRONMENT)
     check_group('env_cfg.mp_cfg', env.get('mp_cfg'), accepted(set_multi_processing).without(['distributed']))
     process_group = accepted(init_dist).hints | accepted(torch.distributed.init_process_group).hints
     check_group('env_cfg.dist_cfg', env.get('dist_cfg'), Accepted(process_group | {'timeout': int}))

@@ -227,6 +227,9 @@ def test_a_single_metric_and_one_with_its_own_folder(tested, tmp_path):
     evaluator, folders = tested(dict(type=NucleiSemanticMetric))
     assert evaluator.out_dir == str(tmp_path / 'run' / 'test')
     assert folders == ['run/test']
+    evaluator, folders = tested(dict(metrics=[dict(type=NucleiSemanticMetric)]))
+    assert evaluator.metrics[0].out_dir == str(tmp_path / 'run' / 'test')
+    assert folders == ['run/test']
     own = dict(type=NucleiInstanceMetric, out_dir=str(tmp_path / 'own'))
     evaluators, folders = tested([dict(type=NucleiSemanticMetric), own])
     assert evaluators[1].out_dir == str(tmp_path / 'own')

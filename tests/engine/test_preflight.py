@@ -139,6 +139,14 @@ def test_a_model_that_needs_memory(cfg, register):
     assert refusal(cfg, 'train').startswith('model.backbone: ')
 
 
+def test_a_weight_file_that_is_not_there(cfg):
+    cfg.model.foundation.weights = 'nosuch.pth'
+    assert "'nosuch.pth' (model.foundation.weights)" in refusal(cfg, 'train', 'val')
+    # What is wrong with the settings goes first: a file may have to be fetched.
+    cfg.optim_wrapper.optimizer.lr = -1
+    assert 'lr=-1' in refusal(cfg, 'train', 'val')
+
+
 def test_the_test_part_alone(cfg):
     cfg.train_dataloader.dataset.data_root = 'nowhere'
     assert 'nowhere' in refusal(cfg, 'train')

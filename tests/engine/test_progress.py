@@ -72,9 +72,7 @@ def run_of(steps, begin=0):
     hub = SimpleNamespace(
         log_scalars={'train/loss': HistoryBuffer(), 'train/lr': HistoryBuffer()}, get_info=lambda name: 61.2
     )
-    return SimpleNamespace(
-        logger=logger, message_hub=hub, max_iters=steps, iter=begin, _resume=False, lines=lines, rank=0
-    )
+    return SimpleNamespace(logger=logger, message_hub=hub, max_iters=steps, iter=begin, lines=lines, rank=0)
 
 
 @pytest.fixture

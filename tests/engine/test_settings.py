@@ -148,11 +148,11 @@ def test_a_config_of_mmsegmentation(tmp_path):
     check_settings(load_config(str(path)), 'train')
 
 
-@pytest.mark.parametrize('name', ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper'])
+@pytest.mark.parametrize('name', ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_evaluator'])
 def test_what_a_run_needs(name):
     cfg = config()
     cfg[name] = None
-    assert name in refusal(check_settings, cfg, 'train')
+    assert name in refusal(check_settings, cfg, 'train', 'val')
 
 
 def test_a_dataset_may_be_wrapped():

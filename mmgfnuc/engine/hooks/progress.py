@@ -45,9 +45,6 @@ class ProgressHook(Hook):
         """Show what is trained on what."""
         show(runner.logger, describe(runner, *self.parts))
         self.begin = runner.iter
-        if runner._resume:
-            # In place of the one that was the last when this one was written, maybe in another folder.
-            runner.message_hub.update_info('last_ckpt', runner._load_from)
         self._shown(runner.iter)
         if runner.iter >= runner.max_iters:
             runner.logger.warning(

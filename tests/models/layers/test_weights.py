@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers import first_not_finite
 from mmgfnuc.models.layers.weights import WEIGHTS_ENV, file_digest, find_weights, load_exactly, read_state_dict
 
 OFFICIAL = 'https://example.org/encoder.pth'
@@ -155,6 +156,11 @@ class TestLoad:
         with pytest.raises(UserError, match=rf'encoder\.pth \({KEY}\): bias holds NaN or infinity'):
             load_exactly(module, STATE | {'bias': torch.tensor([1.0, value])}, path, KEY)
         assert torch.equal(module.weight, before)
+
+    def test_numbers_whose_sum_overflows_are_finite(self):
+        largest = torch.finfo(torch.float32).max
+        assert first_not_finite({'large': torch.full((3,), largest), 'half': torch.full((3,), 6e4).half()}) is None
+        assert first_not_finite({'opposite': torch.tensor([torch.inf, -torch.inf])}) == 'opposite'
 
     def test_missing_keys_are_named_and_the_rest_counted(self, path):
         with pytest.raises(UserError, match=r'0\.weight') as error:
