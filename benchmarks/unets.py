@@ -16,10 +16,10 @@ import torch
 from measure import in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
 from torch import Tensor, nn
 
-from mmgfnuc.analysis.complexity import count_macs, count_parameters, on_meta
 from mmgfnuc.analysis.measurements import UNETS, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.complexity import count_macs, count_parameters, on_meta
 from mmgfnuc.models.create import create_model, list_presets, list_unets
 from mmgfnuc.models.losses import DiceFocalLoss
 

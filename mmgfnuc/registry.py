@@ -1,6 +1,6 @@
 """Child registries of the MMEngine roots, scope `mmgfnuc`.
 
-With these, a config may say `type='mmgfnuc.GatedFusionNeck'` under any default scope, with no `custom_imports`.
+With these, a config may say `type='mmgfnuc.FusionNeck'` under any default scope, with no `custom_imports`.
 """
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS

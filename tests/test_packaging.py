@@ -46,7 +46,7 @@ print(*mmgfnuc.list_fusions())
 
 CONFIG = """
 model = dict(
-    type='mmgfnuc.GatedFusionSegmentor',
+    type='mmgfnuc.FusionSegmentor',
     backbone=dict(type='mmgfnuc.UNetEncoder', widths=(8, 16)),
     decode_head=dict(type='mmgfnuc.UNetHead'),
 )
@@ -122,7 +122,7 @@ def test_config_with_string_types_builds_outside_the_repository(site: Path, tmp_
     (tmp_path / 'build.py').write_text(BUILD_FROM_STRINGS)
     # PYTHONPATH comes before the environment's own packages, hence before an editable install of the repository.
     classes, location = run(sys.executable, 'build.py', cwd=tmp_path, PYTHONPATH=str(site)).splitlines()[-2:]
-    assert classes == 'GatedFusionSegmentor UNetEncoder SemanticHead'
+    assert classes == 'FusionSegmentor UNetEncoder SemanticHead'
     assert Path(location).is_relative_to(site)
 
 
@@ -131,7 +131,7 @@ def test_create_model_finds_the_presets_outside_the_repository(site: Path, tmp_p
     out = run(sys.executable, 'create.py', cwd=tmp_path, PYTHONPATH=str(site))
     location, classes, unets, fusions = out.splitlines()[-4:]
     assert Path(location).is_relative_to(site)
-    assert classes == 'GatedFusionSegmentor ContextFusionBlock'
+    assert classes == 'FusionSegmentor ContextFusionBlock'
     for names, kind in ((unets, 'unets'), (fusions, 'fusion')):
         assert len(names.split()) == len(list((ROOT / 'configs' / '_base_' / kind).glob('*.py')))
 

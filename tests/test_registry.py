@@ -7,7 +7,7 @@ from mmgfnuc import registry
 
 CONFIG = """
 default_scope = 'mmseg'
-model = dict(type='mmgfnuc.GatedFusionNeck', in_channels=(4, 8), context_channels=(6,), levels='all')
+model = dict(type='mmgfnuc.FusionNeck', in_channels=(4, 8), context_channels=(6,), levels='all')
 """
 SCRIPT = """
 import sys
@@ -27,7 +27,7 @@ def test_components_are_found_by_scope_in_a_fresh_interpreter(tmp_path):
     (tmp_path / 'script.py').write_text(SCRIPT)
     run = subprocess.run([sys.executable, '-W', 'ignore', 'script.py'], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ['mmgfnuc.models.necks.gated_fusion_neck', 'GatedFusionBlock']
+    assert run.stdout.split() == ['mmgfnuc.models.necks.fusion_neck', 'GatedFusionBlock']
 
 
 NODES = [node for node in vars(registry).values() if getattr(node, 'scope', None) == 'mmgfnuc']

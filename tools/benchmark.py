@@ -16,15 +16,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from mmgfnuc.benchmark.cells import Cell, study_cells
-from mmgfnuc.benchmark.costs import arm_costs, step_seconds
-from mmgfnuc.benchmark.encoders import is_at_hand
-from mmgfnuc.benchmark.folders import DIVERGED, ENDED, cell_state
-from mmgfnuc.benchmark.local import FailedCellsError, devices, run_cells
-from mmgfnuc.benchmark.preparation import check_weights, draw_missing_data, encoder_weights, fetch_encoders
-from mmgfnuc.benchmark.progress import status_lines
-from mmgfnuc.benchmark.reports import write_report
-from mmgfnuc.benchmark.study import (
+from mmgfnuc.engine.cli import positive_float, run_cli
+from mmgfnuc.errors import UserError
+from mmgfnuc.studies.cells import Cell, study_cells
+from mmgfnuc.studies.costs import arm_costs, step_seconds
+from mmgfnuc.studies.encoders import is_at_hand
+from mmgfnuc.studies.folders import DIVERGED, ENDED, cell_state
+from mmgfnuc.studies.local import FailedCellsError, devices, run_cells
+from mmgfnuc.studies.preparation import check_weights, draw_missing_data, encoder_weights, fetch_encoders
+from mmgfnuc.studies.progress import status_lines
+from mmgfnuc.studies.reports import write_report
+from mmgfnuc.studies.study import (
     ARM_KEYS,
     Study,
     find_study,
@@ -33,8 +35,6 @@ from mmgfnuc.benchmark.study import (
     read_settings,
     read_study,
 )
-from mmgfnuc.engine.cli import positive_float, run_cli
-from mmgfnuc.errors import UserError
 
 EPILOG = """\
 examples:

@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 from mmgfnuc.models.losses import DiceFocalLoss
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
     from .._base_.datasets.nuinsseg import *
@@ -15,6 +15,6 @@ with read_base():
 backbone.update(widths=(16, 32, 64, 128, 256))
 neck.update(attention_levels=())
 decode_head.update(loss_decode=dict(type=DiceFocalLoss, dice_per_image=True))
-model = dict(type=GatedFusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
+model = dict(type=FusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
 model.update(test_cfg=inference)
 train_dataloader.update(batch_size=8, num_workers=1)

@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 from mmgfnuc.models.foundation import foundation_encoder
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
     from .._base_.datasets.synthetic import *
@@ -15,7 +15,7 @@ small_sam = dict(embed_dim=96, depth=4, num_heads=3, global_attn_indexes=(1, 3))
 foundation = dict(type=foundation_encoder, name='sam-vit-b', arch=small_sam, weights='random', input_size=None)
 backbone.update(widths=(8, 16, 32, 64, 128))
 decode_head.update(skip_channels=8)
-model = dict(type=GatedFusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
+model = dict(type=FusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
 model.update(test_cfg=inference)
 train_dataloader.update(batch_size=8, num_workers=1)
 train_dataloader.dataset.pipeline[0].update(size=128)

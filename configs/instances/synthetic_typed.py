@@ -1,7 +1,7 @@
 # Nucleus types: a U-Net of width 16 with the head `hover` on typed synthetic tiles, without a foundation encoder, for a CPU.
 from mmengine.config import read_base
 
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
     from .._base_.datasets.synthetic_typed import *
@@ -12,7 +12,7 @@ with read_base():
 
 backbone.update(widths=(16, 32, 64, 128, 256))
 decode_head = dict(**head, decoder=decode_head, num_classes=4)
-model = dict(type=GatedFusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
+model = dict(type=FusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
 model.update(test_cfg=inference)
 train_dataloader.update(batch_size=4, num_workers=1)
 train_dataloader.dataset.pipeline.insert(-1, target)

@@ -1,7 +1,7 @@
 # The paper's model and settings on NuInsSeg: eU-Net3+ with SAM ViT-B through a Gated Fusion Block.
 from mmengine.config import read_base
 
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
     from .._base_.datasets.nuinsseg_normalised import *
@@ -11,7 +11,7 @@ with read_base():
     from .._base_.unets.eunet3plus import backbone, decode_head
 
 model = dict(
-    type=GatedFusionSegmentor,
+    type=FusionSegmentor,
     backbone=backbone,
     foundation=foundation,
     neck=neck,

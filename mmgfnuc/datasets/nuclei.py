@@ -94,7 +94,7 @@ class NucleiDataset(Dataset):
         pipeline: Transforms, or their configs, applied in order; None, the target of a head without one, is no step.
         seed: First of the three numbers that seed `rng`.
         partner_images: Append to the channels of `inputs` those of another image, its partner: a control for fusion,
-            see GatedFusionSegmentor's `partner_context`. Partners are a fixed derangement of the set: every image is
+            see FusionSegmentor's `partner_context`. Partners are a fixed derangement of the set: every image is
             the partner of one other, in every epoch and run. A partner of another size is cut and mirrored to fit.
         types: Tell the nucleus types of the set apart; else all nuclei are one class.
 

@@ -22,7 +22,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.foundation.cache import CacheSettings
 from mmgfnuc.models.foundation.lora import LoraSettings
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
 
@@ -41,7 +41,7 @@ LARGEST_SEED = 2**32 - 1
 WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
 # What stands in groups of settings that are no parts themselves.
 GROUPS: dict[Any, dict[str, Accepted]] = {
-    GatedFusionSegmentor: {
+    FusionSegmentor: {
         'test_cfg': Accepted({'scale': float | None, 'tile': int | None, 'overlap': int}),
     },
     foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},

@@ -23,7 +23,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation import FoundationEncoder
 from mmgfnuc.models.foundation.locate import RANDOM, find_weights
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 from .hooks.step_seed import count_steps
 from .parts import unknown_type, without_type
@@ -89,7 +89,7 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
             loop = getattr(runner, f'{part}_loop')
             _try_sample(loop.dataloader, f'{part}_dataloader')
             dataset = loop.dataloader.dataset
-            if isinstance(dataset, NucleiDataset) and isinstance(runner.model, GatedFusionSegmentor):
+            if isinstance(dataset, NucleiDataset) and isinstance(runner.model, FusionSegmentor):
                 check_classes(runner.model.decode_head.num_classes, dataset.metainfo['classes'])
         if 'train' in parts:
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

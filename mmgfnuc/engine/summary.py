@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.models.foundation.locate import RANDOM
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 WIDTH = 10
 
@@ -20,7 +20,7 @@ def describe(runner: Runner, *parts: str) -> str:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     loaders = {part: getattr(runner, f'{part}_dataloader') for part in parts}
     lines = [(f'{part} data', _data(runner, part, loader)) for part, loader in loaders.items()]
-    if isinstance(model, GatedFusionSegmentor):
+    if isinstance(model, FusionSegmentor):
         lines += [('U-Net', _unet(model)), *_context(model, trained='train' in loaders), ('head', _head(model))]
     else:
         lines.append(('model', type(model).__name__))
@@ -44,11 +44,11 @@ def _data(runner: Runner, part: str, loader: DataLoader) -> str:
     return f'{where}: {_count(len(dataset), "image")} of {_count(len(dataset.groups), "group")}'
 
 
-def _unet(model: GatedFusionSegmentor) -> str:
+def _unet(model: FusionSegmentor) -> str:
     return f'{type(model.backbone).__name__}, channels {", ".join(map(str, model.backbone.out_channels))}'
 
 
-def _context(model: GatedFusionSegmentor, trained: bool) -> list[tuple[str, str]]:
+def _context(model: FusionSegmentor, trained: bool) -> list[tuple[str, str]]:
     encoder, neck = model.foundation, model.neck
     if encoder is None or neck is None:
         return [('encoder', 'no foundation encoder, no fusion')]
@@ -65,7 +65,7 @@ def _fusion(neck: torch.nn.Module) -> str:
     return type(neck).__name__ + (f': {kinds}, levels {", ".join(blocks)}' if blocks else '')
 
 
-def _head(model: GatedFusionSegmentor) -> str:
+def _head(model: FusionSegmentor) -> str:
     head = model.decode_head
     return f'{type(head).__name__} over {type(head.decoder).__name__}, {head.num_classes} classes'
 

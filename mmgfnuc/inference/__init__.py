@@ -1,4 +1,5 @@
+from mmgfnuc.visualization.overlay import draw_overlay
+
 from .inferencer import NucleiInferencer, Prediction
-from .overlay import draw_overlay
 
 __all__ = ['NucleiInferencer', 'Prediction', 'draw_overlay']

@@ -14,14 +14,14 @@ from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, output_lock
+from mmgfnuc.visualization.overlay import draw_overlay
+from mmgfnuc.visualization.typed_overlay import draw_typed_overlay
 
 from .geojson import feature_collection
 from .inferencer import NucleiInferencer
 from .measurements import MEASURES, Measures, measure_nuclei
-from .overlay import draw_overlay
 from .records import Record, Records
 from .scale import scale_notices, stated_scale
-from .typed_overlay import draw_typed_overlay
 from .writers import printable, write_json, write_label_map, write_mask, write_png
 
 FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 'geojson': ('.geojson',)}

@@ -15,8 +15,8 @@ from mmgfnuc.datasets.images import read_image
 from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.datasets.transforms import StainNormalize
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers.torch_files import reason_of
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.models.weights.torch_files import reason_of
 from mmgfnuc.registry import MODELS, TRANSFORMS
 
 from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
@@ -150,7 +150,7 @@ def _trained_on(saved: dict[str, Any], path: str | Path) -> dict[str, Any]:
     )
 
 
-def _build(config: Config, source: str) -> tuple[GatedFusionSegmentor, list[StainNormalize]]:
+def _build(config: Config, source: str) -> tuple[FusionSegmentor, list[StainNormalize]]:
     """Build the model, and the steps of the test pipeline that it expects of its images.
 
     What a part raises on its settings becomes one line.
@@ -158,8 +158,8 @@ def _build(config: Config, source: str) -> tuple[GatedFusionSegmentor, list[Stai
     try:
         with weights_from_checkpoint(config):
             model = MODELS.build(config.model)
-        if not isinstance(model, GatedFusionSegmentor):
-            raise UserError(f'the model is a {type(model).__name__}; only a GatedFusionSegmentor gives nuclei')
+        if not isinstance(model, FusionSegmentor):
+            raise UserError(f'the model is a {type(model).__name__}; only a FusionSegmentor gives nuclei')
         return model, [TRANSFORMS.build(step) for step in _stain_steps(config)]
     except UserError:
         raise

@@ -171,7 +171,7 @@ def model_config(
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
         settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
     settings['decode_head'] = {**settings.pop('head'), 'decoder': settings['decode_head']}
-    return dict(type='mmgfnuc.GatedFusionSegmentor', **settings)
+    return dict(type='mmgfnuc.FusionSegmentor', **settings)
 
 
 def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:

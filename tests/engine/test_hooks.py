@@ -16,8 +16,8 @@ from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.engine import BroadcastBuffersHook, CheckpointGuardHook, PredictionHook, StepBasedTrainLoop, StepSeedHook
 from mmgfnuc.engine.hooks import checkpoint_guard
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.panels import draw_panels
 from mmgfnuc.models.foundation.catalogue import find_entry
+from mmgfnuc.visualization.panels import draw_panels
 
 
 def draw(seed=0, rank=0, step=0):

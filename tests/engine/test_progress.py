@@ -189,7 +189,7 @@ def test_a_run_in_a_few_lines(described, tmp_path):
     assert lines['val'].startswith(f'{tmp_path / "set"}, split default: 3 images of ')
     assert lines['U-Net'] == 'UNetEncoder, channels 4, 8, 16'
     assert lines['encoder'] == 'vit-tiny, RANDOM weights, frozen'
-    assert lines['fusion'].startswith('GatedFusionNeck: ContextFusionBlock, levels ')
+    assert lines['fusion'].startswith('FusionNeck: ContextFusionBlock, levels ')
     assert lines['head'] == 'HoverHead over UNetHead, 2 classes'
     assert lines['size'] == f'{total:,} parameters, {total - frozen:,} of them trainable'
     assert lines['training'] == 'to step 1,000 (500 epochs), 8 images each; seed 3'

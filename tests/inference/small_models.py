@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmgfnuc.inference import NucleiInferencer
 
 PLAIN = dict(
-    type='mmgfnuc.GatedFusionSegmentor',
+    type='mmgfnuc.FusionSegmentor',
     backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12)),
     decode_head=dict(type='mmgfnuc.UNetHead'),
 )

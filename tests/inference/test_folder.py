@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from mmgfnuc.datasets.drawing import outline
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import Prediction
 from mmgfnuc.inference.folder import FILES, find_images, segment_images
 from mmgfnuc.inference.writers import write_png
+from mmgfnuc.visualization.outline import outline
 
 from .stub import Stub, outputs, read, states, table
 

@@ -21,12 +21,12 @@ from .small_models import PLAIN, darkness, to_inputs, whole
 
 SMALL_SAM = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
 FUSED = dict(
-    type='mmgfnuc.GatedFusionSegmentor',
+    type='mmgfnuc.FusionSegmentor',
     backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12, 24)),
     foundation=dict(
         type='mmgfnuc.foundation_encoder', name='sam-vit-b', arch=SMALL_SAM, weights='random', input_size=None
     ),
-    neck=dict(type='mmgfnuc.GatedFusionNeck'),
+    neck=dict(type='mmgfnuc.FusionNeck'),
     decode_head=dict(type='mmgfnuc.UNetHead'),
 )
 
@@ -257,7 +257,7 @@ def test_a_model_that_gives_no_numbers(plain, image, tmp_path):
         ("model = dict(type='builtins.open', file='{proof}', mode='w')", 'which is no registered part'),
         ("model = __import__('os').system('touch {proof}')", 'line 1 holds code'),
         ("model = dict(type='mmgfnuc.UNetEncoder', bogus=1)", 'builds no model'),
-        ("model = dict(type='mmgfnuc.UNetEncoder')", 'only a GatedFusionSegmentor gives nuclei'),
+        ("model = dict(type='mmgfnuc.UNetEncoder')", 'only a FusionSegmentor gives nuclei'),
         ('a = 1', 'builds no model'),
     ],
 )

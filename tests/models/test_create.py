@@ -19,7 +19,7 @@ from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNet3PlusHead, UNetHead
 from mmgfnuc.models.foundation import SAMEncoder, TimmViTEncoder
 from mmgfnuc.models.necks import AddFusionBlock, ConcatFusionBlock, ContextFusionBlock, GatedFusionBlock
-from mmgfnuc.models.segmentors import GatedFusionSegmentor
+from mmgfnuc.models.segmentors import FusionSegmentor
 from mmgfnuc.registry import MODELS
 
 from .tiny import fill_with_noise
@@ -107,7 +107,7 @@ def test_every_unet_loads(unet):
     """On the meta device: the published size, without memory or time."""
     with torch.device('meta'):
         model = create_model(unet, num_classes=3)
-    assert isinstance(model, GatedFusionSegmentor)
+    assert isinstance(model, FusionSegmentor)
     assert model.foundation is model.neck is None
     assert tuple(model.decode_head.decoder.in_channels) == model.backbone.out_channels
     assert model.decode_head.num_classes == 3
@@ -177,11 +177,11 @@ def test_is_the_model_that_its_parts_make():
     model = fill_with_noise(fused('context'), 0.5).eval()
     by_hand = MODELS.build(
         {
-            'type': GatedFusionSegmentor,
+            'type': FusionSegmentor,
             'backbone': {'type': UNetEncoder, 'widths': (4, 8, 16)},
             'decode_head': {'type': UNetHead},
             'foundation': ENCODER,
-            'neck': {'type': 'mmgfnuc.GatedFusionNeck', 'block': {'type': ContextFusionBlock}},
+            'neck': {'type': 'mmgfnuc.FusionNeck', 'block': {'type': ContextFusionBlock}},
         }
     ).eval()
     by_hand.load_state_dict(model.state_dict(), strict=True)

@@ -14,9 +14,9 @@ FOUNDATION = {
     'arch': TINY_SAM,
     'input_size': None,
 }
-NECK = {'type': 'mmgfnuc.GatedFusionNeck', 'levels': 'all'}
+NECK = {'type': 'mmgfnuc.FusionNeck', 'levels': 'all'}
 SEGMENTOR = {
-    'type': 'mmgfnuc.GatedFusionSegmentor',
+    'type': 'mmgfnuc.FusionSegmentor',
     'backbone': BACKBONE,
     'foundation': FOUNDATION,
     'neck': NECK,

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from mmgfnuc.benchmark import local, reports
-from mmgfnuc.benchmark.study import Arm
+from mmgfnuc.studies import local, reports
+from mmgfnuc.studies.study import Arm
 
 STUDY = """
 title: Two heads
@@ -120,7 +120,7 @@ def test_weights_that_are_missing_are_told_before_anything_runs(bench, calls, ca
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
     arguments = ['--encoders', 'vit-tiny', '--fusions', 'concat', '--data', 'synthetic', '--data-root', data_root]
     arguments += ['--splits', 'default']
-    monkeypatch.setattr('mmgfnuc.benchmark.costs.step_seconds', lambda *_: 1.0)
+    monkeypatch.setattr('mmgfnuc.studies.costs.step_seconds', lambda *_: 1.0)
     assert bench(*arguments, '--dry-run') == 0
     assert "weights 'vit-tiny' are not here; they are looked for on the hub" in capsys.readouterr().out
     assert bench(*arguments) == 2

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from mmgfnuc.datasets import canonical
-from mmgfnuc.datasets.drawing import TRUTH_COLOUR
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.visualization.outline import TRUTH_COLOUR
 
 VOID = {'meta', 'img', 'input', 'br'}
 

@@ -39,13 +39,13 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 from safetensors.torch import save
 
-from mmgfnuc.benchmark.cells import study_cells
-from mmgfnuc.benchmark.folders import cell_folder, prepare_folder
-from mmgfnuc.benchmark.study import make_study
-from mmgfnuc.benchmark.worker import run_cell
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.models.foundation import foundation_encoder
+from mmgfnuc.studies.cells import study_cells
+from mmgfnuc.studies.folders import cell_folder, prepare_folder
+from mmgfnuc.studies.study import make_study
+from mmgfnuc.studies.worker import run_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCH = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))

@@ -27,17 +27,17 @@ import mmgfnuc.datasets.converters
 import mmgfnuc.datasets.inspection
 import mmgfnuc.engine.launch
 import mmgfnuc.inference.folder  # noqa: F401
-from mmgfnuc.benchmark.cells import study_cells
-from mmgfnuc.benchmark.costs import InferenceCosts
-from mmgfnuc.benchmark.folders import cell_folder, prepare_folder
-from mmgfnuc.benchmark.reports import write_report
-from mmgfnuc.benchmark.study import make_study
-from mmgfnuc.benchmark.worker import run_cell
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.resume import POINTER
 from mmgfnuc.engine.tested import file_sha256, read_tested
 from mmgfnuc.errors import UserError
+from mmgfnuc.studies.cells import study_cells
+from mmgfnuc.studies.costs import InferenceCosts
+from mmgfnuc.studies.folders import cell_folder, prepare_folder
+from mmgfnuc.studies.reports import write_report
+from mmgfnuc.studies.study import make_study
+from mmgfnuc.studies.worker import run_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -288,7 +288,7 @@ def run_study(inputs: Path, folder: Path) -> int:
     run_cell(cell_folder(root, cell))
     # To measure takes longer than all the rest, and writes nothing.
     costs = InferenceCosts(0.1, 1.0, 10**6)
-    with patch('mmgfnuc.benchmark.reports.inference_costs', lambda study, arm: costs):
+    with patch('mmgfnuc.studies.reports.inference_costs', lambda study, arm: costs):
         write_report(study, [cell], root, folder / 'study', 'none')
     return 0
 

@@ -1,4 +1,4 @@
 # Control: the context is projected and added, without gate and attention.
-from mmgfnuc.models.necks import AddFusionBlock, GatedFusionNeck
+from mmgfnuc.models.necks import AddFusionBlock, FusionNeck
 
-neck = dict(type=GatedFusionNeck, block=dict(type=AddFusionBlock))
+neck = dict(type=FusionNeck, block=dict(type=AddFusionBlock))

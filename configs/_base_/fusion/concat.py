@@ -1,4 +1,4 @@
 # Control: the context is projected, concatenated and convolved, without gate and attention.
-from mmgfnuc.models.necks import ConcatFusionBlock, GatedFusionNeck
+from mmgfnuc.models.necks import ConcatFusionBlock, FusionNeck
 
-neck = dict(type=GatedFusionNeck, block=dict(type=ConcatFusionBlock))
+neck = dict(type=FusionNeck, block=dict(type=ConcatFusionBlock))

@@ -1,4 +1,4 @@
 # Cross-attention from the gated local map to the foundation encoder's tokens, at the bottleneck.
-from mmgfnuc.models.necks import ContextFusionBlock, GatedFusionNeck
+from mmgfnuc.models.necks import ContextFusionBlock, FusionNeck
 
-neck = dict(type=GatedFusionNeck, block=dict(type=ContextFusionBlock))
+neck = dict(type=FusionNeck, block=dict(type=ContextFusionBlock))

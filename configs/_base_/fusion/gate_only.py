@@ -1,4 +1,4 @@
 # Control: the paper's gate without its attention.
-from mmgfnuc.models.necks import GatedFusionBlock, GatedFusionNeck
+from mmgfnuc.models.necks import GatedFusionBlock, FusionNeck
 
-neck = dict(type=GatedFusionNeck, block=dict(type=GatedFusionBlock, preset='gate-only'))
+neck = dict(type=FusionNeck, block=dict(type=GatedFusionBlock, preset='gate-only'))

@@ -1,4 +1,4 @@
 # Control: the fusion `context` with the foundation tokens at permuted positions.
-from mmgfnuc.models.necks import ContextFusionBlock, GatedFusionNeck
+from mmgfnuc.models.necks import ContextFusionBlock, FusionNeck
 
-neck = dict(type=GatedFusionNeck, block=dict(type=ContextFusionBlock), control='shuffled')
+neck = dict(type=FusionNeck, block=dict(type=ContextFusionBlock), control='shuffled')

@@ -18,8 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmgfnuc.datasets.canonical import CLASSES, read_ignore, read_image, read_label_map, sample_paths
-from mmgfnuc.datasets.drawing import TRUTH_COLOUR, outline
 from mmgfnuc.datasets.nuclei import PALETTE
+from mmgfnuc.visualization.outline import TRUTH_COLOUR, outline
 
 from .charts import histogram
 from .faults import by_group

@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmgfnuc.errors import DivergedError, UserError
-from mmgfnuc.models.layers import first_not_finite
+from mmgfnuc.models.weights import first_not_finite
 from mmgfnuc.registry import HOOKS
 
 

@@ -15,7 +15,7 @@ from mmgfnuc.models.layers.timm_models import (
     load_timm_weights,
     timm_weights_page,
 )
-from mmgfnuc.models.layers.weights import find_weights
+from mmgfnuc.models.weights.files import find_weights
 from mmgfnuc.registry import MODELS
 
 from .base import Backbone

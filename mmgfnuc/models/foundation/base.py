@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import Normalize, longest_side_size, resize_longest_side
-from mmgfnuc.models.layers.weights import file_digest
+from mmgfnuc.models.weights.files import file_digest
 
 from .cache import FeatureCache, arithmetic, digest_of
 from .catalogue import Entry

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers.timm_models import classifier_prefixes
-from mmgfnuc.models.layers.weights import load_exactly, read_state_dict
+from mmgfnuc.models.weights.files import load_exactly, read_state_dict
 
 State = dict[str, Tensor]
 SHOWN = 5

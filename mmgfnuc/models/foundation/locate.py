@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers.weights import SUFFIXES, WEIGHTS_ENV
+from mmgfnuc.models.weights.files import SUFFIXES, WEIGHTS_ENV
 
 from .catalogue import Entry
 

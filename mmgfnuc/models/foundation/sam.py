@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
-from mmgfnuc.models.layers.weights import load_exactly, read_state_dict
+from mmgfnuc.models.weights.files import load_exactly, read_state_dict
 
 from .base import FoundationEncoder
 from .catalogue import Entry

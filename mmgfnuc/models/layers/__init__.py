@@ -2,7 +2,6 @@ from .blur_pool import BlurPool, MaxBlurPool
 from .conv import ACTIVATIONS, ConvNormAct, DoubleConv
 from .images import Normalize, longest_side_size, pad_to_multiple, reflect_to_size, resize_longest_side
 from .resize import resize, upsample
-from .state_dict import describe_mismatch, first_not_finite
 
 __all__ = [
     'ACTIVATIONS',
@@ -11,8 +10,6 @@ __all__ = [
     'DoubleConv',
     'MaxBlurPool',
     'Normalize',
-    'describe_mismatch',
-    'first_not_finite',
     'longest_side_size',
     'pad_to_multiple',
     'reflect_to_size',

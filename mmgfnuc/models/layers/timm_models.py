@@ -7,8 +7,7 @@ from typing import Any
 import timm
 
 from mmgfnuc.errors import UserError
-
-from .weights import load_exactly, read_state_dict
+from mmgfnuc.models.weights.files import load_exactly, read_state_dict
 
 
 def check_timm_name(model_name: str, config_key: str) -> None:

@@ -2,8 +2,8 @@ from .base import FusionBlock
 from .context_adapter import ContextAdapter
 from .context_fusion_block import ContextFusionBlock
 from .encoder_fusion_neck import EncoderFusionNeck
+from .fusion_neck import FusionNeck
 from .gated_fusion_block import GatedFusionBlock
-from .gated_fusion_neck import GatedFusionNeck
 from .simple_blocks import AddFusionBlock, ConcatFusionBlock
 
 __all__ = [
@@ -13,6 +13,6 @@ __all__ = [
     'ContextFusionBlock',
     'EncoderFusionNeck',
     'FusionBlock',
+    'FusionNeck',
     'GatedFusionBlock',
-    'GatedFusionNeck',
 ]

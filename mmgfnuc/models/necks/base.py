@@ -10,7 +10,7 @@ from .context_adapter import Step
 class FusionBlock(nn.Module, metaclass=ABCMeta):
     """Fuses the context of a foundation encoder into one level of a local pyramid.
 
-    `GatedFusionNeck` builds one for each fused level, with `in_channels`, `context_channels`, `attention` (does this
+    `FusionNeck` builds one for each fused level, with `in_channels`, `context_channels`, `attention` (does this
     level attend?) and `max_keys` (see TokenAttention).
 
     Shape:

@@ -11,7 +11,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 
 from .context_adapter import Step
-from .gated_fusion_neck import GatedFusionNeck, Strides
+from .fusion_neck import FusionNeck, Strides
 
 # Runs a backbone: what is returned of the number of a level and its map takes the place of that level.
 Encode = Callable[[Callable[[int, Tensor], Tensor]], tuple[Tensor, ...]]
@@ -31,7 +31,7 @@ def projection(in_channels: int, out_channels: int, factor: int) -> nn.Conv2d | 
 
 
 @MODELS.register_module()
-class EncoderFusionNeck(GatedFusionNeck):
+class EncoderFusionNeck(FusionNeck):
     """Fuses every level as soon as the encoder has made it: the next level is made of what was fused, too.
 
     Takes the encoder in the place of its pyramid, so that the backbone must be a StagedBackbone. Above the bottleneck
@@ -52,7 +52,7 @@ class EncoderFusionNeck(GatedFusionNeck):
         context_stride: image pixels per token that the strides of the projections are laid out for. At others, as of
             larger images under SAM, the rest is bilinear.
         levels: which levels are fused: indices (negative from the bottleneck) or `all`.
-        kwargs: see GatedFusionNeck.
+        kwargs: see FusionNeck.
 
     Shape:
         `encode`, which runs the encoder (see StagedBackbone), context j (B, context_channels[j], h_j, w_j),

@@ -1,5 +1,5 @@
 from .data_preprocessor import NucleiDataPreprocessor
-from .gated_fusion_segmentor import GatedFusionSegmentor
+from .fusion_segmentor import FusionSegmentor
 from .tiling import tiled_forward
 
-__all__ = ['GatedFusionSegmentor', 'NucleiDataPreprocessor', 'tiled_forward']
+__all__ = ['FusionSegmentor', 'NucleiDataPreprocessor', 'tiled_forward']

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmgfnuc import create_model
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones import UNetEncoder
-from mmgfnuc.models.necks import ContextAdapter, EncoderFusionNeck, GatedFusionNeck
+from mmgfnuc.models.necks import ContextAdapter, EncoderFusionNeck, FusionNeck
 
 from ..tiny import assert_gradients, fill_with_noise
 from .battery import count
@@ -135,7 +135,7 @@ def test_what_is_gated_feeds_the_next_level():
     after = neck(partial(encoder, images), context, (4.0,))
     assert all(not torch.allclose(level, other) for level, other in zip(before, after, strict=True))
     # Not so where the levels are fused after the encoder.
-    behind = fill_with_noise(GatedFusionNeck((4, 8, 16), (6,), levels='all', block=NARROW), 0.5).eval()
+    behind = fill_with_noise(FusionNeck((4, 8, 16), (6,), levels='all', block=NARROW), 0.5).eval()
     before = behind(alone, context)
     behind.blocks['0'].gate.excite.bias.add_(1.0)
     changed = [not torch.equal(level, other) for level, other in zip(before, behind(alone, context), strict=True)]

@@ -1,0 +1,5 @@
+"""Finding, checking and reading of weight files, for foundation encoders and timm backbones alike."""
+
+from .state_dict import describe_mismatch, first_not_finite
+
+__all__ = ['describe_mismatch', 'first_not_finite']

@@ -1,0 +1,146 @@
+"""What a chapter of a report concludes, in sentences made from its numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmgfnuc.studies.paired_tests import smallest_wilcoxon_p
+from mmgfnuc.studies.statistics import ALPHA
+
+from .scores import COMPARED
+
+Found = Mapping[str, Any]
+Arms = Mapping[str, Mapping[str, Any]]
+
+# The score that is spoken of in detail.
+MAIN = 'dice'
+WITHOUT = 'the same U-Net without'
+# What a control takes away.
+RANDOM_MEANING = 'what the encoder has learned counts'
+MEANINGS = {
+    'zero-context': 'what the encoder sees in the image counts',
+    'shuffled-context-image': 'what the encoder sees in the image counts',
+    'shuffled-context-spatial': 'where the encoder sees it counts',
+}
+
+
+def conclusions(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
+    """Say what fusion brings on a data set: the gain with its interval, for which groups, at what cost, and from what.
+
+    Controls are no fusions here: they are spoken of by the arm that they are a control of.
+
+    Args:
+        chapter: of the results, all but its conclusion.
+        study: conditions of the results.
+    """
+    arms = {arm['name']: arm for arm in chapter['arms']}
+    gains = chapter['fusion_gains']
+    fusions = {score: [found for found in gains[score] if not arms[found['arm']]['control']] for score in COMPARED}
+    fused = {found['arm'] for found in gains[MAIN]}
+    others = [found for found in chapter['comparisons'][MAIN] if found['arm'] not in fused]
+    lines = []
+    if fusions[MAIN]:
+        lines = _of_fusion(fusions, chapter['controls'][MAIN], arms)
+    elif fused:
+        lines = [_overall(gains[score], title, 'controls', WITHOUT) for score, title in COMPARED.items()]
+    if others:
+        lines.append(_overall(others, COMPARED[MAIN], 'arms', f'the first arm, {others[0]["baseline"]}'))
+    if len(arms) == 1:
+        (arm,) = arms.values()
+        lines.append(
+            f'One arm, {arm["name"]}, with a mean Dice of {arm["scores"][MAIN]["mean"]:.3f}: nothing to compare.'
+        )
+    return [*lines, _scope(chapter, study), *filter(None, [study['remark']])]
+
+
+def _of_fusion(gains: Mapping[str, Sequence[Found]], controls: Sequence[Found], arms: Arms) -> list[str]:
+    main = gains[MAIN]
+    best = max(main, key=lambda found: found['mean_difference'])
+    spoken_of = [found for found in main if found['significant'] and found['mean_difference'] > 0] or [best]
+    controlled = {found['arm'] for found in controls}
+    return [
+        _overall(main, COMPARED[MAIN], 'fusions', WITHOUT),
+        *(_groups(found) for found in spoken_of),
+        *(_cost(found, arms) for found in spoken_of),
+        *(_control(found, arms) for found in controls),
+        *(_uncontrolled(found) for found in spoken_of if found['significant'] and found['arm'] not in controlled),
+        *(_overall(gains[score], title, 'fusions', WITHOUT) for score, title in COMPARED.items() if score != MAIN),
+    ]
+
+
+def _overall(founds: Sequence[Found], title: str, kind: str, against: str) -> str:
+    """Name the arms that gain or lose for sure, or say that none does."""
+    better = [found for found in founds if found['significant'] and found['mean_difference'] > 0]
+    worse = [found for found in founds if found['significant'] and found['mean_difference'] < 0]
+    start = f'{title} of {_count(len(founds), kind)} against {against}'
+    sides = (('higher', better), ('lower', worse))
+    parts = [f'{len(found)} significantly {side}: {_listed(found)}' for side, found in sides if found]
+    if parts:
+        return f'{start}: {"; ".join(parts)}.'
+    best = max(founds, key=lambda found: found['mean_difference'])
+    few = f' (with {_count(len(best["by_group"]), "groups")} none could be found)' if best['smallest_p'] > ALPHA else ''
+    return f'{start}: no significant difference{few}; the largest is that of {_listed([best])}.'
+
+
+def _listed(founds: Sequence[Found]) -> str:
+    return ', '.join(f'{found["arm"]} ({found["mean_difference"]:+.3f}{_interval(found)})' for found in founds)
+
+
+def _interval(found: Found) -> str:
+    if not found['interval']:
+        return ''
+    groups = len(found['by_group'])
+    narrow = f', too narrow with {groups} groups' if smallest_wilcoxon_p(groups) > ALPHA else ''
+    return f', 95 % interval {found["interval"][0]:+.3f} to {found["interval"][1]:+.3f}{narrow}'
+
+
+def _groups(found: Found) -> str:
+    differences = found['by_group']
+    better = sum(difference > 0 for difference in differences.values())
+    text = f'{found["arm"]} has the higher {COMPARED[MAIN]} in {better} of {_count(len(differences), "groups")}'
+    high, low = (pick(differences, key=lambda group: differences[group]) for pick in (max, min))
+    if differences[high] == differences[low]:
+        return f'{text}.'
+    largest, smallest = (f'{group} ({differences[group]:+.3f})' for group in (high, low))
+    return f'{text}; the difference is largest in {largest}, smallest in {smallest}.'
+
+
+def _cost(found: Found, arms: Arms) -> str:
+    own, base = (arms[found[name]]['costs'] for name in ('arm', 'baseline'))
+    parameters, trained = ((own[name] - base[name]) / 1e6 for name in ('parameters', 'trained'))
+    # Both are ratios to the first arm, timed by turns.
+    times = own['inference_ratio'] / base['inference_ratio']
+    return (
+        f'{found["arm"]} costs {times:.1f} times the inference time of {found["baseline"]}, '
+        f'{own["macs"] / base["macs"]:.1f} times its multiply-adds, and {parameters:+.2f} M parameters, '
+        f'{trained:+.2f} M of them trained.'
+    )
+
+
+def _control(found: Found, arms: Arms) -> str:
+    """Say whether an arm is better than a control that has learned nothing, or does not see the image."""
+    control = arms[found['baseline']]
+    meaning = MEANINGS.get(control['fusion'], RANDOM_MEANING)
+    verdict = 'a significant difference' if found['significant'] else 'no significant difference'
+    shown = meaning if found['significant'] and found['mean_difference'] > 0 else f'that {meaning} is not shown'
+    return (
+        f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["mean_difference"]:+.3f}'
+        f'{_interval(found)}, {verdict}; {shown}.'
+    )
+
+
+def _uncontrolled(found: Found) -> str:
+    return f'No control of {found["arm"]} was run: that its gain comes from what the encoder sees is not shown.'
+
+
+def _scope(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    text = (
+        f'All this holds for {_count(chapter["num_images"], "images")} of {_count(len(chapter["groups"]), "groups")}, '
+        f'{_count(len(study["seeds"]), "seeds")}, {_count(study["steps"], "steps")} of '
+        f'{_count(study["batch_size"], "images")} and one learning rate for all arms.'
+    )
+    mixed = ' Cells ran under different versions or on different hardware, which may be part of the differences.'
+    return text + mixed * chapter['mixed']
+
+
+def _count(number: int, nouns: str) -> str:
+    return f'{number:,} {nouns.removesuffix("s") if number == 1 else nouns}'

@@ -1,0 +1,166 @@
+"""What arms cost: parameters, multiply-adds, the time of a training step, time and memory of inference."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
+from mmgfnuc.models.decode_heads import InstanceHead
+from mmgfnuc.models.foundation.locate import RANDOM
+from mmgfnuc.registry import MODELS
+
+from .cells import cell_config
+from .study import Arm, Study
+
+TIMED_STEPS = 3
+TIMED_PAIRS = 15
+
+
+@dataclass(frozen=True)
+class ArmCosts:
+    """Costs of one model.
+
+    Attributes:
+        parameters: all of them, those of a frozen encoder counted in.
+        trained: parameters that are trained.
+        macs: multiply-adds of one tile.
+        token_stride: image pixels per token of the foundation encoder's last feature; None without one.
+    """
+
+    parameters: int
+    trained: int
+    macs: int
+    token_stride: float | None
+
+
+@dataclass(frozen=True)
+class InferenceCosts:
+    """Costs of the logits of one tile.
+
+    Attributes:
+        seconds: median.
+        ratio: to the baseline, timed by turns: median of the ratios of 15 pairs.
+        bytes: most that its tensors hold at a time, weights not counted.
+    """
+
+    seconds: float
+    ratio: float
+    bytes: int
+
+
+def arm_costs(study: Study, arm: Arm) -> ArmCosts:
+    """Count what a model has and does, without its weights, memory or time.
+
+    Raises:
+        UserError: a part does not exist.
+    """
+    config, size, channels = _model_of(study, arm)
+    model: Any = on_meta(lambda: _build(config))
+    parameters, trained = count_parameters(model)
+    stride = model.foundation.token_strides(size, size)[-1] if model.foundation else None
+    return ArmCosts(parameters, trained, count_macs(model, size, channels), stride)
+
+
+def step_seconds(study: Study, arm: Arm) -> float:
+    """Time a training step on noise: forward, loss and backward; median of three, after one that is not counted.
+
+    On a CPU it has one thread, as a cell has. Loading and the optimiser are left out, and other work on the machine is
+    in it: an estimate.
+    """
+    config, size, channels = _model_of(study, arm)
+    model = _build(config).train().to(_device())
+    images = torch.rand(study.batch_size, channels, size, size, device=_device())
+    samples = [_noise_truth(model.decode_head, size).to(_device()) for _ in images]
+    with _threads_of_a_cell():
+        times = [_seconds(lambda: _step(model, images, samples, study.amp)) for _ in range(TIMED_STEPS + 1)]
+    return median(times[1:])
+
+
+@torch.inference_mode()
+def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
+    """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not told apart.
+
+    On a CPU both have one thread, as a cell has. Other work on the machine is in the seconds, but in the ratio only as
+    far as it changes from one turn to the next.
+    """
+    pair = [_ready(study, each) for each in (arm, study.arms[0])]
+    with _threads_of_a_cell():
+        for run in pair:
+            run()
+        times = [[_seconds(run) for run in pair] for _ in range(TIMED_PAIRS)]
+    ratio = 1.0 if arm == study.arms[0] else median(own / baseline for own, baseline in times)
+    with TensorMemory() as memory:
+        pair[0]()
+    return InferenceCosts(median(own for own, _ in times), ratio, memory.peak)
+
+
+@contextmanager
+def _threads_of_a_cell() -> Iterator[None]:
+    """One on a CPU; to a GPU they make no difference."""
+    before = torch.get_num_threads()
+    if _device() == 'cpu':
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _ready(study: Study, arm: Arm) -> Callable[[], Any]:
+    """A model with a tile to run it on."""
+    config, size, channels = _model_of(study, arm)
+    model = _build(config).eval().to(_device())
+    tile = torch.rand(1, channels, size, size, device=_device())
+    return lambda: model(tile, mode='tensor')
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    if _device() == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _device() -> str:
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def _step(model: Any, images: torch.Tensor, samples: list[SegDataSample], amp: bool) -> None:
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
+        losses = model(images, samples, mode='loss')
+    model.zero_grad()
+    model.parse_losses(losses)[0].backward()
+
+
+def _noise_truth(head: InstanceHead, size: int) -> SegDataSample:
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, head.num_classes, (1, size, size))))
+    if head.target is not None:
+        # The maps of the cues have one channel for each, a boundary map one of classes.
+        target = torch.zeros(head.num_cues, size, size)
+        setattr(sample, f'gt_{head.target}_map', PixelData(data=target))
+    return sample
+
+
+def _build(config: Config) -> Any:
+    """Build a model whose random weights are meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+        return MODELS.build(config)
+
+
+def _model_of(study: Study, arm: Arm) -> tuple[Config, int, int]:
+    """Config of a model with random weights, side of its tiles and channels of its images."""
+    model = cell_config(study, arm, study.splits[0], study.seeds[0]).model
+    if model.foundation:
+        model.foundation.weights = RANDOM
+    return model, model.test_cfg.tile, 6 if model.get('partner_context') else 3

@@ -1,0 +1,123 @@
+"""What a process does for one cell: train to the end, from the last checkpoint if there is one, score, examine.
+
+Called as `python -m mmgfnuc.studies.worker FOLDER`, the folder holding the `config.py` of the cell.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmgfnuc.engine import launch
+from mmgfnuc.engine.cli import run_cli
+from mmgfnuc.engine.preflight import rehearse
+from mmgfnuc.engine.provenance import commit, hardware, versions
+from mmgfnuc.engine.resume import find_resume, last_checkpoint
+from mmgfnuc.engine.settings import check_settings
+from mmgfnuc.errors import DivergedError
+from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_text
+from mmgfnuc.inference.checkpoint import read_checkpoint
+from mmgfnuc.models.foundation.cache import FeatureCache
+
+from .examine import examine_cell
+from .folders import DIVERGENCE, LOCK, RUN, is_done, read_config, record_divergence
+from .preparation import weights_digest
+from .progress import ReportHook, peak_megabytes, report
+
+
+def run_cell(folder: Path, cache_gb: float | None = None) -> None:
+    """Train, score and examine the cell of a folder; what is done of it is not done again.
+
+    `run.json` says where and when it was trained and scored; `findings.json`, written last, that it is done. Where the
+    training diverges there is `diverged.txt` instead, and no score. Another process that works on the cell is waited
+    for.
+
+    Args:
+        folder: of the cell.
+        cache_gb: limit of the feature cache of all cells, in gigabytes; None for no cache.
+    """
+    with full_disk_told(folder), waiting_lock(folder / LOCK):
+        if is_done(folder) or (folder / DIVERGENCE).is_file():
+            return
+        remove_unfinished(folder)
+        steps = read_config(folder).train_cfg.max_iters
+        try:
+            if not (folder / RUN).is_file():
+                _train_and_score(folder, steps, cache_gb)
+        except DivergedError as error:
+            print(error)
+            record_divergence(folder, str(error))
+            return
+        report(folder, 'examining', steps)
+        examine_cell(folder)
+
+
+def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
+    cache = _cache_settings(folder, cache_gb)
+    found, end = last_checkpoint(folder), folder / f'iter_{steps}.pth'
+    if not found or found[0] != end:
+        _train(folder, found and found[0], cache)
+    report(folder, 'scoring', steps)
+    # That of the training: scoring may hold more.
+    peak_mb = peak_megabytes(folder)
+    start = time.monotonic()
+    train_seconds = _score(folder, end, cache)
+    record = {
+        'train_seconds': train_seconds,
+        'test_seconds': time.monotonic() - start,
+        'peak_mb': peak_mb,
+        'cached': cache is not None,
+        'commit': commit(),
+        'versions': versions(),
+        'hardware': hardware(),
+        'weights_sha256': _weights_digest(folder),
+    }
+    write_text(folder / RUN, json.dumps(record, indent=1, allow_nan=False) + '\n')
+
+
+def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
+    cfg = read_config(folder)
+    find_resume(cfg, str(checkpoint) if checkpoint else None)
+    check_settings(cfg, 'train')
+    launch.check_data(cfg, 'train')
+    rehearse(cfg, 'train')
+    runner = launch.build_runner(cfg)
+    runner.register_hook(ReportHook(folder))
+    if cache:
+        # Set here, the folder stays out of the config that goes into checkpoints and to other machines.
+        runner.model.foundation.cache = FeatureCache.of(cache)
+    runner.train()
+
+
+def _score(folder: Path, checkpoint: Path, cache: Mapping[str, Any] | None) -> float:
+    """Score a checkpoint; return the seconds of its training."""
+    cfg = read_config(folder)
+    if cache:
+        cfg.model.foundation.cache = cache
+    launch.test(cfg, str(checkpoint))
+    return read_checkpoint(checkpoint)['meta']['train_seconds']
+
+
+def _weights_digest(folder: Path) -> str | None:
+    foundation = read_config(folder).model.get('foundation')
+    return weights_digest(foundation.name, foundation.get('weights')) if foundation else None
+
+
+def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | None:
+    """Settings of the cache; None without one, or without a frozen encoder."""
+    foundation = read_config(folder).model.get('foundation')
+    if cache_gb is None or not foundation or foundation.get('tune', 'frozen') != 'frozen':
+        return None
+    # Half precision would take half the disk, and give other scores than a run without a cache.
+    return dict(folder=str(folder.parent.parent / 'features'), dtype='float32', max_gb=cache_gb)
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--cache-gb', type=float)
+    args = parser.parse_args()
+    sys.exit(run_cli(lambda: run_cell(args.folder, args.cache_gb)))

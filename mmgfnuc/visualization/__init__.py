@@ -1,0 +1,1 @@
+"""All drawing: overlays, panels, figures and HTML pages; nothing else in the package draws."""

@@ -1,0 +1,157 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgfnuc.datasets.canonical import read_image, read_split, write_split
+from mmgfnuc.studies.folders import FINDINGS, cell_folder
+from mmgfnuc.studies.pictures import choose_images, disagreement_region, study_pictures, tile_features
+from mmgfnuc.studies.trained import load_trained
+
+from .trained_cells import FUSED, SMALL, cells_of, write_data, write_trained
+
+PLAIN = {'unet': 'unet', 'parts': SMALL}
+CONTROL = FUSED | {'fusion': 'shuffled-context-image'}
+ARMS = ['unet/none/semantic', 'unet/context/vit-tiny:random/semantic']
+FOLDS = ['fold-0', 'fold-1']
+
+
+def rows_of(table, **more):
+    """Image -> Dice of each arm."""
+    return [
+        {'arm': arm, 'fold': 'default', 'seed': 0, 'image': image, 'group': 'a', 'dice': dice, **more}
+        for image, scores in table.items()
+        for arm, dice in scores.items()
+    ]
+
+
+def test_images_are_chosen_by_their_mean_over_arms_and_seeds():
+    rows = rows_of({'a': {'x': 0.2, 'y': 0.3}, 'b': {'x': 0.9, 'y': 0.7}, 'c': {'x': 0.6, 'y': 0.5}})
+    assert choose_images(rows, {'a', 'b', 'c'}) == {'best': 'b', 'median': 'c', 'worst': 'a'}
+    # Another seed turns best and median around.
+    rows += rows_of({'b': {'x': 0.1, 'y': 0.1}, 'c': {'x': 0.8, 'y': 0.8}}, seed=1)
+    assert choose_images(rows, {'a', 'b', 'c'}) == {'best': 'c', 'median': 'b', 'worst': 'a'}
+    assert choose_images(rows, {'a'}) == {'median': 'a'}
+    assert choose_images(rows, {'a', 'c'}) == {'median': 'c', 'worst': 'a'}
+    assert choose_images([], set()) == {}
+
+
+def test_an_image_without_scores_of_all_arms_is_not_chosen():
+    rows = rows_of({'a': {'x': 0.2, 'y': 0.3}, 'b': {'x': 0.9}, 'c': {'x': 1.0, 'y': None}})
+    assert choose_images(rows, {'a', 'b', 'c'}) == {'median': 'a'}
+
+
+def test_the_region_of_most_disagreement():
+    rng = np.random.default_rng(0)
+    masks, ignore = rng.random((3, 261, 263)) < 0.5, np.zeros((261, 263), bool)
+    ignore[:3] = True
+    share = masks.mean(axis=0)
+    differs = np.where(ignore, 0, share * (1 - share))
+    expected = max(
+        ((top, left) for top in range(6) for left in range(8)),
+        key=lambda corner: differs[corner[0] : corner[0] + 256, corner[1] : corner[1] + 256].sum(),
+    )
+    rows, columns = disagreement_region(list(masks), ignore)
+    assert (rows.start, columns.start) == expected
+    assert rows.stop - rows.start == columns.stop - columns.start == 256
+
+
+def test_a_small_image_is_shown_as_a_whole():
+    masks = [np.zeros((40, 300), bool), np.zeros((40, 300), bool)]
+    masks[0][5, 290] = True
+    rows, columns = disagreement_region(masks, np.zeros((40, 300), bool))
+    assert (rows.start, rows.stop) == (0, 40)
+    assert columns.start <= 290 < columns.stop
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    """Three test images in two folds, three arms that look trained, two seeds of which the first is."""
+    folder = tmp_path_factory.mktemp('pictures')
+    data, root = write_data(folder / 'data'), folder / 'cells'
+    parts = read_split(data, 'default')
+    images = parts['val']
+    for fold, val in zip(FOLDS, (images[:1], images[1:]), strict=True):
+        # A partner is another image of the same part.
+        write_split(data, fold, {'train': parts['train'], 'val': val + parts['train'][:1]})
+    cells = cells_of(data, PLAIN, FUSED | {'fusion': 'context'}, CONTROL, splits=FOLDS, seeds=[3, 4])
+    for cell in cells:
+        if cell.seed == 3:
+            (write_trained(root, cell) / FINDINGS).write_text('{}\n')
+    rows = [
+        {'arm': cell.arm.name, 'fold': cell.split, 'seed': 3, 'image': image, 'group': 'a', 'dice': dice}
+        for cell in cells[:6]
+        for image, dice in zip(images, (0.5, 0.75, 0.25), strict=True)
+        if (image == images[0]) == (cell.split == FOLDS[0])
+    ]
+    return data, root, cells, rows
+
+
+def test_pictures_of_a_study(study):
+    _, root, cells, rows = study
+    pictures = study_pictures(cells, root, rows)
+    assert [picture.title for picture in pictures] == [
+        'Best image',
+        'Median image',
+        'Worst image',
+        'Features before and after fusion',
+    ]
+    assert [picture.kind for picture in pictures] == ['panel'] * 3 + ['features']
+    for picture, (image, dice) in zip(
+        pictures, [('val_0001', 0.75), ('val_0000', 0.5), ('val_0002', 0.25)], strict=False
+    ):
+        assert f'Image {image}, the ' in picture.caption
+        assert f'unet/none/semantic Dice {dice:.3f}' in picture.alt
+        assert 'Shown is all of it' in picture.caption
+    # The median image is another than those of the second fold.
+    assert 'val_0000' in pictures[3].caption
+    assert 'unet/none' not in pictures[3].alt
+    assert 'unet/context/vit-tiny:random/semantic, unet/shuffled-context-image' in pictures[3].alt
+    for picture in pictures:
+        opened = Image.open(io.BytesIO(picture.image))
+        assert picture.media_type == Image.MIME[opened.format]
+        assert opened.width == picture.width
+    # Tissue, truth, three arms: four panels of 256 pixels in a row, then one.
+    assert pictures[0].width == 4 * 256 + 5 * 10
+    assert study_pictures(cells, root, rows) == pictures
+
+
+def test_the_encoder_of_the_control_sees_another_image(study):
+    """Shown are the 256 pixels that the model sees of an image of 64 pixels: the image in the middle, mirrored."""
+    data, root, cells, _ = study
+    seen = {}
+    for cell in cells[1:3]:
+        trained = load_trained(cell_folder(root, cell))
+        inputs, sample = trained.load(0)
+        features = tile_features(trained, inputs)
+        seen[cell.arm.fusion] = features.seen[96:160, 96:160]
+        assert sample.img_id == 'val_0000'
+        assert features.encoder[0].shape == (24, 16, 16)
+        assert features.before[0].shape == features.after[0].shape == (16, 64, 64)
+        assert (features.encoder[1], features.before[1], features.after[1]) == (16, 4, 4)
+        assert not np.allclose(features.before[0], features.after[0])
+    own, partner = (read_image(data / 'images' / f'{image}.png') for image in ('val_0000', 'train_0000'))
+    np.testing.assert_array_equal(seen['context'], own)
+    np.testing.assert_array_equal(seen['shuffled-context-image'], partner)
+
+
+def test_features_of_a_fusion_within_the_encoder(tmp_path):
+    """Those of the deepest level, before and after its block."""
+    (cell,) = cells_of(write_data(tmp_path / 'data'), FUSED | {'fusion': 'released-multilevel'})
+    trained = load_trained(write_trained(tmp_path / 'cells', cell))
+    features = tile_features(trained, trained.load(0)[0])
+    assert features.before[0].shape == features.after[0].shape == (16, 64, 64)
+    assert (features.encoder[1], features.before[1], features.after[1]) == (16, 4, 4)
+    assert not np.allclose(features.before[0], features.after[0])
+
+
+def test_without_checkpoints_there_are_no_pictures(study):
+    _, root, cells, rows = study
+    checkpoint = cell_folder(root, cells[0]) / 'iter_1.pth'
+    hidden = checkpoint.rename(checkpoint.with_suffix('.hidden'))
+    try:
+        with pytest.warns(UserWarning, match=r'no pictures: checkpoint .*iter_1.pth. is not there'):
+            assert study_pictures(cells, root, rows) == []
+    finally:
+        hidden.rename(checkpoint)

@@ -1,0 +1,285 @@
+"""Studies as they are written down."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmgfnuc import list_fusions
+from mmgfnuc.datasets import synthetic
+from mmgfnuc.errors import UserError
+from mmgfnuc.registry import MODELS
+from mmgfnuc.studies import cells
+from mmgfnuc.studies.cells import cell_config, describe, study_cells
+from mmgfnuc.studies.study import Arm, find_study, list_studies, make_study, read_study
+
+YAML = """
+title: Two U-Nets
+splits: [fold-0, fold-1]
+seeds: [0, 1]
+steps: 10
+arms:
+  - unet: [unet, unet++]
+  - unet: unet
+    foundation: vit-tiny
+    fusion: [concat, context]
+"""
+PYTHON = """
+title = 'Two U-Nets'
+splits = ['fold-0', 'fold-1']
+seeds = [0, 1]
+steps = 10
+arms = [dict(unet=['unet', 'unet++']), dict(unet='unet', foundation='vit-tiny', fusion=['concat', 'context'])]
+"""
+
+
+def test_yaml_and_python_say_the_same(tmp_path):
+    (tmp_path / 'a.yaml').write_text(YAML)
+    (tmp_path / 'a.py').write_text(PYTHON)
+    study = read_study(tmp_path / 'a.yaml')
+    assert study == read_study(tmp_path / 'a.py')
+    assert study.arms == (
+        Arm(unet='unet'),
+        Arm(unet='unet++'),
+        Arm(unet='unet', foundation='vit-tiny', fusion='concat'),
+        Arm(unet='unet', foundation='vit-tiny', fusion='context'),
+    )
+    assert (study.splits, study.seeds, study.steps) == (('fold-0', 'fold-1'), (0, 1), 10)
+
+
+def test_names_tell_arms_apart():
+    arms = make_study(
+        {'title': '', 'arms': [{'foundation': 'vit-tiny', 'fusion': 'context', 'weights': [None, 'random']}]}
+    ).arms
+    assert [arm.name for arm in arms] == ['unet/context/vit-tiny/semantic', 'unet/context/vit-tiny:random/semantic']
+
+
+def arms_of(*groups):
+    return make_study({'title': '', 'arms': list(groups)}).arms
+
+
+def test_without_fusion_the_encoders_of_a_list_make_no_difference():
+    arms = arms_of({'foundation': ['a', 'b'], 'weights': [None, 'random'], 'fusion': ['none', 'paper']})
+    fused = [
+        Arm(foundation=name, weights=weights, fusion='paper') for name in ('a', 'b') for weights in (None, 'random')
+    ]
+    assert arms == (Arm(), *fused)
+    parts = {'backbone': {'widths': [4, 8]}, 'neck': {'levels': 'all'}, 'foundation': {'tune': 'full'}}
+    alone, other = arms_of({'foundation': 'a', 'fusion': ['none', 'paper'], 'parts': parts})
+    assert alone == Arm(parts={'backbone': {'widths': [4, 8]}})
+    assert other.parts == parts
+
+
+def test_an_encoder_whose_fusion_was_forgotten_is_a_mistake():
+    study = make_study({'title': '', 'arms': [{'foundation': 'vit-tiny'}], 'data': 'synthetic'})
+    with pytest.raises(UserError, match="foundation='vit-tiny' with fusion='none'"):
+        cell_config(study, study.arms[0], 'default', 0)
+
+
+def test_names_are_taken_as_the_model_takes_them():
+    (arm,) = arms_of({'unet': 'eUNet3plus', 'foundation': 'ViT_Tiny', 'fusion': 'Zero-Context', 'head': 'Dual_Decoder'})
+    assert arm == Arm(unet='eunet3+', foundation='vit-tiny', fusion='zero-context', head='dual-decoder')
+    (arm,) = arms_of({'foundation': 'timm:vit_tiny_patch16_224', 'fusion': 'shuffled_context_image'})
+    assert arm == Arm(foundation='timm:vit_tiny_patch16_224', fusion='shuffled-context-image')
+
+
+def test_null_is_the_default():
+    nothing = dict.fromkeys(('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label'))
+    study = make_study({'title': '', 'arms': [nothing], 'steps': None, 'amp': None})
+    assert study == make_study({'title': '', 'arms': [{}]})
+    assert arms_of({'foundation': 'a', 'fusion': [None, 'paper']}) == (Arm(), Arm(foundation='a', fusion='paper'))
+
+
+def test_a_label_tells_arms_apart_and_changes_nothing_else():
+    settings = {'data': 'synthetic', 'title': ''}
+    plain, labelled = (
+        make_study({**settings, 'arms': [{**label, 'parts': {'backbone': {'widths': [4, 8]}}}]})
+        for label in ({}, {'label': 'narrow'})
+    )
+    assert labelled.arms[0].name == 'unet/none/semantic/narrow'
+    texts = [cell_config(study, study.arms[0], 'default', 0).pretty_text for study in (plain, labelled)]
+    assert texts[0] == texts[1]
+
+
+def test_the_cells_of_several_data_sets(tmp_path, monkeypatch):
+    """Each has its own pixels, resolution and key."""
+    monkeypatch.chdir(tmp_path)
+    for number, data in enumerate(('synthetic', 'nuinsseg')):
+        synthetic.write_dataset(Path('data') / data, num_train=2, num_val=1, size=64, seed=number)
+    study = make_study(
+        {'title': '', 'arms': [{}, {'unet': 'unet++'}], 'data': ['synthetic', 'nuinsseg'], 'splits': ['default']}
+        | {'seeds': [0, 1]}
+    )
+    all_cells = study_cells(study)
+    order = itertools.product((0, 1), ('synthetic', 'nuinsseg'), ('unet', 'unet++'))
+    assert [(cell.seed, cell.data, cell.arm.unet) for cell in all_cells] == list(order)
+    assert len({cell.key for cell in all_cells}) == len(all_cells)
+    for cell in all_cells:
+        config = Config.fromstring(cell.config, '.py')
+        assert config.test_dataloader.dataset.data_root == f'data/{cell.data}'
+        assert config.model.test_cfg.get('scale', 1) == {'synthetic': 1, 'nuinsseg': 0.5}[cell.data]
+        assert json.loads(describe(cell))['data'] == cell.data in cell.name
+    # A study of one of them has the same cells.
+    (one,) = study_cells(make_study({'title': '', 'arms': [{}], 'data': 'nuinsseg', 'splits': ['default']}))
+    assert one.key in {cell.key for cell in all_cells}
+
+
+def test_data_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data='nuinsseg': folder data/nuinsseg is not there; prepare it first"):
+        study_cells(make_study({'title': '', 'arms': [{}]}))
+    with pytest.raises(UserError, match=r"data='synthetic': .* is not there; it is drawn when the study is run"):
+        study_cells(make_study({'title': '', 'arms': [{}], 'data': 'synthetic'}))
+    with pytest.raises(UserError, match=r"'monuseg' is none of .* choose one of conic, cryonuseg, nuinsseg, "):
+        study_cells(make_study({'title': '', 'arms': [{}], 'data': 'monuseg'}))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'arms': [{}]}, 'needs a title and arms'),
+        ({'title': 't', 'arms': []}, 'needs a title and arms'),
+        ({'title': 't', 'arms': [{}], 'step': 3}, "a study has no 'step'; it takes amp, arms"),
+        ({'title': 't', 'arms': [{'net': 'unet'}]}, "an arm has no 'net'; it takes unet, foundation"),
+        ({'title': 't', 'arms': [{}, {'unet': 'unet'}]}, "arm 'unet/none/semantic' is there twice"),
+        ({'title': 't', 'arms': [{}], 'steps': 0}, 'steps=0: give a whole number from 1'),
+        ({'title': 't', 'arms': [{}], 'seeds': [1, 1]}, r'seeds=\(1, 1\): give a list without repetition'),
+        ({'title': 't', 'arms': [{}], 'splits': 'organs'}, "splits='organs': give a list"),
+        ({'title': 't', 'arms': [{}], 'data': ['a', 'a']}, r"data=\('a', 'a'\): give a list without repetition"),
+        ({'title': 't', 'arms': [{}], 'data': ['a', 'b'], 'data_root': 'c'}, "data_root='c' is the folder of one"),
+        ({'title': 't', 'arms': [{'label': ['a', 'b']}]}, r"label=\['a', 'b'\]: give one text"),
+        ({'title': 't', 'arms': 'unet'}, 'needs a title and arms'),
+        ({'title': 't', 'arms': ['unet']}, "arms: 'unet' is no arm; give its settings"),
+        ({'title': 't', 'arms': [{'unet': []}]}, r'unet=\[\]: give a value, or a list of at least one'),
+        ({'title': 't', 'arms': [{'fusion': False}]}, 'fusion=False: give a name'),
+        ({'title': 't', 'arms': [{'parts': 'wide'}]}, "parts='wide': give settings, such as parts="),
+        ({'title': 't', 'arms': [{'parts': {'foundation': 'a'}}]}, "parts.foundation='a': give settings"),
+        ({'title': 't', 'arms': [{}], 'seeds': ['0']}, "seeds: '0' is no seed; give whole numbers from 0"),
+        ({'title': 't', 'arms': [{}], 'seeds': [0, 0.5]}, 'seeds: 0.5 is no seed'),
+        ({'title': 't', 'arms': [{}], 'seeds': [-1]}, 'seeds: -1 is no seed'),
+        ({'title': 't', 'arms': [{}], 'splits': [[0]]}, r'splits: \[0\] is no name'),
+        ({'title': 't', 'arms': [{}], 'steps': True}, 'steps=True: give a whole number from 1'),
+        ({'title': 't', 'arms': [{}], 'amp': 1}, 'amp=1: give true or false'),
+    ],
+)
+def test_a_study_that_cannot_be(settings, message):
+    with pytest.raises(UserError, match=message):
+        make_study(settings)
+
+
+def test_files_that_are_no_study(tmp_path):
+    with pytest.raises(UserError, match=r'is not there; give a \.yaml or \.py file'):
+        read_study(tmp_path / 'none.yaml')
+    (tmp_path / 'bad.py').write_text('title = 1 / 0')
+    with pytest.raises(UserError, match='cannot be read: ZeroDivisionError'):
+        read_study(tmp_path / 'bad.py')
+    (tmp_path / 'list.yaml').write_text('- 1')
+    with pytest.raises(UserError, match='holds no settings'):
+        read_study(tmp_path / 'list.yaml')
+
+
+def test_a_study_by_its_name():
+    assert {'encoders', 'fusions', 'paper_tables', 'smoke'} <= list_studies().keys()
+    assert find_study('paper-tables') == list_studies()['paper_tables']
+    path = list_studies()['smoke']
+    assert find_study(str(path)) == path
+    assert read_study(path, {'steps': 3}).steps == 3
+    with pytest.raises(UserError, match=r"study 'smok' is neither .* did you mean smoke"):
+        find_study('smok')
+    with pytest.raises(UserError, match='ready ones are encoders, fusions'):
+        find_study('x')
+
+
+@pytest.fixture
+def weights_here(tmp_path, monkeypatch):
+    """A folder with files named as those of two encoders, so that any machine reads the same studies."""
+    for name in ('vit-tiny.safetensors', 'dinov2-vit-s14.pth'):
+        (tmp_path / name).touch()
+    monkeypatch.setenv('MMGFNUC_WEIGHTS', str(tmp_path))
+    monkeypatch.setattr('mmgfnuc.studies.encoders.try_to_load_from_cache', lambda hub, file: None)
+
+
+def test_the_encoders_that_are_here(weights_here):
+    names = [arm.foundation for arm in read_study(find_study('encoders')).arms]
+    assert names == [None, 'vit-tiny', 'dinov2-vit-s14', 'vit-tiny']
+
+
+def test_the_studies_of_encoders_and_fusions_share_cells(weights_here, monkeypatch):
+    """What both compare is trained once, so their conditions must stay the same."""
+    studies = [read_study(find_study(name)) for name in ('encoders', 'fusions')]
+    monkeypatch.setattr(cells, '_checked_digest', lambda study, data: '')
+    encoders, fusions = ({cell.name: cell.key for cell in study_cells(study)} for study in studies)
+    shared = encoders.keys() & fusions.keys()
+    assert len(shared) == 3 * len(studies[0].splits) * len(studies[0].seeds)
+    assert all(encoders[name] == fusions[name] for name in shared)
+
+
+def test_the_tables_of_the_paper():
+    """Six networks on three data sets, four activations with and without fusion, three sizes of SAM."""
+    study = read_study(find_study('paper_tables'))
+    assert study.data == ('cryonuseg', 'nuinsseg', 'conic')
+    alone = [arm.unet for arm in study.arms if arm.fusion == 'none']
+    assert alone == ['unet', 'ddunet', 'unet3+', 'awgunet', *['eunet3+'] * 4]
+    labels = [[arm.label for arm in study.arms if arm.label and arm.fusion == fusion] for fusion in ('none', 'paper')]
+    assert labels == [['relu', 'leaky_relu', 'silu']] * 2
+    fused = [arm for arm in study.arms if arm.fusion == 'paper']
+    assert {arm.unet for arm in fused} == {'eunet3+'}
+    configs = [cell_config(study, arm, study.splits[0], 0).model for arm in fused]
+    activations = [config.backbone.activation for config in configs if config.foundation.name == 'sam-vit-b']
+    assert activations == ['glu', 'relu', 'leaky_relu', 'silu']
+    sizes = {config.foundation.name for config in configs if config.backbone.activation == 'glu'}
+    assert sizes == {'sam-vit-b', 'sam-vit-l', 'sam-vit-h'}
+
+
+@pytest.mark.parametrize('name', list_studies())
+def test_every_arm_of_the_ready_studies_can_be_built(name, weights_here):
+    """On the meta device, with random weights, from the text that a cell is run from."""
+    study = read_study(find_study(name))
+    for arm in study.arms:
+        config = Config.fromstring(cell_config(study, arm, study.splits[0], 0).pretty_text, '.py')
+        if config.model.foundation:
+            config.model.foundation.weights = 'random'
+        with torch.device('meta'):
+            model = MODELS.build(config.model)
+        assert (model.foundation is None) == (arm.fusion == 'none')
+
+
+def assert_one_host(study):
+    """Arms that differ in their fusion have one host, its dropout included, and none in the fusion."""
+    hosts = {}
+    for arm in study.arms:
+        model = cell_config(study, arm, study.splits[0], 0).model.to_dict()
+        assert model['bottleneck_dropout'] == 0.3
+        assert 'dropout' not in str(model['neck'])
+        for part in ('foundation', 'neck', 'partner_context'):
+            model.pop(part, None)
+        assert model == hosts.setdefault((arm.unet, arm.head, arm.label, str(arm.parts)), model)
+    return hosts
+
+
+@pytest.mark.parametrize('name', list_studies())
+def test_every_arm_of_the_ready_studies_has_the_dropout(name, weights_here):
+    assert_one_host(read_study(find_study(name)))
+
+
+def test_every_fusion_has_the_same_host():
+    fused = {'foundation': 'vit-tiny', 'fusion': list_fusions()}
+    study = make_study({'title': '', 'arms': [fused], 'data': 'synthetic'})
+    assert {arm.fusion for arm in study.arms} == set(list_fusions())
+    assert len(assert_one_host(study)) == 1
+
+
+@pytest.mark.parametrize(('data', 'scale'), [('cryonuseg', 0.5), ('nuinsseg', 0.5), ('conic', 1), ('synthetic', 1)])
+def test_every_data_set_is_worked_at_the_same_resolution(data, scale):
+    """40x at half its resolution, 20x as it is: 256 pixels of about half a micrometre."""
+    study = make_study({'title': '', 'arms': [{}], 'data': data})
+    config = cell_config(study, study.arms[0], 'some', 0)
+    assert config.model.test_cfg.get('scale', 1) == scale
+    factors = [step.get('factor', 1) for step in config.train_dataloader.dataset.pipeline]
+    assert min(factors) == scale
+    for part in ('train', 'test'):
+        dataset = config[f'{part}_dataloader'].dataset
+        assert (dataset.data_root, dataset.split) == (f'data/{data}', 'some')
