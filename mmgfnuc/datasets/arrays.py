@@ -1,7 +1,4 @@
-"""NumPy files: opened without reading them, checked before they are used; nothing is unpickled.
-
-Source: code: own.
-"""
+"""NumPy files: opened without reading them, checked before they are used; nothing is unpickled."""
 
 from pathlib import Path
 

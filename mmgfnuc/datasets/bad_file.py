@@ -1,7 +1,4 @@
-"""The error of a file that cannot be used.
-
-Source: code: own.
-"""
+"""The error of a file that cannot be used."""
 
 import stat
 from pathlib import Path

@@ -8,8 +8,6 @@
     <root>/ignore/<id>.png     optional: ambiguous area, non-zero = out of loss and metrics
     <root>/meta.json           name, classes, licence, citation, source; group and mpp of each image
     <root>/splits/<name>.json  {"train": [ids], "val": [ids], ...}
-
-Source: code: own.
 """
 
 import hashlib

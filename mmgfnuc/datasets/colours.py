@@ -1,7 +1,4 @@
-"""Pixels of any kind to RGB of 8 bits: by their stated range, transparency laid on white; or a reason why not.
-
-Source: code: own.
-"""
+"""Pixels of any kind to RGB of 8 bits: by their stated range, transparency laid on white; or a reason why not."""
 
 from typing import TypeAlias
 

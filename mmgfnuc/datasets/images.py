@@ -2,8 +2,6 @@
 
 PNG, TIFF (of OME, ImageJ, slides), JPEG, BMP and WebP; label maps also as NPY. Every image and every map is turned
 upright by its EXIF or TIFF orientation, as viewers show it. Sizes are checked before anything is decoded.
-
-Source: code: own.
 """
 
 import os

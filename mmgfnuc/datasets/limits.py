@@ -1,7 +1,4 @@
-"""What size of image is read: a limit against bombs, and the memory that is there, both known before decoding.
-
-Source: code: own.
-"""
+"""What size of image is read: a limit against bombs, and the memory that is there, both known before decoding."""
 
 import os
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Micrometres per pixel, as image files state them: SVS, OME-TIFF, ImageJ and the resolution tags of TIFF.
 
-Source: code: own. Formats: OME-TIFF 2016-06, TIFF 6.0, ImageJ, the descriptions that Aperio writes.
+Formats: OME-TIFF 2016-06, TIFF 6.0, ImageJ, the descriptions that Aperio writes.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Splits of a dataset into parts, built from the group (slide, patient or organ) of each image.
 
 Images of one group share stain, scanner and tissue: a group that stands in two parts lets a model be scored on
-what it was trained on. Source: code: own, over scikit-learn's splitters.
+what it was trained on. Source: over scikit-learn's splitters.
 """
 
 import difflib

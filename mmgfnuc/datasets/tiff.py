@@ -1,6 +1,6 @@
 """Which image a TIFF file holds, among its pages, overviews and channels; opened, not yet decoded.
 
-Source: code: own. What the axes of pages mean: tifffile, from the metadata of OME, ImageJ, slide scanners and its own.
+What the axes of pages mean: tifffile, from the metadata of OME, ImageJ, slide scanners and its own.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """The colours of channels that a TIFF file keeps as pages of their own, as OME and ImageJ metadata name them.
 
-Source: code: own. Metadata: OME-XML 2016-06 (Channel: Name, Fluor, Color); ImageJ (LUTs).
+Metadata: OME-XML 2016-06 (Channel: Name, Fluor, Color); ImageJ (LUTs).
 """
 
 import re

@@ -1,6 +1,6 @@
 """The image of a TIFF file as RGB of 8 bits: by its tags, and the range that its metadata state.
 
-Source: code: own. Tags: TIFF 6.0; OME-XML 2016-06; ImageJ.
+Tags: TIFF 6.0; OME-XML 2016-06; ImageJ.
 """
 
 import numpy as np

@@ -1,7 +1,4 @@
-"""Checks of a canonical dataset that run before training and name every bad file at once.
-
-Source: code: own.
-"""
+"""Checks of a canonical dataset that run before training and name every bad file at once."""
 
 import warnings
 from collections import defaultdict

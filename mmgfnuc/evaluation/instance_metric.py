@@ -103,8 +103,6 @@ class NucleiInstanceMetric(PerImageMetric):
         UserError: the model gives no `pred_instance_map`; a type is not one of the data set's; else as
             `PerImageMetric`; the pairing is unknown.
 
-    Source: code: own.
-
     """
 
     csv_name, json_name = 'instances.csv', 'instances.json'

@@ -61,8 +61,6 @@ class PerImageMetric(BaseMetric):
     Raises:
         UserError: a sample without `img_id`, `group` or a map that is needed; two images with the same id.
 
-    Source: code: own.
-
     """
 
     # An empty prefix, unlike None, does not make MMEngine warn about a missing one.

@@ -36,8 +36,6 @@ class NucleiSemanticMetric(PerImageMetric):
     Raises:
         UserError: fewer than two classes; else as `PerImageMetric`.
 
-    Source: code: own.
-
     """
 
     csv_name, json_name = 'per_image.csv', 'metrics.json'

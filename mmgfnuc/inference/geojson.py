@@ -3,7 +3,7 @@
 Coordinates are those of QuPath: pixels from the corner of the image, so that the first pixel goes from 0 to 1.
 
 Source: form of the objects: qupath.readthedocs.io, "Exporting annotations", and what QuPath 0.4 and later write;
-geometry: RFC 7946 (rings closed, outer ones counter-clockwise where y is taken upwards); code: own.
+geometry: RFC 7946 (rings closed, outer ones counter-clockwise where y is taken upwards).
 """
 
 import uuid

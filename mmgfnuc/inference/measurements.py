@@ -1,6 +1,6 @@
 """Size, shape and staining of each predicted nucleus; docs/prediction.md has the formulas.
 
-Source: shape by scikit-image's regionprops; the rest: code: own.
+Source: shape by scikit-image's regionprops.
 """
 
 import numpy as np
@@ -61,7 +61,7 @@ def measure_nuclei(prediction: Prediction, image: NDArray[np.uint8], mpp: float 
 def _mean_density(image: NDArray[np.uint8], labels: NDArray[np.int32], ids: NDArray[np.int32]) -> NDArray[np.float64]:
     """Mean optical density over the pixels of each nucleus and the three channels.
 
-    Source: Ruifrok & Johnston 2001 (optical density); code: own.
+    Source: Ruifrok & Johnston 2001 (optical density).
     """
     inside = labels > 0
     members = labels[inside]

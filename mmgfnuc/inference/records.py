@@ -3,8 +3,6 @@
 Each image has a record, written whole and after all other files of the image: however a run ends, the records say what
 is complete, and tables can be made of them again. A table that is written anew after each image costs the square of
 their number; a record costs the same for the first image and for the last.
-
-Source: code: own.
 """
 
 import hashlib

@@ -105,7 +105,7 @@ class WatershedInstances(InstanceDecoder):
         reach_pixels: The same, in pixels, elsewhere.
         sigma: Deviation of the Gaussian that smooths the depth, in pixels.
 
-    Source: the watershed of the distance transform is the field's common recipe; the markers, and code: own.
+    Source: the watershed of the distance transform is the field's common recipe.
     """
 
     num_cues = 0
@@ -139,7 +139,7 @@ class DistanceInstances(InstanceDecoder):
         depth: Distance above which a pixel is in the marker.
         sigma: Deviation of the Gaussian that smooths the distance, in pixels.
 
-    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (distance map and watershed); the markers, and code: own.
+    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (distance map and watershed).
     """
 
     num_cues = 1
@@ -174,7 +174,7 @@ class HoverInstances(InstanceDecoder):
         kernel: Edge of Sobel's kernel, in pixels, odd.
         rise: Smallest derivative in a marker; a little below 0, for maps that are not smooth.
 
-    Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.3; code: own.
+    Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.3.
     """
 
     num_cues = 2
@@ -210,7 +210,7 @@ class BoundaryInstances(InstanceDecoder):
         margin: of the probabilities, in a marker.
         sigma: Deviation of the Gaussian that smooths the landscape, boundary minus inside, in pixels.
 
-    Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes); the markers, and code: own.
+    Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes).
     """
 
     num_cues = 1

@@ -52,7 +52,7 @@ def describe_instances(
         - foreground: (H, W), probability
         - type_map: (H, W), types from 1, 0 = background
 
-    Source: majority of the pixels: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.3; code: own.
+    Source: majority of the pixels: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.3.
     """
     rows, columns = np.nonzero(labels)
     ids, member, areas = np.unique(labels[rows, columns], return_inverse=True, return_counts=True)

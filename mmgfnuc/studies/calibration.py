@@ -20,7 +20,7 @@ class Calibration:
 
     Source: Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On
     Calibration of Modern Neural Networks", there of the predicted class, here of the foreground; Brier 1950,
-    "Verification of forecasts expressed in terms of probability"; code: own.
+    "Verification of forecasts expressed in terms of probability".
     """
 
     def __init__(self, num_bins: int = NUM_BINS) -> None:

@@ -168,7 +168,7 @@ def rank_biserial(differences: Floats) -> Floats:
         - differences: (..., N).
         - Output: (...).
 
-    Source: Kerby, Comprehensive Psychology 3 2014; code: own.
+    Source: Kerby, Comprehensive Psychology 3 2014.
 
     Examples:
         >>> float(rank_biserial(np.array([0.3, 0.2, -0.1, 0.0])))
@@ -185,7 +185,7 @@ def rank_biserial(differences: Floats) -> Floats:
 def holm(p_values: list[float]) -> list[float]:
     """Correct p-values for their number: p_(i) times (m - i + 1), smallest first, never falling, at most 1.
 
-    Source: Holm, Scand. J. Statist. 6(2) 1979; code: own.
+    Source: Holm, Scand. J. Statist. 6(2) 1979.
 
     Examples:
         >>> holm([0.03, 0.01, 0.5])
@@ -210,7 +210,7 @@ def percentile_interval(resampled: Floats, num_groups: int) -> tuple[float, floa
     Shape:
         - resampled: (R,), the statistic of each resample.
 
-    Source: Hesterberg, The American Statistician 69(4) 2015, section 4.2 (expanded percentile interval); code: own.
+    Source: Hesterberg, The American Statistician 69(4) 2015, section 4.2 (expanded percentile interval).
     """
     if num_groups < 2:
         return None
@@ -234,7 +234,7 @@ def simultaneous_interval(by_group: Floats, by_network: Floats, num_comparisons:
         - by_group: (G,), differences of the groups.
         - by_network: (F, S), summed over folds and averaged over seeds it is the mean of the differences.
 
-    Source: Banerjee, Sankhya 22 1960 (several variances, each with a t of its own); code: own.
+    Source: Banerjee, Sankhya 22 1960 (several variances, each with a t of its own).
     """
     num_groups, (num_folds, num_seeds) = len(by_group), by_network.shape
     if num_groups < 2:

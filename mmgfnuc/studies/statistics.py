@@ -113,7 +113,7 @@ class StudyScores:
             - Output: (resamples, G) for G groups drawn.
 
         Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8 (hierarchical data);
-        Rao and Wu, J. Amer. Statist. Assoc. 83(401) 1988 (stretched deviations); code: own.
+        Rao and Wu, J. Amer. Statist. Assoc. 83(401) 1988 (stretched deviations).
         """
         rng = np.random.default_rng(seed)
         num_groups, num_folds, num_seeds = len(self.groups), len(self.folds), len(self.seeds)

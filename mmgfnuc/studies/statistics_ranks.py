@@ -58,7 +58,7 @@ def nemenyi_difference(num_arms: int, num_groups: int) -> float:
 
     q is the 0.95 quantile of the Studentized range of k means with infinite degrees of freedom, divided by sqrt(2).
 
-    Source: Nemenyi, Distribution-free multiple comparisons, 1963; Demsar, J. Mach. Learn. Res. 7 2006; code: own.
+    Source: Nemenyi, Distribution-free multiple comparisons, 1963; Demsar, J. Mach. Learn. Res. 7 2006.
     """
     q = studentized_range.ppf(1 - ALPHA, num_arms, math.inf) / math.sqrt(2)
     return float(q * math.sqrt(num_arms * (num_arms + 1) / (6 * num_groups)))

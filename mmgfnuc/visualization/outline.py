@@ -1,7 +1,4 @@
-"""What pictures of nuclei have in common: outlines and the colour of the truth.
-
-Source: code: own.
-"""
+"""What pictures of nuclei have in common: outlines and the colour of the truth."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -51,8 +51,6 @@ def draw_panels(
 
     Raises:
         UserError: the label maps differ in shape, or are none.
-
-    Source: code: own.
     """
     ignore = np.zeros(truth.shape, bool) if ignore is None else ignore
     table = contingency_table(prediction, truth, ignore)

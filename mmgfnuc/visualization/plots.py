@@ -75,7 +75,7 @@ def violin_plot(scores: Mapping[str, Sequence[float]], label: str) -> str:
         scores: of the images of each arm, from top to bottom.
         label: of the axis of scores.
 
-    Source: Hintze and Nelson, The American Statistician 52 1998; code: own, the density is matplotlib's.
+    Source: Hintze and Nelson, The American Statistician 52 1998; the density is matplotlib's.
     """
     with drawing_style():
         figure, axes = _row_axes(list(scores), label)
@@ -210,7 +210,7 @@ def rank_plot(table: RankTable) -> str:
 
     Names stand in one column, best first, so that it holds many long ones.
 
-    Source: Demsar, J. Mach. Learn. Res. 7 2006, figure 1; code: own.
+    Source: Demsar, J. Mach. Learn. Res. 7 2006, figure 1.
     """
     with drawing_style():
         ranks = table.average_ranks
@@ -277,7 +277,7 @@ def calibration_plot(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -
     Args:
         curves: bins of each arm: mean confidence, observed frequency, count; a bin without a count is not drawn.
 
-    Source: DeGroot and Fienberg, The Statistician 32 1983; code: own.
+    Source: DeGroot and Fienberg, The Statistician 32 1983.
     """
     with drawing_style():
         num_rows = math.ceil(len(curves) / PANEL_COLUMNS)

@@ -1,7 +1,4 @@
-"""What a converter is: what is known of a dataset, and how its authors' files are read.
-
-Source: code: own.
-"""
+"""What a converter is: what is known of a dataset, and how its authors' files are read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

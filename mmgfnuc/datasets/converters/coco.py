@@ -1,6 +1,6 @@
 """Nuclei drawn in any tool that writes COCO JSON.
 
-Source: the COCO data format, cocodataset.org/#format-data; code: own.
+Source: the COCO data format, cocodataset.org/#format-data.
 """
 
 from collections import defaultdict
@@ -111,7 +111,7 @@ def uncompressed(counts: str) -> list[int]:
     says that another one follows, and the highest bit of the last group is the sign. From the fourth run on a number
     is the difference to the run before the last.
 
-    Source: cocodataset/cocoapi, common/maskApi.c, `rleFrString`; code: own.
+    Source: cocodataset/cocoapi, common/maskApi.c, `rleFrString`.
     """
     runs: list[int] = []
     value = shift = 0

@@ -1,7 +1,4 @@
-"""From a source in its authors' layout to the canonical form: in parallel, restartable, whole or not at all.
-
-Source: code: own.
-"""
+"""From a source in its authors' layout to the canonical form: in parallel, restartable, whole or not at all."""
 
 import os
 from collections import defaultdict

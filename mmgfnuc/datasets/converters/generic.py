@@ -1,7 +1,4 @@
-"""Generic sources: images of one's own with label maps, binary masks, COCO or GeoJSON annotations.
-
-Source: code: own.
-"""
+"""Generic sources: images of one's own with label maps, binary masks, COCO or GeoJSON annotations."""
 
 import warnings
 from dataclasses import replace

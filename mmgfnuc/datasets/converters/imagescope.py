@@ -1,6 +1,6 @@
 """Nuclei drawn in Aperio ImageScope.
 
-Source: code: own, over defusedxml.
+Source: over defusedxml.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""What readers did that a user should know: a file for each image, in the dataset, and a line for each kind.
-
-Source: code: own.
-"""
+"""What readers did that a user should know: a file for each image, in the dataset, and a line for each kind."""
 
 import json
 from collections import defaultdict

@@ -1,7 +1,4 @@
-"""Drawn outlines of any source: which become nuclei, which are left out, and what the user is told about it.
-
-Source: code: own.
-"""
+"""Drawn outlines of any source: which become nuclei, which are left out, and what the user is told about it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

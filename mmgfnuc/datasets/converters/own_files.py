@@ -1,7 +1,4 @@
-"""Files of a user's own source: images, their partners in another folder, their groups.
-
-Source: code: own.
-"""
+"""Files of a user's own source: images, their partners in another folder, their groups."""
 
 import csv
 import glob

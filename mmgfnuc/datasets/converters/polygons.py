@@ -1,7 +1,7 @@
 """Polygons to pixels.
 
 Which of two overlapping nuclei keeps the shared pixels follows the script that the authors of MoNuSeg gave out
-(he_to_binary_mask_final.m: the first). Source: code: own.
+(he_to_binary_mask_final.m: the first).
 """
 
 from collections.abc import Iterator, Sequence

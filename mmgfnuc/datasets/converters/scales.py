@@ -1,7 +1,4 @@
-"""How large a pixel of each image of a source is: by its dataset, by its file, or by the user where neither says it.
-
-Source: code: own.
-"""
+"""How large a pixel of each image of a source is: by its dataset, by its file, or by the user where neither says it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

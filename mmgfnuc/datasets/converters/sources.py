@@ -1,7 +1,4 @@
-"""What users give as a source: a folder, or an archive whose paths are not trusted.
-
-Source: code: own.
-"""
+"""What users give as a source: a folder, or an archive whose paths are not trusted."""
 
 import hashlib
 import shutil

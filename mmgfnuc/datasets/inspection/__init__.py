@@ -1,7 +1,4 @@
-"""What a prepared dataset holds, and what is wrong with it: numbers, faults, and a page to look at.
-
-Source: code: own.
-"""
+"""What a prepared dataset holds, and what is wrong with it: numbers, faults, and a page to look at."""
 
 from .faults import ERROR, REMARK, WARNING, Fault
 from .measure import ClassNumbers, Measured, Numbers

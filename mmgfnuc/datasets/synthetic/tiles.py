@@ -37,7 +37,7 @@ def render_typed_tile(rng: np.random.Generator, size: int = 256, style: StainSty
         - returns: image (size, size, 3), uint8 RGB; instances (size, size), int32, each id 4-connected; types
           (size, size), uint8, the index into `CLASSES` of the nucleus that owns the pixel, 0 outside the nuclei.
 
-    Source: absorption and stain vectors: Ruifrok & Johnston 2001, Macenko et al. 2009; tissue model and code: own.
+    Source: absorption and stain vectors: Ruifrok & Johnston 2001, Macenko et al. 2009.
     """
     if size < MIN_SIZE:
         raise UserError(f'size={size} is too small for a tile of tissue; use at least {MIN_SIZE} pixels')

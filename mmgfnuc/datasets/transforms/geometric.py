@@ -92,7 +92,7 @@ class ElasticField:
         UserError: `alpha` above `sigma` / 4: the slope of the field has the deviation alpha / (sqrt(2) sigma), and
             where it passes 1 the tissue folds over itself.
 
-    Source: Simard, Steinkraus, Platt, ICDAR 2003, section 2; code: own.
+    Source: Simard, Steinkraus, Platt, ICDAR 2003, section 2.
     """
 
     alpha: float

@@ -49,7 +49,7 @@ class DistanceTarget(_InstanceTarget):
         - instance_map: (H, W)
         - distance_map: (H, W), float32, in [0, 1]
 
-    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (second decoder); code: own.
+    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (second decoder).
     """
 
     key = 'distance_map'
@@ -86,7 +86,7 @@ class HoverTarget(_InstanceTarget):
         - hover_map: (2, H, W), float32, in [-1, 1]: horizontal, vertical
 
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.1 (the authors' program rounds c to whole
-        pixels, and leaves nuclei below 30 pixels out; here neither is done); code: own.
+        pixels, and leaves nuclei below 30 pixels out; here neither is done).
     """
 
     key = 'hover_map'

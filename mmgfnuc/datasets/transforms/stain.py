@@ -145,7 +145,7 @@ class StainNormalize(BaseTransform):
     Raises:
         UserError: An unknown method; no template, or one without tissue; torchstain is not installed.
 
-    Source: Macenko and Reinhard: torchstain; Vahadane: code: own.
+    Source: Macenko and Reinhard: torchstain.
     """
 
     def __init__(self, method: str = 'macenko', template: str | Path | None = None) -> None:
@@ -192,7 +192,7 @@ class RandomHED(RandomColour):
         UserError: `sigma` outside [0, 1).
 
     Source: Tellez et al. 2018, "H&E stain augmentation improves generalization of convolutional networks for
-        histopathological mitosis detection", Proc. SPIE 10581; code: own.
+        histopathological mitosis detection", Proc. SPIE 10581.
     """
 
     def __init__(self, sigma: float = 0.05, prob: float = 0.5) -> None:
@@ -228,7 +228,7 @@ class RandStainNA(RandomColour):
         UserError: Numbers that are not twice three, or negative.
 
     Source: Shen et al. 2022, "RandStainNA", arXiv:2206.12694; defaults: the authors' values for MoNuSeg,
-        https://github.com/yiqings/RandStainNA (segmentation/norm_jitter); code: own. A deviation drawn below 0 is 0.
+        https://github.com/yiqings/RandStainNA (segmentation/norm_jitter). A deviation drawn below 0 is 0.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ def bootstrap_interval(
         UserError: items and groups differ in number.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval); Field and
-    Welsh, J. R. Statist. Soc. B 69(3) 2007 (resampling of clusters); code: own.
+    Welsh, J. R. Statist. Soc. B 69(3) 2007 (resampling of clusters).
 
     Examples:
         >>> low, high = bootstrap_interval([0.5, 0.6, 0.7, 0.8], ['a', 'a', 'b', 'c'], np.mean)

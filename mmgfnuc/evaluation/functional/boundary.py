@@ -23,8 +23,6 @@ def boundary_pixels(label_map: npt.NDArray) -> npt.NDArray[np.bool_]:
     Shape:
         - label_map, result: (H, W).
 
-    Source: code: own.
-
     Examples:
         >>> boundary_pixels(np.array([[0, 0, 0, 0, 0], [0, 2, 2, 2, 0], [0, 2, 2, 2, 3], [0, 2, 2, 2, 0]])).astype(int)
         array([[0, 0, 0, 0, 0],
@@ -52,8 +50,7 @@ def boundary_counts(
         - result: (5,): predicted boundary pixels near the truth, predicted ones, true ones near the prediction, true
           ones, pixels that are counted. Counts of images add up.
 
-    Source: Csurka et al., BMVC 2013, "What is a good evaluation measure for semantic segmentation?" (BF score);
-    code: own.
+    Source: Csurka et al., BMVC 2013, "What is a good evaluation measure for semantic segmentation?" (BF score).
     """
     counted = np.ones(np.shape(target), bool) if ignore is None else ~np.asarray(ignore, bool)
     predicted, truth = boundary_pixels(prediction), boundary_pixels(target)
@@ -69,7 +66,7 @@ def boundary_f1(counts: Indices) -> float:
     P is the share of predicted boundary pixels near the truth, R that of true ones near the prediction. Neither map has
     a boundary: 1; exactly one has: 0; not one pixel counted: NaN.
 
-    Source: as `boundary_counts`; code: own.
+    Source: as `boundary_counts`.
 
     Examples:
         >>> target = np.array([[1, 1, 1, 1, 1, 0, 0, 0, 0, 2]])
@@ -103,7 +100,7 @@ def hausdorff95(
         - result: (M,), by id of the true nucleus.
 
     Source: Huttenlocher et al., IEEE TPAMI 15(9) 1993, doi:10.1109/34.232073 (ranked instead of largest
-    distance); code: own.
+    distance).
 
     Examples:
         >>> from mmgfnuc.evaluation.functional import contingency_table

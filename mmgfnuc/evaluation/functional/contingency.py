@@ -67,7 +67,7 @@ def contingency_table(prediction: npt.NDArray, target: npt.NDArray, ignore: npt.
     Raises:
         UserError: the maps differ in shape, are not integer, or hold an id below 0 or above 2**31 - 1.
 
-    Source: void regions as in Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4 (void labels); code: own.
+    Source: void regions as in Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4 (void labels).
 
     Examples:
         >>> target = np.array([[1, 1, 0, 7], [1, 1, 0, 7]])
@@ -101,8 +101,6 @@ def best_of_each(groups: Indices, scores: npt.NDArray) -> Indices:
     Shape:
         - groups, scores: (K,), groups ascending.
         - result: one position for each group that occurs.
-
-    Source: code: own.
 
     Examples:
         >>> best_of_each(np.array([0, 0, 2, 2]), np.array([0.1, 0.3, 0.2, 0.2]))

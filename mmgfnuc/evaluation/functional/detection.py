@@ -30,7 +30,7 @@ def detection_radius(mpp: float | None) -> float:
 
     12 pixels at 40x (0.25 micrometres per pixel) are 3 micrometres.
 
-    Source: Graham et al., HoVer-Net, 2019 (12 pixels, the authors' compute_stats.py); code: own.
+    Source: Graham et al., HoVer-Net, 2019 (12 pixels, the authors' compute_stats.py).
     """
     return RADIUS_MICROMETRES / mpp if mpp else RADIUS_PIXELS
 
@@ -44,8 +44,6 @@ def centroids(label_map: npt.NDArray, ids: Indices) -> npt.NDArray[np.float64]:
     Shape:
         - label_map: (H, W); ids: (N,), ascending, each of them in the map.
         - result: (N, 2), row and column in pixels, the centre of the first pixel being (0, 0).
-
-    Source: code: own.
 
     Examples:
         >>> centroids(np.array([[0, 7, 7], [0, 9, 9], [0, 9, 9]]), np.array([7, 9]))
@@ -83,7 +81,7 @@ def match_points(
         UserError: there is no such pairing.
 
     Source: `most`: own; `nearest`: Graham et al., HoVer-Net, 2019 (the authors' metrics/stats_utils.py,
-    pair_coordinates); code: own.
+    pair_coordinates).
 
     Examples:
         >>> predicted, truth = np.array([[0.0, 3.0], [0.0, 40.0]]), np.array([[0.0, 0.0], [9.0, 3.0]])
@@ -135,8 +133,6 @@ def detection_matrix(
     Raises:
         UserError: a type is outside 0 .. num_types.
 
-    Source: code: own.
-
     Examples:
         Two pairs, one of them with the wrong type; a nucleus of type 1 is missed.
 
@@ -168,7 +164,7 @@ def detection_f1(matrix: Indices) -> float:
     Shape:
         - matrix: from `detection_matrix`, or a sum of such.
 
-    Source: Graham et al., HoVer-Net, 2019, section on evaluation metrics; code: own.
+    Source: Graham et al., HoVer-Net, 2019, section on evaluation metrics.
     """
     found, lost = matrix[:-1, :-1].sum(), matrix[-1].sum() + matrix[:, -1].sum()
     return float(2 * found / (2 * found + lost)) if found + lost else 1.0
@@ -189,7 +185,7 @@ def type_f1(matrix: Indices) -> npt.NDArray[np.float64]:
         - matrix: from `detection_matrix`, or a sum of such: published scores are those of the sum over all images.
         - result: (num_types,).
 
-    Source: Graham et al., HoVer-Net, 2019, section on evaluation metrics (the authors' compute_stats.py); code: own.
+    Source: Graham et al., HoVer-Net, 2019, section on evaluation metrics (the authors' compute_stats.py).
 
     Examples:
         >>> type_f1(np.array([[0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]))
@@ -218,7 +214,7 @@ def count_r2(predicted: npt.NDArray, truth: npt.NDArray) -> npt.NDArray[np.float
         - result: (K,).
 
     Source: Graham et al., CoNIC Challenge, Medical Image Analysis 92, 2024, doi:10.1016/j.media.2023.103047
-    (the challenge's evaluation page, task 2, and metrics/stats_utils.py, get_multi_r2); code: own.
+    (the challenge's evaluation page, task 2, and metrics/stats_utils.py, get_multi_r2).
 
     Examples:
         >>> count_r2(np.array([[1, 5], [2, 5], [4, 5]]), np.array([[1, 5], [2, 5], [3, 5]]))

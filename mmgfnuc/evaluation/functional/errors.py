@@ -47,7 +47,7 @@ def nucleus_states(table: Contingency) -> NucleusStates:
     A nucleus that merges others may match the largest of them, and is matched then; the others are not, and stay
     `merged`: each merge shows on at least one true nucleus. So does each split on at least one predicted nucleus.
 
-    Source: as `merged_nuclei`; code: own.
+    Source: as `merged_nuclei`.
 
     Examples:
         The predicted nucleus 4 matches the true nucleus 1 (IoU 4 of 6) and swallows 2; 3 is missed, 5 invented.

@@ -45,7 +45,7 @@ def aji_areas(table: Contingency) -> tuple[int, int]:
     computed here.
 
     Source: Kumar et al., IEEE TMI 36(7) 2017, algorithm 1, doi:10.1109/TMI.2017.2677499; MoNuSeg 2018 (the authors'
-    Aggregated_Jaccard_Index_v1_0.m); code: own.
+    Aggregated_Jaccard_Index_v1_0.m).
 
     Examples:
         One predicted nucleus serves both true ones: intersections 2 + 2, unions 5 + 5.
@@ -67,7 +67,7 @@ def aji_plus_areas(table: Contingency) -> tuple[int, int]:
     Ties: where several choices have the same sum of IoU, `best_matching` says which one is taken.
 
     Source: Graham et al., HoVer-Net, Medical Image Analysis 58, 2019, doi:10.1016/j.media.2019.101563 (the authors'
-    metrics/stats_utils.py, get_fast_aji_plus); code: own.
+    metrics/stats_utils.py, get_fast_aji_plus).
 
     Examples:
         The predicted nucleus serves one of the two true ones, the other is missed: 2 of 5 + 2 pixels.
@@ -110,7 +110,7 @@ def split_nuclei(table: Contingency) -> npt.NDArray[np.bool_]:
     Shape:
         - result: (T,), in the order of table.truth_ids.
 
-    Source: as `merged_nuclei`; code: own.
+    Source: as `merged_nuclei`.
 
     Examples:
         >>> from mmgfnuc.evaluation.functional import contingency_table
@@ -143,10 +143,7 @@ class InstanceCounts:
 
 
 def instance_counts(table: Contingency) -> InstanceCounts:
-    """Count what `instance_scores` needs.
-
-    Source: code: own.
-    """
+    """Count what `instance_scores` needs."""
     ious = table.ious
     return InstanceCounts(
         num_pixels=table.num_pixels,
@@ -185,7 +182,7 @@ def instance_scores(counts: InstanceCounts) -> dict[str, float]:
 
     Source: Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4 (PQ); Graham et al., HoVer-Net, 2019 (its use
     for nuclei, and the names DQ and SQ); Caicedo et al., Cytometry A 95(9) 2019, doi:10.1002/cyto.a.23863 (F1 over
-    IoU); code: own.
+    IoU).
 
     Examples:
         Two of three nuclei are found, one exactly, one with IoU 0.75.
@@ -237,8 +234,6 @@ def summarise_instances(counts: Sequence[InstanceCounts]) -> dict[str, float]:
 
     Raises:
         UserError: there is no image at all.
-
-    Source: code: own.
     """
     if len(counts) == 0:
         raise UserError('0 images were given to score, at least 1 is needed; check the split and the data root')

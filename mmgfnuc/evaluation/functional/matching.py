@@ -22,8 +22,6 @@ def best_matching(rows: Indices, columns: Indices, weights: npt.NDArray[np.float
         - rows, columns, weights: (K,), one entry for each pair that may be chosen; weights above 0.
         - result: positions of the chosen pairs, ascending.
 
-    Source: code: own.
-
     Examples:
         The best pair of all, of weight 3, would leave nothing to match but itself.
 

@@ -29,8 +29,6 @@ def confusion_matrix(
     Raises:
         UserError: the maps differ in shape, are not integer, or hold a class outside 0 .. num_classes - 1.
 
-    Source: code: own.
-
     Examples:
         >>> target = np.array([[0, 0, 1], [1, 1, 255]])
         >>> prediction = np.array([[0, 1, 1], [1, 0, 1]])
@@ -55,8 +53,6 @@ def foreground_counts(matrix: npt.NDArray[np.int64]) -> tuple[int, int, int]:
 
     Shape:
         - matrix: (K, K), rows are the truth.
-
-    Source: code: own.
 
     Examples:
         >>> foreground_counts(np.array([[5, 1, 0], [2, 3, 4], [0, 0, 6]]))
@@ -90,7 +86,7 @@ def semantic_scores(matrix: npt.NDArray[np.int64]) -> dict[str, float]:
     Shape:
         - matrix: (K, K), rows are the truth.
 
-    Source: Swain et al. 2024, doi:10.33851/JMIS.2024.11.4.219 (choice of the weighted pair); code: own.
+    Source: Swain et al. 2024, doi:10.33851/JMIS.2024.11.4.219 (choice of the weighted pair).
 
     Examples:
         Truth covers 3 of 6 pixels, the prediction hits 2 of these and 1 pixel of background.
@@ -143,8 +139,6 @@ def summarise(matrices: Sequence[npt.NDArray[np.int64]]) -> dict[str, float]:
 
     Raises:
         UserError: there is no matrix at all.
-
-    Source: code: own.
 
     Examples:
         A small image, found entirely, and a larger one, found by half.

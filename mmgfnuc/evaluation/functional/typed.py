@@ -31,7 +31,7 @@ def nucleus_types(label_map: npt.NDArray, type_map: npt.NDArray, ids: Indices) -
     Raises:
         UserError: as `contingency_table`.
 
-    Source: Graham et al., HoVer-Net, 2019 (majority; the authors' post-processing); code: own.
+    Source: Graham et al., HoVer-Net, 2019 (majority; the authors' post-processing).
 
     Examples:
         >>> nucleus_types(np.array([[4, 4, 4, 9, 9, 8]]), np.array([[2, 0, 0, 3, 1, 0]]), np.array([4, 8, 9]))
@@ -64,8 +64,6 @@ def typed_counts(
 
     Raises:
         UserError: a type is outside 0 .. num_types.
-
-    Source: code: own.
     """
     check_types(predicted_types, num_types)
     check_types(truth_types, num_types)
@@ -90,7 +88,7 @@ def typed_pq(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         - counts: (K, 4), from `typed_counts`, of an image or summed over images.
         - result: (K,).
 
-    Source: Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4; code: own.
+    Source: Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4.
 
     Examples:
         >>> typed_pq(np.array([[1, 0.8, 2, 1], [0, 0, 0, 0], [0, 0, 0, 3]]))
@@ -112,7 +110,7 @@ def mpq_plus(counts: npt.NDArray[np.float64]) -> float:
         - counts: (K, 4), the sum over images of `typed_counts`.
 
     Source: Graham et al., CoNIC Challenge, Medical Image Analysis 92, 2024, doi:10.1016/j.media.2023.103047
-    (the challenge's evaluation page, task 1, and compute_stats.py); code: own.
+    (the challenge's evaluation page, task 1, and compute_stats.py).
 
     Examples:
         >>> mpq_plus(np.array([[1, 0.8, 1, 1], [0, 0, 0, 0], [1, 0.6, 1, 2]]))
@@ -132,7 +130,7 @@ def mpq(counts: npt.NDArray[np.float64]) -> float:
         - counts: (K, 4), from `typed_counts`.
 
     Source: Gamper et al., PanNuke Dataset Extension, Insights and Baselines, arXiv:2003.10778 (the authors'
-    PanNuke-metrics, run.py); code: own.
+    PanNuke-metrics, run.py).
 
     Examples:
         >>> mpq(np.array([[1, 0.8, 1, 1], [0, 0, 0, 7], [1, 0.6, 1, 2]]))
@@ -148,7 +146,7 @@ def bpq(counts: InstanceCounts) -> float:
     An image whose truth has no nucleus has no score, NaN, whatever is predicted there; that is all in which bPQ differs
     from `pq` of `instance_scores`. The bPQ of a set is `mean_over_tissues` of its images.
 
-    Source: as `mpq`; code: own.
+    Source: as `mpq`.
     """
     return instance_scores(counts)['pq'] if counts.num_truth else math.nan
 
@@ -161,7 +159,7 @@ def mean_over_tissues(values: Sequence[float], tissues: Sequence[Hashable]) -> f
     Shape:
         - values, tissues: (N,), a score and a tissue for each image.
 
-    Source: as `mpq`; code: own.
+    Source: as `mpq`.
 
     Examples:
         >>> mean_over_tissues([0.2, 0.4, float('nan'), 0.9], ['colon', 'colon', 'colon', 'skin'])

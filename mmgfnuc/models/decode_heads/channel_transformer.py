@@ -27,7 +27,7 @@ class ChannelEmbedding(nn.Module):
     Shape:
         skip (B, channels, H, W) -> tokens (B, h * w, channels), (h, w) = grid
 
-    Source: Wang et al. 2022, "UCTransNet", section on CCT (multi-scale feature embedding); resizing: code: own.
+    Source: Wang et al. 2022, "UCTransNet", section on CCT (multi-scale feature embedding).
     """
 
     def __init__(self, channels: int, patch_size: int, dropout: float) -> None:

@@ -160,7 +160,7 @@ class SemanticHead(InstanceHead):
 
     This is what the segmentor makes of a plain decode head.
 
-    Source: the watershed of the distance transform is the field's common recipe; code: own.
+    Source: the watershed of the distance transform is the field's common recipe.
     """
 
     num_cues = 0
@@ -174,7 +174,7 @@ class BoundaryHead(InstanceHead):
     With nucleus types the insides of each type have a channel of their own, and the boundaries of all share one. The
     cue is the probability of the boundary. The truth is `gt_boundary_map` (BoundaryTarget).
 
-    Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes); code: own.
+    Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes).
     """
 
     num_cues = 1
@@ -260,7 +260,7 @@ class DualDecoderHead(CueDecoderHead):
 
     The truth is `gt_distance_map` (DistanceTarget).
 
-    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146; code: own.
+    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146.
     """
 
     num_cues = 1
@@ -275,7 +275,7 @@ class HoverHead(CueDecoderHead):
 
     The truth is `gt_hover_map` (HoverTarget). HoVer-Net has a third decoder for types; here they are classes.
 
-    Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563; code: own.
+    Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563.
     """
 
     num_cues = 2

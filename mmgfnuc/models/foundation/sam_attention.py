@@ -36,7 +36,7 @@ class FusedAttention(Attention):
         (B, H, W, C) -> (B, H, W, C)
 
     Source: Kirillov et al. 2023, "Segment Anything"; Li et al. 2022, "MViTv2", section 4.1 (decomposed relative
-    positions); the three ways: code: own.
+    positions).
     """
 
     def forward(self, x: Tensor) -> Tensor:

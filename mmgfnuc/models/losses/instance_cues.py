@@ -27,7 +27,7 @@ def gradient_kernel(size: int = 5) -> Tensor:
         -> (size, size)
 
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563 (Sobel's operator; size and weights as in the authors'
-        program); code: own.
+        program).
 
     >>> gradient_kernel(3)
     tensor([[-0.5000,  0.0000,  0.5000],
@@ -61,7 +61,7 @@ class DistanceLoss(nn.Module):
     Shape:
         prediction, truth (B, 1, H, W), classes (B, 1, H, W) with 255 where ignored -> scalar
 
-    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (second decoder, regression); code: own.
+    Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (second decoder, regression).
     """
 
     def __init__(self, weight: float = 10.0) -> None:
@@ -89,7 +89,7 @@ class HoverLoss(nn.Module):
     Shape:
         prediction, truth (B, 2, H, W), classes (B, 1, H, W) with 255 where ignored -> scalar
 
-    Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, equations 4 and 5, `rise_weight` as there; code: own.
+    Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, equations 4 and 5, `rise_weight` as there.
     """
 
     def __init__(self, weight: float = 0.1, rise_weight: float = 2.0) -> None:

@@ -77,7 +77,7 @@ class ContextFusionBlock(FusionBlock):
     Shape:
         local (B, C, H, W), context (B, D, h, w) -> (B, C, H, W)
 
-    Source: code: own; method.md section 3.
+    Source: method.md section 3.
     """
 
     takes_tokens = True

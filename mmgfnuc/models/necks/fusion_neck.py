@@ -74,7 +74,7 @@ class FusionNeck(BaseModule):
         local level i (B, in_channels[i], H_i, W_i), context j (B, context_channels[j], h_j, w_j), `token_strides` j
         (image pixels per pixel of context j) -> level i (B, in_channels[i], H_i, W_i)
 
-    Source: method.md section 3; the fusion at several levels: code: own. (In the authors' second released configuration
+    Source: method.md section 3. (In the authors' second released configuration
     the gates sit within the encoder: EncoderFusionNeck.)
     """
 
