@@ -38,7 +38,7 @@ class UNetEncoder(StagedBackbone):
     Shape:
         (B, in_channels, H, W) -> level i: (B, widths[i], ceil(H / 2**i), ceil(W / 2**i))
 
-    Source: Ronneberger et al. 2015, "U-Net"; for eU-Net3+ method.md section 2.
+    Source: Ronneberger et al. 2015, "U-Net"; for eU-Net3+ docs/method.md, section "eU-Net3+".
     """
 
     # Faster, if the weights have it too (benchmarks/unets.py).

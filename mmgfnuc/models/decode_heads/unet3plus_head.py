@@ -75,7 +75,7 @@ class UNet3PlusHead(PyramidDecodeHead):
     Shape:
         level i: (B, in_channels[i], H_i, W_i) -> (B, num_classes, H_0, W_0)
 
-    Source: Huang et al. 2020, "UNet 3+", sections 2.1 to 2.3; for eU-Net3+ method.md section 2.
+    Source: Huang et al. 2020, "UNet 3+", sections 2.1 to 2.3; for eU-Net3+ docs/method.md, section "eU-Net3+".
     """
 
     classes_only = ('classification_guided',)

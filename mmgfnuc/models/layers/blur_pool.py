@@ -45,7 +45,7 @@ class MaxBlurPool(nn.Sequential):
     Shape:
         (B, C, H, W) -> (B, C, ceil(H / 2), ceil(W / 2))
 
-    Source: method.md section 2 (eU-Net3+) and section 3 (the adapter of the released fusion block, and zeros).
+    Source: docs/method.md, sections "eU-Net3+" and "The released configurations" (padding with zeros).
     """
 
     def __init__(self, padding_mode: str = 'replicate') -> None:

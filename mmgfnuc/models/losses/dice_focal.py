@@ -55,7 +55,7 @@ class DiceFocalLoss(nn.Module):
     Shape:
         logits (B, K, H, W), target (B, H, W) with class indices or 255 -> scalar
 
-    Source: method.md section 1 (0.5 Dice + 0.5 focal, gamma 2, no alpha).
+    Source: docs/method.md, section "Loss and training".
     """
 
     def __init__(

@@ -41,8 +41,8 @@ class TokenAttention(nn.Module):
     Shape:
         query (B, C, H, W), key and value (B, C, h, w) -> (B, C, H, W)
 
-    Source: method.md section 3, step 4; the pooling of keys: Wang et al. 2021, "Pyramid Vision Transformer",
-    section 3.3, there learned.
+    Source: docs/method.md, section "The Gated Fusion Block", step 4; the pooling of keys: Wang et al. 2021, "Pyramid
+    Vision Transformer", section 3.3, there learned.
     """
 
     def __init__(self, channels: int, num_heads: int, max_keys: int | None = None) -> None:

@@ -29,7 +29,7 @@ class ContextAdapter(nn.Module):
     Shape:
         feature j: (B, D_j, h_j, w_j), step j -> (B, sum(D_j), *size)
 
-    Source: method.md section 3.
+    Source: docs/method.md, section "The Gated Fusion Block".
     """
 
     def __init__(self, blur_padding: str = 'replicate') -> None:

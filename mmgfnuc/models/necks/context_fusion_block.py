@@ -77,7 +77,7 @@ class ContextFusionBlock(FusionBlock):
     Shape:
         local (B, C, H, W), context (B, D, h, w) -> (B, C, H, W)
 
-    Source: method.md section 3.
+    Source: docs/method.md, section "Context fusion and controls".
     """
 
     takes_tokens = True

@@ -58,7 +58,7 @@ class EncoderFusionNeck(FusionNeck):
         `encode`, which runs the encoder (see StagedBackbone), context j (B, context_channels[j], h_j, w_j),
         `token_strides` j (image pixels per pixel of context j) -> level i (B, in_channels[i], H_i, W_i)
 
-    Source: method.md section 3, the second released configuration.
+    Source: docs/method.md, section "The released configurations".
     """
 
     within_encoder = True

@@ -74,8 +74,8 @@ class FusionNeck(BaseModule):
         local level i (B, in_channels[i], H_i, W_i), context j (B, context_channels[j], h_j, w_j), `token_strides` j
         (image pixels per pixel of context j) -> level i (B, in_channels[i], H_i, W_i)
 
-    Source: method.md section 3. (In the authors' second released configuration
-    the gates sit within the encoder: EncoderFusionNeck.)
+    Source: docs/method.md, section "The Gated Fusion Block". (In the authors' second released configuration the gates
+    sit within the encoder: EncoderFusionNeck.)
     """
 
     # Does it work between the levels of the backbone? `forward` then takes the encoder in the place of its pyramid.

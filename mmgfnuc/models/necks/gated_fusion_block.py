@@ -39,7 +39,7 @@ class ChannelGate(nn.Module):
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, 1, 1)
 
-    Source: method.md section 3, steps 1 and 2.
+    Source: docs/method.md, section "The Gated Fusion Block", steps 1 and 2.
     """
 
     def __init__(self, in_channels: int, context_channels: int, gate: str, reduction: int) -> None:
@@ -92,7 +92,7 @@ class GatedFusionBlock(FusionBlock):
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
 
-    Source: Swain, Cheoi, Ko 2024, doi:10.33851/JMIS.2024.11.4.219; method.md section 3.
+    Source: Swain, Cheoi, Ko 2024, doi:10.33851/JMIS.2024.11.4.219; docs/method.md, section "The Gated Fusion Block".
     """
 
     def __init__(
