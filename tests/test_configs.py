@@ -233,9 +233,10 @@ def test_the_papers_settings():
     assert config.model.test_cfg == {'scale': 0.5, 'tile': 256}
 
 
-def test_what_the_readme_adds_to_a_config_takes_effect(tmp_path):
+def test_what_the_page_on_training_adds_to_a_config_takes_effect(tmp_path):
     """Adapters, layer decay, cache and bank, at the end of a leaf."""
-    section = (CONFIGS.parent / 'README.md').read_text().split('### Tune it')[1].split('\n## ')[0]
+    page = (CONFIGS.parent / 'docs' / 'training.md').read_text()
+    section = page.split('## Tune the foundation encoder')[1].split('\n## ')[0]
     lines = ''.join(re.findall(r'```python\n(.*?)```', section, flags=re.DOTALL))
     shutil.copytree(CONFIGS, tmp_path / 'configs')
     leaf = tmp_path / 'configs' / 'cpu' / 'nuinsseg_vit-tiny.py'

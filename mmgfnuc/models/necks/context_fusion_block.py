@@ -77,7 +77,7 @@ class ContextFusionBlock(FusionBlock):
     Shape:
         local (B, C, H, W), context (B, D, h, w) -> (B, C, H, W)
 
-    Source: docs/method.md, section "Context fusion and controls".
+    Source: docs/method.md, section "Fusions and controls".
     """
 
     takes_tokens = True

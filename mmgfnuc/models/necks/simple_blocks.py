@@ -19,7 +19,7 @@ class AddFusionBlock(FusionBlock):
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
 
-    Source: docs/method.md, section "Context fusion and controls".
+    Source: docs/method.md, section "Fusions and controls".
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ConcatFusionBlock(AddFusionBlock):
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
 
-    Source: docs/method.md, section "Context fusion and controls".
+    Source: docs/method.md, section "Fusions and controls".
     """
 
     def __init__(self, in_channels: int, context_channels: int, **told: Any) -> None:

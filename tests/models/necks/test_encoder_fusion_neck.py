@@ -53,7 +53,7 @@ def test_preset_is_the_second_released_configuration():
     assert model.neck.adapter.halve[1].padding_mode == 'zeros'
 
 
-# The reference: "The released configurations" of docs/method.md by functions of its own, with the weights of the neck under test.
+# The reference: docs/method.md, "The released configurations", by functions of its own, with the weights of the neck
 
 
 def pooled(x):
