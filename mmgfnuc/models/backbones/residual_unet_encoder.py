@@ -50,5 +50,5 @@ class ResidualUNetEncoder(StagedBackbone):
         )
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """Make a level of the one above it; level 0 of normalised images."""
+        """Make a level from the one above it, level 0 from normalised images."""
         return self.stages[level](x)

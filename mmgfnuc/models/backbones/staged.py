@@ -18,10 +18,10 @@ def unchanged(level: int, x: Tensor) -> Tensor:
 
 
 class StagedBackbone(Backbone):
-    """A backbone each of whose levels is made of the one above it alone, so that a neck can work in between.
+    """A backbone that makes each level only from the one above it, so that a neck can work in between.
 
-    Subclasses build their network and implement `encode_level`. What `after_level(i, map)` returns takes the place of
-    level i: in the pyramid, and for level i + 1, which is made of it.
+    Subclasses build their network and implement `encode_level`. What `after_level(i, map)` returns replaces
+    level i, in the pyramid and as the input of level i + 1.
 
     Shape:
         (B, in_channels, H, W) -> level i: (B, out_channels[i], ceil(H / out_strides[i]), ceil(W / out_strides[i]))
@@ -29,7 +29,7 @@ class StagedBackbone(Backbone):
 
     @abstractmethod
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """Make a level of the one above it; level 0 of normalised images."""
+        """Make a level from the one above it, level 0 from normalised images."""
 
     def encode(self, images: Tensor, after_level: AfterLevel = unchanged) -> list[Tensor]:
         """Encode normalised images, level by level."""

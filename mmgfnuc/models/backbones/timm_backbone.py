@@ -36,8 +36,8 @@ class TimmBackbone(Backbone):
     - A model bound to one image size (MaxViT, CoaT, Hiera, EfficientFormer, ...) sees the image in tiles of `tile`
       pixels, its own size, side by side; none sees beyond its tile. `arch={'img_size': 256}` builds most of them for
       another size.
-    - Convolutions and pools without padding (Inception v4, NASNet, Xception) get it: otherwise their levels would leave
-      out the border of the image. The parameters are timm's all the same.
+    - Convolutions and pools without padding (Inception v4, NASNet, Xception) are padded: otherwise their levels would
+      leave out the border of the image. The parameters remain timm's.
 
     Args:
         model_name: timm's name, such as `resnet34`.
@@ -103,7 +103,7 @@ class TimmBackbone(Backbone):
         return list(self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True))
 
     def _settle(self, model_name: str, native: int) -> None:
-        """Find out by trying which images the model takes, since timm does not tell."""
+        """Find by trial which images the model takes; timm does not say."""
         self.model.eval()
         deepest = self.multiple
         wrong = self._try_multiples(deepest, 2 * deepest)
@@ -165,7 +165,7 @@ def _join_tiles(level: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _pad_convolutions(model: Any) -> None:
-    """Let convolutions and pools that do not pad do so, so that a level has a pixel for each stride of the image."""
+    """Make convolutions and pools pad, so that a level has a pixel for each stride of the image."""
     for module in model.modules():
         # Not subclasses: those of timm pad by themselves.
         if type(module) in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d) and module.padding in (0, (0, 0)):

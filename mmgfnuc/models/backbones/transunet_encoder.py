@@ -20,7 +20,7 @@ class TransUNetEncoder(Backbone):
 
     The two parts of timm's hybrid `vit_base_r50_s16_224`, without a class token: a ResNet-50 of three stages with
     standardised convolutions and group normalisation, and a ViT-B on 1x1 patches of its output. The levels are the
-    ResNet's stem and stages but the last, in whose place stands the transformer's output. The position embedding is
+    ResNet's stem and stages, with the transformer's output in place of the last stage. The position embedding is
     resampled to the image's grid (bicubic, antialiased).
 
     Args:

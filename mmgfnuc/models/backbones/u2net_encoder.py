@@ -56,5 +56,5 @@ class U2NetEncoder(StagedBackbone):
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """Make a level of the one above it; level 0 of normalised images."""
+        """Make a level from the one above it, level 0 from normalised images."""
         return self.stages[level](self.pool(x) if level else x)

@@ -76,6 +76,6 @@ class UNetEncoder(StagedBackbone):
         self.to(memory_format=self.memory_format)
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """Make a level of the one above it; level 0 of normalised images."""
+        """Make a level from the one above it, level 0 from normalised images."""
         x = self.downsample(x) if level else x.contiguous(memory_format=self.memory_format)
         return self.stages[level](x)

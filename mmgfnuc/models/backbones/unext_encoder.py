@@ -69,5 +69,5 @@ class UNeXtEncoder(StagedBackbone):
         self.stages = nn.ModuleList(kind(channels[i], channels[i + 1]) for i, kind in enumerate(kinds))
 
     def encode_level(self, level: int, x: Tensor) -> Tensor:
-        """Make a level of the one above it; level 0 of normalised images."""
+        """Make a level from the one above it, level 0 from normalised images."""
         return self.stages[level](x)

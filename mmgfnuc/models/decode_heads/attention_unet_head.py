@@ -62,7 +62,7 @@ class AttentionUNetHead(PyramidDecodeHead):
 
     Args:
         in_channels: channels of each level, shallow first; the segmentor gives them.
-        residual: pre-activation residual units in the place of the two convolutions of each level.
+        residual: pre-activation residual units instead of the two convolutions of each level.
         deep_supervision: every decoder level gets a 1x1 classifier; the prediction is a 1x1 convolution of their
             logits at the size of level 0.
         kwargs: see PyramidDecodeHead.

@@ -44,7 +44,7 @@ class PyramidDecodeHead(BaseDecodeHead):
 
     # Set by decoders that double what they decode.
     halving = False
-    # Settings that make no sense where the output are no classes.
+    # Settings that have no meaning where the outputs are not classes.
     classes_only: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

@@ -115,8 +115,8 @@ class Reconstruction(nn.Module):
     """Tokens back to a map: 1x1 convolution, batch normalisation, ReLU, nearest up-sampling.
 
     The original up-samples first. The rest works pixel by pixel, and up-sampling to whole patches only repeats pixels,
-    so that the result is the same there (but for the factor n / (n - 1) of the running variance); here it is computed
-    once per token instead of once per pixel.
+    so that the result is the same there (except for the factor n / (n - 1) of the running variance); here it is
+    computed once per token instead of once per pixel.
 
     Shape:
         tokens (B, h * w, channels), (h, w) = grid -> (B, channels, *size)

@@ -57,7 +57,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         (B, 3, H, W) -> feature j: (B, out_channels[j], *grid_sizes(H, W)[j])
 
     Raises:
-        UserError: a setting that does not exist or does not fit, or weights that are not there or do not fit.
+        UserError: a setting does not exist or does not fit, or weights are missing or do not fit.
     """
 
     out_channels: tuple[int, ...]
@@ -136,7 +136,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     @property
     @abstractmethod
     def num_layers(self) -> int:
-        """Depths that `layer_of` tells apart."""
+        """Number of depths that `layer_of` returns."""
 
     @abstractmethod
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -52,9 +52,9 @@ class CacheSettings:
 
 
 class FeatureCache:
-    """Features by what they are of: a hash of the exact input of the encoder, of its weights and its settings.
+    """Features, filed by a hash of the exact input of the encoder, its weights and its settings.
 
-    A file holds the features of one image, with a checksum. One that is damaged is made anew. Files are written under
+    A file holds the features of one image, with a checksum. A damaged file is computed again. Files are written under
     another name and then renamed, so that processes never see half of one; two that make the same file write the same.
     A full disk is reported once, and the training goes on without writing. So are features beyond the range of
     float16.
@@ -81,7 +81,7 @@ class FeatureCache:
         """Make a cache from what a config says.
 
         Raises:
-            UserError: there is no such setting or value, or the folder cannot be written to.
+            UserError: a setting or value does not exist, or the folder cannot be written to.
         """
         names = [field.name for field in fields(CacheSettings)]
         unknown = sorted(set(settings) - set(names))

@@ -17,7 +17,7 @@ from mmgfnuc.models.weights.files import load_exactly, read_state_dict
 State = dict[str, Tensor]
 SHOWN = 5
 
-# Parts of image-text models that are no image encoder; and what OpenAI's archives say of their sizes.
+# Parts of image-text models outside the image encoder, and the sizes that OpenAI's archives state.
 TEXT_PARTS = (
     'text.',
     'text_model.',

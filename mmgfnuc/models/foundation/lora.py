@@ -37,7 +37,7 @@ class LoraSettings:
         """Read what a config says.
 
         Raises:
-            UserError: there is no such setting, or it is out of range.
+            UserError: a setting does not exist or is out of range.
         """
         names = [field.name for field in fields(cls)]
         unknown = sorted(set(settings) - set(names))
@@ -80,7 +80,7 @@ def is_adapter(key: str) -> bool:
 
 
 def merge_adapters(network: nn.Module) -> None:
-    """Add the adapters to the layers beside which they stand, and take them away."""
+    """Merge the adapters into their layers and remove them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(network.named_modules()):

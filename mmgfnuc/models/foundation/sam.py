@@ -43,7 +43,7 @@ class SAMEncoder(FoundationEncoder):
 
     Args:
         out_layers: block indices (negative from the last) and/or `neck`.
-        arch: keyword arguments of `ImageEncoderViT` in the place of the entry's.
+        arch: keyword arguments of `ImageEncoderViT` instead of the entry's.
 
     Shape:
         (B, 3, H, W) -> blocks: (B, embed_dim, h, w); neck: (B, 256, h, w); 64x64 for a square image at 1024

@@ -92,6 +92,6 @@ def _by_chunks(query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns:
 
 
 def use_fused_attention(encoder: ImageEncoderViT) -> None:
-    """Put FusedAttention in the place of each block's attention; its parameters stay the same tensors."""
+    """Replace each block's attention by FusedAttention; its parameters stay the same tensors."""
     for block in encoder.blocks:
         block.attn.__class__ = FusedAttention

@@ -18,14 +18,14 @@ from .locate import CONFIG_KEY
 
 
 class TimmPyramidEncoder(FoundationEncoder):
-    """The stages of a timm model, of strides that double.
+    """The stages of a timm model, whose strides double.
 
     Images are padded on the right and below to a multiple of the deepest stride. A norm that the network has before its
     pooling (`head_norm_first`) is applied to the last stage.
 
     Args:
         out_layers: indices of the stages used, negative from the last.
-        arch: timm's keyword arguments in the place of the entry's.
+        arch: timm's keyword arguments instead of the entry's.
 
     Shape:
         (B, 3, H, W) -> stage j: (B, D_j, ceil(H / stride_j), ceil(W / stride_j))

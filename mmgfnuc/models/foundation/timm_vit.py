@@ -58,7 +58,7 @@ class TimmViTEncoder(FoundationEncoder):
 
     Args:
         out_layers: indices of the blocks whose output is used, negative from the last.
-        arch: timm's keyword arguments in the place of the entry's, such as `depth` and `embed_dim`.
+        arch: timm's keyword arguments instead of the entry's, such as `depth` and `embed_dim`.
 
     Shape:
         (B, 3, H, W) -> one (B, D, ceil(H / patch), ceil(W / patch)) for each layer
@@ -84,7 +84,7 @@ class TimmViTEncoder(FoundationEncoder):
         self.out_layers = sorted({int(layer) % depth for layer in layers})
         self.out_channels = (vit.embed_dim,) * len(self.out_layers)
         self.out_strides = (patch_stride(vit),) * len(self.out_layers)
-        # Heads and poolers are no part of the encoder.
+        # Heads and poolers are not part of the encoder.
         vit.prune_intermediate_layers(depth, prune_norm=False, prune_head=True)
 
     def load_file(self, path: Path) -> None:

@@ -31,7 +31,8 @@ def shift_channels(x: Tensor, dim: int) -> Tensor:
 class ShiftedMLP(nn.Module):
     """`W_2 shift_w(GELU(dw(W_1 shift_h(x))))`: an MLP over the channels of each pixel, its inputs shifted.
 
-    dw is a depthwise 3x3 convolution; it also tells the MLP where a pixel stands. Initialised as by the authors.
+    dw is a depthwise 3x3 convolution; it also gives the MLP the position of a pixel. Initialised as in the authors'
+    code.
 
     Shape:
         (B, channels, H, W) -> (B, channels, H, W)

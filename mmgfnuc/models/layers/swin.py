@@ -82,7 +82,7 @@ class SwinBlock(SwinTransformerBlock):
 
 
 def token_kinds(length: int, padded: int, shift: int, device: torch.device | None = None) -> Tensor:
-    """Tell inside, wrapped and padding tokens apart along one side, after the cyclic shift.
+    """Mark inside, wrapped and padding tokens along one side, after the cyclic shift.
 
     >>> token_kinds(length=4, padded=6, shift=1).tolist()
     [0, 0, 0, 2, 2, 1]

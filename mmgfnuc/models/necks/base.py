@@ -10,20 +10,20 @@ from .context_adapter import Step
 class FusionBlock(nn.Module, metaclass=ABCMeta):
     """Fuses the context of a foundation encoder into one level of a local pyramid.
 
-    `FusionNeck` builds one for each fused level, with `in_channels`, `context_channels`, `attention` (does this
-    level attend?) and `max_keys` (see TokenAttention).
+    `FusionNeck` builds one for each fused level, with `in_channels`, `context_channels`, `attention` (whether this
+    level attends) and `max_keys` (see TokenAttention).
 
     Shape:
         local (B, C, H, W), context (B, D, h, w) -> (B, C, H, W)
     """
 
-    # Does the block take the encoder's tokens as they are? Its attention can then be had at every level, by default
-    # is. Otherwise the context is brought to the grid of the level, and attention is over the pixels of the level.
+    # Whether the block takes the encoder's tokens as they are; it then attends at every level by default. Otherwise the
+    # context is brought to the grid of the level, and attention is over the pixels of the level.
     takes_tokens = False
 
     @abstractmethod
     def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
-        """Fuse one level. A context pixel is `step` pixels of the level large; None: both maps cover one area."""
+        """Fuse one level. A context pixel covers `step` pixels of the level; None: both maps cover one area."""
 
     def explain(self, local: Tensor, context: Tensor, step: Step | None = None) -> dict[str, Tensor]:
         """Return what the block does to these features, for analysis.

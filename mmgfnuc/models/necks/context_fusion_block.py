@@ -55,7 +55,7 @@ def with_position(x: Tensor, step: Step = (1, 1)) -> Tensor:
 
 @MODELS.register_module()
 class ContextFusionBlock(FusionBlock):
-    """Every local pixel asks the foundation encoder's tokens what it needs to know of the context.
+    """Every local pixel attends to the foundation encoder's tokens.
 
     1. `gated = ChannelGate(local, context) * local`, as in the paper's block.
     2. Queries: `LayerNorm(gated)`; keys and values: `tokens = LayerNorm(W context)`, W to the channels of the level.
@@ -64,7 +64,7 @@ class ContextFusionBlock(FusionBlock):
     3. `local + attention`. The attention's last linear map starts at zero: at the start of training the block
        is the identity on the local map, so a foundation encoder cannot hurt it.
 
-    Here, unlike in the paper's block, what the foundation encoder says of a place reaches the decoder.
+    Unlike in the paper's block, the foundation encoder's features of a place reach the decoder.
 
     Args:
         in_channels: C, channels of the local map.
@@ -72,7 +72,7 @@ class ContextFusionBlock(FusionBlock):
         num_heads: attention heads, a divisor of C; None takes the largest up to 4.
         reduction: of the gate's hidden layer.
         max_keys: above this many tokens, they are average-pooled; None never.
-        attention: must be True; the neck says it of every level.
+        attention: must be True; the neck sets it for every level.
 
     Shape:
         local (B, C, H, W), context (B, D, h, w) -> (B, C, H, W)
@@ -112,7 +112,7 @@ class ContextFusionBlock(FusionBlock):
         return query, with_position(tokens, (factor * rows, factor * columns)), tokens
 
     def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:
-        """Fuse one level. A token is `step` pixels of the level large; None: both maps cover one area."""
+        """Fuse one level. A token covers `step` pixels of the level; None: both maps cover one area."""
         return local + self.attention(*self._attended(local, context, step))
 
     @torch.no_grad()

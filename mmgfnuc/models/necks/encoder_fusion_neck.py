@@ -32,12 +32,12 @@ def projection(in_channels: int, out_channels: int, factor: int) -> nn.Conv2d | 
 
 @MODELS.register_module()
 class EncoderFusionNeck(FusionNeck):
-    """Fuses every level as soon as the encoder has made it: the next level is made of what was fused, too.
+    """Fuses every level as soon as the encoder has made it: the next level is made from the fused one.
 
-    Takes the encoder in the place of its pyramid, so that the backbone must be a StagedBackbone. Above the bottleneck
+    Takes the encoder instead of its pyramid, so the backbone must be a StagedBackbone. Above the bottleneck
     the context is projected to half of the channels of the level: by a transposed convolution where tokens are larger
-    than the pixels of the level (kernel twice the stride), else by a 1x1 convolution. What then is left between the two
-    grids is resampled, as the bottleneck's context is: by ContextAdapter. Several features are joined before, at the
+    than the pixels of the level (kernel twice the stride), else by a 1x1 convolution. ContextAdapter resamples the rest
+    of the difference between the two grids, as it does for the bottleneck. Several features are joined first, at the
     grid of the last one.
 
     With SAM's 256x64x64 embedding, images of 256x256 pixels and `GatedFusionBlock(preset='released', wiring='text')` it

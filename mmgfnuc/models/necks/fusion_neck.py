@@ -64,9 +64,9 @@ class FusionNeck(BaseModule):
             pixels of a level is quadratic in them; all, where the block attends to the encoder's tokens.
         max_keys: above this many tokens, the keys of attention are pooled, except at the bottleneck.
         block: registry config of the fusion block.
-        control: `zero` replaces the context by zeros, `shuffled` permutes its tokens: what is left of a gain under
-            these does not come from the foundation encoder. (The third control, the context of another image, is a
-            matter of data: see the dataset's `partner_images`.)
+        control: `zero` replaces the context by zeros, `shuffled` permutes its tokens: a gain that remains
+            under these does not come from the foundation encoder. (The third control, the context of another image,
+            is a setting of the data: see the dataset's `partner_images`.)
         blur_padding: border of the pools that bring the context to a level, `replicate` or `zeros` (the authors'
             release), see BlurPool.
 
@@ -78,7 +78,7 @@ class FusionNeck(BaseModule):
     sit within the encoder: EncoderFusionNeck.)
     """
 
-    # Does it work between the levels of the backbone? `forward` then takes the encoder in the place of its pyramid.
+    # Whether it works between the levels of the backbone: `forward` then takes the encoder instead of its pyramid.
     within_encoder = False
 
     def __init__(
@@ -141,7 +141,7 @@ class FusionNeck(BaseModule):
         return [(stride / self.in_strides[level],) * 2 for stride in strides]
 
     def _tokens(self, context: Sequence[Tensor], steps: Sequence[Step]) -> tuple[Tensor, Step]:
-        """Join the features at the grid of the last one; say how many pixels of the level a token is large."""
+        """Join the features at the grid of the last one; return how many pixels of the level a token covers."""
         rows, columns = steps[-1]
         grid = tuple(context[-1].shape[-2:])
         return self.adapter(context, grid, [(step[0] / rows, step[1] / columns) for step in steps]), steps[-1]

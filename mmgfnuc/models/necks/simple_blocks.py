@@ -14,7 +14,7 @@ from .context_adapter import Step
 
 @MODELS.register_module()
 class AddFusionBlock(FusionBlock):
-    """Project the context to the channels of the level and add it. What the neck says of attention has no meaning here.
+    """Project the context to the channels of the level and add it. The neck's settings for attention have no effect.
 
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)

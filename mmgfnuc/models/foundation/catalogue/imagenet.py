@@ -1,4 +1,4 @@
-"""A small encoder with supervision by classes of ImageNet, for machines without a GPU. It is no foundation model."""
+"""A small encoder trained on the classes of ImageNet, for machines without a GPU. It is not a foundation model."""
 
 from .entry import ANTIALIASED, HALF, Entry, quarters
 
