@@ -23,7 +23,7 @@ def open_array(path: Path) -> NDArray:
         - returns: any, numbers
 
     Raises:
-        BadFileError: The file is missing, truncated or no .npy, or holds Python objects or text.
+        BadFileError: The file is missing, truncated or not a .npy file, or holds Python objects or text.
     """
     require_file(path)
     try:
@@ -61,7 +61,7 @@ def whole_numbers(values: NDArray, largest: int, path: Path, place: str) -> NDAr
         - values, returns: any
 
     Raises:
-        BadFileError: Names `place` in the file and a value that is a fraction or leaves 0 to `largest`.
+        BadFileError: Names `place` in the file and a value that is a fraction or outside 0 to `largest`.
     """
     if values.dtype.kind in 'bui':
         ends = np.array([values.min(initial=0), values.max(initial=0)])

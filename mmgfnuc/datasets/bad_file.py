@@ -7,7 +7,7 @@ from mmgfnuc.errors import UserError
 
 
 class BadFileError(UserError):
-    """A file that cannot be used: which one, what is wrong with it, how to mend it."""
+    """A file that cannot be used: which one, what is wrong with it, how to correct it."""
 
     def __init__(self, path: Path, what: str, fix: str) -> None:
         super().__init__(path, what, fix)
@@ -45,5 +45,5 @@ def require_file(path: Path) -> int:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether tables and JSON can hold the name of a file, which the system takes for mere bytes."""
+    """Whether tables and JSON can hold the name of a file, which to the system is only bytes."""
     return name.isascii() or not any('\ud800' <= letter <= '\udfff' for letter in name)

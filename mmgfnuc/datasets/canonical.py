@@ -4,7 +4,7 @@
 
     <root>/images/<id>.png     tissue image, RGB uint8; those written here are not compressed, so as to be read fast
     <root>/labels/<id>.png     instance label map, uint16, 0 = background; <id>.tif (int32) above id 65,535
-    <root>/types/<id>.png      where classes are told apart: index into the classes of each pixel, uint8
+    <root>/types/<id>.png      for nucleus types: index into the classes of each pixel, uint8
     <root>/ignore/<id>.png     optional: ambiguous area, non-zero = out of loss and metrics
     <root>/meta.json           name, classes, licence, citation, source; group and mpp of each image
     <root>/splits/<name>.json  {"train": [ids], "val": [ids], ...}
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mmgfnuc.datasets.bad_file import BadFileError, is_utf8, require_file, unreadable
 from mmgfnuc.datasets.colours import RGBImage
 
-# The files of the form are read by the one reader of images: whoever handles the form finds it here, too.
+# The one reader of images reads the files of the form; users of the form find it here, too.
 from mmgfnuc.datasets.images import LabelMap, Mask
 from mmgfnuc.datasets.images import TypeMap as TypeMap
 from mmgfnuc.datasets.images import check_image as check_image
@@ -47,7 +47,7 @@ PREPARE_HINT = 'prepare it first: python tools/datasets/prepare.py DATASET ... -
 
 @dataclass(frozen=True)
 class SamplePaths:
-    """The files of one sample; `ignore` is None where no area is ambiguous, `types` where no types are told apart."""
+    """The files of one sample; `ignore` is None where no area is ambiguous, `types` where the set has no types."""
 
     image: Path
     label: Path
@@ -92,7 +92,7 @@ def write_sample(
         - types: (H, W), integers from 0 to 255.
 
     Raises:
-        UserError: A shape or type differs from the above, or the id is no plain file name.
+        UserError: A shape or type differs from the above, or the id is not a plain file name.
 
     """
     _check_sample(sample_id, image, instances, ignore, types)
@@ -166,7 +166,7 @@ def read_meta(root: str | Path) -> dict[str, Any]:
     """Read meta.json.
 
     Raises:
-        BadFileError: The file is missing, is no JSON, or lacks a key.
+        BadFileError: The file is missing, is not JSON, or lacks a key.
 
     """
     path = Path(root) / 'meta.json'
@@ -188,7 +188,7 @@ def read_split(root: str | Path, name: str) -> dict[str, list[str]]:
     """Read splits/<name>.json: {part: ids}.
 
     Raises:
-        BadFileError: There is no such split (the text lists those there), or it is no {part: [ids]}.
+        BadFileError: The split does not exist (the text lists those that do), or is not {part: [ids]}.
 
     """
     path = Path(root) / 'splits' / f'{name}.json'

@@ -38,7 +38,7 @@ def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool 
 
     Args:
         pixels: grey, grey with alpha, RGB, or RGB with alpha.
-        limits: what is said to be black and white; 8 bits need none.
+        limits: the values of black and white; 8 bits need none.
         premultiplied: the colours are those times alpha.
 
     Shape:
@@ -46,7 +46,7 @@ def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool 
         - returns: (H, W, 3), contiguous.
 
     Raises:
-        PixelError: They have another shape, more than 8 bits without limits, or values outside of these or far darker.
+        PixelError: They have another shape, more than 8 bits without limits, or values outside these or far darker.
     """
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -62,14 +62,14 @@ def to_rgb(pixels: NDArray, limits: Range | None = None, *, premultiplied: bool 
 
 
 def array_to_rgb(pixels: NDArray) -> RGBImage:
-    """Turn an array whose origin is not known into RGB of 8 bits: uint8, or floats from 0 to 1.
+    """Turn an array of unknown origin into RGB of 8 bits: uint8, or floats from 0 to 1.
 
     Shape:
         - pixels: (H, W) or (H, W, 1) grey, or (H, W, C): 3 for RGB, 4 for RGB and alpha.
         - returns: (H, W, 3)
 
     Raises:
-        PixelError: It is of another type or shape, or its floats leave 0 to 1 or fill less than a quarter of it.
+        PixelError: It has another type or shape, or its floats are outside 0 to 1 or fill less than a quarter of it.
     """
     if pixels.dtype.kind not in 'fb' and pixels.dtype != np.uint8:
         fix = f'divide by {WHITE}, and give floats from 0 to 1'

@@ -60,7 +60,8 @@ def read_image(path: str | Path) -> RGBImage:
 
     Raises:
         BadFileError: The file is missing, damaged, above the limit of `limits` or too large for the memory, a stack of
-            pages, or has more than 8 bits per channel and says no range, or colours that are not read, such as CMYK.
+            pages, or has more than 8 bits per channel and states no range, or has colours that are not read, such as
+            CMYK.
 
     """
     path = Path(path)
@@ -84,7 +85,7 @@ def read_image(path: str | Path) -> RGBImage:
 def check_image(path: str | Path) -> tuple[int, int]:
     """Height and width in pixels of an image that `read_image` can read.
 
-    A PNG is proved whole by the checksum of each of its chunks, some forty times faster than decoding it.
+    A PNG is checked by the checksum of each of its chunks, which is far faster than decoding it.
 
     Raises:
         BadFileError: As `read_image`.
@@ -108,7 +109,7 @@ def read_label_map(path: str | Path) -> LabelMap:
 
     Raises:
         BadFileError: As `read_image`; also if it has channels, comes from a format that changes values, or holds
-            values that are no ids (fractions, negatives, above 2**31 - 1).
+            values that are not ids (fractions, negatives, above 2**31 - 1).
 
     """
     path = Path(path)
@@ -125,7 +126,7 @@ def read_label_map(path: str | Path) -> LabelMap:
 
 
 def read_ignore(path: str | Path) -> Mask:
-    """Read an ambiguous-area mask: True where the file is not zero, in whatever channel but transparency.
+    """Read an ambiguous-area mask: True where the file is not zero, in any channel except transparency.
 
     Shape:
         - returns: (H, W), bool.
@@ -216,7 +217,7 @@ def _chunks(png: FileIO) -> set[bytes]:
 def _leap(png: FileIO, place: int, step: int) -> int:
     """Bytes from the first chunk of data, of `step` bytes, to one near the end: mostly all but the last are so large.
 
-    To look at each would take a tenth of the time of decoding.
+    Looking at each would take a tenth of the time of decoding.
     """
     steps = (png.seek(0, os.SEEK_END) - place) // step
     for number in (steps, steps - 1, steps - 2):
@@ -231,7 +232,7 @@ def _at(file: FileIO, place: int) -> bytes:
 
 
 def _read_values(path: Path, file: FileIO, start: bytes) -> NDArray:
-    """Read values that are no colours, as they are stored; upright.
+    """Read values that are not colours, as they are stored; upright.
 
     Shape:
         - returns: (H, W), or (H, W, C) if the file has channels.

@@ -1,4 +1,4 @@
-"""What size of image is read: a limit against bombs, and the memory that is there, both known before decoding."""
+"""The largest image that is read: a limit against bombs, and the free memory, both known before decoding."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def require_room(path: Path, height: int, width: int, bytes_per_pixel: float, pu
         path: of the image.
         height: in pixels.
         width: in pixels.
-        bytes_per_pixel: that decoding takes, the result counted in.
+        bytes_per_pixel: that decoding takes, including the result.
         purpose: what the memory is for.
 
     Raises:
@@ -46,7 +46,7 @@ def largest_megapixels() -> float:
     """Limit of an image: 500 megapixels, or what the environment says.
 
     Raises:
-        UserError: It says no number above 0.
+        UserError: It is not a number above 0.
     """
     text = os.environ.get(LIMIT_ENV, str(MEGAPIXELS))
     try:
@@ -61,7 +61,7 @@ def largest_megapixels() -> float:
 def free_memory() -> int | None:
     """Bytes that this process may still take, by the machine, its control group and its own limit.
 
-    None where the system does not say it (it is asked in the way of Linux).
+    None where the system does not state it (Linux does).
     """
     return min((max(free, 0) for free in (*_of_machine(), *_of_groups(), *_of_process())), default=None)
 

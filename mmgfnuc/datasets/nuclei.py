@@ -34,7 +34,7 @@ from .canonical import (
 SPLIT_HINT = 'prepare the dataset again with --val-groups or --folds (tools/datasets/prepare.py DATASET --help): '
 
 
-# Background, then colours that the colour-blind can tell apart. Source: Okabe and Ito 2008, "Color universal design".
+# Background, then colours for colour-blind readers too. Source: Okabe and Ito 2008, "Color universal design".
 PALETTE = [[0, 0, 0], [0, 158, 115], [230, 159, 0], [86, 180, 233], [204, 121, 167], [240, 228, 66], [213, 94, 0]]
 
 
@@ -78,7 +78,7 @@ class NucleiDataset(Dataset):
     - `img_id`, `group` (organ, slide or patient), `mpp` (micrometres per pixel or None), `img_path`, `ori_shape`;
     - `rng`: a NumPy generator seeded by (seed, epoch, index).
 
-    Every random transform draws from `rng` and from nothing else. A sample is thereby a function of (seed, epoch,
+    Every random transform draws from `rng` and from nothing else. So a sample is a function of (seed, epoch,
     index): the number of workers, of processes and of samples read before it do not matter, and a resumed run sees
     the samples that the uninterrupted one would have seen.
 
@@ -90,13 +90,13 @@ class NucleiDataset(Dataset):
     Args:
         data_root: Folder in the canonical form.
         split: Name of a file in `splits/`, without `.json`; None takes every image of the folder, in the order of ids.
-        part: Part of the split, such as 'train' or 'val'; not looked at when `split` is None.
-        pipeline: Transforms, or their configs, applied in order; None, the target of a head without one, is no step.
+        part: Part of the split, such as 'train' or 'val'; ignored when `split` is None.
+        pipeline: Transforms, or their configs, applied in order; None, the target of a head without one, is skipped.
         seed: First of the three numbers that seed `rng`.
         partner_images: Append to the channels of `inputs` those of another image, its partner: a control for fusion,
             see FusionSegmentor's `partner_context`. Partners are a fixed derangement of the set: every image is
             the partner of one other, in every epoch and run. A partner of another size is cut and mirrored to fit.
-        types: Tell the nucleus types of the set apart; else all nuclei are one class.
+        types: Keep the nucleus types of the set; else all nuclei are one class.
 
     Raises:
         UserError: The folder, the split or the part does not exist or is empty, the split names an unknown image, or

@@ -40,14 +40,14 @@ TAG_UNITS = {2: 25400.0, 3: 10000.0}
 
 
 def check_mpp(mpp: float, where: str) -> float:
-    """Give micrometres per pixel back if they can be those of a microscope.
+    """Return micrometres per pixel if a microscope can have them.
 
     Args:
         mpp: to check.
         where: they come from, such as `--mpp`.
 
     Raises:
-        UserError: They leave 0.05 to 5, or are no number.
+        UserError: They are outside 0.05 to 5, or not a number.
     """
     if not is_mpp(mpp):
         shown = f'{mpp:g}' if isinstance(mpp, float | np.floating) else repr(mpp)
@@ -65,11 +65,11 @@ def is_mpp(value: object) -> bool:
 def read_mpp(path: str | Path) -> float | None:
     """Read micrometres per pixel from the metadata of an image file, without decoding it.
 
-    Resolution tags that no other metadata explain count only if they give 0.05 to 5: others, such as 72 per inch, are
-    those of a print.
+    Resolution tags that no other metadata explain count only if they give 0.05 to 5: others, such as 72 per inch,
+    describe a print.
 
     Returns:
-        None where the file does not say it.
+        None where the file does not state it.
 
     Raises:
         UserError: The file is missing or damaged, its pixels are not square, or have no size that a microscope gives.

@@ -27,7 +27,7 @@ class SeededSampler(Sampler):
         shuffle: Permute every epoch; else ascending.
         seed: Seed of the permutations; None draws one and shares it between the processes.
         round_up: Repeat the first samples until every process has equally many, as training needs; False leaves the
-            shares unequal by up to one sample and repeats none, as evaluation needs. Without meaning if `infinite`.
+            shares unequal by up to one sample and repeats none, as evaluation needs. Has no effect if `infinite`.
         infinite: Do not end after one epoch.
     """
 
@@ -91,7 +91,7 @@ class SeededSampler(Sampler):
         MMEngine calls this once on resuming, with the iterations done times the batch size.
 
         Raises:
-            UserError: The sampler ends after an epoch, so that there is no stream to continue.
+            UserError: The sampler ends after an epoch, so it has no stream to continue.
         """
         if not self.infinite:
             raise UserError(

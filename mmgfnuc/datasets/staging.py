@@ -29,7 +29,7 @@ def staged_dataset(out: str | Path, name: str, settings: Mapping[str, Any] | Non
             full disk) leaves its files, and a later one with equal settings finds them; else the folder is empty.
 
     Raises:
-        UserError: `out` holds anything but an earlier preparation of `name`, or maps and splits that were put there
+        UserError: `out` holds anything except an earlier preparation of `name`, or maps and splits that were added
             since and would be lost.
 
     """
@@ -96,7 +96,7 @@ def refuse_lost(out: Path, lost: Sequence[Path]) -> None:
 
 
 def refuse_foreign(out: Path, name: str) -> None:
-    """Refuse a folder that holds anything but an earlier preparation of the dataset.
+    """Refuse a folder that holds anything except an earlier preparation of the dataset.
 
     Raises:
         UserError: it does.

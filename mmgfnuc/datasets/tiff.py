@@ -1,6 +1,6 @@
 """Which image a TIFF file holds, among its pages, overviews and channels; opened, not yet decoded.
 
-What the axes of pages mean: tifffile, from the metadata of OME, ImageJ, slide scanners and its own.
+tifffile gives the meaning of the axes, from the metadata of OME, ImageJ, slide scanners and its own.
 """
 
 import logging
@@ -73,7 +73,7 @@ class TiffPicture:
 
     @cached_property
     def ome_pixels(self) -> Element | None:
-        """What OME metadata say of the pixels of the image; None where they say nothing."""
+        """The OME metadata of the pixels of the image; None where the file has none."""
         if not self.file.ome_metadata:
             return None
         height, width = map(str, self.size)
@@ -108,7 +108,7 @@ class TiffPicture:
 def opened_tiff(path: Path) -> Iterator[TiffPicture]:
     """Open the image of a TIFF file: the largest, where overviews, a pyramid or a slide's label lie beside it.
 
-    That the file is one, and no named pipe, is known already: its first bytes were read.
+    The file is known not to be a named pipe: its first bytes have been read.
 
     Raises:
         BadFileError: The file is damaged, or holds a stack: pages of equal size that are not the colours of one image.

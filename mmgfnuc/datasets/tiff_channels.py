@@ -21,7 +21,7 @@ PURE = 0.25
 
 
 def channel_order(picture: TiffPicture) -> list[int]:
-    """Which channels are red, green and blue: as the metadata say, else in their order.
+    """Which channels are red, green and blue: by the metadata, else in their order.
 
     Raises:
         PixelError: They are other colours, such as those of fluorescence.
@@ -44,7 +44,7 @@ def _of_ome(picture: TiffPicture) -> list[str]:
 
 
 def _named(channel: Element) -> str:
-    """What a channel is called, by its name, its stain or its colour; empty where nothing is said."""
+    """What a channel is called, by its name, its stain or its colour; empty where the metadata have none."""
     names = [channel.get('Name', '').strip(), channel.get('Fluor', '').strip()]
     said = [_plain(name) for name in names if not NO_NAME.fullmatch(name)]
     colour = channel.get('Color', '')
@@ -64,7 +64,7 @@ def _of_imagej(picture: TiffPicture) -> list[str]:
 
 
 def _colour(value: Sequence[int] | NDArray) -> str:
-    """Name of a colour; empty for white, which is that of no channel."""
+    """Name of a colour; empty for white, which is not the colour of a channel."""
     parts = [int(part) for part in value]
     strongest = int(np.argmax(parts))
     if min(parts) == 255:

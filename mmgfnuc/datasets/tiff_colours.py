@@ -39,13 +39,13 @@ def shows_zero_as_one(picture: TiffPicture) -> bool:
 
 
 def read_colours(picture: TiffPicture) -> RGBImage:
-    """Decode an image of which `require_colours` has nothing to say; its orientation is as stored.
+    """Decode an image that `require_colours` accepts; its orientation is as stored.
 
     Shape:
         - returns: (H, W, 3)
 
     Raises:
-        PixelError: Its values cannot be shown as they are meant.
+        PixelError: The meaning of its values is unknown.
     """
     page = picture.page
     pixels = picture.decode()
@@ -84,7 +84,7 @@ def require_colours(picture: TiffPicture) -> None:
 
 
 def stated_range(picture: TiffPicture, pixels: NDArray) -> Range | None:
-    """What the file says is black and what is white; None for 8 bits and where it says nothing.
+    """What the file says is black and what is white; None for 8 bits and where it does not state them.
 
     Shape:
         - pixels: (H, W) or (H, W, C)

@@ -59,7 +59,7 @@ Map = TypeVar('Map', LabelMap, Mask, TypeMap)
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a dataset: what it is called, the file or id it is in, what is wrong, how to mend it.
+    """One fault of a dataset: what it is called, the file or id it is in, what is wrong, how to correct it.
 
     An error keeps the dataset from being trained on; a warning is for a human to look at.
     """
@@ -92,10 +92,10 @@ class CheckedSample(NamedTuple):
 
 
 def validate_dataset(root: str | Path, split: str | None = None) -> list[Problem]:
-    """Every fault of the dataset at `root`, in the order of the files; an empty list means that it is sound.
+    """Every fault of the dataset at `root`, in the order of the files; an empty list means that it is valid.
 
     Errors are: no images; an image that is unreadable or not PNG; image without label map; label, ignore or type map
-    without image; sizes of image and maps that differ; labels that are no integers; a binary map given as instances
+    without image; sizes of image and maps that differ; labels that are not integers; a binary map given as instances
     (the only id is 255 and lies in several pieces, or is 1 and lies in more than three) or a map of classes (most ids
     lie in more than three pieces); a type above the classes of meta.json; no nucleus in the whole set; a missing or
     incomplete meta.json. Of `split`: it does not exist, an empty part, an id in two parts or twice in one, an id
@@ -124,7 +124,7 @@ def validate_dataset(root: str | Path, split: str | None = None) -> list[Problem
 
 
 def check_dataset(root: str | Path, split: str | None = None) -> None:
-    """Raise if `validate_dataset` finds an error; warn, once for each kind, of the rest.
+    """Raise if `validate_dataset` finds an error; warn about the rest, once for each kind.
 
     Raises:
         UserError: Its first line counts the errors, then comes one line for each.
@@ -269,7 +269,7 @@ def many_under_one_id(instances: LabelMap) -> Iterator[tuple[str, str, str]]:
     id_of_region[regions] = instances
     pieces = np.bincount(np.searchsorted(ids, id_of_region[1:]), minlength=len(ids))
     numbering = 'number the nuclei 1, 2, 3, ... (skimage.measure.label splits those that do not touch)'
-    # One nucleus may be cut by another in few places; a lone nucleus that bears the id 255 is no fault.
+    # One nucleus may be cut by another in few places; a lone nucleus with the id 255 is not a fault.
     if len(ids) == 1 and ids[0] in (1, 255):
         if pieces[0] > (MOST_PIECES_OF_ONE_NUCLEUS if ids[0] == 1 else 1):
             yield BINARY_MAP, f'a 0/{ids[0]} binary map given as instances', numbering
@@ -308,7 +308,7 @@ def _meta_problems(path: Path, described: object, ids: list[str]) -> Iterator[Pr
 
 
 def described_images(meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Sound entries of `images` in meta.json, by id."""
+    """Valid entries of `images` in meta.json, by id."""
     images = meta.get('images')
     entries = images.items() if isinstance(images, dict) else ()
     return {sample_id: entry for sample_id, entry in entries if is_described(entry)}

@@ -74,7 +74,7 @@ class Option:
 
 
 Options = Mapping[str, str]
-# The option by which a source of one's own gets its name.
+# The option that names a source of the user's own.
 NAME_OPTION = 'name'
 
 

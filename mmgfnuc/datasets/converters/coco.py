@@ -58,7 +58,7 @@ def coco_classes(source: Path, options: Options) -> list[str]:
 def read_coco(
     image: Path, entry: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]], index: Mapping[Any, int]
 ) -> Content:
-    """Read an image and the nuclei drawn on it; a crowd (`iscrowd`) does not tell nuclei apart and is ignored.
+    """Read an image and the nuclei drawn on it; a crowd (`iscrowd`) does not separate nuclei and is ignored.
 
     An annotation with a fault costs no other: it is left out, and the area that it has is ignored.
     """
@@ -139,7 +139,7 @@ def _outline(annotation: Mapping[str, Any], shape: tuple[int, int], index: Mappi
 
 
 def _wrong_field(annotation: Mapping[str, Any], index: Mapping[Any, int]) -> str:
-    """Why the nucleus of an annotation cannot be told, wherever it lies; empty where nothing is wrong."""
+    """Why the nucleus of an annotation is unknown, wherever it lies; empty where nothing is wrong."""
     if annotation['category_id'] not in index:
         return f'unknown category {_short(annotation["category_id"])}, or background'
     crowd = annotation.get('iscrowd')

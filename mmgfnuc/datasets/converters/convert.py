@@ -92,7 +92,7 @@ def convert(
         options: of the converter, by name.
         mpp: micrometres per pixel to resample all images to; None leaves them as they are.
         source_mpp: micrometres per pixel of the images for which neither the dataset nor the file states any.
-        plan: makes splits of one's own from the group of each id.
+        plan: makes the user's splits from the group of each id.
         allow_leaks: accept splits whose parts share groups or images.
         workers: processes; None takes one for each CPU if the images are many.
 

@@ -1,4 +1,4 @@
-"""Generic sources: images of one's own with label maps, binary masks, COCO or GeoJSON annotations."""
+"""Generic sources: the user's own images with label maps, binary masks, COCO or GeoJSON annotations."""
 
 import warnings
 from dataclasses import replace
@@ -35,7 +35,7 @@ def list_folders(source: Path, options: Options) -> list[Sample]:
 
 
 def list_masks(source: Path, options: Options) -> list[Sample]:
-    """Pair images and binary masks; warns of what the masks do not tell."""
+    """Pair images and binary masks; warns that masks do not separate nuclei."""
     read = partial(read_masks, invert=options['invert'] == 'yes')
     samples = paired_samples(source, options, 'masks', MAP_SUFFIXES, read)
     warnings.warn(TOUCHING, stacklevel=2)

@@ -63,7 +63,7 @@ class Annotations:
         nuclei: with outlines that have a fault, or stand for an area to be ignored where no nucleus is.
         annotated: areas outside of which nothing was annotated; empty where all of the image was.
         ignored: areas to be ignored.
-        notices: what the user is told.
+        notices: notices for the user.
     """
 
     nuclei: list[Outline]
@@ -110,7 +110,7 @@ def read_geojson(image: Path, path: Path, classes: Sequence[str]) -> Content:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read the objects of a file and tell what each is.
+    """Read the objects of a file and classify them.
 
     Nuclei are annotations, detections and cells, of which the outline of the nucleus is taken. Tiles, cores of a tissue
     microarray and the root are none. An annotation that holds others and is more than five times as large as the usual
@@ -118,7 +118,7 @@ def read_annotations(path: Path) -> Annotations:
     nothing was found in them. So is a class `Region*`; `Ignore*` is ignored. Annotations come first.
 
     Raises:
-        BadFileError: The file is no GeoJSON.
+        BadFileError: The file is not GeoJSON.
     """
     notices: dict[str, list[str]] = {}
     shapes: list[tuple[str, Outline]] = []
@@ -222,7 +222,7 @@ def _properties(feature: Any) -> Mapping[str, Any]:
 
 
 def _object_type(feature: Any) -> str:
-    """What an object is in the words of QuPath 0.4; annotation where the file does not tell, as QuPath takes it."""
+    """What an object is in the words of QuPath 0.4; annotation where the file does not say, as in QuPath."""
     properties = _properties(feature)
     stated = [properties.get(key) for key in ('objectType', 'object_type', 'type')]
     stated.append(feature.get('id') if isinstance(feature, dict) else None)

@@ -36,7 +36,7 @@ def read_regions(path: Path) -> list[Outline]:
     the trace of a stray click; authors' files hold some.
 
     Raises:
-        BadFileError: The file is no XML of ImageScope, or declares entities.
+        BadFileError: The file is not an XML of ImageScope, or declares entities.
     """
     require_file(path)
     try:
@@ -59,7 +59,7 @@ def read_mpp(path: Path) -> float | None:
     """Micrometres per pixel that an ImageScope annotation file states in its first line; None where it does not.
 
     Raises:
-        UserError: The file is no XML of ImageScope, or states a pixel that no microscope gives.
+        UserError: The file is not an XML of ImageScope, or states a pixel size that no microscope has.
     """
     require_file(path)
     try:

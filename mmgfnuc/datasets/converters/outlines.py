@@ -1,4 +1,4 @@
-"""Drawn outlines of any source: which become nuclei, which are left out, and what the user is told about it."""
+"""Drawn outlines of any source: which become nuclei, which are left out, and the notices about it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ Notices = dict[str, list[str]]
 CROSSING_SHARE = 0.05
 # An outline that loses more than this part to others is drawn twice, or lies below another.
 COVERED_SHARE = 0.5
-# So many outside of the image, and more than inside, are no strays: the rest lies at wrong places.
+# So many outside the image, and more than inside, are not strays: the rest lies at wrong places.
 FAR_TOO_MANY = 10
 OUTSIDE = 'outside of the image'
 TINY = 'too small to hold the centre of a pixel'
@@ -70,7 +70,7 @@ class Drawing:
     Attributes:
         instances: (H, W), outline k has id k + 1.
         unsure: (H, W), where an outline was left out or is to be ignored, and no nucleus is.
-        notices: what the user is told.
+        notices: notices for the user.
     """
 
     instances: LabelMap
@@ -162,7 +162,7 @@ def cover(outlines: Iterable[Outline], shape: tuple[int, int]) -> Mask:
 
 
 def mark_crossings(outlines: Iterable[Outline], shape: tuple[int, int]) -> list[Outline]:
-    """The outlines, with a fault where one crosses itself so that its inside cannot be told.
+    """The outlines, with a fault where one crosses itself so that its inside is unknown.
 
     Plain is one that runs once around nearly all of its inside: a slip where it closes leaves a small loop.
     """

@@ -138,7 +138,7 @@ def class_names(types: Sequence[str]) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """Text of a file as it can be shown and written: blanks for line breaks, `?` for what is no character."""
+    """Text of a file as it can be shown and written: blanks for line breaks, `?` for invalid characters."""
     return ' '.join(text.encode('utf-8', 'replace').decode().split())
 
 

@@ -55,7 +55,7 @@ def rasterise(polygons: Sequence[Ring], shape: tuple[int, int]) -> LabelMap:
 def fill(ring: Ring, shape: tuple[int, int], even_odd: bool = True) -> tuple[Box, Mask]:
     """Pixels of a ring by the even-odd rule, border included: the part of the image that it touches, and a mask of it.
 
-    Without `even_odd` all belongs to a ring that it encloses, be it twice. The time grows with points and pixels, not
+    Without `even_odd` a ring contains all that it encloses, even twice. The time grows with points and pixels, not
     with their product: outlines of tissue have ten thousands of points.
     """
     box, corner, size = _box(ring, shape)

@@ -9,7 +9,7 @@ from skimage.measure import label as label_regions
 from .tissue import EOSIN, ERYTHROCYTE, HEMATOXYLIN, Blob, Shape, Tissue, cover, outline, poisson
 
 MIN_AREA = 20
-# Coarse types, as Graham et al. merge those of CoNSeP (HoVer-Net, 2019): size and shape tell them apart. Fine, open
+# Coarse types, as Graham et al. merge those of CoNSeP (HoVer-Net, 2019): they differ in size and shape. Fine, open
 # (vesicular) and deep-stained chromatin are states of an epithelial nucleus, not types.
 CLASSES = ['background', 'epithelial', 'lymphocyte', 'connective']
 _EPITHELIAL_TYPE, _LYMPHOCYTE_TYPE, _CONNECTIVE_TYPE = range(1, len(CLASSES))

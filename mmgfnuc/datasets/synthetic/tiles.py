@@ -51,7 +51,7 @@ def render_typed_tile(rng: np.random.Generator, size: int = 256, style: StainSty
 
 
 def render_tile(rng: np.random.Generator, size: int = 256, style: StainStyle | None = None) -> Tile:
-    """Image and instances of `render_typed_tile`, for those who tell no types apart."""
+    """Image and instances of `render_typed_tile`, without the types."""
     image, instances, _ = render_typed_tile(rng, size, style)
     return image, instances
 
@@ -68,7 +68,7 @@ def dataset_tile(seed: int, part: str, index: int, size: int = 256) -> tuple[np.
 def write_dataset(root: str | Path, *, num_train: int, num_val: int, size: int, seed: int, types: bool = False) -> None:
     """Write a data set in the canonical form, with the split `default` (train, val) and one group per slide.
 
-    With `types` the nucleus types are told apart too; images and instances are the same without.
+    With `types` the nucleus types are given too; images and instances are the same without.
 
     It is built beside `root` and moved into place when complete, so an interrupted run leaves no half data set. An
     earlier synthetic data set at `root` is replaced. UserError when a part would be empty, the seed is negative, the

@@ -14,8 +14,8 @@ from mmgfnuc.registry import TRANSFORMS
 class AugmentationBank(BaseTransform):
     """Let the random transforms that follow make one of a few variants of each image, the same in every epoch and run.
 
-    Which one is drawn anew each time. It stands first in a pipeline. Features of a frozen encoder that are kept on disk
-    (see FeatureCache) are thereby found again once every variant has been seen.
+    The variant is drawn anew each time. Put it first in a pipeline. Cached features of a frozen encoder (see
+    FeatureCache) are then found again once every variant has been seen.
 
     Args:
         variants: of each image; more of them augment more, and are found again later.
@@ -27,7 +27,7 @@ class AugmentationBank(BaseTransform):
         self.variants = variants
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Replace `rng` by that of the variant, which depends on `img_id` and its number alone."""
+        """Replace `rng` by that of the variant, which depends only on `img_id` and its number."""
         variant = int(results['rng'].integers(self.variants))
         name = hashlib.sha256(str(results['img_id']).encode()).digest()
         results['rng'] = np.random.default_rng([variant, *name])

@@ -18,7 +18,7 @@ class RandomColour(BaseTransform):
     """Applies `change` to the image of the share `prob` of the samples.
 
     Raises:
-        UserError: `prob` is no probability.
+        UserError: `prob` is not a probability.
     """
 
     def __init__(self, prob: float) -> None:
