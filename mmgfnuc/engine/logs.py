@@ -1,4 +1,4 @@
-"""What becomes of the log when the disk is full."""
+"""What happens to the log when the disk is full."""
 
 import logging
 import sys

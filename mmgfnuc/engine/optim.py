@@ -19,14 +19,15 @@ ENCODER = 'foundation.network.'
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's default constructor without the parameters that need no gradient: frozen encoders stay out.
+    """MMEngine's default constructor without the parameters that need no gradient: frozen encoders are left out.
 
     `paramwise_cfg=dict(layer_decay=0.75)` lets the learning rate of a foundation encoder that is tuned in full fall
     towards its input: `lr * layer_decay ** (num_layers - 1 - depth)`, the depth being 0 for its embeddings and
     num_layers - 1 for its last norm or neck. The rest of the model has the full rate.
 
     Raises:
-        UserError: `layer_decay` is not in (0, 1], beside other settings, or there is no foundation encoder.
+        UserError: `layer_decay` is not in (0, 1], is given beside other settings, or the model has no foundation
+            encoder.
 
     Source of the decay: Clark et al. 2020, "ELECTRA", appendix B; Bao et al. 2022, "BEiT", section 3.1.
     """
@@ -66,7 +67,7 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
 class BFloat16OptimWrapper(OptimWrapper):
     """Forward and loss under bfloat16 autocast, on a CPU as on a GPU; parameters stay in float32.
 
-    bfloat16 has the range of float32, so that no loss scaling is needed. (MMEngine's `AmpOptimWrapper` refuses CPUs.)
+    bfloat16 has the range of float32, so no loss scaling is needed. (MMEngine's `AmpOptimWrapper` refuses CPUs.)
     """
 
     @contextmanager

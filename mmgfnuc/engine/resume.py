@@ -13,7 +13,7 @@ from .cli import notice
 from .config import set_seed
 
 POINTER = 'last_checkpoint'
-# Settings that differ from one call to the next without another training, and how many of the others are told.
+# Settings that may differ between calls of the same training, and how many of the others are listed.
 OF_THE_CALL = ('work_dir', 'resume', 'load_from', 'launcher', 'model_wrapper_cfg')
 MOST_CHANGES = 8
 
@@ -22,7 +22,7 @@ def find_resume(cfg: Config, resume: str | None) -> None:
     """Set a config to continue a run with the run's own seed, from a path or, with `auto`, the last checkpoint.
 
     Where the working folder has no checkpoint yet, `auto` begins a new run. `resume=True` in the config is the same as
-    `auto`, or as the path in its `load_from`. A new run in a folder with checkpoints of an earlier one is told.
+    `auto`, or as the path in its `load_from`. A notice names a new run in a folder with checkpoints of an earlier one.
 
     Raises:
         UserError: the checkpoint is missing or damaged, or all those of the working folder are.
@@ -68,7 +68,7 @@ def config_changes(before: Config, now: Config) -> list[str]:
 
 
 def _settings(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted paths and values of all settings; what holds no dict is one."""
+    """Dotted paths and values of all settings; anything without a dict in it is one setting."""
     if isinstance(node, dict) and node:
         items = [(str(key), value) for key, value in node.items()]
     elif isinstance(node, list | tuple) and any(isinstance(value, dict) for value in node):
@@ -84,7 +84,7 @@ def check_resumable(checkpoint: Mapping[str, Any]) -> None:
     """Refuse a checkpoint whose run cannot go on, such as the best one that MMEngine keeps.
 
     Raises:
-        UserError: it holds weights alone.
+        UserError: it holds only weights.
     """
     if 'optimizer' not in checkpoint:
         raise UserError(
@@ -96,7 +96,7 @@ def check_resumable(checkpoint: Mapping[str, Any]) -> None:
 def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Find the checkpoint to resume from: the one that `last_checkpoint` names, else the newest whole one of a folder.
 
-    What is passed over is told.
+    A notice names what is passed over.
 
     Returns:
         the file, and the `meta` that it holds; None where the folder has no checkpoint.
@@ -135,7 +135,7 @@ def _named(folder: Path, faults: list[str]) -> Path | None:
         faults.append(f'{pointer} ' + (f"names '{text[:200]}', which is not there" if text else 'is empty'))
     except FileNotFoundError:
         pass
-    except OSError as error:  # no file, or what it holds is no path
+    except OSError as error:  # no file, or its content is not a path
         faults.append(f'{pointer} cannot be used ({error.strerror})')
     return None
 

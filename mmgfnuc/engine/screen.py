@@ -1,4 +1,4 @@
-"""What a run shows on the screen. The log file gets everything; a person gets what a person needs."""
+"""What a run shows on the screen. The log file gets everything; the screen gets what a person needs."""
 
 import logging
 import re
@@ -34,7 +34,7 @@ class ScreenRunner(Runner):
 
 
 class _PlainFormatter(logging.Formatter):
-    """The text alone; of a warning also that it is one."""
+    """Only the text; warnings are marked."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)

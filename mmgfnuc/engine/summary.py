@@ -59,7 +59,7 @@ def _context(model: FusionSegmentor, trained: bool) -> list[tuple[str, str]]:
 
 
 def _fusion(neck: torch.nn.Module) -> str:
-    """The neck, whose name tells those of the same blocks apart."""
+    """The neck by a name that separates necks of the same blocks."""
     blocks = getattr(neck, 'blocks', {})
     kinds = ', '.join(dict.fromkeys(type(block).__name__ for block in blocks.values()))
     return type(neck).__name__ + (f': {kinds}, levels {", ".join(blocks)}' if blocks else '')

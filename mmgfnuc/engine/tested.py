@@ -1,4 +1,4 @@
-"""Which checkpoint and data the reports in a folder are of: a mark, written last, without which they are not read."""
+"""Which checkpoint and data the reports in a folder belong to: a mark, written last; without it they are not read."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from mmgfnuc.files import read_json, write_text
 
 
 def write_tested(folder: Path, checkpoint: Path, dataset: Mapping[str, Any], reports: Sequence[str]) -> None:
-    """Say what the scores in a folder are of.
+    """Record what the scores in a folder belong to.
 
     Args:
         folder: of the reports.
@@ -26,10 +26,10 @@ def write_tested(folder: Path, checkpoint: Path, dataset: Mapping[str, Any], rep
 
 
 def read_tested(folder: Path, checkpoint: Path) -> dict[str, Any]:
-    """Read what the scores in a folder are of.
+    """Read what the scores in a folder belong to.
 
     Raises:
-        UserError: there are none, the mark is damaged, or they are those of another checkpoint.
+        UserError: the folder has none, the mark is damaged, or they belong to another checkpoint.
     """
     fix = f'test again: python tools/test.py CONFIG {checkpoint}'
     if not (folder / TESTED).is_file():

@@ -11,8 +11,8 @@ from mmgfnuc.registry import HOOKS
 class BroadcastBuffersHook(Hook):
     """Before validation, give every process the batch-norm statistics of the first.
 
-    Each process gathers its own while training, and the first one's are saved: the validation scores are thereby those
-    of the checkpoint. Without processes beside it nothing happens.
+    Each process gathers its own while training, and the first one's are saved: so the validation scores are those
+    of the checkpoint. A single process does nothing.
     """
 
     def before_val(self, runner: Runner) -> None:

@@ -16,13 +16,13 @@ from mmgfnuc.registry import HOOKS
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """End a training whose loss is NaN or infinite for some steps in a row, and never save weights that are.
+    """End a training whose loss is NaN or infinite for some steps in a row, and never save such weights.
 
     One such loss need not be the end: a loss scaler leaves out the step and halves its scale, which takes a few steps.
-    Without a scaler the weights are lost with the first, and no step after it is worth its time.
+    Without a scaler the weights are lost at the first such step, and all later steps are wasted.
 
-    Of several processes all end at the same step: they ask each other at every `patience`-th, before the
-    WholeCheckpointHook saves, and at the end. Read is the loss that the log has read before.
+    With several processes all end at the same step: they exchange their state at every `patience`-th step, before the
+    WholeCheckpointHook saves, and at the end. The loss is the one that the log has read.
 
     Args:
         patience: steps in a row.

@@ -1,4 +1,4 @@
-"""What a run says of itself on the screen, beside MMEngine's log."""
+"""What a run shows on the screen, beside MMEngine's log."""
 
 import math
 import time
@@ -26,8 +26,8 @@ SCORES = {'dice': 'Dice', 'iou': 'IoU', 'aji': 'AJI', 'pq': 'PQ'}
 class ProgressHook(Hook):
     """Show what a run works on, how far it is, what its validations score, and where its last checkpoint lies.
 
-    Of a training a line comes at the first and the last step, at every twentieth between, and after five minutes
-    without one; of a test every half minute: a file that the output goes to stays short.
+    A training shows a line at the first and the last step, at every twentieth part between, and after five minutes
+    without one; a test every half minute: a file of the output stays short.
 
     Args:
         parts: of the data that the run works on: `train`, `val`, `test`.

@@ -1,4 +1,4 @@
-"""A resumed run follows its config, also where this has changed."""
+"""A resumed run follows its config, even if it has changed."""
 
 import math
 import warnings
@@ -21,7 +21,7 @@ PROGRESS = ('last_step', 'base_values', 'best', 'num_bad_epochs', 'cooldown_coun
 
 @HOOKS.register_module()
 class ResumedScheduleHook(Hook):
-    """Where the schedule or the optimiser's settings are others than those of the checkpoint, take the config's.
+    """Where the schedule or the optimiser's settings differ from those of the checkpoint, take the config's.
 
     MMEngine restores both from the checkpoint, so that a run that is resumed with more steps would train them all with
     the last rate of the shorter schedule. Here the schedule of the config is computed anew up to the step of the

@@ -39,7 +39,7 @@ def count_steps(loader: Any) -> int:
     """Steps of an epoch of training.
 
     Raises:
-        UserError: there is none.
+        UserError: an epoch has none.
     """
     if len(loader) == 0:
         raise UserError(

@@ -31,7 +31,7 @@ class WholeFileBackend(LocalBackend):
 
 
 class _LaterRemoval(WholeFileBackend):
-    """Notes what is to be removed, for a moment when nothing is lost by it."""
+    """Notes what to remove at a time when nothing is lost by it."""
 
     def __init__(self) -> None:
         self.noted: list[Path] = []
@@ -42,7 +42,7 @@ class _LaterRemoval(WholeFileBackend):
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, of which a killed process or a full disk leaves whole checkpoints alone.
+    """MMEngine's CheckpointHook; a killed process or a full disk leaves only whole checkpoints.
 
     A checkpoint and `last_checkpoint` are written under another name and renamed; the oldest of `max_keep_ckpts` and
     the former best are deleted after the new one is there. What a killed process has left of both is deleted when the
