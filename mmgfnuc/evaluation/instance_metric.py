@@ -52,7 +52,7 @@ LOGGED_TYPED = ('mpq_plus', 'mpq', 'bpq', 'type_f1', 'count_r2')
 
 @dataclass(frozen=True)
 class NucleiCounts:
-    """What an image, or a set of images, adds to the scores; K types, 1 where types are not told apart.
+    """What an image, or a set of images, adds to the scores; K types, 1 without types.
 
     Shape:
         - detection: (K + 2, K + 2), from `detection_matrix`.

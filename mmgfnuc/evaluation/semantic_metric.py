@@ -74,7 +74,7 @@ class NucleiSemanticMetric(PerImageMetric):
         return semantic_scores(counts)
 
     def numbers(self, counts: Matrix) -> dict[str, int]:
-        """Pixels of the merged foreground: found, invented, missed, true."""
+        """Pixels of the merged foreground: true positives, false positives, false negatives, truth."""
         tp, fp, fn = foreground_counts(counts)
         return {'tp': tp, 'fp': fp, 'fn': fn, 'foreground_pixels': tp + fn}
 

@@ -26,8 +26,8 @@ def bootstrap_interval(
     percentiles (1 - level) / 2 and (1 + level) / 2 of the statistic over resamples, interpolated linearly. The same
     seed gives the same interval.
 
-    Resamples whose statistic is NaN are left out. With fewer than two groups, or no other resample, there is no
-    interval: (NaN, NaN). With few groups the interval is too narrow; below about ten, say how many there are.
+    Resamples whose statistic is NaN are left out. With fewer than two groups, or if no resample is left, the
+    interval is (NaN, NaN). With few groups the interval is too narrow; below about ten, say how many there are.
 
     Args:
         items: one for each image: its score, or its counts where the statistic pools them.

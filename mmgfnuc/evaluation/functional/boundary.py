@@ -92,8 +92,8 @@ def hausdorff95(
     The larger of two numbers: the 95th percentile of the distances of its true boundary pixels to the nearest predicted
     one, and the same with truth and prediction exchanged. Percentiles are interpolated linearly.
 
-    Missed and invented nuclei have none; where nothing matches the result is empty. A matched nucleus whose boundary is
-    ignored on either side is left out.
+    False negatives and false positives have none; where nothing matches the result is empty. A matched nucleus whose
+    boundary is ignored on either side is left out.
 
     Shape:
         - prediction, target: (H, W) label maps; ignore: (H, W) boolean; table: their contingency table.

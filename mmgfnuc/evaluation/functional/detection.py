@@ -78,7 +78,7 @@ def match_points(
         - result: positions in truth and in predicted, (M,) each, pair by pair.
 
     Raises:
-        UserError: there is no such pairing.
+        UserError: the pairing is unknown.
 
     Source: `most`: own; `nearest`: Graham et al., HoVer-Net, 2019 (the authors' metrics/stats_utils.py,
     pair_coordinates).
@@ -128,13 +128,13 @@ def detection_matrix(
     Shape:
         - pairs: as from `match_points`; truth_types: (T,); predicted_types: (P,).
         - result: (num_types + 2, num_types + 2); entry (t, p) counts pairs of true type t and predicted type p, the
-          last column true nuclei that are missed, the last row predicted nuclei that are invented.
+          last column false negatives, the last row false positives.
 
     Raises:
         UserError: a type is outside 0 .. num_types.
 
     Examples:
-        Two pairs, one of them with the wrong type; a nucleus of type 1 is missed.
+        Two pairs, one of them with the wrong type; a nucleus of type 1 is a false negative.
 
         >>> pairs = np.array([0, 1]), np.array([0, 1])
         >>> detection_matrix(pairs, np.array([1, 2]), np.array([1, 1, 1]), num_types=2)
@@ -177,7 +177,7 @@ def type_f1(matrix: Indices) -> npt.NDArray[np.float64]:
     in the prediction only, FN_c in the truth only, and FP_d, FN_d are predicted and true nuclei of the type without a
     partner. The paper's formula adds pairs that have the type on neither side, TN_c, to TP_c; the authors' script
     leaves these pairs out, and so does this function. It also follows the script in that a prediction on a true nucleus
-    of unknown type is no FP_c.
+    of unknown type is not an FP_c.
 
     A type that occurs on neither side has no score: NaN. It occurs on one side only: 0.
 

@@ -70,7 +70,7 @@ def aji_plus_areas(table: Contingency) -> tuple[int, int]:
     metrics/stats_utils.py, get_fast_aji_plus).
 
     Examples:
-        The predicted nucleus serves one of the two true ones, the other is missed: 2 of 5 + 2 pixels.
+        The predicted nucleus serves one of the two true ones, the other is a false negative: 2 of 5 + 2 pixels.
 
         >>> from mmgfnuc.evaluation.functional import contingency_table
         >>> aji_plus_areas(contingency_table(np.array([4, 4, 4, 4, 4]), np.array([1, 1, 0, 2, 2])))
@@ -233,7 +233,7 @@ def summarise_instances(counts: Sequence[InstanceCounts]) -> dict[str, float]:
     pixel (all ignored); they have no score and enter no mean.
 
     Raises:
-        UserError: there is no image at all.
+        UserError: no image is given.
     """
     if len(counts) == 0:
         raise UserError('0 images were given to score, at least 1 is needed; check the split and the data root')

@@ -138,7 +138,7 @@ def summarise(matrices: Sequence[npt.NDArray[np.int64]]) -> dict[str, float]:
         - matrices: N arrays (K, K), rows are the truth.
 
     Raises:
-        UserError: there is no matrix at all.
+        UserError: no matrix is given.
 
     Examples:
         A small image, found entirely, and a larger one, found by half.

@@ -123,7 +123,7 @@ def mpq_plus(counts: npt.NDArray[np.float64]) -> float:
 def mpq(counts: npt.NDArray[np.float64]) -> float:
     """Compute the mPQ of one image: the mean of the panoptic quality over the types that its truth has.
 
-    A type that only the prediction has does not enter, however often it was invented. An image without any typed true
+    A type that only the prediction has does not count, however often it occurs. An image without any typed true
     nucleus has no score: NaN. The mPQ of a set is `mean_over_tissues` of its images.
 
     Shape:
