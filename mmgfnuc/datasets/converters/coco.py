@@ -60,7 +60,7 @@ def read_coco(
 ) -> Content:
     """Read an image and the nuclei drawn on it; a crowd (`iscrowd`) does not separate nuclei and is ignored.
 
-    An annotation with a fault costs no other: it is left out, and the area that it has is ignored.
+    An annotation with a fault does not affect others: it is left out, and its area is ignored.
     """
     picture = read_image(image)
     shape = picture.shape[:2]

@@ -82,8 +82,8 @@ def convert(
 ) -> Report:
     """Write a dataset in the canonical form, with the splits of its authors and those of `plan`.
 
-    A run that was interrupted goes on where it was when it is started again in the same way. Nobody else may write to
-    `out` meanwhile.
+    A run that was interrupted goes on where it was when it is started again in the same way. No other process may write
+    to `out` meanwhile.
 
     Args:
         converter: of the dataset.
@@ -97,8 +97,8 @@ def convert(
         workers: processes; None takes one for each CPU if the images are many.
 
     Raises:
-        UserError: one line for each fault of the source, or for each leak of a split; a size of a pixel is none of a
-            microscope; another process writes to `out`. Nothing is written then.
+        UserError: one line for each fault of the source, or for each leak of a split; a pixel size that no microscope
+            has; another process writes to `out`. Nothing is written then.
         DiskFullError: the disk is full; what is written is kept for the next run.
     """
     chosen = _choose(converter, options or {})
@@ -200,7 +200,7 @@ def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that has started its pool is killed: it would wait for work for ever."""
+    """Let this process end when the one that has started its pool is killed: it would wait for work forever."""
     Thread(target=_outlive_parent, daemon=True).start()
 
 

@@ -1,7 +1,7 @@
 """CryoNuSeg.
 
 Source: Mahbod et al., Computers in Biology and Medicine 132, 104349 (2021), doi:10.1016/j.compbiomed.2021.104349; the
-folders as in the authors' archive on Kaggle. Code: own.
+folders as in the authors' archive on Kaggle.
 """
 
 import re
@@ -57,7 +57,7 @@ def find_labels(root: Path, annotation: str) -> Path:
     """Folder of the label maps; the archive has some folders inside a second one of the same name.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is missing.
     """
     folder = root / ANNOTATIONS[annotation]
     inner = find_root(folder, LABELS) if folder.is_dir() else None

@@ -1,6 +1,6 @@
 """The training images of the 2018 Data Science Bowl.
 
-Source: Caicedo et al., Nature Methods 16, 1247-1253 (2019), doi:10.1038/s41592-019-0612-7. Code: own.
+Source: Caicedo et al., Nature Methods 16, 1247-1253 (2019), doi:10.1038/s41592-019-0612-7.
 """
 
 from collections.abc import Sequence

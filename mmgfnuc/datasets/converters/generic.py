@@ -46,7 +46,7 @@ def read_folders(image: Path, path: Path) -> Content:
     """Read an image and its label map.
 
     Raises:
-        BadFileError: The map is binary or one of classes: it bears one id for many nuclei.
+        BadFileError: The map is binary or one of classes: it has one id for many nuclei.
     """
     content = Content(read_image(image), read_label_map(path))
     for kind, what, fix in many_under_one_id(content.instances):
@@ -74,7 +74,7 @@ def read_masks(image: Path, path: Path, invert: bool = False) -> Content:
 
 
 def _crowded(nuclei: Mask, what: str) -> dict[str, list[str]]:
-    """Give the notice of a foreground above half of the image; none of another one."""
+    """Give the notice about a foreground above half of the image; None for any other."""
     share = nuclei.mean() if nuclei.size else 0.0
     return {what: [f'{share:.0%}']} if share > LARGEST_SHARE else {}
 

@@ -4,7 +4,7 @@ Forms of the objects: QuPath 0.2 names the type of an object in `id` (`PathCellO
 later in `objectType`. A class that is derived from another has `parentClass` before 0.4, later `names`.
 
 Source: GeoJSON, RFC 7946; QuPath, qupath-core, lib/io/QuPathTypeAdapters.java, GsonTools.java; its documentation,
-"Exporting annotations". Code: own.
+"Exporting annotations".
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,7 +113,7 @@ def read_annotations(path: Path) -> Annotations:
     """Read the objects of a file and classify them.
 
     Nuclei are annotations, detections and cells, of which the outline of the nucleus is taken. Tiles, cores of a tissue
-    microarray and the root are none. An annotation that holds others and is more than five times as large as the usual
+    microarray and the root are not. An annotation that holds others and is more than five times as large as the usual
     outline is the annotated area. Where there is one, so are annotations as large, or ten times as large as usual:
     nothing was found in them. So is a class `Region*`; `Ignore*` is ignored. Annotations come first.
 
@@ -181,7 +181,7 @@ def _wrong_type(nucleus: Outline, classes: Sequence[str]) -> str:
 
 
 def _large(nuclei: Sequence[Outline], shape: tuple[int, int]) -> Notices:
-    """Those that may be an area and no nucleus, though nothing lies in them."""
+    """Those that may be an area rather than a nucleus, though nothing lies in them."""
     sizes = {nucleus.name: square_pixels(nucleus) for nucleus in nuclei if _is_sound(nucleus)}
     if not sizes:
         return {}
@@ -257,7 +257,7 @@ def _classification(given: Any) -> str | None:
 
 
 def _area(geometry: Any) -> tuple[Area, str]:
-    """The sound parts of a geometry, and what is wrong with it."""
+    """The valid parts of a geometry, and what is wrong with it."""
     if not geometry:
         return [], 'no geometry'
     kind = geometry.get('type') if isinstance(geometry, dict) else None

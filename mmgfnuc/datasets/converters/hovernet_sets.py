@@ -2,7 +2,6 @@
 
 Source: Graham et al., Medical Image Analysis 58, 101563 (2019), doi:10.1016/j.media.2019.101563; the README in the
 archive of CoNSeP; Vu et al., Frontiers in Bioengineering and Biotechnology 7, 53 (2019), doi:10.3389/fbioe.2019.00053.
-Code: own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +45,7 @@ def list_samples(
 ) -> list[Sample]:
     """Pair images and labels of the parts of the authors' split.
 
-    Slide and patient of an image are not published, so each part is one group: nothing else surely keeps them apart.
+    Slide and patient of an image are not published, so each part is one group: nothing else is sure to separate them.
 
     Args:
         source: of the user.
@@ -96,7 +95,7 @@ def load(path: Path, *names: str) -> dict[str, Any]:
     """Read variables of a MATLAB file up to version 7.2; nothing is unpickled.
 
     Raises:
-        BadFileError: The file is damaged, of version 7.3, or lacks a variable, or one holds no numbers.
+        BadFileError: The file is damaged, of version 7.3, or lacks a variable, or one does not hold numbers.
     """
     try:
         content = loadmat(path, variable_names=names)

@@ -102,7 +102,7 @@ def _with_holes(regions: Sequence[Outline], holes: Sequence[Outline]) -> list[Ou
 
 
 def _holds(region: Outline, hole: Outline) -> bool:
-    """Whether most points of the hole lie in the region: by hand one slips over the border."""
+    """Whether most points of the hole lie in the region: a hand may slip over the border."""
     return bool(points_in_poly(hole.area[0][0], region.area[0][0]).mean() > 0.5)
 
 

@@ -1,8 +1,7 @@
 """MoNuSeg, the set of Kumar et al. that it grew from, and MoNuSAC: nuclei drawn in Aperio ImageScope.
 
 Source: Kumar et al., IEEE TMI 36, 1550-1560 (2017), doi:10.1109/TMI.2017.2677499; Kumar et al., IEEE TMI 39, 1380-1391
-(2020), doi:10.1109/TMI.2019.2947628; Verma et al., IEEE TMI 40, 3413-3423 (2021), doi:10.1109/TMI.2021.3085712. Code:
-own.
+(2020), doi:10.1109/TMI.2019.2947628; Verma et al., IEEE TMI 40, 3413-3423 (2021), doi:10.1109/TMI.2021.3085712.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """NuCLS, single-rater datasets: nuclei of breast cancer, part of them outlined, part of them only boxed.
 
 Source: Amgad et al., GigaScience 11, giac037 (2022), doi:10.1093/gigascience/giac037. Layout, types and folds after the
-authors' code, github.com/PathologyDataScience/NuCLS. Code: own.
+authors' code, github.com/PathologyDataScience/NuCLS.
 """
 
 import csv
@@ -68,7 +68,7 @@ def list_samples(source: Path, options: Options) -> list[Sample]:
 
 
 def read_folds(root: Path) -> dict[str, str]:
-    """Fold in whose test part each slide stands; empty where the authors' files of folds are not there."""
+    """Fold in whose test part each slide stands; empty where the authors' files of folds are missing."""
     found: dict[str, str] = {}
     for fold in FOLDS:
         path = root / 'train_test_splits' / f'fold_{fold}_test.csv'

@@ -1,6 +1,6 @@
 """NuInsSeg.
 
-Source: Mahbod et al., Scientific Data 11, 295 (2024), doi:10.1038/s41597-024-03117-2. Code: own.
+Source: Mahbod et al., Scientific Data 11, 295 (2024), doi:10.1038/s41597-024-03117-2.
 """
 
 from collections.abc import Sequence

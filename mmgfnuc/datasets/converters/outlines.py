@@ -50,7 +50,7 @@ class Outline:
         name: in notices and errors, such as `feature 3`.
         area: x and y from the corner of the image, as all these tools count them: the first pixel is 0 to 1.
         kind: what it is, such as `Lymphocyte`; empty without.
-        fault: why it cannot be drawn; empty where nothing is wrong. The area that it has all the same becomes `ignore`.
+        fault: why it cannot be drawn; empty where nothing is wrong. Its area becomes `ignore`.
         ignored: whether it stands for an area to be ignored, where no nucleus is.
         mask: its pixels, of a shape that is stored as such: a part of the image, and a mask of it.
     """
@@ -164,7 +164,7 @@ def cover(outlines: Iterable[Outline], shape: tuple[int, int]) -> Mask:
 def mark_crossings(outlines: Iterable[Outline], shape: tuple[int, int]) -> list[Outline]:
     """The outlines, with a fault where one crosses itself so that its inside is unknown.
 
-    Plain is one that runs once around nearly all of its inside: a slip where it closes leaves a small loop.
+    An outline is valid if it runs once around nearly all of its inside: a slip where it closes leaves a small loop.
     """
     return [
         replace(outline, fault=CROSSING) if not outline.fault and _crosses(outline, shape) else outline
@@ -173,7 +173,7 @@ def mark_crossings(outlines: Iterable[Outline], shape: tuple[int, int]) -> list[
 
 
 def ring_of(points: Any) -> tuple[Ring | None, str]:
-    """Points, pairs of any JSON, as a ring; or why they are none."""
+    """Points, pairs of any JSON, as a ring; or why they are not one."""
     try:
         ring = np.array(points)
     except (TypeError, ValueError, OverflowError):

@@ -88,7 +88,7 @@ def paired_samples(
 
 
 def _other_files(folder: Path, known: Container[Path]) -> list[Path]:
-    """What lies in a folder of images and is neither read nor known, nor hidden; a warning counts and names it."""
+    """Files in a folder of images that are neither read, known nor hidden; a warning counts and names them."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith('.')) if folder.is_dir() else []
     others = [path for path in entries if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file()]
     others = [path for path in others if path not in known]
@@ -146,7 +146,7 @@ def source_root(source: Path, *names: str) -> Path:
     """Folder, the source or one below, in which the named files and folders stand side by side.
 
     Raises:
-        UserError: There is none.
+        UserError: No such folder exists.
     """
     paths = [inside(name) for name in names]
     root = find_root(source, *(glob.escape(str(path)) for path in paths if path != Path()))
@@ -161,7 +161,7 @@ def inside(name: str) -> Path:
     """Path of a name below the source.
 
     Raises:
-        UserError: It leads elsewhere, or no file can be called so.
+        UserError: It leads outside the source, or is not a valid file name.
     """
     path = Path(name)
     if any(unicodedata.category(letter) in ('Cc', 'Cs') for letter in name) or any(
@@ -177,7 +177,7 @@ def read_groups(root: Path, stems: Iterable[str], pattern: str) -> dict[str, str
     """Group of each stem: from groups.json, else groups.csv, else by a pattern with one group.
 
     Raises:
-        UserError: A stem has no group, or the file or the pattern is none.
+        UserError: A stem has no group, or the file or the pattern is invalid.
     """
     for name, read in GROUP_FILES:
         if (root / name).exists():
@@ -204,7 +204,7 @@ def read_json(path: Path) -> Any:
     """Read JSON in any UTF, as it is or packed (.gz).
 
     Raises:
-        BadFileError: The file is missing, or is none.
+        BadFileError: The file is missing, or is not JSON.
     """
     require_file(path)
     try:

@@ -1,7 +1,7 @@
 """PanNuke.
 
 Sources: Gamper et al., ECDP 2019, 11-19, and arXiv:2003.10778; the README of the archives; overlaps as in
-github.com/TissueImageAnalytics/PanNuke-metrics, utils.py. Code: own.
+github.com/TissueImageAnalytics/PanNuke-metrics, utils.py.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ MAGNIFICATION = 40.0
 
 
 def list_samples(source: Path, options: Options) -> list[Sample]:
-    """List the patches of the folds that are there; slides are not published, so the group of a patch is its fold."""
+    """List the patches of the folds in the source; slides are not published, so the group of a patch is its fold."""
     samples = []
     for fold in FOLDS:
         root = find_root(source, f'images/{fold}/images.npy')

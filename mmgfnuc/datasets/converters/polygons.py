@@ -28,7 +28,7 @@ def rasterise(polygons: Sequence[Ring], shape: tuple[int, int]) -> LabelMap:
 
     A pixel in row r and column c belongs to a polygon if the point x = c, y = r lies inside or on the border. Where
     corners of pixels, not centres, have whole coordinates (COCO, GeoJSON of QuPath), subtract 0.5 first. What lies
-    outside of the image is cut off.
+    outside the image is cut off.
 
     Overlap: **the polygon that comes first keeps the shared pixels.** A polygon that is covered by earlier ones, or
     that holds no pixel centre, leaves no pixel, and its id is not used.

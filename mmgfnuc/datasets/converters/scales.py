@@ -1,4 +1,4 @@
-"""How large a pixel of each image of a source is: by its dataset, by its file, or by the user where neither says it."""
+"""The pixel size of each image of a source: by its dataset, by its file, or by the user where neither states it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ def with_pixel_sizes(
         target: to which images are to be resampled.
 
     Raises:
-        UserError: `given` or `target` is none of a microscope, or `target` cannot be met.
+        UserError: no microscope has `given` or `target`, or `target` cannot be met.
     """
     for option, value in (('--source-mpp', given), ('--mpp', target)):
         if value is not None:
@@ -75,5 +75,5 @@ def _stated(sample: Sample) -> float | None:
 
 
 def is_same(mpp: float, other: float) -> bool:
-    """Whether two sizes of a pixel differ by their rounding alone."""
+    """Whether two sizes of a pixel differ only by rounding."""
     return abs(mpp / other - 1) < SAME_MPP

@@ -27,8 +27,8 @@ def opened_source(source: str | Path, unpacked: Path) -> Iterator[Path]:
     What a run that was killed has left there is removed first.
 
     Raises:
-        UserError: it is not there, is no folder and no archive, or the archive is damaged, a bomb, larger than the free
-            space, or has an entry that leaves the folder, or is a link or device.
+        UserError: it is missing, neither a folder nor an archive, or the archive is damaged, a bomb, larger than the
+            free space, or has an entry that leaves the folder, or is a link or device.
         DiskFullError: the disk is full.
     """
     source = Path(source).expanduser()
@@ -50,7 +50,7 @@ def opened_source(source: str | Path, unpacked: Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive into a folder; nothing is written outside of it.
+    """Unpack an archive into a folder; nothing is written outside it.
 
     Raises:
         UserError: see `opened_source`.
@@ -144,7 +144,7 @@ def find_root(source: Path, *patterns: str) -> Path | None:
     The shallowest counts; None if there is none. Prepared datasets below `source` are passed over.
 
     Raises:
-        UserError: there are several on one level.
+        UserError: several exist on one level.
     """
     level = [source]
     for _ in range(DEPTH + 1):
@@ -167,7 +167,7 @@ def files_by_stem(folder: Path, *suffixes: str) -> dict[str, Path]:
     """Files of a folder with one of the suffixes (lower case), by their name without it; hidden ones are left out.
 
     Raises:
-        UserError: two files differ in the suffix alone.
+        UserError: two files differ only in the suffix.
     """
     if not folder.is_dir():
         return {}

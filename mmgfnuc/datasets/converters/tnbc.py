@@ -1,6 +1,6 @@
 """TNBC: triple-negative breast cancer.
 
-Source: Naylor et al., IEEE TMI 38, 448-459 (2019), doi:10.1109/TMI.2018.2865709; the archives on Zenodo. Code: own.
+Source: Naylor et al., IEEE TMI 38, 448-459 (2019), doi:10.1109/TMI.2018.2865709; the archives on Zenodo.
 """
 
 from functools import partial
@@ -46,7 +46,7 @@ def read_sample(image: Path, mask: Path) -> Content:
     """Read an image and its mask, and number the connected parts of the mask, corners included.
 
     Raises:
-        BadFileError: The mask has more than two grey values: it is none of the authors' binary masks.
+        BadFileError: The mask has more than two grey values: it is not one of the authors' binary masks.
     """
     # Alpha, if there is any, is dropped.
     grey = read_image(mask).max(axis=2)

@@ -89,8 +89,7 @@ def merged_nuclei(table: Contingency) -> npt.NDArray[np.bool_]:
     Shape:
         - result: (P,), in the order of table.predicted_ids.
 
-    Source: Matula et al., PLoS ONE 10(12) 2015, doi:10.1371/journal.pone.0144959 (covering by more than half); code:
-    own.
+    Source: Matula et al., PLoS ONE 10(12) 2015, doi:10.1371/journal.pone.0144959 (covering by more than half).
 
     Examples:
         >>> from mmgfnuc.evaluation.functional import contingency_table
