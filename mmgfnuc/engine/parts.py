@@ -39,7 +39,7 @@ ABOVE_ZERO = ('max_norm', 'clip_value')
 LARGEST_SEED = 2**32 - 1
 # What nobody sets by hand.
 WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
-# Settings in groups that are not parts themselves.
+# What stands in groups of settings that are no parts themselves.
 GROUPS: dict[Any, dict[str, Accepted]] = {
     FusionSegmentor: {
         'test_cfg': Accepted({'scale': float | None, 'tile': int | None, 'overlap': int}),
@@ -76,7 +76,7 @@ def check_parts(path: str, value: Any, registry: Registry, also: Accepted = NOTH
 
 
 def check_part(path: str, value: Any, registry: Registry, also: Accepted = NOTHING) -> None:
-    """Check a part; None and objects are skipped.
+    """Check a part; None and an object are none.
 
     Raises:
         UserError: it is a plain value, or a group without a type, or see `check_typed`.
@@ -99,7 +99,7 @@ def check_typed(
         value: its settings.
         registry: where its type is looked for.
         default: what is built where no type is given.
-        also: settings that the builder of the part removes first.
+        also: settings that whoever builds the part takes out before.
         strict: refuse a type that is not found.
 
     Raises:
@@ -117,7 +117,7 @@ def check_typed(
 
 
 def _inner(path: str, key: Any, value: Any, registry: Registry) -> None:
-    """Check the parts anywhere in a value. Where a type is not found, only building it shows whether that is wrong."""
+    """Check the parts anywhere in a value. Where a type is not found, only building tells whether that is wrong."""
     path, registry = f'{path}.{key}', REGISTRIES.get(key, registry)
     if isinstance(value, Mapping) and 'type' in value:
         if registry is WEIGHT_INITIALIZERS:
@@ -204,7 +204,7 @@ def check_value(path: str, value: Any, hint: Any) -> None:
 
 
 def refuse(path: str, name: str, owner: str, names: Iterable[str]) -> NoReturn:
-    """Say that a setting does not exist, and which names are near it.
+    """Say that a setting does not exist, and which of those that do are near.
 
     Raises:
         UserError: always.

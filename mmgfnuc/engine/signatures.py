@@ -42,7 +42,7 @@ class Accepted:
     Attributes:
         hints: type of each by its name; `Any` where it is not known.
         defaults: of those that have one; such a value is right whatever the hint says.
-        known: False where other names may be accepted too.
+        known: False where other names may be taken, too.
     """
 
     hints: dict[str, Any]
@@ -50,7 +50,7 @@ class Accepted:
     known: bool = True
 
     def __or__(self, other: 'Accepted') -> 'Accepted':
-        """Join the settings of both; this one's hints go first."""
+        """Take what either takes; this one's hints go first."""
         hints, defaults = other.hints | self.hints, other.defaults | self.defaults
         return Accepted(hints, defaults, self.known and other.known)
 
@@ -131,7 +131,7 @@ def _of_keywords(function: Any, keywords: str, bases: tuple[type, ...]) -> Accep
         return ANYTHING
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == keywords]
-    if not uses and not _is_annotated(function):  # a function that takes what it does not use accepts anything
+    if not uses and not _is_annotated(function):  # whoever takes what he has no use for means to take anything
         return ANYTHING
     return functools.reduce(Accepted.__or__, (_of_use(node, parents, function, bases) for node in uses), NOTHING)
 
@@ -179,7 +179,7 @@ def _find(node: ast.expr, function: Any) -> Any:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Say whether a value of a config can fit an annotation; an unknown annotation fits all.
+    """Say whether a value of a config can be meant by an annotation; where that is not known it can.
 
     A list may stand for a tuple, 0 and 1 for False and True, a whole float for an int, a dict for what is built of it.
     """

@@ -1,4 +1,4 @@
-"""What became of each nucleus: found, or a false negative or false positive, and why."""
+"""What became of each nucleus: found, or lost and invented for which reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,14 +34,14 @@ class NucleusStates:
 
 
 def nucleus_states(table: Contingency) -> NucleusStates:
-    """Find what became of each nucleus: the first of these that holds.
+    """Say of each nucleus what became of it: the first of these that holds.
 
     - `matched`: its IoU with a nucleus of the other map is above 0.5;
     - `merged`: predicted, it merges true nuclei (`merged_nuclei`); true, more than half of it lies in one that does;
     - `split`: true, it is split (`split_nuclei`); predicted, more than half of it lies in one that is;
     - `missed` (true) or `invented` (predicted): none of these.
 
-    The matched are the hits of the scores at IoU 0.5; the other states say why the rest is wrong.
+    The matched are the hits of the scores at IoU 0.5; the other states tell apart why the rest is lost or too many.
     Fewer are `missed` and `invented` than in `instance_scores`, where those merged and split count too.
 
     A nucleus that merges others may match the largest of them, and is matched then; the others are not, and stay
