@@ -37,7 +37,7 @@ class TestContract(BackboneBattery):
     def build(self, settings, in_channels=3):
         return TimmBackbone(in_channels=in_channels, **settings)
 
-    @pytest.mark.parametrize('in_channels', [1, 2, 3, 4])
+    @pytest.mark.parametrize('in_channels', [1, 4])
     def test_image_channels(self, settings, in_channels):
         """At 64x64: batch normalisation cannot train on the single pixel that level 5 has of one 32x32 image."""
         pyramid = self.build(settings, in_channels)(torch.rand(1, in_channels, 64, 64))
