@@ -90,13 +90,6 @@ def run(copy, *arguments):
     return done.stdout
 
 
-def test_four_kinds_of_parts_are_shown_in_three_steps():
-    sections = re.split(r'^## ', (DOCS / 'extending.md').read_text(encoding='utf-8'), flags=re.MULTILINE)
-    shown = {section.partition('\n')[0]: re.findall(r'^\*\*([0-9])\. ', section, re.MULTILINE) for section in sections}
-    steps = {title: numbers for title, numbers in shown.items() if numbers}
-    assert steps == {title: ['1', '2', '3'] for title in ['A foundation encoder', 'A U-Net', 'A fusion', 'A head']}
-
-
 @pytest.mark.slow
 def test_the_parts_of_extending_can_be_used(extended):
     """And so can the model of getting_started.md."""
@@ -178,12 +171,6 @@ def test_reports_of_studies_hold_all_they_need(site):
         assert all(address.startswith('data:') for address in loaded.addresses)
 
 
-def test_links_out_of_the_site_become_paths(site):
-    text = (site / 'foundation_encoders.html').read_text(encoding='utf-8')
-    assert 'the catalogue (<code>mmgfnuc/models/foundation/catalogue</code>)' in text
-    assert 'href="../mmgfnuc' not in text
-
-
 def test_the_api_reference_has_what_the_package_exports(site):
     text = (site / 'api.html').read_text(encoding='utf-8')
     for module in (functional, evaluation, postprocess, transforms, backbones, foundation, necks, decode_heads):
@@ -192,14 +179,6 @@ def test_the_api_reference_has_what_the_package_exports(site):
         assert shown
         assert not [name for name in shown if f'id="{module.__name__}.{name}"' not in text]
     assert all(re.search(rf'id="mmgfnuc\.[\w.]*\.{name}"', text) for name in mmgfnuc.__all__)
-
-
-def test_docstrings_are_shown_as_they_are_meant(site):
-    """`Shape:`, `Source:` and doctests are no sections that the reader of docstrings knows."""
-    text = (site / 'api.html').read_text(encoding='utf-8')
-    assert '<strong>Shape:</strong>' in text
-    assert re.search(r'<strong>Source:</strong> Kumar et al\. 2017', text)
-    assert '<blockquote>' not in text  # what Markdown makes of a line that starts with >
 
 
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='needs Chromium (Debian: apt install chromium)')

@@ -20,7 +20,11 @@ OF_TIMM = sorted(name for name, entry in CATALOGUE.items() if (entry.hub or '').
 def architecture(entry):
     """What of an entry is left at the reduced size: neither the size of the network nor its weights."""
     sizes = r'_(tiny|small|base|large|giant|huge|so400m|b|l|h|\d{3})(?=_|$)'
-    settings = {key: value for key, value in entry.settings.items() if key not in ('depth', 'embed_dim', 'img_size', 'num_heads')}
+    settings = {
+        key: value
+        for key, value in entry.settings.items()
+        if key not in ('depth', 'embed_dim', 'img_size', 'num_heads')
+    }
     return entry.encoder, re.sub(sizes, '', entry.arch), entry.patch, entry.resampling, entry.stretch, str(settings)
 
 
