@@ -80,7 +80,7 @@ def test_perfect_maps_give_the_nuclei_back(kind, lowest, mpp):
 )
 def test_perfect_maps_of_real_nuclei_give_them_back(kind, lowest):
     paths = sorted((Path(os.environ['MMGFNUC_DATA']) / 'nuinsseg').glob('*/label masks modify/*.tif'))
-    maps = [read_label_map(path) for path in paths]
+    maps = [read_label_map(path) for path in paths[::4]]
     assert np.mean([aji(labels, DECODERS[kind](*perfect(labels)[kind])) for labels in maps]) >= lowest
 
 

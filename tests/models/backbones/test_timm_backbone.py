@@ -182,7 +182,9 @@ def test_the_tile_is_the_size_that_the_model_is_built_for():
     assert backbone.tile == 256
 
 
-@pytest.mark.parametrize('name', ['inception_v4', 'nasnetalarge', 'legacy_xception'])
+@pytest.mark.parametrize(
+    'name', ['inception_v4', pytest.param('nasnetalarge', marks=pytest.mark.slow), 'legacy_xception']
+)
 def test_models_that_do_not_pad_are_made_to(name):
     """With the parameters of timm's model, and a pixel of level i for every stride[i] pixels of the image."""
     with torch.device('meta'):

@@ -28,10 +28,11 @@ def architecture(entry):
     return entry.encoder, re.sub(sizes, '', entry.arch), entry.patch, entry.resampling, entry.stretch, str(settings)
 
 
-each_entry = pytest.mark.parametrize('name', NAMES)
-each_architecture = pytest.mark.parametrize(
-    'name', {architecture(CATALOGUE[name]): name for name in reversed(NAMES)}.values()
+DISTINCT = {architecture(CATALOGUE[name]): name for name in reversed(NAMES)}.values()
+each_entry = pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[] if name in DISTINCT else pytest.mark.slow) for name in NAMES]
 )
+each_architecture = pytest.mark.parametrize('name', DISTINCT)
 
 
 def small(name, **settings):
@@ -77,7 +78,7 @@ def test_agrees_with_the_entry_of_timm(name):
         assert entry.native_size == known.input_size[1]
 
 
-@each_entry
+@pytest.mark.parametrize('name', NAMES)
 def test_says_where_its_facts_are_from(name):
     entry = CATALOGUE[name]
     assert entry.sources

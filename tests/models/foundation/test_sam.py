@@ -146,15 +146,6 @@ def test_tuned_in_full_without_what_comes_after_the_last_layer(build, out_layers
     assert_gradients(encoder)
 
 
-@pytest.mark.parametrize(('size', 'grid'), [((64, 64), (4, 4)), ((100, 140), (7, 9)), ((33, 16), (3, 1))])
-def test_images_as_given(build, size, grid):
-    encoder = build(input_size=None)
-    (feature,) = encoder(torch.rand(2, 3, *size))
-    assert encoder.grid_size(*size) == grid
-    assert feature.shape == (2, 256, *grid)
-    assert feature.isfinite().all()
-
-
 def test_images_as_given_have_places(build):
     """Without position embeddings a constant image would have the same feature everywhere."""
     (feature,) = build(input_size=None, out_layers=(0,))(torch.full((1, 3, 64, 64), 0.5))
