@@ -91,24 +91,18 @@ def run(copy, *arguments):
 
 
 @pytest.mark.slow
-def test_the_parts_of_extending_can_be_used(extended):
-    """And so can the model of getting_started.md."""
+def test_the_parts_of_extending_can_be_used_and_their_tests_pass(extended):
+    """And so can the model of getting_started.md; all in one process: most of the time is that of the imports."""
     copy, rest = extended
     start = BLOCK.findall((DOCS / 'getting_started.md').read_text(encoding='utf-8'))
     scripts = [code for language, code in [*rest, *((first, last) for first, _, last in start)] if language == 'python']
-    where = 'import mmgfnuc\nprint(mmgfnuc.__file__)'
-    assert len(scripts) == 4 + 1
-    assert run(copy, '-W', 'ignore', '-c', '\n'.join([*scripts, where])).strip().endswith(f'{copy}/mmgfnuc/__init__.py')
-
-
-@pytest.mark.slow
-def test_the_tests_of_extending_pass(extended):
-    copy, rest = extended
     commands = [code.split() for language, code in rest if language == 'bash']
-    assert [command[0] for command in commands] == ['pytest'] * 4
-    # In one process: most of the time is that of the imports.
+    assert [len(scripts), *(command[0] for command in commands)] == [4 + 1, *['pytest'] * 4]
+    where = 'import mmgfnuc\nprint(mmgfnuc.__file__)'
     runs = [['-q', '-p', 'no:cacheprovider', *arguments] for _, *arguments in commands]
-    out = run(copy, '-c', f'import pytest\nassert not any([pytest.main(arguments) for arguments in {runs}])')
+    tests = f'import pytest\nassert not any([pytest.main(arguments) for arguments in {runs}])'
+    out = run(copy, '-W', 'ignore', '-c', '\n'.join([*scripts, where, tests]))
+    assert f'{copy}/mmgfnuc/__init__.py' in out.splitlines()
     assert len(re.findall('^[0-9]+ passed', out, re.MULTILINE)) == 4
 
 

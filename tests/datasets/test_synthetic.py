@@ -8,7 +8,7 @@ from mmengine.config import Config
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
-from skimage.segmentation import clear_border, expand_labels
+from skimage.segmentation import expand_labels
 
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.inspection import inspect_dataset
@@ -132,18 +132,6 @@ def test_types_are_those_of_the_nuclei_drawn(monkeypatch):
         painted = np.zeros((256, 256), np.uint8)
         _, instances, types = render_typed_tile(np.random.default_rng(seed))
         np.testing.assert_array_equal(types, np.where(instances > 0, painted, 0))
-
-
-def test_size_and_elongation_tell_the_types_apart(typed_tiles):
-    hits = {name: [] for name in CLASSES[1:]}
-    for _, instances, types in typed_tiles:
-        for region in regionprops(clear_border(instances)):
-            looks = 'lymphocyte' if region.equivalent_diameter_area < 13.0 else 'epithelial'
-            if region.axis_minor_length < 0.55 * region.axis_major_length:
-                looks = 'connective'
-            name = CLASSES[types[tuple(region.coords[0])]]
-            hits[name].append(looks == name)
-    assert all(len(of_type) > 30 and np.mean(of_type) > 0.9 for of_type in hits.values())
 
 
 @pytest.mark.parametrize('size', [64, 200, 320])
