@@ -140,6 +140,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_the_network(site):
     pages = [page for page in sorted(site.rglob('*.html')) if page.name != REPORT]
     assert len(pages) == len(PAGES) + 1  # and the one for addresses that do not exist
@@ -154,6 +155,7 @@ def test_the_site_loads_nothing_from_the_network(site):
         assert not re.search(r'@import|url\(\s*[\'"]?(https?:)?//', sheet.read_text(encoding='utf-8')), sheet.name
 
 
+@pytest.mark.slow
 def test_reports_of_studies_hold_all_they_need(site):
     """They are copied into the site as they are."""
     reports = sorted(site.rglob(REPORT))
@@ -165,6 +167,7 @@ def test_reports_of_studies_hold_all_they_need(site):
         assert all(address.startswith('data:') for address in loaded.addresses)
 
 
+@pytest.mark.slow
 def test_the_api_reference_has_what_the_package_exports(site):
     text = (site / 'api.html').read_text(encoding='utf-8')
     for module in (functional, evaluation, postprocess, transforms, backbones, foundation, necks, decode_heads):
@@ -175,6 +178,7 @@ def test_the_api_reference_has_what_the_package_exports(site):
     assert all(re.search(rf'id="mmgfnuc\.[\w.]*\.{name}"', text) for name in mmgfnuc.__all__)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='needs Chromium (Debian: apt install chromium)')
 def test_search_works_from_a_folder_without_network(site):
     """A real browser, the page opened as a file: a word that one page alone has."""
