@@ -34,8 +34,8 @@ setup: $(STAMP)  ## create the environment and install the pinned packages and t
 demo: setup  ## synthetic data, training, test and pictures in one go
 	$(BIN)/python tools/demo.py
 
-test: setup  ## the whole test suite
-	$(BIN)/python -m pytest
+test: setup  ## the whole test suite, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup  ## style, format, types and import rules
 	$(BIN)/ruff check

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from mmgfnuc.models.weights.files import WEIGHTS_ENV
 def pytest_configure(config):
     # As the configs have it (`opencv_num_threads=0`): a worker that is forked beside OpenCV's threads may hang.
     cv2.setNumThreads(0)
+    # Models this small gain nothing from more threads, and two processes of pytest share the cores.
+    torch.set_num_threads(1)
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
     # The tests use random weights on purpose; two softmax channels are the project's contract.
     for message in ('.*RANDOM weights', 'For binary segmentation, we suggest using'):
         config.addinivalue_line('filterwarnings', f'ignore:{message}')

@@ -95,20 +95,6 @@ def test_interrupted_write_leaves_the_earlier_file_and_no_new_id(tmp_path, image
     np.testing.assert_array_equal(canonical.read_label_map(tmp_path / 'labels/a.png'), labels_up_to(8))
 
 
-@pytest.mark.parametrize('read', [canonical.read_image, canonical.check_image])
-def test_deep_colours_are_refused_instead_of_cut_to_their_high_byte(tmp_path, read):
-    cv2.imwrite(str(tmp_path / 'deep.png'), np.full((6, 9, 3), 200, np.uint16))
-    with pytest.raises(UserError, match='more than 8 bits'):
-        read(tmp_path / 'deep.png')
-
-
-@pytest.mark.parametrize('read', [canonical.read_image, canonical.check_image])
-def test_deep_grey_image_is_refused_instead_of_clipped(tmp_path, read):
-    Image.fromarray(np.full((6, 9), 4000, np.uint16)).save(tmp_path / 'deep.png')
-    with pytest.raises(UserError, match='more than 8 bits'):
-        read(tmp_path / 'deep.png')
-
-
 @pytest.mark.parametrize('file', ['image.png', 'image.jpg'])
 @pytest.mark.parametrize('read', [canonical.read_image, canonical.check_image])
 def test_truncated_image_is_refused(tmp_path, image, file, read):
@@ -162,12 +148,6 @@ def test_tiff_that_holds_no_ids_is_refused(tmp_path, array, message):
     tifffile.imwrite(tmp_path / 'label.tif', array)
     with pytest.raises(UserError, match=message):
         canonical.read_label_map(tmp_path / 'label.tif')
-
-
-def test_colour_png_is_no_label_map(tmp_path, image):
-    Image.fromarray(image).save(tmp_path / 'label.png')
-    with pytest.raises(UserError, match=r'is not \(H, W\)'):
-        canonical.read_label_map(tmp_path / 'label.png')
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])

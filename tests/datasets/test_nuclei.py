@@ -181,14 +181,14 @@ def test_pipeline_takes_configs_by_name_by_class_and_built(root):
         assert_same(first, other)
 
 
-@pytest.mark.parametrize('length', range(2, 51))
-def test_derangement(length):
+def test_derangement():
     """A permutation without a fixed point, and always the same."""
-    partners = derangement(length)
-    assert sorted(partners) == list(range(length))
-    assert all(partner != index for index, partner in enumerate(partners))
-    np.random.seed(length)
-    assert derangement(length) == partners
+    for length in range(2, 51):
+        partners = derangement(length)
+        assert sorted(partners) == list(range(length))
+        assert all(partner != index for index, partner in enumerate(partners))
+        np.random.seed(length)
+        assert derangement(length) == partners
 
 
 def test_derangement_does_not_change_with_versions():

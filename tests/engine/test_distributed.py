@@ -41,20 +41,15 @@ def test_pytorch_launcher(groups, has_gpu):
     assert not cfg.model_wrapper_cfg.get('find_unused_parameters')
 
 
-def test_slurm_tasks_become_ranks_on_the_cpu(groups, monkeypatch):
+@pytest.mark.parametrize('given', [{'MASTER_ADDR': 'node7'}, {}])
+def test_slurm_tasks_become_ranks_on_the_cpu(groups, monkeypatch, given):
+    """On one node they meet there."""
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    os.environ.update(TASK_3_OF_4, MASTER_ADDR='node7')
+    os.environ.update(TASK_3_OF_4, **given)
     distributed.prepare_distributed(Config(dict(launcher='slurm')))
     assert groups == ['gloo']
-    expected = {'RANK': '3', 'LOCAL_RANK': '1', 'WORLD_SIZE': '4', 'MASTER_ADDR': 'node7', 'MASTER_PORT': '29500'}
-    assert {key: os.environ[key] for key in expected} == expected
-
-
-def test_slurm_on_one_node_meets_there(groups, monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    os.environ.update(TASK_3_OF_4)
-    distributed.prepare_distributed(Config(dict(launcher='slurm')))
-    assert os.environ['MASTER_ADDR'] == '127.0.0.1'
+    expected = {'RANK': '3', 'LOCAL_RANK': '1', 'WORLD_SIZE': '4', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '29500'}
+    assert {key: os.environ[key] for key in expected} == expected | given
 
 
 def test_slurm_on_several_nodes_needs_a_meeting_place(groups, monkeypatch):

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer, MMLogger
-from torch import nn
 from torch.utils.data import DataLoader
 
 from mmgfnuc import create_model
@@ -121,19 +120,6 @@ def test_nothing_left_to_train_is_said(shown):
     assert 'nothing is left to train: the checkpoint is at step 10' in lines[1]
 
 
-@pytest.mark.parametrize(
-    ('metrics', 'line'),
-    [
-        ({'dice': 0.81239, 'miou': 0.5, 'pq': float('nan')}, 'validation at step 1,000: Dice 0.812   PQ none'),
-        ({'mIoU': 61.5, 'all': [1, 2]}, 'validation at step 1,000: mIoU 61.500'),
-    ],
-)
-def test_scores_of_a_validation(metrics, line):
-    runner = run_of(2000, 1000)
-    ProgressHook(['train', 'val']).after_val_epoch(runner, metrics)
-    assert runner.lines == [line]
-
-
 def test_a_test_says_how_far_it_is_every_half_minute(monkeypatch):
     monkeypatch.setattr('mmgfnuc.engine.hooks.progress.describe', lambda runner, *parts: 'THE RUN')
     clock, runner, hook = Clock(monkeypatch), run_of(1), ProgressHook(['test'])
@@ -210,9 +196,3 @@ def test_a_tuned_encoder_is_tested_with_the_weights_of_its_checkpoint(described)
     lines = described(model, 'val')
     assert lines['encoder'] == 'vit-tiny, pretrained, full'
     assert 'training' not in lines
-
-
-def test_a_model_without_encoder_and_one_of_others(described):
-    plain = create_model('unet', None, None, parts={'backbone': {'widths': (4, 8, 16)}})
-    assert described(plain, 'train')['encoder'] == 'no foundation encoder, no fusion'
-    assert described(nn.Linear(2, 3), 'train')['model'] == 'Linear'

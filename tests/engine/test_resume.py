@@ -127,14 +127,6 @@ def test_a_config_that_has_changed_is_told(folder, capsys):
     ]
 
 
-def test_many_changes_are_counted(folder, capsys):
-    cfg = config(folder, **{f'setting_{number}': number for number in range(20)})
-    find_resume(cfg, str(folder / 'iter_2.pth'))
-    (notice,) = capsys.readouterr().err.splitlines()
-    assert notice.count(' -> ') == 8
-    assert notice.endswith(' and 12 more')
-
-
 @pytest.mark.parametrize('named', [None, 'iter_2.pth'])
 def test_resume_in_the_config_is_that_of_the_command_line(folder, named):
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_10.pth'))

@@ -108,15 +108,6 @@ def test_a_finished_run_with_twice_the_steps_follows_the_longer_cosine():
     assert '-> 0.05' in warning
 
 
-def test_the_longer_polynomial():
-    runner = make([poly], 8)
-    train(runner, 0, 6)
-    longer = make([poly], 12)
-    resume(longer, saved(runner, 6))
-    expected = [RATE * (1 - step / 11) ** 0.9 for step in range(6, 12)]
-    assert train(longer, 6, 12) == pytest.approx(expected, rel=1e-6)
-
-
 @pytest.mark.parametrize(
     ('schedules', 'loop'),
     [

@@ -131,13 +131,6 @@ def test_two_images_by_hand(tmp_path):
     assert report['hausdorff95_um'] is report['hausdorff95_um_pooled'] is None
 
 
-def test_errors_of_separation_are_counted():
-    merged = make_sample('a', [[4, 4, 4, 4, 4]], [[1, 1, 0, 2, 2]])
-    split = make_sample('b', [[1, 1, 0, 2, 2]], [[4, 4, 4, 4, 4]])
-    metrics = evaluate([merged, split])
-    assert [metrics[name] for name in COUNTS] == [3, 3, 3, 3, 1, 1]
-
-
 @pytest.mark.parametrize(('mpp', 'expected'), [(None, 1.0), (3.0, 1.0), (3.01, 2 / 3), (6.0, 2 / 3), (6.1, 1 / 3)])
 def test_radius_of_detection_is_3_micrometres(mpp, expected):
     # Centroids are 0.5, 0 and 1 pixels apart.
@@ -314,16 +307,6 @@ def test_one_group_has_no_intervals(tmp_path):
     intervals = read(tmp_path)[1]['intervals']
     assert intervals['groups'] == 1
     assert set(intervals['scores'].values()) == {None}
-
-
-def test_order_and_repetition_do_not_matter():
-    samples = random_samples(5)
-    assert evaluate(samples, TYPED) == evaluate([*samples[::-1], samples[2]], TYPED)
-
-
-def test_two_images_with_one_id_are_refused():
-    with pytest.raises(UserError, match="two different images have the id 'a'"):
-        evaluate([SAMPLE_A, make_sample('a', *MAPS_B)])
 
 
 def test_model_without_instances_is_refused():

@@ -131,30 +131,6 @@ def test_agrees_with_scikit_learn(seed, num_classes):
     )
 
 
-@pytest.mark.parametrize('seed', range(3))
-def test_agrees_with_sets_of_pixels(seed):
-    prediction, target = random_maps(seed, num_classes=3, shape=(6, 7))
-    pixels = [index for index in np.ndindex(target.shape) if target[index] != 255]
-
-    def overlap(is_member):
-        truth, guess = ({p for p in pixels if is_member(m[p])} for m in (target, prediction))
-        inter, union = len(truth & guess), len(truth | guess)
-        return 2 * inter / (len(truth) + len(guess)), inter / union, len(truth)
-
-    dice, iou, _ = overlap(lambda label: label > 0)
-    f1s, ious, supports = zip(*(overlap(lambda label, c=c: label == c) for c in range(3)), strict=True)
-    assert scores_of(prediction, target, 3) == pytest.approx(
-        {
-            'dice': dice,
-            'iou': iou,
-            'miou': sum(ious) / 3,
-            'weighted_f1': sum(n * f1 for n, f1 in zip(supports, f1s, strict=True)) / len(pixels),
-            'weighted_iou': sum(n * iou for n, iou in zip(supports, ious, strict=True)) / len(pixels),
-        },
-        rel=1e-12,
-    )
-
-
 def test_ignored_pixels_may_hold_any_prediction():
     matrix = confusion_matrix(np.array([9, 1]), np.array([255, 1]), 2)
     assert matrix.tolist() == [[0, 0], [0, 1]]

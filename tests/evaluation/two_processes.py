@@ -34,7 +34,9 @@ def evaluate_shards(rank, folder, metric_class, samples, dataset_meta):
 def assert_two_processes_equal_one(folder, metric_class, samples, dataset_meta=None):
     assert len(samples) == 5
     single = evaluate(metric_class, samples, dataset_meta, out_dir=folder / 'single')
-    torch.multiprocessing.spawn(evaluate_shards, args=(folder, metric_class, samples, dataset_meta), nprocs=2)
+    arguments = folder, metric_class, samples, dataset_meta
+    # Forked processes need not import everything again.
+    torch.multiprocessing.start_processes(evaluate_shards, arguments, nprocs=2, start_method='fork')
     first, second = (pickle.loads((folder / f'rank_{rank}.pkl').read_bytes()) for rank in (0, 1))
     assert (first['dealt'][0], second['dealt'][0]) == ([0, 2, 4], [1, 3, 0])  # the sampler padded image 0
     for name in ('dealt', 'blocks'):

@@ -79,7 +79,7 @@ def test_perfect_maps_give_the_nuclei_back(kind, lowest, mpp):
     ('kind', 'lowest'), [('semantic', 0.75), ('distance', 0.97), ('hover', 0.97), ('boundary', 0.97)]
 )
 def test_perfect_maps_of_real_nuclei_give_them_back(kind, lowest):
-    paths = sorted((Path(os.environ['MMGFNUC_DATA']) / 'nuinsseg').glob('*/label masks modify/*.tif'))
+    paths = sorted((Path(os.environ['MMGFNUC_DATA']) / 'nuinsseg').glob('*/label masks modify/*.tif'))[::4]
     maps = [read_label_map(path) for path in paths]
     assert np.mean([aji(labels, DECODERS[kind](*perfect(labels)[kind])) for labels in maps]) >= lowest
 

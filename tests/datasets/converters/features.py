@@ -2,12 +2,18 @@
 
 import json
 
+import numpy as np
+
 from .own_source import add_image
 
 
 def rectangle(left, top, right, bottom):
     """Corners of a rectangle of pixels, `right` and `bottom` excluded."""
     return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def box(left, top, right, bottom):
+    return np.array(rectangle(left, top, right, bottom), float)
 
 
 def feature(kind, coordinates, name=None, object_type='annotation', **fields):

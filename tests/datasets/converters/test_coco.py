@@ -8,16 +8,11 @@ import pytest
 
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.converters.coco import uncompressed
-from mmgfnuc.datasets.nuclei import NucleiDataset
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
 
+from .features import rectangle
 from .own_source import CONVERTERS, SIZE, add_image, convert, fault, instances, labels_of, prepare, types_of
-
-
-def rectangle(left, top, right, bottom):
-    """Corners of a rectangle of pixels, `right` and `bottom` excluded."""
-    return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
 class Coco:
@@ -76,35 +71,12 @@ class TestCoco:
         assert canonical.read_meta(out)['classes'] == ['background', 'tumour', 'lymphocyte']
         assert validate_dataset(out) == []
 
-    def test_types_reach_the_reader(self, coco, tmp_path):
-        coco.image()
-        coco.polygon((1, 1, 5, 4), category=2)
-        sample = NucleiDataset(coco.prepare(tmp_path / 'out'), types=True)[0]
-        np.testing.assert_array_equal(np.unique(sample['type_map']), [0, 2])
-
     def test_parts_of_one_nucleus_are_one_even_if_they_overlap(self, coco, tmp_path):
         coco.image()
         coco.polygon((1, 1, 5, 4), (3, 2, 8, 6), (10, 10, 12, 12))
         expected = instances(np.s_[1:4, 1:5])
         expected[2:6, 3:8] = expected[10:12, 10:12] = 1
         np.testing.assert_array_equal(labels_of(coco.prepare(tmp_path / 'out')), expected)
-
-    def test_the_first_nucleus_keeps_shared_pixels(self, coco, tmp_path):
-        coco.image()
-        coco.polygon((1, 1, 5, 4))
-        coco.polygon((3, 2, 8, 6))
-        expected = instances(np.s_[0:0, 0:0], np.s_[2:6, 3:8])
-        expected[1:4, 1:5] = 1
-        np.testing.assert_array_equal(labels_of(coco.prepare(tmp_path / 'out')), expected)
-
-    def test_a_crowd_is_ignored(self, coco, tmp_path):
-        coco.image()
-        coco.polygon((1, 1, 5, 4))
-        coco.nucleus({'size': [12, 16], 'counts': [16, 4, 8, 4, 160]}, iscrowd=1)
-        out = coco.prepare(tmp_path / 'out')
-        np.testing.assert_array_equal(labels_of(out), instances(np.s_[1:4, 1:5]))
-        ignored = canonical.read_ignore(canonical.sample_paths(out, 'a').ignore)
-        np.testing.assert_array_equal(ignored, instances(np.s_[4:8, 1:3]) > 0)
 
     @pytest.mark.parametrize('polygons', [True, False])
     def test_a_crowd_takes_no_pixel_from_a_nucleus(self, coco, tmp_path, polygons):
@@ -144,28 +116,11 @@ class TestCoco:
             assert notice.endswith(f': 1 (a: annotation {number})')
         assert json.loads((tmp_path / 'out' / 'notices' / 'a.json').read_text())
 
-    def test_a_bow_tie_is_ignored_where_no_nucleus_is(self, coco, tmp_path):
-        coco.image()
-        coco.nucleus([[0, 0, 12, 12, 12, 0, 0, 12]])
-        coco.polygon((1, 4, 4, 8))
-        # A slip of the pen where it closes does not matter.
-        coco.nucleus([[13, 1, 16, 1, 16, 11, 13, 11, 13, 0.5]])
-        out = coco.prepare(tmp_path / 'out')
-        assert canonical.count_nuclei(labels_of(out)) == 2
-        ignored = canonical.read_ignore(out / 'ignore' / 'a.png')
-        assert ignored.sum() > 50
-        assert not (ignored & (labels_of(out) > 0)).any()
-
     def test_categories_of_one_name_are_one(self, coco, tmp_path):
         coco.content['categories'] = [{'id': number, 'name': 'nucleus'} for number in (0, 1)]
         coco.image()
         coco.polygon((1, 1, 5, 4), category=1)
         assert canonical.read_meta(coco.prepare(tmp_path / 'out'))['classes'] == canonical.CLASSES
-
-    def test_polygons_that_leave_the_image_are_cut(self, coco, tmp_path):
-        coco.image()
-        coco.polygon((-5, -5, 3, 2))
-        np.testing.assert_array_equal(labels_of(coco.prepare(tmp_path / 'out')), instances(np.s_[0:2, 0:3]))
 
     def test_an_image_without_nuclei_stays(self, coco, tmp_path):
         coco.image()

@@ -10,6 +10,8 @@ from mmgfnuc.datasets.converters.cryonuseg import CONVERTERS
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
 
+from .prepared import assert_refused, read, truncate
+
 (CRYONUSEG,) = CONVERTERS
 ROUND_2 = 'Annotator 1 (biologist second round of manual marks up)'
 ANNOTATOR_2 = 'Annotator 2 (bioinformatician)'
@@ -72,12 +74,10 @@ def test_each_annotation_is_read_from_its_own_folder(source, tmp_path, annotatio
     assert (report.images, report.nuclei) == (3, 6)
     assert canonical.list_ids(tmp_path / 'out') == sorted(source.images)
     for name, image in source.images.items():
-        paths = canonical.sample_paths(tmp_path / 'out', name)
-        np.testing.assert_array_equal(canonical.read_image(paths.image), image)
-        expected = label_map(annotation, int(name[-2:]))
-        np.testing.assert_array_equal(canonical.read_label_map(paths.label), expected)
-        assert paths.types is None
-        assert paths.ignore is None
+        prepared = read(tmp_path / 'out', name)
+        np.testing.assert_array_equal(prepared.image, image)
+        np.testing.assert_array_equal(prepared.instances, label_map(annotation, int(name[-2:])))
+        assert prepared.types is prepared.ignore is None
     assert validate_dataset(tmp_path / 'out') == []
 
 
@@ -117,21 +117,12 @@ def test_files_without_partner_and_foreign_names_are_reported_at_once(source, tm
     source.label('Human_Larynx_01').unlink()
     source.image('Human_AdrenalGland_02').unlink()
     tifffile.imwrite(source.image('holiday'), np.zeros((*SIZE, 3), np.uint8))
-    with pytest.raises(UserError) as caught:
-        prepare(source, tmp_path / 'out')
-    first, *lines = str(caught.value).splitlines()
-    assert first == '3 bad source files, nothing was written:'
-    for name, fault in {
+    faults = {
         'Human_Larynx_01.tif': 'no label map',
         'Human_AdrenalGland_02.tif': 'no image of that name',
         'holiday.tif': 'not Human_<organ>_<number>',
-    }.items():
-        assert sum(name in line and fault in line for line in lines) == 1
-    assert not (tmp_path / 'out').exists()
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    }
+    assert_refused(CRYONUSEG, source.root, tmp_path / 'out', faults)
 
 
 def write_label(path, labels):
@@ -150,13 +141,7 @@ def write_label(path, labels):
 )
 def test_a_bad_file_is_one_line_and_nothing_is_written(source, tmp_path, spoil, fault):
     spoil(source)
-    with pytest.raises(UserError) as caught:
-        prepare(source, tmp_path / 'out')
-    first, line = str(caught.value).splitlines()
-    assert first == '1 bad source file, nothing was written:'
-    assert 'Human_Larynx_01.tif' in line
-    assert fault in line
-    assert not (tmp_path / 'out').exists()
+    assert_refused(CRYONUSEG, source.root, tmp_path / 'out', {'Human_Larynx_01.tif': fault})
 
 
 def test_a_missing_annotation_and_a_wrong_folder_are_explained(source, tmp_path):

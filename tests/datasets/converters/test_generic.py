@@ -86,12 +86,6 @@ class TestFolders:
         add_map(source, labels, suffix='.npy')
         np.testing.assert_array_equal(labels_of(prepare('folders', source, tmp_path / 'out')), labels.astype(int))
 
-    def test_ids_above_16_bits(self, source, tmp_path):
-        labels = LABELS.astype(np.int32) * 1000
-        add_image(source)
-        add_map(source, labels, suffix='.tif')
-        np.testing.assert_array_equal(labels_of(prepare('folders', source, tmp_path / 'out')), labels)
-
     def test_folders_of_other_names_below_the_source(self, source, tmp_path):
         add_image(source, folder='batch [1]/rgb tiles')
         add_map(source, folder='batch [1]/ids')

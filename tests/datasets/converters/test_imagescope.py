@@ -10,12 +10,10 @@ from mmgfnuc.datasets.converters.imagescope import read_mpp, read_regions
 from mmgfnuc.datasets.converters.outlines import draw
 from mmgfnuc.errors import UserError
 
+from .features import box
+
 BOMB = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;">]>\n<Annotations>&b;</Annotations>'
 OUTSIDE_ENTITY = '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<Annotations>&a;</Annotations>'
-
-
-def box(left, top, right, bottom):
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
 
 
 def test_outlines_layers_and_pixel_size_of_an_imagescope_file(tmp_path, write_imagescope):

@@ -10,6 +10,8 @@ from mmgfnuc.datasets.converters.nucls import CONVERTERS
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
 
+from .prepared import assert_refused
+
 COLUMNS = 'raw_classification main_classification super_classification type xmin ymin xmax ymax coords_x coords_y'
 HEADER = COLUMNS.split()
 SIZE = 20, 24
@@ -169,11 +171,7 @@ GOOD = outlined('lymphocyte', [4, 8, 8, 4], [4, 4, 7, 7])
 )
 def test_bad_tables_are_explained(source, tmp_path, row, header, fault):
     stem = source.add('TCGA-A1-A0SP-DX1', row, header=header)
-    with pytest.raises(UserError) as caught:
-        prepare(source, tmp_path / 'out')
-    line = str(caught.value).splitlines()[1]
-    assert fault in line
-    assert f'{stem}.csv' in line
+    assert_refused(CONVERTERS[0], source.root, tmp_path / 'out', {f'{stem}.csv': fault})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mmgfnuc.datasets.converters import CONVERTERS, convert
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
 
-from ..small_set import names_in
+from .prepared import assert_refused, truncate
 
 
 class FakeNuInsSeg:
@@ -98,8 +98,7 @@ def test_every_bad_file_is_reported_at_once_and_nothing_is_written(source, tmp_p
     source.file('human liver', 'label masks modify', f'{unlabelled}.tif').unlink()
     source.add('human liver', 3, label_size=(12, 15))
     broken, _, _ = source.add('mouse brain', 4)
-    path = source.file('mouse brain', 'tissue images', f'{broken}.png')
-    path.write_bytes(path.read_bytes()[:100])
+    truncate(source.file('mouse brain', 'tissue images', f'{broken}.png'))
     fractions, _, _ = source.add('mouse brain', 5)
     tifffile.imwrite(
         source.file('mouse brain', 'label masks modify', f'{fractions}.tif'), np.full((12, 16), 0.5, np.float32)
@@ -107,58 +106,15 @@ def test_every_bad_file_is_reported_at_once_and_nothing_is_written(source, tmp_p
     vague, _, _ = source.add('mouse brain', 6)
     source.add_vague('mouse brain', 'vague areas/mask binary', vague, size=(5, 5))
     source.add_vague('mouse brain', 'vague areas/mask binary', 'mouse_brain_77')
-
-    with pytest.raises(UserError) as caught:
-        prepare(source, tmp_path / 'out')
-    first, *lines = str(caught.value).splitlines()
-    assert first == '6 bad source files, nothing was written:'
-    for name, fault in {
+    faults = {
         'human_liver_02.png': 'no label map',
         'human_liver_03.tif': 'size (12, 15) differs from (12, 16)',
         'mouse_brain_04.png': 'unreadable',
         'mouse_brain_05.tif': '0.5, no whole number',
         'mouse_brain_06.png': 'size (5, 5) differs',
         'mouse_brain_77.png': 'no image of that name',
-    }.items():
-        assert sum(name in line and fault in line for line in lines) == 1
-    assert names_in(tmp_path) == ['NuInsSeg']
-
-
-def test_preparing_again_replaces_the_dataset_and_a_failure_keeps_it(source, tmp_path):
-    name, _, _ = source.add('human liver', 1)
-    out = prepare(source, tmp_path / 'out')
-    source.add('human liver', 2)
-    source.file('human liver', 'tissue images', f'{name}.png').unlink()
-    source.file('human liver', 'label masks modify', f'{name}.tif').unlink()
-    assert canonical.list_ids(prepare(source, out)) == ['human_liver_02']
-    assert sorted(path.name for path in (out / 'labels').iterdir()) == ['human_liver_02.png']
-
-    source.file('human liver', 'label masks modify', 'human_liver_02.tif').unlink()
-    with pytest.raises(UserError, match='no label map'):
-        prepare(source, out)
-    assert canonical.list_ids(out) == ['human_liver_02']
-    assert names_in(tmp_path) == ['NuInsSeg', 'out']
-
-
-def test_leftovers_of_a_killed_run_do_not_enter_the_dataset(source, tmp_path):
-    source.add('human liver', 1)
-    stale = tmp_path / '.out.partial' / 'images' / 'stale.png'
-    stale.parent.mkdir(parents=True)
-    stale.touch()
-    assert canonical.list_ids(prepare(source, tmp_path / 'out')) == ['human_liver_01']
-
-
-def test_foreign_content_at_the_target_is_never_touched(source, tmp_path):
-    source.add('human liver', 1)
-    notes = tmp_path / 'notes'
-    notes.mkdir()
-    (notes / 'thesis.txt').write_text('years of work')
-    other = prepare(source, tmp_path / 'other')
-    canonical.write_meta(other, canonical.read_meta(other) | {'name': 'my own slides'})
-    for out in (notes, notes / 'thesis.txt', other, source.root):
-        with pytest.raises(UserError, match='holds something else than a prepared nuinsseg'):
-            prepare(source, out)
-    assert (notes / 'thesis.txt').read_text() == 'years of work'
+    }
+    assert_refused(CONVERTERS['nuinsseg'], source.root, tmp_path / 'out', faults)
 
 
 def test_wrong_source_folder_is_explained(source, tmp_path):

@@ -9,11 +9,9 @@ from mmgfnuc.datasets.canonical import BadFileError
 from mmgfnuc.datasets.converters.notices import read_notices, write_notices
 from mmgfnuc.datasets.converters.outlines import Outline, cover, draw, mark_crossings
 
+from .features import box
+
 PATH, SHAPE = Path('a.json'), (12, 16)
-
-
-def box(left, top, right, bottom):
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
 
 
 def outlines(*rings):

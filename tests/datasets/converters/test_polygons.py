@@ -10,9 +10,7 @@ from mmgfnuc.datasets.converters import polygons
 from mmgfnuc.datasets.converters.polygons import fill, rasterise
 from mmgfnuc.errors import UserError
 
-
-def box(left, top, right, bottom):
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+from .features import box
 
 
 def random_outlines(count, shape, rng):

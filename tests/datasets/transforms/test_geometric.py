@@ -195,10 +195,6 @@ def test_magnification_is_that_of_the_nuclei():
     assert results['mpp'] == pytest.approx(0.5 / 1.25)
 
 
-def test_unknown_mpp_stays_unknown():
-    assert RandomWarpCrop(32)(sample(mpp=None))['mpp'] is None
-
-
 @pytest.mark.parametrize('elastic', [None, {'alpha': 3, 'sigma': 16}])
 @pytest.mark.parametrize('seed', range(5))
 def test_image_and_maps_move_by_the_same_formula(elastic, seed):
@@ -231,7 +227,7 @@ def test_warp_follows_the_documented_formula():
     assert abs(y - centre_y - expected_y).max() < 0.6
 
 
-@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('seed', range(3))
 def test_instances_stay_themselves(seed):
     source = sample(seed=seed)
     results = RandomWarpCrop(96, elastic={'alpha': 2, 'sigma': 12})(sample(seed=seed))

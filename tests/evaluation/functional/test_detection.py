@@ -83,12 +83,6 @@ def test_as_many_pairs_as_the_authors_or_more():
     assert len(match_points(predicted, truth, 12)[0]) == np.count_nonzero(distances[rows, columns] <= 12) == 250
 
 
-def test_radius_itself_is_near_enough():
-    truth, predicted = np.array([[0.0, 0.0]]), np.array([[0.0, 12.0]])
-    assert len(match_points(predicted, truth, 12)[0]) == 1
-    assert len(match_points(predicted, truth, 11.99)[0]) == 0
-
-
 def test_radius_in_pixels():
     assert detection_radius(None) == detection_radius(0.25) == 12
     assert detection_radius(0.5) == 6

@@ -16,18 +16,17 @@ class BackboneBattery(ABC):
     def build(self, settings, in_channels=3):
         """A small backbone. `settings` comes from a fixture of the inheriting class."""
 
-    @pytest.mark.parametrize('batch', [1, 2])
-    @pytest.mark.parametrize('size', [(96, 96), (100, 140), (64, 64)])
-    def test_shapes(self, settings, size, batch):
+    @pytest.mark.parametrize('size', [(64, 64), (100, 140)])
+    def test_shapes(self, settings, size):
         backbone = self.build(settings)
-        pyramid = backbone(torch.rand(batch, 3, *size))
+        pyramid = backbone(torch.rand(2, 3, *size))
         assert isinstance(pyramid, tuple)
         assert len(pyramid) == len(backbone.out_channels) == len(backbone.out_strides)
         assert list(backbone.out_strides) == sorted(backbone.out_strides)
         for level, channels, stride in zip(pyramid, backbone.out_channels, backbone.out_strides, strict=True):
-            assert level.shape == (batch, channels, *(math.ceil(side / stride) for side in size))
+            assert level.shape == (2, channels, *(math.ceil(side / stride) for side in size))
 
-    @pytest.mark.parametrize('in_channels', [1, 2, 3, 4])
+    @pytest.mark.parametrize('in_channels', [1, 4])
     def test_image_channels(self, settings, in_channels):
         pyramid = self.build(settings, in_channels)(torch.rand(1, in_channels, 32, 32))
         assert all(level.isfinite().all() for level in pyramid)

@@ -1,8 +1,7 @@
 import dataclasses
 import errno
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 import warnings
 import zlib
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import cache, foundation_encoder
+from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.registry import MODELS
 
 from ..tiny import SEGMENTOR, data_samples, fill_with_noise, total_loss
@@ -22,15 +21,16 @@ VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
 
 
 @pytest.fixture
-def build(tmp_path, weights_folder):
+def build(tmp_path, weights_folder, monkeypatch):
     """Encoders with weights from one of two files, whose features are kept in one folder."""
+    monkeypatch.setenv('HOME', str(tmp_path))
     for number in (1, 2):
         torch.manual_seed(number)
         network = foundation_encoder('vit-tiny', weights='random', arch=VIT).network
         save_file(dict(fill_with_noise(network, 0.2).state_dict()), weights_folder / f'{number}.safetensors')
 
     def make(weights='1', out_layers=(0, 1), **settings):
-        kept = {'folder': str(tmp_path / 'cache')} | settings
+        kept = {'folder': '~/cache'} | settings
         return foundation_encoder('vit-tiny', weights=weights, arch=VIT, out_layers=out_layers, cache=kept)
 
     return make
@@ -101,15 +101,29 @@ def test_precision_on_disk(dtype, size, build, tmp_path):
     assert values * size < files(tmp_path)[0].stat().st_size < values * size + 500
 
 
-@pytest.mark.parametrize('damage', ['flip', 'cut', 'empty'])
+def whole_file(layers):
+    """What is whole by its checksum, but not of a cache."""
+    body = save({name: torch.full((2, 2), value) for name, value in layers.items()}) if layers else b'pickle'
+    return body + zlib.crc32(body).to_bytes(4, 'big')
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: bytes([*content[:99], content[99] ^ 1, *content[100:]]),
+        lambda content: content[:-7],
+        lambda content: b'',
+        lambda content: whole_file({'weight': 1.0}),
+        lambda content: whole_file({'0': torch.nan}),
+        lambda content: whole_file({}),
+    ],
+    ids=['flip', 'cut', 'empty', 'other layer', 'nan', 'pickle'],
+)
 def test_damaged_files_are_made_anew(damage, build, tmp_path):
     encoder, images = build(), torch.rand(1, 3, 32, 32)
     expected = encoder(images)
     (path,) = files(tmp_path)
-    content = bytearray(path.read_bytes())
-    if damage == 'flip':
-        content[len(content) // 2] ^= 1
-    path.write_bytes({'flip': content, 'cut': content[:-7], 'empty': b''}[damage])
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.warns(UserWarning, match='is damaged; its features are computed again'):
         features, computed = count(encoder, images)
     assert computed == 1
@@ -161,36 +175,30 @@ def test_files_of_earlier_runs_make_room(build, tmp_path):
     assert not oldest.exists()
 
 
-SCRIPT = """
-import sys, torch
-from mmgfnuc.models.foundation import foundation_encoder
-folder, weights = sys.argv[1:]
-encoder = foundation_encoder(
-    'vit-tiny', weights=weights, arch={arch}, out_layers=(0, 1), cache=dict(folder=folder)
-)
-torch.manual_seed(5)
-images = torch.rand(24, 3, 32, 32)
-for start in range(0, 24, 4):
-    encoder(images[start : start + 4])
-torch.save(encoder(images), sys.argv[1] + f'_{{sys.argv[0].split("_")[-1]}}.pt')
-"""
+def encode_all(build, path):
+    """In a process of its own, as a training of several processes does it."""
+    torch.set_num_threads(1)
+    encoder = build()
+    torch.manual_seed(5)
+    images = torch.rand(24, 3, 32, 32)
+    for batch in images.split(4):
+        encoder(batch)
+    torch.save(encoder(images), path)
 
 
-def test_several_processes_share_a_folder(build, tmp_path, weights_folder):
-    processes = []
-    for number in range(3):
-        script = tmp_path / f'script_{number}'
-        script.write_text(SCRIPT.format(arch=VIT))
-        command = [sys.executable, '-W', 'ignore', str(script), str(tmp_path / 'cache'), '1']
-        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parents[3])}
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+def test_several_processes_share_a_folder(build, tmp_path):
+    fork = multiprocessing.get_context('fork')
+    outputs = [tmp_path / f'{number}.pt' for number in range(3)]
+    processes = [fork.Process(target=encode_all, args=(build, path)) for path in outputs]
     for process in processes:
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
     assert len(files(tmp_path)) == 24
-    results = [torch.load(tmp_path / f'cache_{number}.pt') for number in range(3)]
-    for result in results[1:]:
-        assert_same(result, results[0], rtol=1e-5, atol=1e-5)
+    first, *others = (torch.load(path) for path in outputs)
+    for result in others:
+        assert_same(result, first, rtol=1e-5, atol=1e-5)
     assert not [path for path in (tmp_path / 'cache').rglob('*') if path.is_file() and path.suffix != '.features']
 
 
@@ -225,7 +233,7 @@ def test_training_is_the_same(build, tmp_path):
 
 
 def test_weights_that_are_loaded_later_have_their_own_features(build, tmp_path):
-    """A checkpoint with random weights, say."""
+    """A checkpoint with random weights, say; two random encoders are told apart."""
     images = torch.rand(1, 3, 32, 32)
     first, second = (
         foundation_encoder('vit-tiny', weights='random', arch=VIT, cache={'folder': str(tmp_path / 'cache')})
@@ -248,27 +256,6 @@ def test_what_rounds_the_features_is_part_of_their_name(build):
     assert count(encoder, images)[1] == 0
     encoder.entry = dataclasses.replace(encoder.entry, mean=(0.1, 0.2, 0.3))
     assert count(encoder, images)[1] == 1
-
-
-@pytest.mark.parametrize('layers', [{'weight': 1.0}, {'0': torch.nan}, {}])
-def test_a_file_that_is_whole_but_not_of_a_cache(build, tmp_path, layers):
-    encoder, images = build(), torch.rand(1, 3, 32, 32)
-    expected = encoder(images)
-    body = save({name: torch.full((2, 2), value) for name, value in layers.items()}) if layers else b'pickle'
-    files(tmp_path)[0].write_bytes(body + zlib.crc32(body).to_bytes(4, 'big'))
-    with pytest.warns(UserWarning, match='is damaged; its features are computed again'):
-        assert_same(encoder(images), expected, rtol=0, atol=0)
-
-
-def test_features_that_float16_cannot_hold(build, tmp_path):
-    encoder = build(dtype='float16')
-    with torch.no_grad():
-        encoder.network.norm.weight *= 1e6
-    images = torch.rand(1, 3, 32, 32)
-    with pytest.warns(UserWarning, match="exceed the range of float16; take dtype='bfloat16'; from now on"):
-        features = encoder(images)
-    assert_same(features, encoder._encode(images), rtol=0, atol=0)
-    assert files(tmp_path) == []
 
 
 def test_the_limit_counts_what_others_write(build, tmp_path):
@@ -312,20 +299,6 @@ def test_files_that_may_not_be_deleted(build, tmp_path, monkeypatch):
         assert encoder(torch.rand(1, 3, 32, 32))[0].isfinite().all()
 
 
-def test_the_home_folder(build, tmp_path, monkeypatch):
-    monkeypatch.setenv('HOME', str(tmp_path))
-    build(folder='~/cache')(torch.rand(1, 3, 32, 32))
-    assert len(files(tmp_path)) == 1
-
-
-def test_random_weights_are_told_apart(tmp_path):
-    images = torch.rand(1, 3, 32, 32)
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        encoder = foundation_encoder('vit-tiny', weights='random', arch=VIT, cache={'folder': str(tmp_path / 'cache')})
-        assert count(encoder, images)[1] == 1
-
-
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
@@ -339,7 +312,3 @@ def test_random_weights_are_told_apart(tmp_path):
 def test_errors(settings, message):
     with pytest.raises(UserError, match=message):
         foundation_encoder('vit-tiny', weights='random', arch=VIT, cache=settings)
-
-
-def test_gigabytes():
-    assert cache.GIGABYTE == 1_000_000_000

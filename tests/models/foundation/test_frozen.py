@@ -47,16 +47,6 @@ def test_random_weights_warn():
         foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM)
 
 
-def test_frozen_has_no_gradient_and_does_not_change(weights):
-    model = segmentor()
-    assert not any(parameter.requires_grad for parameter in model.foundation.parameters())
-    images = torch.rand(2, 3, 32, 32, requires_grad=True)
-    assert not any(feature.requires_grad for feature in model.foundation(images))
-    assert torch.is_grad_enabled()
-    train_step(model)
-    assert_weights(model, weights)
-
-
 def test_evaluation_mode_survives_train(weights):
     model = segmentor().train()
     assert model.backbone.training

@@ -198,11 +198,6 @@ def test_statistics_of_batch_norms_stay_beside_adapters():
     assert all(torch.equal(encoder.state_dict()[key], value) for key, value in before.items())
 
 
-def test_sam_of_another_window():
-    windows = foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM | {'window_size': 7}, input_size=None)
-    assert [block.window_size for block in windows.network.blocks] == [7, 0]
-
-
 def test_lora_needs_peft(monkeypatch):
     monkeypatch.setattr('mmgfnuc.models.foundation.lora.find_spec', lambda name: None)
     with pytest.raises(UserError, match="tune='lora' needs the package peft; install it: pip install"):

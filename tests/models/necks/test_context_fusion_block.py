@@ -80,13 +80,6 @@ def test_starts_as_the_identity_on_the_local_map(settings, training):
         assert torch.equal(block(local, context), local)
 
 
-def test_starts_with_the_gradient_of_the_identity():
-    block = ContextFusionBlock(8, 6)
-    local, upstream = torch.randn(2, 8, 5, 7, requires_grad=True), torch.randn(2, 8, 5, 7)
-    block(local, torch.randn(2, 6, 3, 4)).backward(upstream)
-    assert torch.equal(local.grad, upstream)
-
-
 @pytest.mark.parametrize('num_heads', [1, 4])
 @pytest.mark.parametrize(('size', 'grid'), [((5, 7), (3, 4)), ((4, 4), (4, 4)), ((3, 2), (6, 5))])
 @torch.no_grad()
@@ -145,19 +138,6 @@ def test_positions_are_in_pixels_of_the_level(grid, level):
     expected = x + encodings_by_hand(grid, level, 8)
     step = (level[0] / grid[0], level[1] / grid[1])
     torch.testing.assert_close(with_position(x, step), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(('size', 'grid'), [((8, 8), (4, 4)), ((6, 10), (3, 5)), ((4, 4), (4, 4)), ((7, 5), (7, 5))])
-def test_tokens_and_pixels_of_one_place_meet(size, grid):
-    """By position alone, every pixel is most like the token that covers it."""
-    steps = (1, 1), (size[0] / grid[0], size[1] / grid[1])
-    pixels, tokens = (
-        with_position(torch.zeros(1, 32, *shape), step)[0].flatten(1)
-        for shape, step in zip((size, grid), steps, strict=True)
-    )
-    nearest = (pixels.T @ tokens).argmax(1).reshape(size)
-    own = torch.arange(grid[0] * grid[1]).reshape(grid).float()[None, None]
-    torch.testing.assert_close(nearest, F.interpolate(own, size, mode='nearest')[0, 0].long())
 
 
 def draw():

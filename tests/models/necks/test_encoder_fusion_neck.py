@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmgfnuc import create_model
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones import UNetEncoder
-from mmgfnuc.models.necks import ContextAdapter, EncoderFusionNeck, FusionNeck
+from mmgfnuc.models.necks import ContextAdapter, EncoderFusionNeck
 
 from ..tiny import assert_gradients, fill_with_noise
 from .battery import count
@@ -121,25 +121,6 @@ def test_equals_the_reference():
     # Strides or areas, the same here.
     for level, again in zip(fused, neck(partial(encoder, images), [embedding]), strict=True):
         assert torch.equal(level, again)
-
-
-@torch.no_grad()
-def test_what_is_gated_feeds_the_next_level():
-    encoder, images = encoder_of()
-    neck, context = small(), [torch.randn(2, 6, 8, 12)]
-    before = neck(partial(encoder, images), context, (4.0,))
-    alone = encoder(images)
-    gate = neck.blocks['0'].gate(alone[0], torch.zeros(2, 2, 32, 48))
-    assert gate.shape == (2, 4, 1, 1)
-    neck.blocks['0'].gate.excite.bias.add_(1.0)
-    after = neck(partial(encoder, images), context, (4.0,))
-    assert all(not torch.allclose(level, other) for level, other in zip(before, after, strict=True))
-    # Not so where the levels are fused after the encoder.
-    behind = fill_with_noise(FusionNeck((4, 8, 16), (6,), levels='all', block=NARROW), 0.5).eval()
-    before = behind(alone, context)
-    behind.blocks['0'].gate.excite.bias.add_(1.0)
-    changed = [not torch.equal(level, other) for level, other in zip(before, behind(alone, context), strict=True)]
-    assert changed == [True, False, False]
 
 
 @torch.no_grad()

@@ -41,10 +41,6 @@ def test_levels(pyramid, levels, fused):
         assert torch.equal(after, before) == (index not in fused)
 
 
-def test_default_is_the_bottleneck(pyramid):
-    assert list(FusionNeck(CHANNELS, (6,)).blocks) == ['2']
-
-
 def attending(**settings):
     blocks = FusionNeck(CHANNELS, (6,), **settings).blocks
     return {int(level) for level, block in blocks.items() if block.attention is not None}
@@ -80,14 +76,6 @@ def test_several_contexts_are_joined(pyramid):
     torch.testing.assert_close(neck(pyramid, (a, b)), joined(pyramid, [torch.cat([a, b], 1)]))
     coarse = neck(pyramid, (a, torch.randn(2, 2, 2, 3)))
     assert [level.shape for level in coarse] == [level.shape for level in pyramid]
-
-
-def test_block_settings_reach_every_block():
-    block = {'type': 'mmgfnuc.GatedFusionBlock', 'preset': 'released', 'wiring': 'text', 'reduction': 2}
-    neck = FusionNeck(CHANNELS, (6,), levels='all', block=block)
-    assert [(block.wiring, block.gate.squeeze.out_features) for block in neck.blocks.values()] == [
-        ('text', (width + 6) // 2) for width in CHANNELS
-    ]
 
 
 @each_block

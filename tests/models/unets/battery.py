@@ -54,12 +54,6 @@ class UNetBattery:
     def model(self, unet):
         return build(unet)
 
-    @pytest.mark.parametrize('batch', [1, 2])
-    @pytest.mark.parametrize('size', [(96, 96), (100, 140), (256, 256)])
-    def test_shapes(self, model, size, batch):
-        with torch.no_grad():
-            assert model.eval()(torch.rand(batch, 3, *size)).shape == (batch, 2, *size)
-
     @pytest.mark.parametrize('size', [(97, 101), (99, 130)])
     def test_logits_stay_over_their_pixels(self, model, size):
         """At sizes that the strides do not divide they are those of the image continued to the next that they do."""
@@ -82,7 +76,7 @@ class UNetBattery:
         for level, channels, stride in zip(pyramid, backbone.out_channels, backbone.out_strides, strict=True):
             assert level.shape == (1, channels, math.ceil(100 / stride), math.ceil(140 / stride))
 
-    @pytest.mark.parametrize('in_channels', [1, 2, 4])
+    @pytest.mark.parametrize('in_channels', [1, 4])
     def test_image_channels_and_classes(self, unet, in_channels):
         model = build(unet, in_channels=in_channels, num_classes=5).eval()
         with torch.no_grad():

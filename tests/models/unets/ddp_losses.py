@@ -1,6 +1,6 @@
-"""Losses of three training steps, of one process or of several that share the batch: run by test_ddp.py.
+"""Losses of three training steps, of one process or of several that share the batch: used by test_ddp.py.
 
-Usage: ddp_losses.py OUT UNET FUSION PARTS   (PARTS is JSON; started by torchrun or alone)
+Usage: ddp_losses.py OUT CASES   (CASES is JSON, a list of U-Net, fusion, parts; started by torchrun)
 """
 
 import json
@@ -42,16 +42,14 @@ def build(unet, fusion, parts):
     return model
 
 
-def main(out, unet, fusion, parts):
-    rank, world = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
-    model = build(unet, fusion, json.loads(parts))
+def losses(unet, fusion, parts, rank=0, world=1):
+    model = build(unet, fusion, parts)
     if world > 1:
-        distributed.init_process_group('gloo')
         model = DistributedDataParallel(model, broadcast_buffers=False)
     images, samples = batch()
     share = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
-    losses = []
+    totals = []
     for _ in range(3):
         optimizer.zero_grad()
         loss = model(images[share], samples[share], mode='loss')['loss_dice_focal']
@@ -60,13 +58,19 @@ def main(out, unet, fusion, parts):
         total = loss.detach().clone()
         if world > 1:
             distributed.all_reduce(total)
-        losses.append(total.item() / world)
+        totals.append(total.item() / world)
+    return totals
+
+
+def main(out, cases):
+    distributed.init_process_group('gloo')
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    found = [losses(*case, rank, world) for case in json.loads(cases)]
     if rank == 0:
-        Path(out).write_text(json.dumps(losses))
-    if world > 1:
-        distributed.barrier()
-        # The interpreter's own way out may abort, see mmgfnuc.engine.distributed.leave.
-        os._exit(0)
+        Path(out).write_text(json.dumps(found))
+    distributed.barrier()
+    # The interpreter's own way out may abort, see mmgfnuc.engine.distributed.leave.
+    os._exit(0)
 
 
 if __name__ == '__main__':

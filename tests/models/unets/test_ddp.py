@@ -8,36 +8,29 @@ from pathlib import Path
 
 import pytest
 
+from . import ddp_losses
 from .small import SMALL
 
-SCRIPT = Path(__file__).with_name('ddp_losses.py')
 ROOT = Path(__file__).parents[3]
+LOSS = {'loss_decode': {'type': 'mmgfnuc.DiceFocalLoss', 'dice_per_image': True}}
+CASES = [
+    (unet, fusion, SMALL[unet] | {'neck': neck, 'decode_head': SMALL[unet].get('decode_head', {}) | LOSS})
+    for unet, fusion, neck in (('eunet3+', 'paper', {}), ('unet', 'context', {'levels': 'all'}))
+]
 
 
-def losses(processes, out, unet, fusion, parts):
-    launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}'] if processes > 1 else []
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', ddp_losses.__file__]
     done = subprocess.run(
-        [sys.executable, *launcher, str(SCRIPT), str(out), unet, fusion, json.dumps(parts)],
+        [sys.executable, *launcher, tmp_path / 'two.json', json.dumps(CASES)],
         env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(out.read_text())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ('unet', 'fusion', 'neck'),
-    [('eunet3+', 'paper', {}), ('unet', 'context', {'levels': 'all'})],
-    ids=lambda value: value if isinstance(value, str) else '',
-)
-def test_two_processes_train_as_one(tmp_path, unet, fusion, neck):
-    loss = {'type': 'mmgfnuc.DiceFocalLoss', 'dice_per_image': True}
-    parts = SMALL[unet] | {'neck': neck}
-    parts['decode_head'] = parts.get('decode_head', {}) | {'loss_decode': loss}
-    one = losses(1, tmp_path / 'one.json', unet, fusion, parts)
-    two = losses(2, tmp_path / 'two.json', unet, fusion, parts)
-    assert max(one) - min(one) > 3e-4, 'nothing was trained'
-    assert two == pytest.approx(one, abs=1e-5)
+    for case, two in zip(CASES, json.loads((tmp_path / 'two.json').read_text()), strict=True):
+        one = ddp_losses.losses(*case)
+        assert max(one) - min(one) > 3e-4, 'nothing was trained'
+        assert two == pytest.approx(one, abs=1e-5)
