@@ -2,8 +2,6 @@
 
 import argparse
 import itertools
-import json
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +12,9 @@ from typing import Any
 
 import torch
 from measure import in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
+from record import report
 from torch import Tensor, nn
 
-from mmgfnuc.analysis.measurements import UNETS, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.complexity import count_macs, count_parameters, on_meta
@@ -286,10 +284,7 @@ def main() -> None:
     settings = Settings(**args)
     check(only, settings)
     rows = run_tasks(only, settings)
-    print(json.dumps(rows))
-    if out:
-        command = shlex.join(['python', 'benchmarks/unets.py', *sys.argv[1:]])
-        make_measurement(out, UNETS, command, asdict(settings), rows)
+    report('unets', rows, asdict(settings), out)
 
 
 if __name__ == '__main__':

@@ -1,18 +1,14 @@
 """docs/foundation_encoders.md, made from the catalogue and from records of benchmarks/."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 import torch
+from records import Record, command_block, conditions, linked, of_kind
 
 from mmgfnuc.models.foundation import CATALOGUE, Entry, FoundationEncoder, foundation_encoder
 from mmgfnuc.studies.markdown import table_lines
-
-from .measurements import FEATURE_CACHE, SAM_ENCODER, command_block, conditions
-from .tables import linked
 
 HEADING = """# Foundation encoders
 
@@ -73,18 +69,10 @@ RATIOS = {
 }
 
 
-def encoders_page(records: Iterable[Mapping[str, Any]]) -> str:
-    """Render docs/foundation_encoders.md.
-
-    Args:
-        records: of the kinds SAM_ENCODER and FEATURE_CACHE; others are passed over.
-    """
+def encoders_page(records: Mapping[str, Record]) -> str:
+    """Render docs/foundation_encoders.md from the catalogue, and from the records of kinds that it shows."""
     families = [_family(name, list(entries)) for name, entries in groupby(CATALOGUE.values(), lambda e: e.family)]
-    measured: dict[str, list[Mapping[str, Any]]] = {SAM_ENCODER: [], FEATURE_CACHE: []}
-    for record in records:
-        measured.get(record.get('kind', ''), []).append(record)
-    speed = [_sam_speed(measured[SAM_ENCODER])] if measured[SAM_ENCODER] else []
-    speed += [_cache_speed(measured[FEATURE_CACHE])] if measured[FEATURE_CACHE] else []
+    speed = [_sam_speed(of_kind(records, 'sam_encoder')), _cache_speed(of_kind(records, 'feature_cache'))]
     return '\n\n'.join([HEADING, *families, *speed]) + '\n'
 
 
@@ -92,14 +80,11 @@ def _family(name: str, entries: Sequence[Entry]) -> str:
     notes = [f'- `{entry.name}`: {entry.note}' for entry in entries if entry.note]
     papers = [f'- Paper: {linked(citation)}' for citation in dict.fromkeys(entry.citation for entry in entries)]
     sources = [f'- Facts: {source}' for source in dict.fromkeys(s for entry in entries for s in entry.sources)]
-    table = table_lines(COLUMNS, [_cells(entry.name) for entry in entries])
+    table = table_lines(COLUMNS, [_cells(entry) for entry in entries])
     return '\n'.join([f'### {name}', '', table, '', *notes, *papers, *sources])
 
 
-# Kept, as every encoder is built to count its parameters.
-@cache
-def _cells(name: str) -> tuple[str, ...]:
-    entry = CATALOGUE[name]
+def _cells(entry: Entry) -> tuple[str, ...]:
     encoder = _on_meta(entry)
     return (
         f'`{CONFIG_LINE.format(entry.name)}`',
@@ -136,7 +121,7 @@ def _weights(entry: Entry) -> str:
     return ' or '.join(places) + hint
 
 
-def _sam_speed(records: Sequence[Mapping[str, Any]]) -> str:
+def _sam_speed(records: Sequence[Record]) -> str:
     parts = ["## Speed of SAM's image encoder"]
     for record in records:
         (row,) = record['rows']
@@ -147,7 +132,7 @@ def _sam_speed(records: Sequence[Mapping[str, Any]]) -> str:
     return '\n\n'.join(parts)
 
 
-def _cache_speed(records: Sequence[Mapping[str, Any]]) -> str:
+def _cache_speed(records: Sequence[Record]) -> str:
     heading = (
         'encoder',
         'fusion',

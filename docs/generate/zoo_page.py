@@ -1,12 +1,10 @@
 """docs/model_zoo.md, made from records of benchmarks/unets.py."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from records import Record, command_block, conditions, linked
 
 from mmgfnuc.studies.markdown import table_lines
-
-from .measurements import command_block, conditions
-from .tables import linked
 
 HEADING = """# Model zoo
 
@@ -32,14 +30,14 @@ RATIOS = {
 }
 
 
-def zoo_page(records: Sequence[Mapping[str, Any]]) -> str:
+def zoo_page(records: Sequence[Record]) -> str:
     """Render docs/model_zoo.md: the table of every record, and after it the ratios of those that hold some."""
     tables = [_table(record) for record in records if 'ratio_vs_mmseg' not in record['rows'][0]]
     ratios = [_ratios(record) for record in records if 'ratio_vs_mmseg' in record['rows'][0]]
     return '\n\n'.join([HEADING, *tables, *ratios]) + '\n'
 
 
-def _table(record: Mapping[str, Any]) -> str:
+def _table(record: Record) -> str:
     return f"""{table_lines(COLUMNS, [_cells(row) for row in record['rows']])}
 
 MACs are the multiply-adds of one 256x256 image, of convolutions, matrix products and attention. A training step is
@@ -49,7 +47,7 @@ forward, loss, backward and Adam; its memory holds weights, gradients, Adam's st
 {command_block(record)}"""
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Record) -> list[str]:
     return [
         f'`{row["unet"]}`',
         f'{row["parameters"] / 1e6:.1f}',
@@ -62,7 +60,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _ratios(record: Mapping[str, Any]) -> str:
+def _ratios(record: Record) -> str:
     (row,) = record['rows']
     cells = [[text, f'{row[key]:.2f}', f'{row[f"{key}_infer"]:.2f}'] for key, text in RATIOS.items()]
     return f"""## Speed of `{row['unet']}`

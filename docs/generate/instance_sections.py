@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmgfnuc.studies.markdown import table_lines
+from records import Record, command_block, conditions
 
-from .measurements import POSTPROCESS, command_block, conditions
+from mmgfnuc.studies.markdown import table_lines
 
 # Key of a decoder's row -> heading.
 DECODER_COLUMNS = {
@@ -30,18 +30,18 @@ METRIC_ROWS = {
 }
 
 
-def speed_sections(records: Sequence[Mapping[str, Any]]) -> str:
+def speed_sections(records: Sequence[Record]) -> str:
     """Render each record under its title: table, conditions, command.
 
     Args:
-        records: of the kinds POSTPROCESS and INSTANCE_METRICS.
+        records: of the kinds postprocess and instance_metrics.
     """
     return '\n\n'.join(
         '\n\n'.join(
             [
                 f'### {record["title"]}',
                 command_block(record),
-                *(_decoders(record) if record['kind'] == POSTPROCESS else _metrics(record)),
+                *(_decoders(record) if record['kind'] == 'postprocess' else _metrics(record)),
                 f'Medians of {record["settings"]["pairs"]} pairs of runs, in turn in one process: {conditions(record)}',
             ]
         )
@@ -49,11 +49,11 @@ def speed_sections(records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def lost_section(records: Sequence[Mapping[str, Any]]) -> str:
+def lost_section(records: Sequence[Record]) -> str:
     """Render what is lost where a head makes no mistake, a table for each record.
 
     Args:
-        records: of the kind PERFECT_MAPS.
+        records: of the kind perfect_maps.
     """
     return '\n\n'.join(
         f'{_lost_from(record)}\n\n'
@@ -63,7 +63,7 @@ def lost_section(records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _lost_from(record: Mapping[str, Any]) -> str:
+def _lost_from(record: Record) -> str:
     settings = record['settings']
     at = 'at their size' if settings['scale'] == 1 else f'at {settings["scale"]} of their size, interpolated'
     nuclei = record['rows'][0]['num_truth']
@@ -77,7 +77,7 @@ def _lost_cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _decoders(record: Mapping[str, Any]) -> list[str]:
+def _decoders(record: Record) -> list[str]:
     rows = [
         [f'`{row["decoder"]}`', *(_decoder_cell(key, row[key]) for key in DECODER_COLUMNS)] for row in record['rows']
     ]
@@ -92,7 +92,7 @@ def _decoder_cell(key: str, value: float) -> str:
     return f'{value:.0%}' if key.startswith('share') else f'{value:.3f}' if key.startswith('pq') else f'{value:,}'
 
 
-def _metrics(record: Mapping[str, Any]) -> list[str]:
+def _metrics(record: Record) -> list[str]:
     settings, (row,) = record['settings'], record['rows']
     large = settings['size'] * settings['growth']
     return [

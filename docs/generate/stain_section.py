@@ -1,13 +1,16 @@
 """What docs/stain.md shows of the speed of data loading."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from .measurements import command_block
+from records import Record, command_block
 
 
-def speed_section(record: Mapping[str, Any]) -> str:
+def speed_section(records: Sequence[Record]) -> str:
     """Tables of stain transforms and presets, the comparison and the opening of a set, under their command."""
+    return '\n\n'.join(_speed(record) for record in records)
+
+
+def _speed(record: Record) -> str:
     (row,) = record['rows']
     settings = record['settings']
     source, size = settings['source'], settings['size']
