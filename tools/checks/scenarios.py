@@ -25,8 +25,9 @@ import mmgfnuc.inference.folder  # noqa: F401
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.resume import POINTER
-from mmgfnuc.engine.tested import file_sha256, read_tested
+from mmgfnuc.engine.tested import read_tested
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import file_sha256
 from mmgfnuc.studies.cells import study_cells
 from mmgfnuc.studies.costs import InferenceCosts
 from mmgfnuc.studies.folders import cell_folder, prepare_folder

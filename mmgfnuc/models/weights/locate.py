@@ -1,7 +1,9 @@
-"""Where the weights of an encoder are: a path, the folder `$MMGFNUC_WEIGHTS`, or the Hugging Face hub."""
+"""Where the weights of a model are: a path, the folder `$MMGFNUC_WEIGHTS`, or the Hugging Face hub."""
 
 import os
 import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 from urllib.request import getproxies
@@ -17,11 +19,10 @@ from huggingface_hub.errors import (
 )
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.weights.files import SUFFIXES, WEIGHTS_ENV
 
-from .catalogue import Entry
-
-CONFIG_KEY = 'model.foundation.weights'
+WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
+SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
+# What a config says for an encoder without weights.
 RANDOM = 'random'
 # How long to wait for an answer of the hub, which else is tried again for half a minute.
 SECONDS_TO_CONNECT = 3
@@ -34,93 +35,149 @@ FOLDER_FILES = (
 )
 
 
-def find_weights(weights: str | Path | None, entry: Entry) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class WeightSource:
+    """Where weights are offered, and what a config calls them.
+
+    Attributes:
+        name: of the model.
+        hub: repository on huggingface.co.
+        file: name of the weight file there.
+        address: where the publisher offers the weights.
+        sha256: of the publisher's file, where the publisher gives it.
+        config_key: setting that names the file.
+        untrained: its value for a model without weights.
+    """
+
+    name: str
+    hub: str | None = None
+    file: str | None = None
+    address: str | None = None
+    sha256: str | None = None
+    config_key: str
+    untrained: str | None = RANDOM
+
+    @property
+    def page(self) -> str:
+        """Address to send a user to who lacks the weights."""
+        return self.address or f'https://huggingface.co/{self.hub}'
+
+
+def find_weights(weights: str | Path | None, source: WeightSource) -> Path:
     """Find the file that a config means.
 
     Args:
         weights: a file, a folder as the hub has it, or a name in the folder `$MMGFNUC_WEIGHTS` (its suffix may be left
-            out). None means the entry's name: also found there under its publisher's file name or timm's, and, if
+            out). None means the source's name: also found there under its publisher's file name or timm's, and, if
             it is not there, fetched from the hub.
-        entry: of the encoder.
+        source: of the weights.
 
     Raises:
         UserError: no such file, or the hub does not give it; says what to do.
     """
-    here = [Path(weights).expanduser()] if weights else []
+    if path := _in_folders(weights, source):
+        return path
+    if weights or not source.hub or not source.file:
+        raise UserError(
+            f"weights '{weights or source.name}' ({source.config_key}) are not there {_looked()}; download "
+            f'them from {source.page} and give their path, or set {source.config_key}={source.untrained!r} for an '
+            'untrained encoder'
+        )
+    return _fetch(source, source.hub, source.file)
+
+
+def weights_at_hand(weights: str | None, source: WeightSource) -> bool:
+    """Say whether `find_weights` finds the file without a download."""
+    if _in_folders(weights, source):
+        return True
+    if weights or not source.hub or not source.file:
+        return False
+    return _in_cache(source.hub, source.file) is not None
+
+
+def _looked() -> str:
+    """Say in an error that the folder of weights was looked into, or that there is none."""
     folder = os.environ.get(WEIGHTS_ENV)
-    if folder:
-        names = [str(weights)] if weights else [entry.name, *_official_names(entry)]
-        here += [Path(folder) / (name + suffix) for name in names for suffix in ('', *SUFFIXES)]
-    for candidate in here:
+    return f'nor in ${WEIGHTS_ENV} ({folder})' if folder else f'and ${WEIGHTS_ENV} is not set'
+
+
+def _in_folders(weights: str | Path | None, source: WeightSource) -> Path | None:
+    for candidate in _candidates(weights, source):
         if candidate.is_file():
             return candidate
-        if candidate.is_dir() and (weights or candidate != Path(folder or '')):
-            for file in (*((entry.file,) if entry.file else ()), *FOLDER_FILES):
+        if candidate.is_dir():
+            for file in (*((source.file,) if source.file else ()), *FOLDER_FILES):
                 if (candidate / file).is_file():
                     return candidate / file
-    looked = f'nor in ${WEIGHTS_ENV} ({folder})' if folder else f'and ${WEIGHTS_ENV} is not set'
-    if weights or not (entry.hub and entry.file):
-        raise UserError(
-            f"weights '{weights or entry.name}' ({CONFIG_KEY}) are not there {looked}; download them from {entry.page} "
-            f"and give their path, or set {CONFIG_KEY}='{RANDOM}' for an untrained encoder"
-        )
-    return _fetch(entry, entry.hub, entry.file, looked)
+    return None
 
 
-def _official_names(entry: Entry) -> list[str]:
+def _candidates(weights: str | Path | None, source: WeightSource) -> Iterator[Path]:
+    if weights:
+        yield Path(weights).expanduser()
+    if folder := os.environ.get(WEIGHTS_ENV):
+        for name in [str(weights)] if weights else [source.name, *_official_names(source)]:
+            yield from (Path(folder) / (name + suffix) for suffix in ('', *SUFFIXES))
+
+
+def _official_names(source: WeightSource) -> list[str]:
     """The publisher's file name; timm's name with its tag, and without it where timm means the same tag by that."""
-    names = [_published_name(entry)]
-    hub = PurePosixPath(entry.hub or '')
+    names = [_published_name(source)]
+    hub = PurePosixPath(source.hub or '')
     if hub.parent.name == 'timm':
         name, _, tag = hub.name.partition('.')
         names += [hub.name] + [name] * (timm.models.get_pretrained_cfg(name).tag == tag)
     return [name for name in names if name]
 
 
-def check_published(path: Path, digest: str, entry: Entry) -> None:
+def check_published(path: Path, digest: str, source: WeightSource) -> None:
     """Compare a file that bears the publisher's name with the SHA-256 that the publisher gives, if any.
 
     Raises:
         UserError: it is another file.
     """
-    if entry.sha256 and path.name == _published_name(entry) and digest != entry.sha256:
+    if source.sha256 and path.name == _published_name(source) and digest != source.sha256:
         raise UserError(
             f"{path} bears the name of the publisher's file, but has SHA-256 {digest[:12]}... and not "
-            f'{entry.sha256[:12]}...; download it again from {entry.page}, or rename it if it is your own'
+            f'{source.sha256[:12]}...; download it again from {source.page}, or rename it if it is your own'
         )
 
 
-def _published_name(entry: Entry) -> str:
+def _published_name(source: WeightSource) -> str:
     """Name of the file that the publisher offers; empty where it tells nothing, as `model.safetensors`."""
-    name = PurePosixPath(urlparse(entry.address or '').path).name
+    name = PurePosixPath(urlparse(source.address or '').path).name
     if name.endswith(SUFFIXES):
         return name
-    return '' if entry.hub else entry.file or ''
+    return '' if source.hub else source.file or ''
 
 
-def _fetch(entry: Entry, hub: str, file: str, looked: str) -> Path:
+def _in_cache(hub: str, file: str) -> Path | None:
+    cached = try_to_load_from_cache(hub, file)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def _fetch(source: WeightSource, hub: str, file: str) -> Path:
     page = f'https://huggingface.co/{hub}'
     if not _hub_answers():
-        cached = try_to_load_from_cache(hub, file)
-        if isinstance(cached, str):
-            return Path(cached)
-        raise _unreachable(entry, file, page, looked)
+        if cached := _in_cache(hub, file):
+            return cached
+        raise _unreachable(source, file, page)
     try:
         return Path(hf_hub_download(hub, file))
     except GatedRepoError as error:
         raise UserError(
-            f"the weights of '{entry.name}' are gated: agree to the terms at {page}, then log in (`hf auth login`, or "
+            f"the weights of '{source.name}' are gated: agree to the terms at {page}, then log in (`hf auth login`, or "
             'set HF_TOKEN)'
         ) from error
     except LocalEntryNotFoundError as error:
-        raise _unreachable(entry, file, page, looked) from error
+        raise _unreachable(source, file, page) from error
     except (RepositoryNotFoundError, EntryNotFoundError) as error:
-        raise UserError(f"the hub has no {file} in {hub} ('{entry.name}'); see {entry.page}") from error
+        raise UserError(f"the hub has no {file} in {hub} ('{source.name}'); see {source.page}") from error
     except HfHubHTTPError as error:
         reason = str(error).partition('\n')[0]
-        raise UserError(f"the hub refuses {file} of {hub} ('{entry.name}'): {reason}") from error
+        raise UserError(f"the hub refuses {file} of {hub} ('{source.name}'): {reason}") from error
     except OSError as error:  # offline mode, or a network that does not answer
-        raise _unreachable(entry, file, page, looked) from error
+        raise _unreachable(source, file, page) from error
 
 
 def _hub_answers() -> bool:
@@ -136,8 +193,9 @@ def _hub_answers() -> bool:
     return True
 
 
-def _unreachable(entry: Entry, file: str, page: str, looked: str) -> UserError:
+def _unreachable(source: WeightSource, file: str, page: str) -> UserError:
     return UserError(
-        f"weights '{entry.name}' ({CONFIG_KEY}) are not there {looked}, and the hub cannot be reached; download {file} "
-        f"from {page} and give its path, or set {CONFIG_KEY}='{RANDOM}' for an untrained encoder"
+        f"weights '{source.name}' ({source.config_key}) are not there {_looked()}, and the hub cannot be "
+        f'reached; download {file} from {page} and give its path, or set {source.config_key}={source.untrained!r} for '
+        'an untrained encoder'
     )

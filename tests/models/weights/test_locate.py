@@ -9,8 +9,9 @@ from huggingface_hub import errors
 from safetensors.torch import save_file
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import find_entry, foundation_encoder, locate
-from mmgfnuc.models.foundation.locate import check_published, find_weights
+from mmgfnuc.models.foundation import find_entry, foundation_encoder
+from mmgfnuc.models.weights import locate
+from mmgfnuc.models.weights.locate import WeightSource, check_published, find_weights
 
 from ..tiny import fill_with_noise
 
@@ -115,6 +116,17 @@ def test_nothing_is_fetched_for_a_name_that_was_given(weights_folder, monkeypatc
     monkeypatch.setattr(locate, 'hf_hub_download', lambda *_: pytest.fail('fetched'))
     with pytest.raises(UserError, match=rf"weights 'mine' .* are not there nor in .*{weights_folder.name}.*; download"):
         find_weights('mine', UNI)
+
+
+def test_a_missing_file_names_file_address_and_key(weights_folder):
+    """As the backbones of timm ask for theirs: always by name, and never from the hub."""
+    source = WeightSource(name='resnet18', hub='timm/resnet18', config_key='model.part.weights', untrained=None)
+    (weights_folder / 'resnet18.tv.safetensors').touch()
+    assert find_weights('resnet18.tv', source) == weights_folder / 'resnet18.tv.safetensors'
+    with pytest.raises(UserError, match=r'^weights .mine. \(model\.part\.weights\) are not there nor in') as error:
+        find_weights('mine', source)
+    assert 'from https://huggingface.co/timm/resnet18 and' in str(error.value)
+    assert str(error.value).endswith('or set model.part.weights=None for an untrained encoder')
 
 
 def test_the_hub_comes_last(monkeypatch, tmp_path):
