@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from measure import in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
+from measure import MEGABYTE, in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
 from record import report
 from torch import Tensor, nn
 
@@ -45,7 +45,6 @@ faster, each the median of pairs of runs, in turn in one process:
   ratio_bf16_channels_last           with both over with neither"""
 
 MACS_SIZE = 256
-MEGABYTE = 10**6
 # Sizes that the networks compared with take: the deepest stride of the smp one is 32, and there a single image must
 # leave the batch norm more than one pixel.
 COMPARED_MULTIPLE, COMPARED_MIN = 32, 64
