@@ -47,8 +47,8 @@ format: setup  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-table: setup  ## rewrite the result tables from docs/results/
-	$(BIN)/python tools/analysis/table.py
+table: setup  ## rewrite the generated pages and tables of README and docs
+	$(BIN)/python docs/generate/table.py
 
 # Without the variable the theme speaks of its successor before every build.
 docs: setup  ## build the site of docs/ into site/; any warning is an error
@@ -57,7 +57,7 @@ docs: setup  ## build the site of docs/ into site/; any warning is an error
 
 clean:  ## remove build products and caches; data, weights, runs and the environment stay
 	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
-	find mmgfnuc configs tools tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	find mmgfnuc configs docs tools tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is written last, so that an interrupted or failed install is taken up again by the next call.
 $(STAMP): setup.py pyproject.toml $(wildcard requirements/*.txt)

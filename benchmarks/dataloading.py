@@ -1,9 +1,7 @@
 """Time the reading and augmentation of training images. Prints one JSON line."""
 
 import argparse
-import json
 import random
-import shlex
 import sys
 import tempfile
 import time
@@ -22,8 +20,8 @@ import torch
 from measure import MEGABYTE, paired_ratio, positive, seconds
 from mmengine.config import Config
 from PIL import Image
+from record import report
 
-from mmgfnuc.analysis.measurements import DATA_LOADING, make_measurement
 from mmgfnuc.datasets import NucleiDataset, RandomHED, RandStainNA, StainNormalize, canonical
 from mmgfnuc.datasets.synthetic import dataset_tile
 from mmgfnuc.engine.cli import run_cli
@@ -259,11 +257,8 @@ def main() -> None:
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
         row = measure(args, Path(folder))
-    print(json.dumps(row))
-    if args.out:
-        command = shlex.join(['python', 'benchmarks/dataloading.py', *sys.argv[1:]])
-        settings = {key: value for key, value in vars(args).items() if key != 'out'}
-        make_measurement(args.out, DATA_LOADING, command, settings | {'source': SOURCE, 'size': SIZE}, [row])
+    settings = {key: value for key, value in vars(args).items() if key != 'out'}
+    report('data_loading', row, settings | {'source': SOURCE, 'size': SIZE}, args.out)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,6 @@
 """Time training with a frozen encoder whose features are kept on disk. Prints one JSON line."""
 
 import argparse
-import json
-import shlex
 import sys
 import tempfile
 import warnings
@@ -12,9 +10,9 @@ from typing import Any
 
 import torch
 from measure import paired_ratio, positive, seconds, segmentor_loss
+from record import report
 from torch import Tensor, nn
 
-from mmgfnuc.analysis.measurements import FEATURE_CACHE, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.create import create_model, list_foundation, list_fusions
@@ -120,12 +118,9 @@ def main() -> None:
     warnings.filterwarnings('ignore', message='.*RANDOM weights')
     with tempfile.TemporaryDirectory() as folder:
         row = measure(args, folder)
-    print(json.dumps(row))
-    if args.out:
-        command = shlex.join(['python', 'benchmarks/feature_cache.py', *sys.argv[1:]])
-        settings = {key: value for key, value in vars(args).items() if key != 'out'} | {'size': SIZE}
-        settings['files'] = settings.pop('dtype')
-        make_measurement(args.out, FEATURE_CACHE, command, settings, [row])
+    settings = {key: value for key, value in vars(args).items() if key != 'out'} | {'size': SIZE}
+    settings['files'] = settings.pop('dtype')
+    report('feature_cache', row, settings, args.out)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,6 @@
 """Time AJI, AJI+ and PQ of two label maps against one sort of their pixels. Prints one JSON line."""
 
 import argparse
-import json
-import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from measure import paired_ratio, positive, seconds
+from record import report
 from scipy.optimize import linear_sum_assignment
 
-from mmgfnuc.analysis.measurements import INSTANCE_METRICS, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.evaluation.functional import contingency_table, instance_counts, instance_scores
 
@@ -160,12 +158,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     row = measure(args)
-    print(json.dumps(row))
-    if args.out:
-        command = shlex.join(['python', 'benchmarks/instance_metrics.py', *sys.argv[1:]])
-        settings = {key: value for key, value in vars(args).items() if key != 'out'}
-        settings |= {'batch': 1, 'threads': 1, 'device': 'cpu'}
-        make_measurement(args.out, INSTANCE_METRICS, command, settings, [row])
+    settings = {key: value for key, value in vars(args).items() if key != 'out'}
+    settings |= {'batch': 1, 'threads': 1, 'device': 'cpu'}
+    report('instance_metrics', row, settings, args.out)
 
 
 if __name__ == '__main__':

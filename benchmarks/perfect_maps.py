@@ -1,8 +1,6 @@
 """Measure what is lost where a head makes no mistake: decode maps computed from the truth. Prints one JSON line."""
 
 import argparse
-import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from record import report
 from tqdm import tqdm
 
-from mmgfnuc.analysis.measurements import PERFECT_MAPS, make_measurement
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.transforms import BoundaryTarget, DistanceTarget, HoverTarget, Rescale
 from mmgfnuc.datasets.transforms.instance_targets import BOUNDARY
@@ -92,11 +90,8 @@ def main() -> None:
     args = parse_args()
     dataset = NucleiDataset(args.data)
     rows = measure(dataset, args.scale)
-    print(json.dumps(rows))
-    if args.out:
-        command = shlex.join(['python', 'benchmarks/perfect_maps.py', *sys.argv[1:]])
-        settings = {'images': len(dataset), 'scale': args.scale, 'data': dataset.metainfo['dataset_name']}
-        make_measurement(args.out, PERFECT_MAPS, command, settings, rows)
+    settings = {'images': len(dataset), 'scale': args.scale, 'data': dataset.metainfo['dataset_name']}
+    report('perfect_maps', rows, settings, args.out)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,7 @@
 """Time the decoders of instance maps against the plain recipe of scikit-image. Prints one JSON line."""
 
 import argparse
-import json
 import math
-import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -14,11 +12,11 @@ import cv2
 import numpy as np
 from measure import paired_ratio, positive, seconds
 from numpy.typing import NDArray
+from record import report
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
-from mmgfnuc.analysis.measurements import POSTPROCESS, make_measurement
 from mmgfnuc.datasets.synthetic import MPP, render_tile
 from mmgfnuc.datasets.transforms.instance_targets import BoundaryTarget, DistanceTarget, HoverTarget
 from mmgfnuc.engine.cli import run_cli
@@ -155,12 +153,9 @@ def main() -> None:
     truths = [render_tile(np.random.default_rng(seed), args.size)[1] for seed in range(args.images)]
     maps = [decoder_maps(truth, np.random.default_rng(seed)) for seed, truth in enumerate(truths)]
     rows = [measure(name, maps, truths, args.pairs) for name in DECODERS]
-    print(json.dumps(rows))
-    if args.out:
-        command = shlex.join(['python', 'benchmarks/postprocess.py', *sys.argv[1:]])
-        settings = {key: value for key, value in vars(args).items() if key not in ('out', 'images')}
-        settings |= {'batch': args.images, 'device': 'cpu'}
-        make_measurement(args.out, POSTPROCESS, command, settings, rows)
+    settings = {key: value for key, value in vars(args).items() if key not in ('out', 'images')}
+    settings |= {'batch': args.images, 'device': 'cpu'}
+    report('postprocess', rows, settings, args.out)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,6 @@
 """Time SAM's image encoder against segment-anything's own, with the same weights, in one run. Prints one JSON line."""
 
 import argparse
-import json
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,9 +8,9 @@ from statistics import median
 
 import torch
 from measure import MEGABYTE, in_fresh_process, memory, paired_ratio, positive, seconds
+from record import report
 from torch import Tensor, nn
 
-from mmgfnuc.analysis.measurements import SAM_ENCODER, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
@@ -163,11 +161,8 @@ def main() -> None:
         'peak_memory_mb': round(added['mmgfnuc'] / MEGABYTE),
         'peak_memory_official_mb': round(added['segment-anything'] / MEGABYTE),
     }
-    print(json.dumps({'arch': args.arch, **row}))
-    if args.out:
-        command = shlex.join(['python', 'benchmarks/sam_encoder.py', *sys.argv[1:]])
-        settings = {key: value for key, value in vars(args).items() if key != 'out'} | {'size': SIDE}
-        make_measurement(args.out, SAM_ENCODER, command, settings, [{'arch': args.arch, **row}])
+    settings = {key: value for key, value in vars(args).items() if key != 'out'} | {'size': SIDE}
+    report('sam_encoder', {'arch': args.arch, **row}, settings, args.out)
 
 
 if __name__ == '__main__':

@@ -2,8 +2,6 @@
 
 import argparse
 import itertools
-import json
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +11,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from measure import in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
+from measure import MEGABYTE, in_fresh_process, memory, paired_ratio, positive, seconds, segmentor_loss
+from record import report
 from torch import Tensor, nn
 
-from mmgfnuc.analysis.measurements import UNETS, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.complexity import count_macs, count_parameters, on_meta
@@ -47,7 +45,6 @@ faster, each the median of pairs of runs, in turn in one process:
   ratio_bf16_channels_last           with both over with neither"""
 
 MACS_SIZE = 256
-MEGABYTE = 10**6
 # Sizes that the networks compared with take: the deepest stride of the smp one is 32, and there a single image must
 # leave the batch norm more than one pixel.
 COMPARED_MULTIPLE, COMPARED_MIN = 32, 64
@@ -286,10 +283,7 @@ def main() -> None:
     settings = Settings(**args)
     check(only, settings)
     rows = run_tasks(only, settings)
-    print(json.dumps(rows))
-    if out:
-        command = shlex.join(['python', 'benchmarks/unets.py', *sys.argv[1:]])
-        make_measurement(out, UNETS, command, asdict(settings), rows)
+    report('unets', rows, asdict(settings), out)
 
 
 if __name__ == '__main__':

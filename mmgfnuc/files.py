@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -190,6 +191,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer = csv.writer(table, lineterminator='\n')
         writer.writerow([_no_formula(name) for name in header])
         writer.writerows([_no_formula(value) for value in row] for row in rows)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def read_csv(path: Path, fix: str, *columns: str) -> list[dict[str, str]]:

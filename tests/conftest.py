@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from mmgfnuc.models.weights.files import WEIGHTS_ENV
+from mmgfnuc.models.weights.locate import WEIGHTS_ENV
 
 
 def pytest_configure(config):

@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from mmgfnuc.analysis import otsu_scores
-from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.resume import POINTER
 from mmgfnuc.errors import UserError
@@ -52,12 +50,11 @@ def run(step: str, command: list[str], log: Path) -> None:
         raise UserError(f'"{step}" failed, the end of {log}:\n{tail}')
 
 
-def summary(out: Path, data: Path, minutes: float) -> str:
+def summary(out: Path, minutes: float) -> str:
     """Render the last lines: what was done, the scores, where to look."""
     scores, nuclei = (
         json.loads((out / 'test' / name).read_text('utf-8')) for name in ('metrics.json', 'instances.json')
     )
-    otsu = otsu_scores(NucleiDataset(data, split='default', part='val'))
     return f"""
 {BANNER}
 Done in {minutes:.1f} minutes: synthetic H&E tiles generated, the paper's architecture (eU-Net3+, SAM-shaped encoder,
@@ -65,7 +62,6 @@ Gated Fusion Block) trained at small width, its last checkpoint tested on {score
 
   foreground Dice   {scores['dice']:.3f}   (standard deviation over tiles {scores['dice_std']:.3f})
   foreground IoU    {scores['iou']:.3f}
-  Otsu threshold    {otsu['dice']:.3f}   (Dice without any learning)
   AJI, PQ of nuclei {nuclei['aji']:.3f}, {nuclei['pq']:.3f}   (touching nuclei divided by a watershed)
 
 Look at
@@ -94,7 +90,7 @@ def main() -> None:
     checkpoint = (out / POINTER).read_text('utf-8')
     test = [str(TOOLS / 'test.py'), checkpoint, '--show-dir', str(out / 'pictures')]
     run('3/3 Test the last checkpoint', test, out / 'test.log')
-    print(summary(out, args.data, (time.monotonic() - start) / 60))
+    print(summary(out, (time.monotonic() - start) / 60))
 
 
 if __name__ == '__main__':

@@ -3,11 +3,19 @@
 from mmengine.config import read_base
 
 from mmgfnuc.models.losses import DiceFocalLoss
+from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
-    from ..fusion.unet_context import *
+    from .._base_.datasets.nuinsseg import *
+    from .._base_.foundation.vit_tiny import foundation
+    from .._base_.fusion.context import neck
     from .._base_.heads.semantic import head
+    from .._base_.schedules.adam_steps import *
+    from .._base_.unets.unet import backbone, decode_head
 
+backbone.update(widths=(16, 32, 64, 128, 256))
 decode_head.update(loss_decode=dict(type=DiceFocalLoss, dice_per_image=True))
-model.update(decode_head=dict(**head, decoder=decode_head), bottleneck_dropout=0.0)
+model = dict(type=FusionSegmentor, backbone=backbone, foundation=foundation, neck=neck)
+model.update(decode_head=dict(**head, decoder=decode_head), test_cfg=inference)
+train_dataloader.update(batch_size=4, num_workers=1)
 train_cfg.update(max_iters=1500, val_interval=1500)

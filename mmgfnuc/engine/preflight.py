@@ -22,8 +22,8 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation import FoundationEncoder
-from mmgfnuc.models.foundation.locate import RANDOM, find_weights
 from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.models.weights.locate import RANDOM, find_weights
 
 from .hooks.step_seed import count_steps
 from .parts import unknown_type, without_type

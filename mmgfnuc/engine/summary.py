@@ -6,8 +6,8 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmgfnuc.datasets import NucleiDataset
-from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.models.weights.locate import RANDOM
 
 WIDTH = 10
 

@@ -1,6 +1,5 @@
 """Which checkpoint and data the reports in a folder belong to: a mark, written last; without it they are not read."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.per_image_metric import TESTED
-from mmgfnuc.files import read_json, write_text
+from mmgfnuc.files import file_sha256, read_json, write_text
 
 
 def write_tested(folder: Path, checkpoint: Path, dataset: Mapping[str, Any], reports: Sequence[str]) -> None:
@@ -38,9 +37,3 @@ def read_tested(folder: Path, checkpoint: Path) -> dict[str, Any]:
     if tested['sha256'] != file_sha256(checkpoint):
         raise UserError(f'{folder} holds the scores of another {tested["checkpoint"]}; {fix}')
     return tested
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.models.weights import describe_mismatch, first_not_finite
+from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.models.weights.torch_files import read_torch_file, reason_of
 
 from .dumped_config import read_dumped

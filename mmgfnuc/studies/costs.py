@@ -15,7 +15,7 @@ from mmseg.structures import SegDataSample
 
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
-from mmgfnuc.models.foundation.locate import RANDOM
+from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import MODELS
 
 from .cells import cell_config

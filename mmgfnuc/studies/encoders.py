@@ -1,14 +1,10 @@
 """Which foundation encoders have their weights on this machine."""
 
 import os
-from dataclasses import replace
-
-from huggingface_hub import try_to_load_from_cache
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import CATALOGUE, find_entry
-from mmgfnuc.models.foundation.locate import RANDOM, find_weights
-from mmgfnuc.models.weights.files import WEIGHTS_ENV
+from mmgfnuc.models.weights.locate import RANDOM, WEIGHTS_ENV, find_weights, weights_at_hand
 
 
 def encoders_at_hand() -> list[str]:
@@ -39,16 +35,7 @@ def is_at_hand(name: str, weights: str | None = None) -> bool:
         UserError: there is no such encoder.
     """
     entry = find_entry(name)
-    if weights == RANDOM:
-        return True
-    try:
-        # An entry without a file on the hub is looked for in folders only.
-        find_weights(weights, replace(entry, file=None) if entry.hub else entry)
-        return True
-    except UserError:
-        if weights or not (entry.hub and entry.file):
-            return False
-        return isinstance(try_to_load_from_cache(entry.hub, entry.file), str)
+    return weights == RANDOM or weights_at_hand(weights, entry)
 
 
 def fetch_weights(name: str, weights: str | None = None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmgfnuc.models.foundation.locate import RANDOM
+from mmgfnuc.models.weights.locate import RANDOM
 
 from .study import FUSED_PARTS, Arm
 

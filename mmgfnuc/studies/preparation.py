@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmgfnuc.datasets.synthetic import write_dataset
-from mmgfnuc.engine.tested import file_sha256
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import lock_file, waiting_lock
+from mmgfnuc.files import file_sha256, lock_file, waiting_lock
 from mmgfnuc.models.foundation import find_entry
-from mmgfnuc.models.foundation.locate import RANDOM, find_weights
+from mmgfnuc.models.weights.locate import RANDOM, find_weights
 
 from .cells import DRAWN, Cell, data_root
 from .encoders import fetch_weights, is_at_hand

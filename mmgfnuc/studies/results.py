@@ -13,7 +13,7 @@ from mmgfnuc import __version__
 from mmgfnuc.datasets.canonical import read_meta
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import read_json
-from mmgfnuc.models.foundation.locate import RANDOM
+from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.studies.paired_tests import Comparison, compare, percentile_interval
 from mmgfnuc.studies.statistics import StudyScores
 from mmgfnuc.studies.statistics_ranks import rank_arms

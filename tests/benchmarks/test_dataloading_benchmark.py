@@ -1,26 +1,15 @@
 """benchmarks/dataloading.py: one JSON line. What it measures is not asserted, but that both sides do equal work is."""
 
-import json
 import random
 
-import cv2
 import dataloading
 import numpy as np
 import pytest
+from stain_section import speed_section
 
-from mmgfnuc.analysis import read_records
-from mmgfnuc.analysis.data_loading import speed_section
-from mmgfnuc.analysis.measurements import DATA_LOADING
 from mmgfnuc.datasets import NucleiDataset
 
 SMALL = ('--images', '2', '--passes', '1', '--pairs', '1', '--patches', '30')
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    threads = cv2.getNumThreads()
-    yield
-    cv2.setNumThreads(threads)
 
 
 @pytest.fixture(scope='module')
@@ -30,30 +19,13 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_prints_one_line_and_writes_a_record(run_here, tmp_path, capsys):
+def test_prints_one_line_and_writes_a_record(measured):
     pytest.importorskip('torchstain')
-    target = tmp_path / 'dataloading.json'
-    assert run_here(dataloading, *SMALL, '--out', str(target)) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    row = json.loads(line)
+    row = measured(dataloading, speed_section, *SMALL)
     assert set(row['images_per_s']) == {'augmentation', 'augmentation_normalised', 'augmentation_strong'}
     assert set(row['stain_mp_per_s']) == {'macenko', 'reinhard', 'vahadane', 'RandomHED', 'RandStainNA'}
-    first, *_, last = row['stages']
-    assert (first, last) == ('read', 'PackNucleiInputs')
     assert sum(row['stages'].values()) == pytest.approx(1, abs=0.01)
-    assert row['speedup_vs_mmseg'] > 0
-    assert row['speedup_same_files'] > 0
-    assert {'open_s', 'open_mb', 'pass_mb'} <= set(row)
-    record = read_records(tmp_path)['dataloading']
-    assert record['kind'] == DATA_LOADING
-    assert record['rows'] == [row]
-    section = speed_section(record)
-    assert f'| `vahadane` | {row["stain_mp_per_s"]["vahadane"]} |' in section
-    assert f'| `augmentation_strong` | {row["images_per_s"]["augmentation_strong"]} |' in section
-    assert f'take {row["speedup_vs_mmseg"]} times as long' in section
-    assert 'Opening a set of 30 patches' in section
-    assert '512x512 to 256x256' in section
-    assert record['commands'][0] in section
+    assert min(row['speedup_vs_mmseg'], row['speedup_same_files']) > 0
 
 
 def test_both_sides_give_images_and_maps_of_one_size(folder):

@@ -1,11 +1,10 @@
 """benchmarks/perfect_maps.py at small size: a line of JSON, and a record."""
 
-import json
-
 import perfect_maps
 import pytest
+from instance_sections import lost_section
 
-from mmgfnuc.datasets import synthetic
+from mmgfnuc.datasets import NucleiDataset, synthetic
 
 
 @pytest.fixture
@@ -14,24 +13,15 @@ def data(tmp_path):
     return tmp_path / 'data'
 
 
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr('sys.argv', ['perfect_maps.py', *map(str, arguments)])
-    perfect_maps.main()
-    return json.loads(capsys.readouterr().out)
-
-
-def test_heads_that_see_instances_lose_next_to_nothing(data, monkeypatch, capsys, tmp_path):
-    rows = run(monkeypatch, capsys, '--data', data, '--out', tmp_path / 'record.json')
+def test_heads_that_see_instances_lose_next_to_nothing(data, measured):
+    rows = measured(perfect_maps, lost_section, '--data', str(data))
     scores = {row['head']: row for row in rows}
     assert list(scores) == ['semantic', 'dual-decoder', 'hover', 'boundary']
     assert all(scores[head]['aji'] > 0.9 for head in ('dual-decoder', 'hover', 'boundary'))
     assert scores['semantic']['aji'] < scores['hover']['aji']
-    record = json.loads((tmp_path / 'record.json').read_text())
-    assert record['rows'] == rows
-    assert record['settings'] == {'images': 3, 'scale': 1.0, 'data': 'synthetic'}
 
 
-def test_half_the_resolution_costs(data, monkeypatch, capsys):
-    whole, half = (run(monkeypatch, capsys, '--data', data, '--scale', scale) for scale in (1, 0.5))
+def test_half_the_resolution_costs(data):
+    whole, half = (perfect_maps.measure(NucleiDataset(data), scale) for scale in (1, 0.5))
     assert [row['num_truth'] for row in half] == [row['num_truth'] for row in whole]
     assert half[2]['aji'] < whole[2]['aji']

@@ -1,8 +1,9 @@
-"""Memory of tensors, counted by hand."""
+"""Memory of tensors and multiply-adds, counted by hand."""
 
 import torch
+from torch import nn
 
-from mmgfnuc.models.complexity import TensorMemory
+from mmgfnuc.models.complexity import TensorMemory, count_macs, on_meta
 
 MEGABYTE = 10**6
 
@@ -40,3 +41,21 @@ def test_a_chain_of_layers_holds_two_of_them():
     with torch.inference_mode(), TensorMemory() as memory:
         torch.nn.Sequential(*layers)(images)
     assert memory.peak == 2 * MEGABYTE
+
+
+def test_macs_by_hand():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, padding=1)
+            self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=8, stride=2)
+            self.up = nn.ConvTranspose2d(8, 4, 2, stride=2)
+
+        def forward(self, images):
+            tokens = self.up(self.grouped(self.conv(images))).flatten(2).mT[:, None]
+            return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+    pixels = 16 * 16
+    convolutions = pixels * 8 * 3 * 9 + pixels // 4 * 8 * 9 + pixels // 4 * 8 * 4 * 4
+    attention = 2 * pixels * pixels * 4
+    assert count_macs(on_meta(Network), 16) == convolutions + attention

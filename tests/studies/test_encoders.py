@@ -24,7 +24,7 @@ DINO = 'models--timm--vit_small_patch14_dinov2.lvd142m'
 def folder(tmp_path, monkeypatch):
     """An empty folder of weights, and no network: a download fails the test."""
     monkeypatch.setenv('MMGFNUC_WEIGHTS', str(tmp_path))
-    monkeypatch.setattr('mmgfnuc.models.foundation.locate.hf_hub_download', lambda *_: pytest.fail('a download'))
+    monkeypatch.setattr('mmgfnuc.models.weights.locate.hf_hub_download', lambda *_: pytest.fail('a download'))
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
     return tmp_path
 

@@ -199,7 +199,7 @@ def weights_here(tmp_path, monkeypatch):
     for name in ('vit-tiny.safetensors', 'dinov2-vit-s14.pth'):
         (tmp_path / name).touch()
     monkeypatch.setenv('MMGFNUC_WEIGHTS', str(tmp_path))
-    monkeypatch.setattr('mmgfnuc.studies.encoders.try_to_load_from_cache', lambda hub, file: None)
+    monkeypatch.setattr('mmgfnuc.models.weights.locate.try_to_load_from_cache', lambda hub, file: None)
 
 
 def test_the_encoders_that_are_here(weights_here):

@@ -32,7 +32,7 @@ def study(tmp_path, data_root):
 def bench(tool, tmp_path, monkeypatch):
     """The tool in a folder of its own, without the network."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('mmgfnuc.models.foundation.locate.hf_hub_download', lambda *_: pytest.fail('a download'))
+    monkeypatch.setattr('mmgfnuc.models.weights.locate.hf_hub_download', lambda *_: pytest.fail('a download'))
     return lambda *arguments: tool('benchmark.py', *arguments)
 
 
@@ -116,7 +116,7 @@ def test_weights_that_are_missing_are_told_before_anything_runs(bench, calls, ca
         raise OSError('offline')
 
     monkeypatch.delenv('MMGFNUC_WEIGHTS', raising=False)
-    monkeypatch.setattr('mmgfnuc.models.foundation.locate.hf_hub_download', offline)
+    monkeypatch.setattr('mmgfnuc.models.weights.locate.hf_hub_download', offline)
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
     arguments = ['--encoders', 'vit-tiny', '--fusions', 'concat', '--data', 'synthetic', '--data-root', data_root]
     arguments += ['--splits', 'default']

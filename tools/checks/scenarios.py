@@ -18,11 +18,6 @@ from injection import whole_run
 from mmengine.config import Config
 
 # What the tools import, once for all tries.
-import mmgfnuc.analysis.comparison
-import mmgfnuc.analysis.datasets
-import mmgfnuc.analysis.foundation_encoders
-import mmgfnuc.analysis.instance_speed
-import mmgfnuc.analysis.model_zoo
 import mmgfnuc.datasets.converters
 import mmgfnuc.datasets.inspection
 import mmgfnuc.engine.launch
@@ -30,8 +25,9 @@ import mmgfnuc.inference.folder  # noqa: F401
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.engine.resume import POINTER
-from mmgfnuc.engine.tested import file_sha256, read_tested
+from mmgfnuc.engine.tested import read_tested
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import file_sha256
 from mmgfnuc.studies.cells import study_cells
 from mmgfnuc.studies.costs import InferenceCosts
 from mmgfnuc.studies.folders import cell_folder, prepare_folder
@@ -40,6 +36,7 @@ from mmgfnuc.studies.study import make_study
 from mmgfnuc.studies.worker import run_cell
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = ROOT / 'docs' / 'generate'
 STEPS = 6
 # Hold times, the digest of a file that does, or whether the run was resumed.
 TIMED = {
@@ -85,8 +82,8 @@ class Scenario:
     check: Callable[[Path], None] = lambda folder: None
 
 
-def tool(name: str, *arguments: Any) -> int:
-    """Run a tool as the main program of this process."""
+def tool(name: str | Path, *arguments: Any) -> int:
+    """Run a tool, by its path from tools/, as the main program of this process."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     path = ROOT / 'tools' / name
@@ -220,11 +217,6 @@ def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
             'datasets/prepare.py', 'folders', '--source', inputs / source, '--out', folder / 'out', '--overwrite'
         )
 
-    def record(folder: Path) -> int:
-        data = ('--data', inputs / 'data', '--split', 'default', '--title', 'A record', '--command', 'none')
-        place = ('--checkpoint', folder / 'scored' / 'a.pth', '--folder', folder / 'results')
-        return tool('analysis/record.py', 'record', *data, *place)
-
     def scored(folder: Path) -> None:
         shutil.copytree(inputs / 'scored', folder / 'scored')
         shutil.copy(inputs / 'a.pth', folder / 'scored' / 'a.pth')
@@ -262,7 +254,6 @@ def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
         Scenario('prepare archive', prepared(inputs), convert('source.zip')),
         Scenario('train', nothing, train, lambda folder: train(folder, '--resume'), names_a_checkpoint),
         Scenario('test', scored, score, check=lambda folder: belongs_to_one(inputs, folder / 'scored' / 'test')),
-        Scenario('record', scored, record),
         Scenario('study', nothing, lambda folder: run_cli(lambda: run_study(inputs, folder))),
         Scenario('table', pages, write_pages),
         Scenario('infer', nothing, infer),
@@ -301,8 +292,11 @@ def run_demo_step(folder: Path) -> int:
 
 def write_pages(folder: Path) -> int:
     """Write the generated pages, but for the one that takes half a minute."""
-    with patch('mmgfnuc.analysis.foundation_encoders.encoders_page', lambda records: '# Encoders\n'):
-        return tool('analysis/table.py', '--root', folder)
+    with (
+        patch.object(sys, 'path', [str(PAGES), *sys.path]),
+        patch('encoder_page.encoders_page', lambda records: '# Encoders\n'),
+    ):
+        return tool(PAGES / 'table.py', '--root', folder)
 
 
 def nothing(folder: Path) -> None:

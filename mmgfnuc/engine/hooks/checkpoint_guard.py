@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import TRAIN_SECONDS, check_fit, check_state, load_checkpoint
-from mmgfnuc.models.foundation.locate import RANDOM
+from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import HOOKS
 
 from .whole_checkpoint import OUTDATED

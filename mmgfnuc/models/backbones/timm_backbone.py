@@ -13,9 +13,9 @@ from mmgfnuc.models.layers.timm_models import (
     check_timm_name,
     create_for_any_size,
     load_timm_weights,
-    timm_weights_page,
+    timm_hub,
 )
-from mmgfnuc.models.weights.files import find_weights
+from mmgfnuc.models.weights.locate import WeightSource, find_weights
 from mmgfnuc.registry import MODELS
 
 from .base import Backbone
@@ -81,7 +81,8 @@ class TimmBackbone(Backbone):
         mean, std = (entry['mean'], entry['std']) if in_channels == 3 else (0.5, 0.5)
         super().__init__(in_channels, out_channels, out_strides, mean, std, multiple=max(strides))
         if weights is not None:
-            load_timm_weights(model, find_weights(weights, timm_weights_page(model), WEIGHTS_KEY, None), WEIGHTS_KEY)
+            source = WeightSource(name=model_name, hub=timm_hub(model), config_key=WEIGHTS_KEY, untrained=None)
+            load_timm_weights(model, find_weights(weights, source), WEIGHTS_KEY)
         self.image_level = image_level
         self.indices = model.prune_intermediate_layers(indices, prune_norm=True)
         # timm initialises on construction; MMEngine would call its `init_weights` again and erase loaded weights.

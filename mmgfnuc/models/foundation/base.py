@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import file_sha256
 from mmgfnuc.models.layers import Normalize, longest_side_size, resize_longest_side
-from mmgfnuc.models.weights.files import file_digest
+from mmgfnuc.models.weights.locate import RANDOM, check_published, find_weights
 
 from .cache import FeatureCache, arithmetic, digest_of
 from .catalogue import Entry
-from .locate import CONFIG_KEY, RANDOM, check_published, find_weights
 from .lora import LoraSettings, add_adapters, is_adapter, merge_adapters
 
 TUNE_MODES = ('frozen', 'lora', 'full')
@@ -161,15 +161,16 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     def _load(self, path: Path | None) -> None:
         if path is None:
             warnings.warn(
-                f"'{self.entry.name}' has RANDOM weights ({CONFIG_KEY}): its features carry no pretrained knowledge",
+                f"'{self.entry.name}' has RANDOM weights ({self.entry.config_key}): its features carry no pretrained "
+                'knowledge',
                 stacklevel=4,
             )
             return
-        digest = file_digest(path)
-        check_published(path, bytes(digest.tolist()).hex(), self.entry)
+        digest = file_sha256(path)
+        check_published(path, digest, self.entry)
         self.load_file(path)
         if self.tune != 'full':
-            self.weights_sha256.copy_(digest)
+            self.weights_sha256.copy_(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8))
 
     def init_weights(self) -> None:
         """Do nothing: MMEngine would otherwise call timm's `init_weights` and erase the pretrained weights."""
@@ -271,8 +272,8 @@ def _restore_weights(module: FoundationEncoder, state: dict, prefix: str, *_: ob
     if saved is not None and not torch.equal(saved.cpu(), module.weights_sha256.cpu()):
         raise UserError(
             f"the checkpoint was trained with other weights of '{module.entry.name}' than '{module.weights}' "
-            f'({CONFIG_KEY}): SHA-256 {_hex(saved)} against {_hex(module.weights_sha256)}; give the file it was '
-            'trained with'
+            f'({module.entry.config_key}): SHA-256 {_hex(saved)} against {_hex(module.weights_sha256)}; give the file '
+            'it was trained with'
         )
     for name, child in module.named_children():
         for key, value in child.state_dict(prefix=f'{prefix}{name}.').items():

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import pad_to_multiple
 from mmgfnuc.models.weights.files import load_exactly, read_state_dict
+from mmgfnuc.models.weights.locate import RANDOM
 
 from .base import FoundationEncoder
 from .catalogue import Entry
-from .locate import CONFIG_KEY, RANDOM
 from .sam_attention import use_fused_attention
 
 # Source: segment-anything, `build_sam.py`.
@@ -72,7 +72,7 @@ class SAMEncoder(FoundationEncoder):
         encoder = {key.removeprefix(PREFIX): value for key, value in state.items() if not key.startswith(OTHER_PARTS)}
         # timm's name for the layers of the MLP.
         encoder = {key.replace('.mlp.fc', '.mlp.lin'): value for key, value in encoder.items()}
-        load_exactly(self.network, encoder, path, CONFIG_KEY)
+        load_exactly(self.network, encoder, path, self.entry.config_key)
 
     def prune(self) -> None:
         """Drop the blocks after the last one used, and the neck if it is not used."""

@@ -16,7 +16,6 @@ from mmgfnuc.models.layers.timm_models import create_for_any_size, patch_stride
 from .base import FoundationEncoder
 from .catalogue import Entry
 from .formats import load_published
-from .locate import CONFIG_KEY
 
 
 class PlainlyResampledViT(VisionTransformer):
@@ -89,7 +88,7 @@ class TimmViTEncoder(FoundationEncoder):
 
     def load_file(self, path: Path) -> None:
         """Load a file in any of the formats of its publishers, see `to_timm`."""
-        load_published(self.network, path, CONFIG_KEY)
+        load_published(self.network, path, self.entry.config_key)
 
     def prune(self) -> None:
         """Drop the blocks after the last one used."""

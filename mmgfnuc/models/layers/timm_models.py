@@ -42,11 +42,11 @@ def patch_stride(vit: Any) -> int:
     return vit.patch_embed.feat_ratio()
 
 
-def timm_weights_page(model: Any) -> str:
-    """Address of timm's entry, where its weights are offered."""
-    entry = model.pretrained_cfg
-    repository = entry.get('hf_hub_id') or f'timm/{entry["architecture"]}'
-    return f'https://huggingface.co/{repository.rstrip("/")}'
+def timm_hub(model: Any) -> str:
+    """Repository on huggingface.co that timm's entry names."""
+    known = model.pretrained_cfg
+    repository = known.get('hf_hub_id') or f'timm/{known["architecture"]}'
+    return repository if not repository.endswith('/') else f'{repository}{known["architecture"]}.{known["tag"]}'
 
 
 def classifier_prefixes(model: Any) -> tuple[str, ...]:

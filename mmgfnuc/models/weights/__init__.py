@@ -1,4 +1,4 @@
-"""Finding, checking and reading of weight files, for foundation encoders and timm backbones alike."""
+"""Finding, checking and reading of weight files, for foundation encoders, timm backbones and checkpoints alike."""
 
 from .state_dict import describe_mismatch, first_not_finite
 

@@ -1,12 +1,9 @@
-"""Finding, reading and loading weight files."""
+"""Reading and loading weight files."""
 
 import argparse
-import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -15,8 +12,6 @@ from mmgfnuc.errors import UserError
 from .state_dict import describe_mismatch, first_not_finite
 from .torch_files import is_script, read_script, read_torch_file, reason_of
 
-WEIGHTS_ENV = 'MMGFNUC_WEIGHTS'
-SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
 # Keys of a file under which the state dict may lie; DINO's training keeps the student beside the teacher.
 WRAPPERS = ('model', 'state_dict', 'teacher')
 MOST_WRAPPED = 3
@@ -25,32 +20,6 @@ NOT_WEIGHTS = {
     b'<': 'a web page: the address was not that of the file, or asks for a login',
     b'version https://git-lfs': 'a pointer of Git LFS, without the file',
 }
-
-
-def find_weights(weights: str, official: str, config_key: str, untrained: str | None) -> Path:
-    """Resolve a path, or a name in the folder `$MMGFNUC_WEIGHTS` (its suffix may be left out).
-
-    Args:
-        weights: what the config says.
-        official: where the publisher offers the file; only told, never fetched.
-        config_key: where the config says it.
-        untrained: what the config says for an encoder without weights.
-
-    Raises:
-        UserError: no such file.
-    """
-    folder = os.environ.get(WEIGHTS_ENV)
-    candidates = [Path(weights).expanduser()]
-    if folder:
-        candidates += [Path(folder) / (weights + suffix) for suffix in ('', *SUFFIXES)]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    looked = f'nor in ${WEIGHTS_ENV} ({folder})' if folder else f'and ${WEIGHTS_ENV} is not set'
-    raise UserError(
-        f"weight file '{weights}' ({config_key}) is not there {looked}; download it from {official} and give its path, "
-        f'or set {config_key}={untrained!r} for an untrained encoder'
-    )
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -113,9 +82,3 @@ def load_exactly(
     if wrong := first_not_finite(state):
         raise UserError(f'{path} ({config_key}): {wrong} holds NaN or infinity; download the file again')
     module.load_state_dict(state, strict=not optional)
-
-
-def file_digest(path: Path) -> Tensor:
-    """SHA-256 of a file as 32 bytes in a uint8 tensor."""
-    with path.open('rb') as file:
-        return torch.frombuffer(bytearray(hashlib.file_digest(file, 'sha256').digest()), dtype=torch.uint8)

@@ -1,4 +1,3 @@
-import hashlib
 import pickle
 
 import pytest
@@ -8,9 +7,8 @@ from torch import nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.weights import first_not_finite
-from mmgfnuc.models.weights.files import WEIGHTS_ENV, file_digest, find_weights, load_exactly, read_state_dict
+from mmgfnuc.models.weights.files import load_exactly, read_state_dict
 
-OFFICIAL = 'https://example.org/encoder.pth'
 KEY = 'model.part.weights'
 STATE = {'weight': torch.arange(6.0).reshape(2, 3), 'bias': torch.tensor([1.0, -1.0])}
 
@@ -23,41 +21,6 @@ def assert_state(state):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / 'encoder.pth'
-
-
-def find(weights, untrained='random'):
-    return find_weights(weights, OFFICIAL, KEY, untrained)
-
-
-class TestFind:
-    def test_a_path(self, path):
-        path.touch()
-        assert find(str(path)) == path
-
-    @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-    def test_a_name_with_and_without_its_suffix(self, weights_folder, suffix):
-        file = weights_folder / f'tiny_vit{suffix}'
-        file.touch()
-        assert find('tiny_vit') == file
-        assert find(f'tiny_vit{suffix}') == file
-
-    def test_a_name_with_a_dot(self, weights_folder):
-        file = weights_folder / 'vit_tiny.augreg_in21k.safetensors'
-        file.touch()
-        assert find('vit_tiny.augreg_in21k') == file
-
-    def test_missing_file_names_file_address_and_key(self, weights_folder):
-        with pytest.raises(UserError) as error:
-            find('sam_vit_b_01ec64.pth')
-        message = str(error.value)
-        for part in ('sam_vit_b_01ec64.pth', str(weights_folder), OFFICIAL, f"{KEY}='random' for"):
-            assert part in message
-        assert '\n' not in message
-
-    def test_missing_file_without_a_folder(self, monkeypatch):
-        monkeypatch.delenv(WEIGHTS_ENV, raising=False)
-        with pytest.raises(UserError, match=rf'\$MMGFNUC_WEIGHTS is not set; .* or set {KEY}=None for'):
-            find('no_such_file', None)
 
 
 class TestRead:
@@ -167,8 +130,3 @@ class TestLoad:
             load_exactly(nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), {}, path, KEY)
         assert 'more' in str(error.value)
         assert len(str(error.value)) < 500
-
-
-def test_digest_is_that_of_hashlib(path):
-    path.write_bytes(b'weights')
-    assert bytes(file_digest(path).tolist()) == hashlib.sha256(b'weights').digest()

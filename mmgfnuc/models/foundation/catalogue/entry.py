@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mmgfnuc.models.weights.locate import WeightSource
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -35,11 +37,11 @@ def quarters(depth: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(WeightSource):
     """One foundation encoder. What could not be checked is None, not guessed.
 
     Attributes:
-        name: as `foundation_encoder` takes it.
+        name: as `foundation_encoder` takes it; the source of its weights has others.
         family: heading of the generated page.
         arch: timm's architecture, or segment-anything's.
         encoder: `vit` (a plain ViT of timm), `pyramid` (a timm model with stages) or `sam` (segment-anything).
@@ -58,16 +60,11 @@ class Entry:
         licence: of the weights.
         non_commercial: does the licence forbid commercial use?
         gated: must one agree to terms or log in for the weights?
-        hub: repository on huggingface.co.
-        file: name of the weight file there.
-        address: where the publisher offers the weights.
-        sha256: of the publisher's file, where the publisher gives it.
         citation: paper.
         sources: where these facts were read.
         note: what else a user must know.
     """
 
-    name: str
     family: str
     arch: str
     encoder: str = 'vit'
@@ -86,18 +83,10 @@ class Entry:
     licence: str | None
     non_commercial: bool | None
     gated: bool | None
-    hub: str | None
-    file: str | None
-    address: str | None
-    sha256: str | None = None
     citation: str
     sources: tuple[str, ...]
     note: str = ''
-
-    @property
-    def page(self) -> str:
-        """Address to send a user to who lacks the weights."""
-        return self.address or f'https://huggingface.co/{self.hub}'
+    config_key: str = 'model.foundation.weights'
 
     @property
     def terms(self) -> str:

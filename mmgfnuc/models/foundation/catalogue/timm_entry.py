@@ -7,7 +7,7 @@ import timm
 import torch
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers.timm_models import check_timm_name, create_for_any_size, patch_stride
+from mmgfnuc.models.layers.timm_models import check_timm_name, create_for_any_size, patch_stride, timm_hub
 
 from .entry import ANTIALIASED, Entry, quarters
 
@@ -48,7 +48,7 @@ def timm_entry(name: str) -> Entry:
         licence=known.get('license'),
         non_commercial=None,
         gated=None,
-        hub=_hub(known),
+        hub=timm_hub(model),
         file='model.safetensors',
         address=None,
         citation='',
@@ -70,8 +70,3 @@ def _check_sizes(model: Any, arch: str, strides: list[int]) -> None:
         wrong = str(error).partition('\n')[0] or type(error).__name__
     if wrong:
         raise UserError(f"timm's '{arch}' ({CONFIG_KEY}) does not take images of any size: {wrong}; take one that does")
-
-
-def _hub(known: dict[str, Any]) -> str:
-    repository = known.get('hf_hub_id') or f'timm/{known["architecture"]}'
-    return repository if not repository.endswith('/') else f'{repository}{known["architecture"]}.{known["tag"]}'
