@@ -211,8 +211,8 @@ def sample_as_tested(folder, labels):
     truth[:, 1:4, 1:3], truth[:, 1:4, 5:7] = 4, 9
     sample.gt_sem_seg, sample.gt_instance_map = PixelData(data=semantic), PixelData(data=truth)
     sample.pred_sem_seg = PixelData(data=semantic * (semantic < 255))
-    sample.pred_instance_map = PixelData(data=torch.from_numpy(labels)[None])
-    sample.seg_logits = PixelData(data=torch.zeros(3, 6, 8))
+    sample.pred_instance_map = PixelData(data=labels[None])
+    sample.pred_probabilities = PixelData(data=torch.zeros(3, 6, 8))
     return sample
 
 
