@@ -49,7 +49,7 @@ def _findings(cell: TrainedCell) -> dict[str, Any]:
             block.register_forward_pre_hook(partial(watch, int(level)))
     for index in evenly_spaced(len(cell.data), MOST_IMAGES):
         images, sample = cell.load(index)
-        probabilities, _ = cell.model.predict_maps(images)
+        probabilities, _ = cell.model.predict_maps(images, sample.get('mpp'))
         probability = (1 - probabilities[0, 0]).cpu().numpy()
         truth = sample.gt_sem_seg.data[0].cpu().numpy()
         counts = truth != IGNORE_LABEL
