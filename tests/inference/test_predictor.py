@@ -101,7 +101,7 @@ def test_tiles_per_batch_change_nothing(fused, image):
 @pytest.mark.parametrize('factor', [2, 0.5])
 def test_an_image_of_other_pixels_is_scaled_to_those_of_the_training(predictor, image, factor):
     """An image whose pixels are half as large is seen at half its size, one of larger pixels enlarged."""
-    other = np.asarray(Image.fromarray(image).resize([int(side * factor) for side in image.shape[1::-1]], Image.BOX))
+    other = np.array(Image.fromarray(image).resize([int(side * factor) for side in image.shape[1::-1]], Image.BOX))
     mpp = 0.25 / factor
     found = predictor(other, mpp)
     assert found.labels.shape == other.shape[:2]
