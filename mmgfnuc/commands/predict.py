@@ -12,7 +12,7 @@ from mmgfnuc.engine.cli import ConfigOptions, positive_float, run_cli
 from mmgfnuc.engine.config import load_config
 from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.folder import find_images, segment_images
 
 EPILOG = """examples:
@@ -71,8 +71,8 @@ def main() -> None:
         raise UserError(f"--out '{args.out}' is no folder; name one")
     # As Ctrl-C does, a polite request to end leaves complete tables.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    inferencer = NucleiInferencer(args.checkpoint, changed_config(args), device=args.device)
-    segment_images(inferencer, images, args.out, args.mpp)
+    predictor = Predictor(args.checkpoint, changed_config(args), device=args.device, mpp=args.mpp)
+    segment_images(predictor, images, args.out)
 
 
 if __name__ == '__main__':

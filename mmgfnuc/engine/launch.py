@@ -17,6 +17,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import PerImageMetric
 from mmgfnuc.files import output_lock
 from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
+from mmgfnuc.inference.preprocessing import read_preprocessing, use_resolution
 from mmgfnuc.registry import DATASETS, METRICS
 
 from .cli import notice
@@ -152,6 +153,7 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     saved = read_checkpoint(checkpoint)
     check_data(cfg, 'test')
     check_types(cfg, saved)
+    preprocessing = read_preprocessing(saved, checkpoint)
     # The config may be that of a run that was resumed.
     cfg.load_from, cfg.resume = checkpoint, False
     folders = _report_folders(cfg)
@@ -165,6 +167,7 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     with _alone_in(*folders, *filter(None, (out, show_dir))):
         with weights_from_checkpoint(cfg):
             runner = build_runner(cfg)
+        use_resolution(runner.model, preprocessing, runner.test_dataloader.dataset)
         runner.register_hook(ProgressHook(['test']))
         scores = runner.test()
         if is_main_process():

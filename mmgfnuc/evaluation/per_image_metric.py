@@ -128,7 +128,8 @@ class PerImageMetric(BaseMetric):
                 f'a sample has no {key!r}, {type(self).__name__} scores it; take a model (for pred_) or a packing '
                 'transform (for gt_) that gives it, or leave this metric out of the evaluators'
             )
-        return sample[key]['data'].cpu().numpy()[0]
+        data = sample[key]['data']
+        return (data if isinstance(data, np.ndarray) else data.cpu().numpy())[0]
 
     def evaluate(self, size: int) -> dict:
         """Gather the results of all processes and score them; `size` is the number of images in the dataset."""

@@ -1,5 +1,6 @@
 from mmgfnuc.visualization.overlay import draw_overlay
 
-from .inferencer import NucleiInferencer, Prediction
+from .predictor import Nuclei, Predictor
+from .preprocessing import Preprocessing
 
-__all__ = ['NucleiInferencer', 'Prediction', 'draw_overlay']
+__all__ = ['Nuclei', 'Predictor', 'Preprocessing', 'draw_overlay']

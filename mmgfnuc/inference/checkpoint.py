@@ -1,13 +1,16 @@
 """Reading trained checkpoints, and checking that they fit the model they are loaded into."""
 
 import math
+import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
@@ -16,10 +19,9 @@ from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.models.weights.torch_files import read_torch_file, reason_of
 
 from .dumped_config import read_dumped
-from .history import ALLOWED
 
 # What the `meta` of a checkpoint holds, and of which types; the epoch where its run can go on.
-META_KEYS = {'cfg': str, 'seed': int, 'iter': int, 'dataset_meta': dict, 'versions': dict}
+META_KEYS = {'cfg': str, 'seed': int, 'iter': int, 'dataset_meta': dict, 'preprocessing': dict, 'versions': dict}
 EPOCH = 'epoch'
 TRAIN_SECONDS = 'train_seconds'
 # Schedules are brought to the step of a checkpoint one by one: more would seem to take for ever.
@@ -27,6 +29,69 @@ MOST_STEPS = 10**7
 HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
 # Of `runtime_info`: files that are kept, and those to delete.
 LISTS = ('keep_ckpt_ids', 'outdated_ckpts')
+# Types of numbers in arrays, and methods that a curve of the log may name.
+NUMBERS = ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'b1')
+METHODS = ('min', 'max', 'current', 'mean')
+
+
+class _DType:
+    """The type of an array: one of NumPy's own numbers, whatever else its state says."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        if name not in NUMBERS:
+            raise ValueError(f'an array of {name!r}, which is no type of numbers')
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """An array of numbers, as NumPy pickles it."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, _, content = state
+        if math.prod(shape) * dtype.dtype.itemsize != len(content):
+            raise ValueError(f'an array of shape {shape} in {len(content)} bytes')
+        self.values = np.frombuffer(content, dtype.dtype).reshape(shape).copy()
+
+
+class _History(HistoryBuffer):
+    """A curve of the log; what it can be asked is this process's own, not what the file says."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.__class__ = HistoryBuffer  # type: ignore[assignment] # to be saved again under that name
+        logs, counts = state['_log_history'].values, state['_count_history'].values
+        self.__dict__.update(max_length=int(state['max_length']), _log_history=logs, _count_history=counts)
+        self._set_default_statistics()
+
+
+def _new_array(*_: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: _DType, content: bytes) -> Any:
+    (value,) = np.frombuffer(content, dtype.dtype)
+    return value
+
+
+def _method(cls: Any, name: str) -> str:
+    """Stands for a method of the class of a curve."""
+    if cls is not _History or name not in METHODS:
+        raise pickle.UnpicklingError('GLOBAL getattr')
+    return name
+
+
+# What MMEngine's checkpoints hold besides tensors, curves of the log, is rebuilt by readers of our own: what takes the
+# place of an object, and its name in a file; NumPy 1 had another for its core.
+ALLOWED = [
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_method, 'builtins.getattr'),
+    (_Array, 'numpy.ndarray'),
+    (_DType, 'numpy.dtype'),
+    *((_new_array, f'numpy.{core}.multiarray._reconstruct') for core in ('_core', 'core')),
+    *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('_core', 'core')),
+]
 
 
 def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:

@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import regionprops_table
 
-from mmgfnuc.postprocess import describe_instances
-
-from .inferencer import Prediction
+from .predictor import Nuclei
 
 LENGTHS = ('x', 'y', 'perimeter', 'major_axis', 'minor_axis')
 MEASURES = (
@@ -23,47 +21,44 @@ DENSITY = np.log10(255 / np.maximum(np.arange(256), 1))
 Measures = dict[str, NDArray]
 
 
-def measure_nuclei(prediction: Prediction, image: NDArray[np.uint8], mpp: float | None = None) -> Measures:
+def measure_nuclei(nuclei: Nuclei, image: NDArray[np.uint8], mpp: float | None = None) -> Measures:
     """Measure the nuclei of an image.
 
     Args:
-        prediction: what a model says of the image.
+        nuclei: what a model finds in the image; numbers may have gaps.
         image: RGB as it was given, before any stain normalisation.
         mpp: micrometres per pixel; None leaves the measures in micrometres (`_um`, `_um2`) out.
 
     Shape:
-        image (H, W, 3) -> for each of `nucleus` (id), `type` (0 = unknown) and MEASURES an array (nuclei,), by id
+        image (H, W, 3) -> for each of `nucleus` (number) and MEASURES an array (nuclei,), by number
+
+    Source: Ruifrok & Johnston 2001 (optical density).
     """
-    labels = prediction.labels
-    nuclei = describe_instances(labels, prediction.foreground, prediction.semantic)
+    rows, columns = np.nonzero(nuclei.labels)
+    members = nuclei.labels[rows, columns]
+    counts = np.bincount(members)
+    numbers = np.flatnonzero(counts)
+    areas = counts[numbers]
+
+    def mean(values: NDArray) -> NDArray[np.float64]:
+        return np.bincount(members, values)[numbers] / areas
+
     shape = regionprops_table(
-        labels, properties=('perimeter', 'axis_major_length', 'axis_minor_length', 'eccentricity')
+        nuclei.labels, properties=('perimeter', 'axis_major_length', 'axis_minor_length', 'eccentricity')
     )
     found = {
-        'nucleus': nuclei.ids,
-        'type': nuclei.types,
-        'x_px': nuclei.centroids[:, 0],
-        'y_px': nuclei.centroids[:, 1],
-        'area_px': nuclei.areas,
+        'nucleus': numbers,
+        'x_px': mean(columns),
+        'y_px': mean(rows),
+        'area_px': areas,
         'perimeter_px': shape['perimeter'],
         'major_axis_px': shape['axis_major_length'],
         'minor_axis_px': shape['axis_minor_length'],
         'eccentricity': shape['eccentricity'],
-        'optical_density': _mean_density(image, labels, nuclei.ids),
-        'confidence': nuclei.confidence,
+        'optical_density': mean(DENSITY[image[rows, columns]].mean(1)),
+        'confidence': mean(nuclei.foreground[rows, columns]),
     }
     if mpp is not None:
-        found['area_um2'] = nuclei.areas * mpp**2
+        found['area_um2'] = areas * mpp**2
         found |= {f'{length}_um': found[f'{length}_px'] * mpp for length in LENGTHS}
     return found
-
-
-def _mean_density(image: NDArray[np.uint8], labels: NDArray[np.int32], ids: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Mean optical density over the pixels of each nucleus and the three channels.
-
-    Source: Ruifrok & Johnston 2001 (optical density).
-    """
-    inside = labels > 0
-    members = labels[inside]
-    density = DENSITY[image[inside]].mean(1)
-    return (np.bincount(members, density) / np.maximum(np.bincount(members), 1))[ids]

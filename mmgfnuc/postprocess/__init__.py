@@ -10,18 +10,15 @@ from .decoders import (
     hover_instances,
     watershed_instances,
 )
-from .description import Nuclei, describe_instances
 
 __all__ = [
     'BoundaryInstances',
     'DistanceInstances',
     'HoverInstances',
     'InstanceDecoder',
-    'Nuclei',
     'WatershedInstances',
     'boundary_instances',
     'connected_components',
-    'describe_instances',
     'distance_instances',
     'hover_instances',
     'watershed_instances',

@@ -49,8 +49,8 @@ def _findings(cell: TrainedCell) -> dict[str, Any]:
             block.register_forward_pre_hook(partial(watch, int(level)))
     for index in evenly_spaced(len(cell.data), MOST_IMAGES):
         images, sample = cell.load(index)
-        logits, _ = cell.model.predict_maps(images)
-        probability = -torch.expm1(logits[0, 0]).cpu().numpy()
+        probabilities, _ = cell.model.predict_maps(images, sample.get('mpp'))
+        probability = (1 - probabilities[0, 0]).cpu().numpy()
         truth = sample.gt_sem_seg.data[0].cpu().numpy()
         counts = truth != IGNORE_LABEL
         calibration.add(probability[counts], truth[counts] > 0)

@@ -188,7 +188,7 @@ def _views(cells: Sequence[Cell], root: Path, folds: Mapping[str, str], median: 
             (predicted,) = trained.model.predict(inputs, [sample])
             view.arms[cell.arm.name] = ArmView(
                 predicted.pred_sem_seg.data[0].cpu().numpy() > 0,
-                predicted.pred_instance_map.data[0].cpu().numpy(),
+                predicted.pred_instance_map.data[0],
                 tile_features(trained, inputs) if image == median and trained.model.neck else None,
             )
     return views

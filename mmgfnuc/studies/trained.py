@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmgfnuc.datasets import NucleiDataset
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.inference import Predictor
 from mmgfnuc.registry import DATASETS
 
 from .folders import read_config
@@ -50,5 +50,5 @@ def load_trained(folder: Path) -> TrainedCell:
     with warnings.catch_warnings():
         # Random weights are meant, and in the checkpoint.
         warnings.filterwarnings('ignore', message='.* has RANDOM weights')
-        model = NucleiInferencer(checkpoint, config).model
+        model = Predictor(checkpoint, config).model
     return TrainedCell(model, DATASETS.build(config.test_dataloader.dataset))

@@ -138,6 +138,9 @@ def clock(monkeypatch):
     return now
 
 
+DATA = SimpleNamespace(dataset=SimpleNamespace(metainfo={'mpp': 0.5}))
+
+
 def saved_meta(hook):
     checkpoint = {'meta': {'seed': 3}}
     hook.before_save_checkpoint(None, checkpoint)
@@ -146,7 +149,7 @@ def saved_meta(hook):
 
 def test_seconds_of_training_add_up_over_resuming(clock):
     model = nn.Linear(2, 3)
-    runner = SimpleNamespace(model=model, _load_from='a.pth')
+    runner = SimpleNamespace(model=model, train_dataloader=DATA, _load_from='a.pth')
     hook = CheckpointGuardHook()
     hook.before_train(runner)
     clock.seconds += 60
@@ -166,13 +169,14 @@ def test_seconds_of_training_add_up_over_resuming(clock):
 def test_a_checkpoint_says_what_ran_not_what_the_files_have_become(monkeypatch):
     monkeypatch.setattr(checkpoint_guard, 'commit', lambda: 'first')
     hook = CheckpointGuardHook()
-    hook.before_train(SimpleNamespace(model=nn.Linear(2, 3)))
+    hook.before_train(SimpleNamespace(model=nn.Linear(2, 3), train_dataloader=DATA))
     monkeypatch.setattr(checkpoint_guard, 'commit', lambda: 'second')
     meta = saved_meta(hook)
     assert meta['commit'] == 'first'
     assert meta['seed'] == 3
     assert meta['hardware'] == checkpoint_guard.hardware()
     assert meta['versions'] == checkpoint_guard.versions()
+    assert meta['preprocessing'] == {'mpp': 0.5, 'classes': [], 'palette': [], 'stains': []}
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,8 @@ def test_terms_of_the_encoder_are_in_checkpoint_and_log(name, licence, restricte
     model = nn.Module()
     model.foundation = SimpleNamespace(entry=entry, weights='file.pth')
     hook = CheckpointGuardHook()
-    hook.before_train(SimpleNamespace(model=model, logger=SimpleNamespace(warning=lines.append)))
+    logger = SimpleNamespace(warning=lines.append)
+    hook.before_train(SimpleNamespace(model=model, train_dataloader=DATA, logger=logger))
     found = saved_meta(hook)['foundation']
     assert found == {'name': name, 'licence': licence, 'terms': entry.terms}
     assert lines == ([entry.terms] if restricted else [])
@@ -194,7 +199,7 @@ def test_random_weights_have_no_terms():
     model = nn.Module()
     model.foundation = SimpleNamespace(entry=find_entry('uni'), weights='random')
     hook = CheckpointGuardHook()
-    hook.before_train(SimpleNamespace(model=model, logger=None))
+    hook.before_train(SimpleNamespace(model=model, train_dataloader=DATA, logger=None))
     assert 'foundation' not in saved_meta(hook)
 
 
@@ -211,8 +216,8 @@ def sample_as_tested(folder, labels):
     truth[:, 1:4, 1:3], truth[:, 1:4, 5:7] = 4, 9
     sample.gt_sem_seg, sample.gt_instance_map = PixelData(data=semantic), PixelData(data=truth)
     sample.pred_sem_seg = PixelData(data=semantic * (semantic < 255))
-    sample.pred_instance_map = PixelData(data=torch.from_numpy(labels)[None])
-    sample.seg_logits = PixelData(data=torch.zeros(3, 6, 8))
+    sample.pred_instance_map = PixelData(data=labels[None])
+    sample.pred_probabilities = PixelData(data=torch.zeros(3, 6, 8))
     return sample
 
 

@@ -22,6 +22,8 @@ from mmgfnuc.files import output_lock
 from mmgfnuc.registry import DATASETS
 
 DEMO = Path(__file__).resolve().parents[2] / 'configs' / 'demo' / 'demo.py'
+PREPROCESSING = {'mpp': 0.5, 'classes': ['background', 'nucleus'], 'palette': [[0, 0, 0], [0, 158, 115]], 'stains': []}
+NO_PARTS = {'model': None, 'test_dataloader': SimpleNamespace(dataset=None)}
 
 
 @pytest.fixture(scope='module')
@@ -168,9 +170,11 @@ def tested(cfg, tmp_path, monkeypatch):
         # MMEngine's own files: not those of the training.
         assert config.work_dir == str(tmp_path / 'run' / 'test')
         built.append(config.test_evaluator)
-        return SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None)
+        return SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None, **NO_PARTS)
 
-    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}}})
+    monkeypatch.setattr(
+        launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}, 'preprocessing': PREPROCESSING}}
+    )
     monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
     monkeypatch.setattr(launch, 'rehearse', lambda config, part: None)
     monkeypatch.setattr(launch, 'build_runner', build_runner)
@@ -262,9 +266,11 @@ def test_two_tests_into_one_folder(cfg, tmp_path, monkeypatch, held_by_another, 
     checkpoint = tmp_path / 'iter_4.pth'
     checkpoint.write_bytes(b'weights')
     cfg.work_dir, cfg.test_evaluator = str(tmp_path / 'run'), dict(type=NucleiSemanticMetric)
-    monkeypatch.setattr(launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}}})
+    monkeypatch.setattr(
+        launch, 'read_checkpoint', lambda path: {'meta': {'dataset_meta': {}, 'preprocessing': PREPROCESSING}}
+    )
     monkeypatch.setattr(launch, 'weights_from_checkpoint', lambda config: nullcontext())
-    runner = SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None)
+    runner = SimpleNamespace(test=lambda: {'dice': 0.5}, register_hook=lambda hook: None, **NO_PARTS)
     monkeypatch.setattr(launch, 'build_runner', lambda config: runner)
     held_by_another(tmp_path / 'run')
     places = str(tmp_path / 'masks'), str(tmp_path / 'pictures')

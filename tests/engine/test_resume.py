@@ -18,7 +18,15 @@ def config(folder, seed=0, **settings):
 def write(path, seed=0, **settings):
     """A checkpoint at the step that its name says."""
     step, text = int(path.stem.rpartition('_')[2]), config(path.parent, seed, **settings).pretty_text
-    meta = {'cfg': text, 'seed': seed, 'epoch': 0, 'iter': step, 'dataset_meta': {}, 'versions': {}}
+    meta = {
+        'cfg': text,
+        'seed': seed,
+        'epoch': 0,
+        'iter': step,
+        'dataset_meta': {},
+        'preprocessing': {},
+        'versions': {},
+    }
     torch.save({'state_dict': {}, 'meta': meta, 'optimizer': {'state': {}, 'param_groups': [{'params': []}]}}, path)
     return path
 

@@ -1,13 +1,24 @@
-"""A small model, and how it predicts whole images."""
+"""Small models, and how they predict whole images."""
 
 import torch
 import torch.nn.functional as F
 
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.engine.config import load_config
+from mmgfnuc.inference import Predictor
 
 PLAIN = dict(
     type='mmgfnuc.FusionSegmentor',
     backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12)),
+    decode_head=dict(type='mmgfnuc.UNetHead'),
+)
+SMALL_SAM = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
+FUSED = dict(
+    type='mmgfnuc.FusionSegmentor',
+    backbone=dict(type='mmgfnuc.UNetEncoder', widths=(6, 12, 24)),
+    foundation=dict(
+        type='mmgfnuc.foundation_encoder', name='sam-vit-b', arch=SMALL_SAM, weights='random', input_size=None
+    ),
+    neck=dict(type='mmgfnuc.FusionNeck'),
     decode_head=dict(type='mmgfnuc.UNetHead'),
 )
 
@@ -17,7 +28,12 @@ def to_inputs(image):
 
 
 def whole(checkpoint):
-    return NucleiInferencer(checkpoint, device='cpu')
+    return Predictor(checkpoint, device='cpu')
+
+
+def tiled(checkpoint, tile, overlap, **settings):
+    options = {'model.test_cfg': dict(tile=tile, overlap=overlap)}
+    return Predictor(checkpoint, load_config(str(checkpoint), options), 'cpu', **settings)
 
 
 def darkness(images):

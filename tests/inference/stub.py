@@ -9,37 +9,42 @@ import torch
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
-from mmgfnuc.inference import Prediction
+from mmgfnuc.inference import Nuclei, Preprocessing
 from mmgfnuc.inference.folder import FILES
+
+CLASSES = ('background', 'epithelial', 'lymphocyte')
+PALETTE = [[0, 0, 0], [0, 158, 115], [230, 159, 0]]
 
 
 class Stub:
     """Finds in every image three nuclei: two that touch, of types 1 and 2, and one of no type.
 
     Args:
+        num_classes: 2, or 3 with types.
+        mpp: of all images.
         shift: moves the nuclei: another model.
         errors: raised, by the number of the prediction, from 0.
     """
 
-    mpp = 0.5
     device = torch.device('cpu')
-    classes = ('background', 'epithelial', 'lymphocyte')
-    palette = ((0, 0, 0), (0, 158, 115), (230, 159, 0))
 
-    def __init__(self, num_classes, shift=0, errors=None):
-        self.num_classes = num_classes
-        self.classes = ('background', 'nucleus') if num_classes == 2 else self.classes
-        self.shift, self.errors, self.scales = shift, errors or {}, []
+    def __init__(self, num_classes=2, mpp=None, shift=0, errors=None):
+        classes = ('background', 'nucleus') if num_classes == 2 else CLASSES
+        self.preprocessing = Preprocessing(0.5, classes, PALETTE[:num_classes], [])
+        self.mpp, self.shift, self.errors, self.scales = mpp, shift, errors or {}, []
 
-    def predict(self, image, mpp):
+    def scale_of(self, mpp):
+        return 1 if mpp is None or abs(mpp / 0.5 - 1) <= 0.25 else mpp / 0.5
+
+    def __call__(self, image, mpp):
         self.scales.append(mpp)
         if len(self.scales) - 1 in self.errors:
             raise self.errors[len(self.scales) - 1]
         labels = np.zeros(image.shape[:2], np.int32)
         labels[1:4, 1:4], labels[1:4, 4:8], labels[6:9, 1:9] = 1, 2, 3
         labels = np.roll(labels, self.shift, axis=1)
-        types = np.array([0, 1, self.num_classes - 1, 0], np.uint8)
-        return Prediction(types[labels], labels, (labels > 0) * np.float32(0.75))
+        types = np.array([0, 1, len(self.preprocessing.classes) - 1, 0], np.uint8)
+        return Nuclei(labels, types[1:].astype(int), types[labels], (labels > 0) * np.float32(0.75))
 
 
 def table(out, name):

@@ -10,7 +10,8 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import carried_config, check_fit, check_state, load_checkpoint, read_checkpoint
 
-META = {'cfg': 'a = 1', 'seed': 3, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'versions': {'torch': '2'}}
+META = {'cfg': 'a = 1', 'seed': 3, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'preprocessing': {'mpp': None}}
+META['versions'] = {'torch': '2'}
 
 
 def message(own, saved):

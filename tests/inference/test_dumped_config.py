@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 ALL = sorted(path for path in CONFIGS.rglob('*.py') if not {'_base_', 'studies'} & set(path.parts))
 
 
-@pytest.mark.parametrize('path', ALL[::4], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', ALL[::10], ids=lambda path: path.stem)
 def test_a_dumped_config_is_what_it_was(path):
     text = Config.fromfile(path).pretty_text
     read = read_dumped(text, 'x')

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 import tifffile
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference import Prediction
-from mmgfnuc.inference.folder import FILES, find_images, segment_images
-from mmgfnuc.inference.writers import write_png
+from mmgfnuc.inference import Nuclei
+from mmgfnuc.inference.folder import FILES, find_images, scale_notices, segment_images, stated_scale
+from mmgfnuc.inference.results import write_png
 from mmgfnuc.visualization.outline import outline
 
 from .stub import Stub, outputs, read, states, table
@@ -50,9 +51,10 @@ def test_nothing_found(folder):
 
 
 def test_what_is_skipped_is_counted_and_named(folder, capsys):
-    (folder / 'slide.ndpi').touch()
+    """A named pipe too; hidden files, which macOS puts beside each other file, are not even named."""
+    for name in ('slide.ndpi', '._b.png', '.DS_Store', os.fsdecode(b'\xff.txt')):
+        (folder / name).touch()
     os.mkfifo(folder / 'pipe.png')
-    (folder / os.fsdecode(b'\xff.txt')).touch()
     assert names(find_images([str(folder)])) == ['a.TIF', 'b.png', 'c.jpeg']
     (line,) = capsys.readouterr().out.splitlines()
     assert '5 skipped' in line
@@ -60,16 +62,9 @@ def test_what_is_skipped_is_counted_and_named(folder, capsys):
         assert str(folder / name) in line
     assert names(find_images([str(folder / 'b.png')])) == ['b.png']
     assert capsys.readouterr().out == ''
-
-
-def test_hidden_files_are_neither_images_nor_named(folder, capsys):
-    (folder / '._b.png').touch()
-    (folder / '.DS_Store').touch()
-    (folder / 'notes.txt').unlink()
-    (folder / 'deep' / 'd.png').rename(folder / 'd.png')
-    (folder / 'deep').rmdir()
-    assert names(find_images([str(folder)])) == ['a.TIF', 'b.png', 'c.jpeg', 'd.png']
-    assert capsys.readouterr().out == ''
+    for source in ('pipe.png', 'pip*'):
+        with pytest.raises(UserError, match='names no image'):
+            find_images([str(folder / source)])
 
 
 def test_a_folder_of_nothing_but_other_files(folder):
@@ -78,13 +73,6 @@ def test_a_folder_of_nothing_but_other_files(folder):
         (folder / 'slides' / f'{number:02}.mrxs').touch()
     with pytest.raises(UserError, match=r'names no image, only .*00\.mrxs, .*19\.mrxs, \.\.\. and 10 more'):
         find_images([str(folder / 'slides')])
-
-
-def test_a_named_pipe_is_no_image(folder):
-    os.mkfifo(folder / 'pipe.png')
-    for source in ('pipe.png', 'pip*'):
-        with pytest.raises(UserError, match='names no image'):
-            find_images([str(folder / source)])
 
 
 def test_two_images_that_would_write_one_mask(folder):
@@ -96,40 +84,27 @@ def test_two_images_that_would_write_one_mask(folder):
         find_images([str(folder / 'c.jpeg'), str(folder / 'deep')])
 
 
-@pytest.fixture
-def scans(tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
-    for name in ('a', 'b'):
-        write_png(tmp_path / 'in' / f'{name}.png', image)
-    return find_images([str(tmp_path / 'in')]), image
-
-
-def segmented(scans, out, num_classes, mpp):
-    stub = Stub(num_classes)
-    segment_images(stub, scans[0], out, mpp)
-    assert stub.scales == [mpp, mpp]
-    return table(out, 'nuclei.csv')
-
-
-def test_every_file_of_a_binary_model(scans, tmp_path):
+def test_every_file_of_a_binary_model(many, tmp_path):
     out = tmp_path / 'out'
-    rows = segmented(scans, out, 2, mpp=None)
+    segment_images(Stub(), many, out)
     suffixes = {folder: 'geojson' if folder == 'geojson' else 'png' for folder in FILES}
-    assert outputs(out) == {f'{folder}/{name}.{suffixes[folder]}' for folder in FILES for name in 'ab'}
+    assert outputs(out) == {f'{folder}/{name}.{suffixes[folder]}' for folder in FILES for name in 'abcd'}
     assert {path.name for path in out.iterdir()} == {*FILES, '.records', 'nuclei.csv', 'images.csv'}
-    labels = Stub(2).predict(scans[1], None).labels
+    image = read(many[0])
+    labels = Stub()(image, None).labels
     assert np.array_equal(read(out / 'labels' / 'a.png'), labels)
     assert np.array_equal(read(out / 'masks' / 'b.png'), np.array([0, 255, 255, 0])[labels])
-    picture = read(out / 'overlays' / 'a.png')
-    assert np.array_equal((picture != scans[1]).any(2), outline(labels))
+    assert np.array_equal((read(out / 'overlays' / 'a.png') != image).any(2), outline(labels))
+    rows = table(out, 'nuclei.csv')
     assert [(row['image'], row['nucleus'], row['type']) for row in rows] == [
-        (image, str(number), 'nucleus' if number < 3 else '') for image in 'ab' for number in (1, 2, 3)
+        (image, str(number), 'nucleus' if number < 3 else '') for image in 'abcd' for number in (1, 2, 3)
     ]
     assert {row[name] for row in rows for name in row if '_um' in name} == {''}
 
 
-def test_a_typed_model_in_micrometres(scans, tmp_path):
-    rows = segmented(scans, tmp_path, 3, mpp=0.5)
+def test_a_typed_model_in_micrometres(many, tmp_path):
+    segment_images(Stub(3, mpp=0.5), many[:2], tmp_path)
+    rows = table(tmp_path, 'nuclei.csv')
     assert [row['type'] for row in rows[:3]] == ['epithelial', 'lymphocyte', '']
     first = rows[0]
     assert list(first) == [
@@ -141,10 +116,6 @@ def test_a_typed_model_in_micrometres(scans, tmp_path):
     assert values == [2, 2, 9, 1, 1, 2.25, 0.75]
     assert sorted(np.unique(read(tmp_path / 'masks' / 'a.png'))) == [0, 127, 255]
     assert read(tmp_path / 'overlays' / 'a.png').shape[0] > 20, 'a legend is below'
-
-
-def test_geojson_and_table_agree(scans, tmp_path):
-    rows = segmented(scans, tmp_path, 3, mpp=0.5)
     features = json.loads((tmp_path / 'geojson' / 'b.geojson').read_text())['features']
     for row, feature in zip(rows[3:], features, strict=True):
         properties = feature['properties']
@@ -154,11 +125,11 @@ def test_geojson_and_table_agree(scans, tmp_path):
         assert properties['measurements'] == measured
 
 
-def test_no_nuclei(scans, tmp_path):
-    stub = Stub(3)
+def test_no_nuclei(many, tmp_path, monkeypatch):
     empty = np.zeros((20, 40), np.int32)
-    stub.predict = lambda image, mpp: Prediction(empty.astype(np.uint8), empty, empty.astype(np.float32))
-    segment_images(stub, scans[0], tmp_path, 0.5)
+    nothing = Nuclei(empty, np.zeros(0, int), empty.astype(np.uint8), empty.astype(np.float32))
+    monkeypatch.setattr(Stub, '__call__', lambda self, image, mpp: nothing)
+    segment_images(Stub(3, mpp=0.5), many[:2], tmp_path)
     assert len((tmp_path / 'nuclei.csv').read_text().splitlines()) == 1
     assert states(tmp_path) == {'a': ('done', 0), 'b': ('done', 0)}
     assert json.loads((tmp_path / 'geojson' / 'a.geojson').read_text()) == {'type': 'FeatureCollection', 'features': []}
@@ -175,7 +146,7 @@ def test_hostile_names(tmp_path, capsys):
         write_png(source / 'a.png', image)
         (source / 'a.png').rename(source / f'{name}.png')
     with pytest.raises(UserError) as error:
-        segment_images(Stub(2), find_images([str(source)]), out, None)
+        segment_images(Stub(), find_images([str(source)]), out)
     first, line = str(error.value).splitlines()
     assert first == '1 of 6 images failed:'
     assert line.startswith(str(source / 'x'))
@@ -198,7 +169,7 @@ def test_links_folders_and_devices_are_not_written_over(many, tmp_path):
     (out / 'masks' / 'b.png').mkdir()
     os.mkfifo(out / 'masks' / 'c.png')
     with pytest.raises(UserError) as error:
-        segment_images(Stub(2), many, out, None)
+        segment_images(Stub(), many, out)
     assert [line.split(' is a folder')[0] for line in str(error.value).splitlines()] == [
         '3 of 4 images failed:',
         *(str(out / name) for name in ('labels/a.png', 'masks/b.png', 'masks/c.png')),
@@ -210,7 +181,7 @@ def test_links_folders_and_devices_are_not_written_over(many, tmp_path):
     (out / 'nuclei.csv').unlink()
     (out / 'nuclei.csv').symlink_to(mine)
     with pytest.raises(UserError, match=r'nuclei\.csv is a folder, a link or a device'):
-        segment_images(Stub(2), many[3:], out, None)
+        segment_images(Stub(), many[3:], out)
 
 
 def test_the_pixel_size_of_the_file_is_used(many, tmp_path, capsys):
@@ -220,13 +191,40 @@ def test_the_pixel_size_of_the_file_is_used(many, tmp_path, capsys):
         tifffile.imwrite(path, image, resolution=(unit, unit), resolutionunit='CENTIMETER')
     tifffile.imwrite(tmp_path / 'in' / 'z.tif', image, description='Aperio |MPP = 40.0')
     images, out = find_images([str(tmp_path / 'in')])[3:], tmp_path / 'out'
-    stub = Stub(2)
+    stub = Stub()
     with pytest.raises(UserError, match=r'1 of 4 images failed:\n.*z\.tif.* 40 micrometres'):
-        segment_images(stub, images, out, None)
+        segment_images(stub, images, out)
     assert stub.scales == [None, 0.25, 0.5]
     assert [line['mpp'] for line in table(out, 'images.csv')] == ['', '0.25', '0.5', '']
     areas = {line['image']: line['area_um2'] for line in table(out, 'nuclei.csv') if line['nucleus'] == '1'}
     assert areas == {'d': '', 'x': str(9 * 0.0625), 'y': str(9 * 0.25)}
-    segment_images(stub, images, out, 0.5)
-    assert stub.scales[3:] == [0.5] * 4
+    stub = Stub(mpp=0.5)
+    segment_images(stub, images, out)
+    assert stub.scales == [0.5] * 4
     assert {line['mpp'] for line in table(out, 'images.csv')} == {'0.5'}
+    assert isinstance(stated_scale(images[3]), UserError)
+    assert isinstance(stated_scale(tmp_path / 'none.tif'), UserError)
+
+
+def notices(sizes, given=None, trained=0.5):
+    stub = Stub(mpp=given)
+    stub.preprocessing = replace(stub.preprocessing, mpp=trained)
+    return list(scale_notices({Path(f'{number}.tif'): size for number, size in enumerate(sizes)}, stub))
+
+
+def test_what_is_said_of_the_sizes_of_pixels():
+    """A line for each size that the model does not have, and for what is unknown or contradicts itself."""
+    assert notices([0.499, 0.5, None], given=0.5) == []
+    assert notices([0.499, 0.5]) == ['pixel size, as the files state it: 0.5 um (2)']
+    stated, *scaled = notices([0.25, 0.2501, 1.0, 0.5])
+    assert 'as the files state it: 0.25 um (2), 0.5 um (1), 1 um (1)' in stated
+    assert [line.split(' um per pixel, ')[1] for line in scaled] == [
+        'the images have 0.25 (2 of 4); they are scaled by 0.50 for it',
+        'the images have 1 (1 of 4); they are scaled by 2.00 for it',
+    ]
+    (line,) = notices([0.25, None, 0.5, UserError('damaged')], given=0.5)
+    assert 'notice: 0.5 um per pixel are used, as given; the files state otherwise: 0.25 um (1)' in line
+    (line,) = notices([None] * 9)
+    assert '9 of 9 images, such as 0.tif, is unknown' in line
+    (line,) = notices([0.5], given=0.5, trained=None)
+    assert 'the model does not say its pixel size' in line

@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss
 
 from mmgfnuc.datasets.canonical import read_image, read_label_map
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.inference import Predictor
 from mmgfnuc.models.necks import ContextFusionBlock
 from mmgfnuc.studies import examine
 from mmgfnuc.studies.examine import evenly_spaced, examine_cell
@@ -42,13 +42,13 @@ def examined(root, data, arm, **changes):
 
 def predictions(folder, data, watch=()):
     """Foreground probabilities of the images; name of a part -> inputs and output of each of its calls."""
-    inferencer = NucleiInferencer(folder / 'iter_1.pth')
+    predictor = Predictor(folder / 'iter_1.pth')
     calls = {name: [] for name in watch}
     for name in watch:
-        part = inferencer.model.get_submodule(name)
+        part = predictor.model.get_submodule(name)
         part.register_forward_hook(lambda part, given, made, name=name: calls[name].append((given, made)))
     images = [read_image(data / 'images' / f'{image}.png') for image in IMAGES]
-    return [inferencer.predict(image).foreground for image in images], calls
+    return [predictor(image).foreground for image in images], calls
 
 
 def test_calibration_is_that_of_all_pixels_that_count(tmp_path, data):

@@ -6,6 +6,7 @@ import torch
 
 from mmgfnuc.datasets import synthetic
 from mmgfnuc.engine.config import load_config
+from mmgfnuc.inference.preprocessing import describe_preprocessing
 from mmgfnuc.registry import DATASETS, MODELS
 from mmgfnuc.studies.cells import study_cells
 from mmgfnuc.studies.folders import RUN, cell_folder, prepare_folder
@@ -42,6 +43,7 @@ def write_trained(root, cell, seed=0):
             parameter.add_(0.2 * torch.randn_like(parameter))
     dataset = DATASETS.build(config.test_dataloader.dataset)
     meta = {'cfg': config.pretty_text, 'seed': 0, 'iter': 1, 'dataset_meta': dataset.metainfo, 'versions': {}}
+    meta['preprocessing'] = describe_preprocessing(dataset)
     torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / 'iter_1.pth')
     (folder / RUN).write_text('{}\n')
     return folder

@@ -14,7 +14,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
 from mmgfnuc.datasets.synthetic import render_tile, write_dataset
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.inference import Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_MODEL = {
@@ -138,10 +138,10 @@ def trained(process, config, tmp_path_factory):
 def checkpoint(trained, data_root):
     """The checkpoint of `trained`, its output shifted so that it finds nuclei in about a fifth of the pixels."""
     source = trained / 'work_dirs' / 'small' / 'iter_6.pth'
-    model = NucleiInferencer(source, device='cpu').model
+    model = Predictor(source, device='cpu').model
     image = render_tile(np.random.default_rng(0), 96)[0]
     with torch.inference_mode():
-        logits, _ = model.predict_maps(torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0)
+        logits = model.encode_decode(torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0)
     saved = torch.load(source, weights_only=False)
     saved['state_dict']['decode_head.decoder.conv_seg.bias'][1] -= torch.quantile(logits[0, 1] - logits[0, 0], 0.8)
     torch.save(saved, trained / 'shifted.pth')

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.inference import Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,7 @@ def test_two_processes_train(trained_by_two, config):
     assert not used.model_wrapper_cfg.get('find_unused_parameters', False)
     saved = torch.load(trained_by_two / 'iter_3.pth', weights_only=False)
     assert not any(key.startswith('module.') for key in saved['state_dict'])
-    weights = NucleiInferencer(trained_by_two / 'iter_3.pth', device='cpu').model.state_dict()
+    weights = Predictor(trained_by_two / 'iter_3.pth', device='cpu').model.state_dict()
     assert all(torch.equal(weights[key], value) for key, value in saved['state_dict'].items())
 
 

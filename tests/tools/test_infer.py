@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.synthetic import render_tile
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.inference import Predictor
 
 pytestmark = pytest.mark.slow
 
@@ -121,21 +121,21 @@ def test_the_pixel_size_of_a_slide_is_used(tool, checkpoint, tmp_path, capsys):
     assert tool('infer.py', slide, '--checkpoint', checkpoint, '--out', tmp_path / 'out') == 0
     printed = capsys.readouterr().out
     assert 'as the files state it: 0.25 um (1)' in printed
-    assert printed.count('warning: the model was trained at 0.5 um per pixel, the images have 0.25') == 1
+    assert printed.count('notice: the model was trained at 0.5 um per pixel, the images have 0.25') == 1
     rows = rows_of(tmp_path / 'out')
     assert rows
     assert all(float(row['area_um2']) == int(row['area_px']) * 0.0625 for row in rows)
 
 
 def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_path, monkeypatch):
-    predict = NucleiInferencer.predict
+    predict = Predictor.__call__
 
     def end_at_the_second(self, image, mpp):
         if (tmp_path / 'labels' / 'alpha.png').exists():
             os.kill(os.getpid(), signal.SIGTERM)
         return predict(self, image, mpp)
 
-    monkeypatch.setattr(NucleiInferencer, 'predict', end_at_the_second)
+    monkeypatch.setattr(Predictor, '__call__', end_at_the_second)
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert tool('infer.py', scans, '--checkpoint', checkpoint, '--out', tmp_path) == 128 + signal.SIGTERM
@@ -145,12 +145,12 @@ def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_pa
     assert [path.stem for path in (tmp_path / 'masks').iterdir()] == ['alpha']
 
 
-def test_other_magnification_is_pointed_out(tool, scans, checkpoint, tmp_path, capsys):
+def test_images_of_another_magnification_are_scaled(tool, scans, checkpoint, tmp_path, capsys):
     arguments = [scans / 'small.png', '--checkpoint', checkpoint, '--out', tmp_path, '--mpp']
     assert tool('infer.py', *arguments, 0.25) == 0
-    assert 'warning: the model was trained at 0.5 um per pixel, the images have 0.25' in capsys.readouterr().out
+    assert 'they are scaled by 0.50 for it' in capsys.readouterr().out
     assert tool('infer.py', *arguments, 0.5) == 0
-    assert 'warning' not in capsys.readouterr().out
+    assert 'scaled' not in capsys.readouterr().out
 
 
 def test_an_unreadable_image_does_not_stop_the_others(tool, scans, checkpoint, tmp_path, capsys):

@@ -102,7 +102,7 @@ def test_a_checkpoint_says_what_made_it(straight):
     assert meta['versions']['mmgfnuc'] == mmgfnuc.__version__
     assert meta['versions']['torch'] == torch.__version__.split('+')[0]
     assert meta['dataset_meta']['classes'] == ('background', 'nucleus')
-    assert meta['dataset_meta']['mpp'] == 0.5
+    assert meta['dataset_meta']['mpp'] == meta['preprocessing']['mpp'] == 0.5
     assert meta['seed'] == 0
     assert tuple(Config.fromstring(meta['cfg'], '.py').model.backbone.widths) == (4, 8, 16)
     assert meta['hardware'] == hardware()

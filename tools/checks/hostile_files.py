@@ -206,6 +206,7 @@ TYPES = {
         f'meta.{key}={value!r}': with_meta(**{key: value})
         for key, value in [
             ('dataset_meta', None),
+            ('preprocessing', None),
             ('iter', 'abc'),
             ('iter', -5),
             ('iter', 10**15),

@@ -139,8 +139,12 @@ class StainNormalize(BaseTransform):
 
     Args:
         method: 'macenko' (Macenko et al. 2009), 'reinhard' (Reinhard et al. 2001) or 'vahadane' (Vahadane et al. 2016).
-        template: File of the image to be like, fitted once, when the transform is built. None: the reference stains of
-            the library, which 'macenko' alone has; a checkpoint then needs no file beside it.
+        template: The image to be like, or its file, fitted once, when the transform is built; a checkpoint carries it.
+            None: the reference stains of the library, which 'macenko' alone has.
+
+    Attributes:
+        method: As given.
+        template: Pixels of the template, RGB, or None.
 
     Raises:
         UserError: An unknown method; no template, or one without tissue; torchstain is not installed.
@@ -148,15 +152,17 @@ class StainNormalize(BaseTransform):
     Source: Macenko and Reinhard: torchstain.
     """
 
-    def __init__(self, method: str = 'macenko', template: str | Path | None = None) -> None:
+    def __init__(self, method: str = 'macenko', template: str | Path | RGBImage | None = None) -> None:
         if method not in _METHODS:
             raise UserError(f"method='{method}': take one of {', '.join(_METHODS)}")
-        image = None if template is None else read_image(template)
+        self.method = method
+        self.template = read_image(template) if isinstance(template, str | Path) else template
         try:
             with _finite():
-                self._normalizer = _METHODS[method](image)
+                self._normalizer = _METHODS[method](self.template)
         except UNTOLD as error:
-            raise UserError(f'template {template}: {error}; take an image full of stained tissue') from None
+            name = template if isinstance(template, str | Path) else 'as given'
+            raise UserError(f'template {name}: {error}; take an image full of stained tissue') from None
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Normalise `img`."""

@@ -11,6 +11,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import TRAIN_SECONDS, check_fit, check_state, load_checkpoint
+from mmgfnuc.inference.preprocessing import describe_preprocessing
 from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import HOOKS
 
@@ -55,9 +56,9 @@ def load_from_address(filename: str, map_location: Any) -> NoReturn:
 class CheckpointGuardHook(Hook):
     """Write into every checkpoint where it comes from; refuse to load one that does not fit the model.
 
-    Written are the versions, the hardware, the commit, and the seconds of training (those before a resume included).
-    MMEngine itself adds config, seed, class names and the data set's mpp, and would load a checkpoint of another
-    model with no more than a warning.
+    Written are the preprocessing, the versions, the hardware, the commit, and the seconds of training (those before a
+    resume included). MMEngine itself adds config, seed and data set, and would load a checkpoint of another model with
+    no more than a warning.
 
     Of a pretrained foundation encoder its name, licence and terms are written too; where these restrict the use of the
     weights, the log says so once.
@@ -71,7 +72,8 @@ class CheckpointGuardHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Start the clock; note what runs now, as the files may be changed before a checkpoint is saved."""
         self.start = time.monotonic()
-        self.provenance = dict(versions=versions(), hardware=hardware(), commit=commit())
+        preprocessing = describe_preprocessing(runner.train_dataloader.dataset)
+        self.provenance = dict(preprocessing=preprocessing, versions=versions(), hardware=hardware(), commit=commit())
         encoder = getattr(_unwrapped(runner.model), 'foundation', None)
         if encoder is not None and encoder.weights != RANDOM:
             entry = encoder.entry

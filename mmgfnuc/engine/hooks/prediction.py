@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 
 from mmgfnuc.datasets.images import read_image
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
-from mmgfnuc.inference.writers import write_label_map, write_mask, write_png
+from mmgfnuc.inference.results import write_label_map, write_mask, write_png
 from mmgfnuc.registry import HOOKS
 from mmgfnuc.visualization.panels import draw_panels
 
@@ -40,10 +40,10 @@ class PredictionHook(Hook):
     ) -> None:
         """Write one batch."""
         for sample in outputs or ():
-            labels = _map(sample.pred_instance_map)
+            labels = sample.pred_instance_map.data[0]
             if self.out_dir:
                 semantic = _map(sample.pred_sem_seg).astype(np.uint8)
-                write_mask(self.out_dir / f'{sample.img_id}.png', semantic, len(sample.seg_logits.data))
+                write_mask(self.out_dir / f'{sample.img_id}.png', semantic, len(sample.pred_probabilities.data))
                 write_label_map(self.out_dir / 'labels', sample.img_id, labels)
             if self.show_dir:
                 ignore = _map(sample.gt_sem_seg) == IGNORE_LABEL

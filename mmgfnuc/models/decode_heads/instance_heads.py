@@ -7,10 +7,12 @@ of `mmgfnuc.postprocess`, named by config, makes nuclei of the probabilities and
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from mmengine.model import BaseModule
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
@@ -110,7 +112,7 @@ class InstanceHead(BaseModule):
         logits, cues = maps.float().split([self.num_classes, self.num_cues], dim=1)
         return torch.cat([logits.softmax(1), cues], dim=1)
 
-    def nuclei(self, foreground: Tensor, cues: Tensor, mpp: float | None) -> Tensor:
+    def nuclei(self, foreground: Tensor, cues: Tensor, mpp: float | None) -> NDArray[np.int32]:
         """Divide the foreground of one image into nuclei, on the CPU.
 
         Args:
@@ -124,7 +126,7 @@ class InstanceHead(BaseModule):
         arrays = [foreground]
         if self.cues_taken:
             arrays.append(cues[0] if self.cues_taken == 1 else cues)
-        return torch.from_numpy(self.postprocess(*(array.detach().float().cpu().numpy() for array in arrays), mpp=mpp))
+        return self.postprocess(*(array.detach().float().cpu().numpy() for array in arrays), mpp=mpp)
 
     def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
         """Losses of a training batch: those of `decoder`, and of the cues where there are any."""

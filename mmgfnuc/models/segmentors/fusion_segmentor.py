@@ -1,5 +1,6 @@
 """Wires a backbone, a foundation encoder, a fusion neck and a head."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -17,7 +18,9 @@ from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
 
-TEST_SETTINGS = {'scale', 'tile', 'overlap'}
+TEST_SETTINGS = {'scale', 'mpp', 'tile', 'overlap', 'tiles_per_batch'}
+# Of the size of a pixel: scanners differ by a few percent, and the models see random scaling in training.
+MPP_TOLERANCE = 0.25
 
 
 @MODELS.register_module()
@@ -45,11 +48,13 @@ class FusionSegmentor(BaseSegmentor):
             first three channels, the foundation encoder the last three, which are another image. A control: what is
             left of a gain then does not come from what the foundation encoder sees in the image.
         test_cfg: how images are predicted. `scale`: the resolution that the model was trained at, over that of the
-            images (default 1; see the transform Rescale). `tile`: larger images (after scaling) are predicted in tiles
-            of this side, the size that the model was trained on; without it they are taken whole. Smaller ones are
-            continued to this size by their mirror image, as RandomWarpCrop does in training: a model that has never
+            images (default 1; see the transform Rescale). `mpp`: micrometres per pixel of the images that `scale` is
+            meant for, see `scale_of`; a checkpoint brings it. `tile`: larger images (after scaling) are predicted in
+            tiles of this side, the size that the model was trained on; without it they are taken whole. Smaller ones
+            are continued to this size by their mirror image, as RandomWarpCrop does in training: a model that has never
             seen the border of an image fails there. `overlap` of the tiles, by default a quarter of their side. Sizes
-            in pixels.
+            in pixels. `tiles_per_batch`: tiles of each image that go through the model at once on a GPU (default 4);
+            more are faster, fewer take less memory. On a CPU they go one by one.
 
     Shape:
         images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M cues of the head
@@ -98,17 +103,7 @@ class FusionSegmentor(BaseSegmentor):
         self.decode_head = MODELS.build(_as_instance_head(decode_head), default_args=wired)
         # Convolutions whose weights have the layout of their inputs need not copy them.
         self.decode_head.to(memory_format=self.backbone.memory_format)
-        self.test_cfg = test_cfg or {}
-        unknown = sorted(set(self.test_cfg) - TEST_SETTINGS)
-        if unknown:
-            raise UserError(f"model.test_cfg has no '{unknown[0]}'; it takes {', '.join(sorted(TEST_SETTINGS))}")
-        for setting in ('scale', 'tile'):
-            value = self.test_cfg.get(setting)
-            if value is not None and value <= 0:
-                raise UserError(f'model.test_cfg.{setting}={value}: give a number above 0, or leave it out')
-        tile, overlap = self.test_cfg.get('tile'), self.test_cfg.get('overlap')
-        if tile is not None and overlap is not None and not 0 <= overlap <= tile // 2:
-            raise UserError(f'model.test_cfg.overlap={overlap}: give pixels from 0 to half of tile, {tile // 2}')
+        self.test_cfg = check_test_cfg(test_cfg or {})
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return what the decode head gets of images in [0, 1]: the fused pyramid, over the padded image."""
@@ -145,30 +140,45 @@ class FusionSegmentor(BaseSegmentor):
         padded = [side + -side % self.backbone.out_strides[-1] for side in (height, width)]
         return resize(maps, padded)[..., :height, :width]
 
-    def predict_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits of the classes and cues at image size, at the resolution and in tiles as `test_cfg` says.
+    def scale_of(self, mpp: float | None) -> float:
+        """Tell by how much images are scaled whose pixels measure `mpp` micrometres, None where that is unknown.
 
-        The logits are logarithms of probabilities, which are what tiles blend. Images that are smaller than a tile, or
-        too small for the backbone's depth, are continued by their mirror image first.
+        It is `test_cfg.scale`. Images whose pixels are known to be larger or smaller than those of `test_cfg.mpp`, by
+        more than a quarter, are brought to that size as well.
+        """
+        scale, usual = self.test_cfg.get('scale', 1.0), self.test_cfg.get('mpp')
+        if mpp is None or usual is None or abs(mpp / usual - 1) <= MPP_TOLERANCE:
+            return scale
+        return scale * mpp / usual
+
+    def predict_maps(self, inputs: Tensor, mpp: float | None = None) -> tuple[Tensor, Tensor]:
+        """Return probabilities of the classes and cues at image size; resolution and tiles are those of `test_cfg`.
+
+        Tiles blend their probabilities. Images that are smaller than a tile, or too small for the backbone's depth, are
+        continued by their mirror image first.
+
+        Args:
+            inputs: images in [0, 1].
+            mpp: micrometres per pixel of the images, where it is known.
 
         Shape:
             (B, 3, H, W) -> (B, K, H, W), (B, M, H, W), float32
         """
-        scale, tile = self.test_cfg.get('scale', 1.0), self.test_cfg.get('tile')
+        scale, tile = self.scale_of(mpp), self.test_cfg.get('tile')
         # Rounded as the transform Rescale does, so that training and prediction see one size.
         size = [max(round(scale * side), 1) for side in inputs.shape[-2:]]
-        images = inputs if scale == 1 else F.interpolate(inputs, size, mode='area')
+        images = F.interpolate(inputs, size, mode='area') if scale < 1 else resize(inputs, size)
         images, (top, left) = reflect_to_size(images, max(tile or 0, self.backbone.out_strides[-1]))
         if tile:
-            maps = tiled_forward(self._activated, images, tile, self.test_cfg.get('overlap', tile // 4))
+            overlap = self.test_cfg.get('overlap', tile // 4)
+            # On a CPU several at once are no faster, and their sums are rounded in another order.
+            at_once = 1 if images.device.type == 'cpu' else self.test_cfg.get('tiles_per_batch', 4)
+            maps = tiled_forward(self._activated, images, tile, overlap, at_once)
         else:
             maps = self._activated(images)
         classes = self.decode_head.num_classes
-        probabilities, cues = maps[:, :classes], maps[:, classes:]
-        logits = probabilities.clamp(min=torch.finfo(maps.dtype).tiny).log()
-        maps = torch.cat([logits, cues], dim=1)[..., top : top + size[0], left : left + size[1]]
-        maps = resize(maps, inputs.shape[-2:])
-        return maps[:, :classes].log_softmax(1), maps[:, classes:]
+        maps = _resize_maps(maps[..., top : top + size[0], left : left + size[1]], classes, inputs.shape[-2:])
+        return maps[:, :classes], maps[:, classes:]
 
     def _activated(self, images: Tensor) -> Tensor:
         return self.decode_head.activate(self.encode_decode(images))
@@ -190,29 +200,32 @@ class FusionSegmentor(BaseSegmentor):
         return padded
 
     def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
-        """Set `seg_logits`, `pred_sem_seg` and `pred_instance_map` of data samples.
+        """Set `pred_probabilities`, `pred_sem_seg` and `pred_instance_map` of data samples.
 
-        A pixel of more than half a probability of nucleus has the most probable type, the others are background. Areas
-        are told in micrometres where a sample says its `mpp`.
+        A pixel of more than half a probability of nucleus has the most probable type, the others are background. Where
+        a sample says its `mpp`, areas are told in micrometres and images scaled as `scale_of` says.
 
         Shape:
-            - seg_logits: (K, H, W), logarithms of the probabilities
+            - pred_probabilities: (K, H, W)
             - pred_sem_seg: (1, H, W), int64
-            - pred_instance_map: (1, H, W), int32, on the CPU: nuclei from 1 without gaps, 0 = background
+            - pred_instance_map: (1, H, W), int32, an array: nuclei from 1 without gaps, 0 = background
 
         Raises:
-            DivergedError: the logits are not finite, which would otherwise pass for an image without nuclei.
+            DivergedError: the maps are not finite, which would otherwise pass for an image without nuclei.
         """
         samples = data_samples or [SegDataSample() for _ in inputs]
-        for sample, logits, cues in zip(samples, *self.predict_maps(inputs), strict=True):
-            if not logits.isfinite().all():
+        sizes = [sample.get('mpp') for sample in samples]
+        if len({self.scale_of(mpp) for mpp in sizes}) > 1:
+            return [self.predict(image[None], [sample])[0] for image, sample in zip(inputs, samples, strict=True)]
+        for sample, probabilities, cues in zip(samples, *self.predict_maps(inputs, sizes[0]), strict=True):
+            if not probabilities.isfinite().all():
                 raise DivergedError(
                     'the model gives NaN: its weights are damaged, or its training failed; train it again'
                 )
-            foreground = 1 - logits[0].exp()
+            foreground = 1 - probabilities[0]
             nuclei = self.decode_head.nuclei(foreground, cues, sample.get('mpp'))
-            sample.seg_logits = PixelData(data=logits)
-            sample.pred_sem_seg = PixelData(data=((foreground > 0.5) * (logits[1:].argmax(0) + 1))[None])
+            sample.pred_probabilities = PixelData(data=probabilities)
+            sample.pred_sem_seg = PixelData(data=((foreground > 0.5) * (probabilities[1:].argmax(0) + 1))[None])
             sample.pred_instance_map = PixelData(data=nuclei[None])
         return samples
 
@@ -226,3 +239,35 @@ def _as_instance_head(config: dict) -> dict:
     head = MODELS.get(config['type']) if isinstance(config['type'], str) else config['type']
     gives_nuclei = isinstance(head, type) and issubclass(head, InstanceHead)
     return config if gives_nuclei else dict(type=SemanticHead, decoder=config)
+
+
+def _resize_maps(maps: Tensor, classes: int, size: Sequence[int]) -> Tensor:
+    """Resize bilinearly; probabilities as logits, so that a border moves towards the side that is less sure.
+
+    Shape:
+        (B, classes + M, h, w), probabilities of the classes first -> (B, classes + M, *size)
+    """
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    logits = maps[:, :classes].clamp(min=torch.finfo(maps.dtype).tiny).log()
+    resized = resize(torch.cat([logits, maps[:, classes:]], dim=1), size)
+    return torch.cat([resized[:, :classes].softmax(1), resized[:, classes:]], dim=1)
+
+
+def check_test_cfg(settings: dict) -> dict:
+    """Return settings of how images are predicted, see FusionSegmentor.
+
+    Raises:
+        UserError: one is unknown, out of its range or does not fit another.
+    """
+    unknown = sorted(set(settings) - TEST_SETTINGS)
+    if unknown:
+        raise UserError(f"model.test_cfg has no '{unknown[0]}'; it takes {', '.join(sorted(TEST_SETTINGS))}")
+    for setting in ('scale', 'mpp', 'tile', 'tiles_per_batch'):
+        value = settings.get(setting)
+        if value is not None and value <= 0:
+            raise UserError(f'model.test_cfg.{setting}={value}: give a number above 0, or leave it out')
+    tile, overlap = settings.get('tile'), settings.get('overlap')
+    if tile is not None and overlap is not None and not 0 <= overlap <= tile // 2:
+        raise UserError(f'model.test_cfg.overlap={overlap}: give pixels from 0 to half of tile, {tile // 2}')
+    return settings

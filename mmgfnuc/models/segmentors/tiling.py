@@ -7,8 +7,6 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 
-TILES_PER_BATCH = 4
-
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """Offsets of tiles that cover `length` pixels; the last one is moved back to end at the border.
@@ -42,7 +40,9 @@ def edge_weights(start: int, length: int, total: int, overlap: int) -> Tensor:
     return weights
 
 
-def tiled_forward(forward: Callable[[Tensor], Tensor], images: Tensor, tile: int, overlap: int) -> Tensor:
+def tiled_forward(
+    forward: Callable[[Tensor], Tensor], images: Tensor, tile: int, overlap: int, tiles_per_batch: int = 1
+) -> Tensor:
     """Apply a model to overlapping square tiles and blend its outputs.
 
     Where the model's output at a pixel depends only on what lies within `overlap // 4` pixels, and not on the offset of
@@ -53,6 +53,7 @@ def tiled_forward(forward: Callable[[Tensor], Tensor], images: Tensor, tile: int
         images: any size; sides shorter than `tile` are taken whole.
         tile: side of a tile (pixels).
         overlap: of neighbouring tiles (pixels).
+        tiles_per_batch: of each image, that go through the model at once.
 
     Shape:
         (B, C, H, W) -> (B, K, H, W)
@@ -64,8 +65,8 @@ def tiled_forward(forward: Callable[[Tensor], Tensor], images: Tensor, tile: int
     corners = [(y, x) for y in tile_starts(height, tile, overlap) for x in tile_starts(width, tile, overlap)]
     total: Tensor | None = None
     weight_sum = images.new_zeros(height, width)
-    for first in range(0, len(corners), TILES_PER_BATCH):
-        group = corners[first : first + TILES_PER_BATCH]
+    for first in range(0, len(corners), tiles_per_batch):
+        group = corners[first : first + tiles_per_batch]
         crops = torch.cat([images[..., y : y + tile_height, x : x + tile_width] for y, x in group])
         for (y, x), output in zip(group, forward(crops).chunk(len(group)), strict=True):
             if total is None:

@@ -98,7 +98,7 @@ def test_training_separates_touching_discs(head, types):
         optimizer.step()
     # Statistics of the norms are those of the one image.
     (sample,) = model(images, mode='predict')
-    found = sample.pred_instance_map.data[0].numpy()
+    found = sample.pred_instance_map.data[0]
     assert found.dtype == np.int32
     assert found.max() == 4
     for number in range(1, 5):

@@ -265,11 +265,11 @@ def test_partners_in_training_and_at_prediction():
     logged = model.parse_losses(model.train()(**both, mode='loss'))[1]
     assert logged['loss'].isfinite()
     samples = model.eval().val_step(data)
-    assert [sample.seg_logits.data.shape for sample in samples] == [(2, 64, 112)] * 2
+    assert [sample.pred_probabilities.data.shape for sample in samples] == [(2, 64, 112)] * 2
     with torch.no_grad():
-        torch.testing.assert_close(samples[0].seg_logits.data, model.predict_maps(both['inputs'])[0][0])
+        torch.testing.assert_close(samples[0].pred_probabilities.data, model.predict_maps(both['inputs'])[0][0])
         swapped = model.predict_maps(both['inputs'].roll(3, 1))[0][0]
-    assert not torch.allclose(samples[0].seg_logits.data, swapped)
+    assert not torch.allclose(samples[0].pred_probabilities.data, swapped)
 
 
 @pytest.mark.parametrize('channels', [3, 5, 7])

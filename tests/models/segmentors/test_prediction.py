@@ -34,7 +34,7 @@ def test_predict_sets_fields_and_keeps_what_samples_know():
         predicted = model(images, samples, mode='predict')
         logits = model(images, mode='tensor')
     for sample, image_logits, labels in zip(predicted, logits, truth, strict=True):
-        torch.testing.assert_close(sample.seg_logits.data, image_logits.log_softmax(0))
+        torch.testing.assert_close(sample.pred_probabilities.data, image_logits.softmax(0))
         foreground = image_logits[1] > image_logits[0]
         assert torch.equal(sample.pred_sem_seg.data, foreground.long()[None])
         assert torch.equal(sample.gt_sem_seg.data, labels)
@@ -48,12 +48,12 @@ def test_predict_without_samples():
 
 @torch.no_grad()
 def predicted_logits(test_cfg, images):
-    """The model, and the logits it predicts: moderate ones, since float32 has no probability below exp(-87)."""
+    """The model, and logarithms of the probabilities it predicts, from logits that are moderate."""
     model = fill_with_noise(build(test_cfg=test_cfg), 0.5).eval()
     largest = model(images).abs().max()
     for parameter in model.decode_head.decoder.conv_seg.parameters():
         parameter /= largest
-    return model, torch.stack([sample.seg_logits.data for sample in model(images, mode='predict')])
+    return model, torch.stack([sample.pred_probabilities.data for sample in model(images, mode='predict')]).log()
 
 
 def enlarged(logits, size):
@@ -107,7 +107,7 @@ def test_an_image_within_a_tile_is_continued_to_its_size(size):
         torch.testing.assert_close(logits, expected.log_softmax(1))
 
 
-@pytest.mark.parametrize('setting', [{'tile': 0}, {'tile': -5}, {'scale': 0}])
+@pytest.mark.parametrize('setting', [{'tile': 0}, {'tile': -5}, {'scale': 0}, {'mpp': 0}, {'tiles_per_batch': 0}])
 def test_settings_that_cannot_be(setting):
     with pytest.raises(UserError, match='give a number above 0, or leave it out'):
         without_fusion(test_cfg=setting)
@@ -119,11 +119,11 @@ def test_an_overlap_that_the_tile_has_no_room_for(overlap):
         without_fusion(test_cfg={'tile': 32, 'overlap': overlap})
 
 
-def test_certain_tiles_have_finite_logits():
-    """A probability of 0 has no logarithm."""
-    model = without_fusion(decode_head={'type': CertainHead}, test_cfg={'tile': 32}).eval()
+def test_certain_tiles_have_finite_probabilities():
+    """A probability of 0 has no logarithm, and is resized all the same."""
+    model = without_fusion(decode_head={'type': CertainHead}, test_cfg={'tile': 32, 'scale': 0.5}).eval()
     (sample,) = model(torch.rand(1, 3, 32, 56), mode='predict')
-    assert sample.seg_logits.data.isfinite().all()
+    assert sample.pred_probabilities.data.isfinite().all()
     assert (sample.pred_sem_seg.data == 1).all()
 
 
@@ -146,7 +146,7 @@ def test_lower_resolution_in_tiles():
     with torch.no_grad():
         half, _ = model.predict_maps(F.avg_pool2d(images, 2))
     assert half.shape == (1, 2, 32, 56)
-    torch.testing.assert_close(logits, enlarged(half, (64, 112)))
+    torch.testing.assert_close(logits, enlarged(half.log(), (64, 112)))
 
 
 @pytest.mark.parametrize('test_cfg', [{'scale': 0.5}, {'scale': 0.5, 'tile': 32}, {'scale': 0.3, 'tile': 16}])
@@ -155,3 +155,20 @@ def test_predictions_have_the_size_of_the_image(test_cfg, size):
     _, logits = predicted_logits(test_cfg, torch.rand(1, 3, *size))
     assert logits.shape == (1, 2, *size)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ('mpp', 'scale'), [(None, 0.5), (0.25, 0.5), (0.31, 0.5), (0.5, 1.0), (1.0, 2.0), (0.125, 0.25), (0.2, 0.5)]
+)
+def test_images_of_other_pixels_are_scaled(mpp, scale):
+    """Those that differ by more than a quarter, whether they come as a batch or alone."""
+    images = torch.rand(2, 3, 32, 48)
+    model, _ = predicted_logits({'scale': 0.5, 'mpp': 0.25}, images)
+    samples = [SegDataSample(metainfo={'mpp': size}) for size in (mpp, 0.25)]
+    with torch.no_grad():
+        found, usual = model(images, samples, mode='predict')
+        model.test_cfg = {'scale': scale}
+        expected, _ = model.predict_maps(images[:1])
+        model.test_cfg = {'scale': 0.5}
+        torch.testing.assert_close(usual.pred_probabilities.data, model.predict_maps(images[1:])[0][0])
+    torch.testing.assert_close(found.pred_probabilities.data, expected[0])

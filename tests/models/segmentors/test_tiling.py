@@ -94,3 +94,18 @@ def test_images_of_a_batch_do_not_mix():
 def test_bad_overlap(overlap):
     with pytest.raises(UserError, match=f'overlap={overlap} must lie between 0 and half the tile, 16 pixels'):
         tiled_forward(lambda x: x, torch.zeros(1, 1, 64, 64), TILE, overlap)
+
+
+@pytest.mark.parametrize(('number', 'batches'), [(1, [3] * 16), (5, [15, 15, 15, 3]), (100, [48])])
+def test_tiles_per_batch(number, batches):
+    """Tiles of all images of a batch go together."""
+    sizes = []
+
+    def network(x):
+        sizes.append(len(x))
+        return x.cumsum(-1)
+
+    images = torch.rand(3, 2, 70, 80)
+    found = tiled_forward(network, images, TILE, OVERLAP, number)
+    assert sizes == batches
+    torch.testing.assert_close(found, tiled_forward(lambda x: x.cumsum(-1), images, TILE, OVERLAP))

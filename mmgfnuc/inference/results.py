@@ -1,4 +1,4 @@
-"""What was done with each image of an output folder, and the two tables that are made of it.
+"""The files of an output folder: those of each image, its record, and the two tables that are made of the records.
 
 Each image has a record, written whole and after all other files of the image: however a run ends, the records say what
 is complete, and tables can be made of them again. A table that is written anew after each image costs the square of
@@ -11,12 +11,19 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from unicodedata import category
 
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from mmgfnuc.datasets.canonical import LARGEST_PNG_ID
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file, write_csv
+from mmgfnuc.files import whole_file, write_csv, write_text
 
 from .measurements import MEASURES
-from .writers import write_json
 
 FOLDER = '.records'
 NUCLEI, IMAGES = 'nuclei.csv', 'images.csv'
@@ -24,6 +31,57 @@ NUCLEI_HEADER = ('image', 'nucleus', 'type', *MEASURES)
 IMAGES_HEADER = ('image', 'state', 'nuclei', 'mpp', 'reason', 'file')
 # Of the time of a run that may go into writing tables.
 TABLE_SHARE = 0.1
+# Control characters, halves of a pair (which stand for bytes that are no UTF-8), ends of lines and paragraphs.
+UNSHOWN = ('Cc', 'Cs', 'Zl', 'Zp')
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8 | np.uint16]) -> None:
+    """Write a grey (H, W), of 8 or 16 bits, or RGB (H, W, 3) picture."""
+    with whole_file(path) as file:
+        Image.fromarray(pixels).save(file, format='PNG')
+
+
+def write_mask(path: Path, semantic: NDArray[np.uint8], num_classes: int = 2) -> None:
+    """Write a semantic map as grey levels: background 0, the last class 255, others evenly between.
+
+    Shape:
+        semantic (H, W), classes 0 to num_classes - 1
+    """
+    write_png(path, (semantic.astype(np.uint16) * 255 // (num_classes - 1)).astype(np.uint8))
+
+
+def write_label_map(folder: Path, name: str, labels: NDArray[np.integer]) -> None:
+    """Write <name>.png (16 bits), or <name>.tif (int32) above id 65,535, as the canonical form of a dataset does.
+
+    The other of the two, left by an earlier run, is removed.
+
+    Shape:
+        labels (H, W), 0 = background
+    """
+    png, tiff = folder / f'{name}.png', folder / f'{name}.tif'
+    if labels.max(initial=0) > LARGEST_PNG_ID:
+        with whole_file(tiff) as file:
+            tifffile.imwrite(file, labels.astype(np.int32), compression='zlib')
+        png.unlink(missing_ok=True)
+    else:
+        write_png(png, labels.astype(np.uint16))
+        tiff.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON on one line, strictly: NaN and infinity are no numbers of it."""
+    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(',', ':')) + '\n')
+
+
+def printable(text: str) -> str:
+    r"""Escape what no table, page or terminal can show: line ends, control characters, bytes that are no UTF-8.
+
+    Examples:
+        >>> print(printable('a\nb\udcff'))
+        a\nb\udcff
+
+    """
+    return ''.join(ascii(letter)[1:-1] if category(letter) in UNSHOWN else letter for letter in text)
 
 
 @dataclass(frozen=True)

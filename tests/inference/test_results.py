@@ -1,11 +1,25 @@
 import csv
 import itertools
 import json
+import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.records import FOLDER, NUCLEI_HEADER, Record, Records
+from mmgfnuc.inference.results import (
+    FOLDER,
+    NUCLEI_HEADER,
+    Record,
+    Records,
+    printable,
+    write_json,
+    write_label_map,
+    write_mask,
+    write_png,
+)
 
 NUCLEUS = [1, 'round', *range(len(NUCLEI_HEADER) - 3)]
 
@@ -24,6 +38,7 @@ def test_tables_are_made_of_the_records_that_are_there(tmp_path):
     for name in ('b', 'a'):
         add(records, name)
     records.add(Record('c', '/c.png', 0, None, 'too large'))
+    records.add(Record('d', '/d.png', 0, None))
     Records(tmp_path).write_tables()
     assert images_of(tmp_path) == ['a', 'b']
     assert (tmp_path / 'images.csv').read_text().splitlines() == [
@@ -31,6 +46,7 @@ def test_tables_are_made_of_the_records_that_are_there(tmp_path):
         'a,done,1,0.5,,/a.png',
         'b,done,1,0.5,,/b.png',
         'c,failed,,,too large,/c.png',
+        'd,done,0,,,/d.png',
     ]
     for name in ('a', 'nowhere'):
         records.forget(name)
@@ -40,15 +56,7 @@ def test_tables_are_made_of_the_records_that_are_there(tmp_path):
 
 @pytest.mark.parametrize(
     'change',
-    [
-        dict(other=1),
-        dict(image='another'),
-        dict(image=5),
-        '[]',
-        '{"image": ',
-        '[' * 100_000,
-        '\udcff',
-    ],
+    [dict(other=1), dict(image='another'), dict(image=5), '[]', '{"image": ', '[' * 100_000, '\udcff'],
 )
 def test_a_damaged_record_gives_one_line(tmp_path, change):
     records = Records(tmp_path)
@@ -121,10 +129,43 @@ def test_images_that_a_run_did_not_come_to_keep_their_lines(tmp_path, monkeypatc
     assert images_of(tmp_path) == images_of(tmp_path, 'images.csv') == ['c', 'd']
 
 
-def test_a_failed_image_has_no_number_of_nuclei(tmp_path):
-    records = Records(tmp_path)
-    records.add(Record('a', 'a.png', 0, None))
-    records.add(Record('b', 'b.png', 0, None, 'b.png: unreadable'))
-    records.write_tables()
-    with (tmp_path / 'images.csv').open(newline='') as file:
-        assert [(line['state'], line['nuclei']) for line in csv.DictReader(file)] == [('done', '0'), ('failed', '')]
+def test_masks_are_visible_grey_levels(tmp_path):
+    write_mask(tmp_path / 'deep' / 'two.png', np.array([[0, 1]], np.uint8))
+    assert np.array(Image.open(tmp_path / 'deep' / 'two.png')).tolist() == [[0, 255]]
+    write_mask(tmp_path / 'four.png', np.array([[0, 1, 2, 3]], np.uint8), num_classes=4)
+    assert np.array(Image.open(tmp_path / 'four.png')).tolist() == [[0, 85, 170, 255]]
+
+
+def test_pictures_keep_their_colours(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    write_png(tmp_path / 'a.png', picture)
+    assert np.array_equal(np.array(Image.open(tmp_path / 'a.png')), picture)
+
+
+def test_label_maps_are_those_of_the_canonical_form(tmp_path):
+    for largest, suffix, kind in ((65_535, 'png', np.uint16), (65_536, 'tif', np.int32)):
+        labels = np.array([[0, 1], [300, largest]], np.int32)
+        write_label_map(tmp_path, 'a', labels)
+        # The file of the other kind, of the run before, is gone.
+        assert [path.name for path in tmp_path.iterdir()] == [f'a.{suffix}']
+        assert np.array_equal(read_label_map(tmp_path / f'a.{suffix}'), labels)
+        assert np.array(Image.open(tmp_path / f'a.{suffix}')).dtype == kind
+    write_label_map(tmp_path, 'a', np.zeros((2, 3), np.int32))
+    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+
+
+def test_json_is_strict(tmp_path):
+    write_json(tmp_path / 'a.json', {'name': 'Zürich', 'values': [1, 0.5]})
+    text = (tmp_path / 'a.json').read_text(encoding='utf-8')
+    assert text == '{"name":"Zürich","values":[1,0.5]}\n'
+    with pytest.raises(ValueError, match='not JSON compliant'):
+        write_json(tmp_path / 'a.json', {'name': float('nan')})
+    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
+    assert json.loads(text) == json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))
+
+
+def test_names_that_nothing_can_show():
+    assert printable('a\nb\x1b[2J\u2028') == r'a\nb\x1b[2J\u2028'
+    assert printable(os.fsdecode(b'caf\xe9')) == r'caf\udce9'
+    for name in ('Zürich', 'क्षेत्र', 'Bild\u202f1', '=cmd()'):
+        assert printable(name) == name

@@ -1,0 +1,107 @@
+"""What becomes of an image before it enters the model: written into checkpoints as data, and read from them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor
+
+from mmgfnuc.datasets.colours import RGBImage
+from mmgfnuc.datasets.pixel_size import is_mpp
+from mmgfnuc.datasets.transforms import Rescale, StainNormalize
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.segmentors import FusionSegmentor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model expects of its images, and what it says of them.
+
+    Attributes:
+        mpp: micrometres per pixel of the images that it was trained on, None where they differ or are unknown.
+        classes: names, the background first.
+        palette: colour (RGB) of each class.
+        stains: stain normalisations, in their order.
+    """
+
+    mpp: float | None
+    classes: tuple[str, ...]
+    palette: list[list[int]]
+    stains: list[StainNormalize]
+
+    def normalize(self, image: RGBImage) -> RGBImage:
+        """Bring an image to the staining that the model was trained on."""
+        for stain in self.stains:
+            image = stain.normalize(image)
+        return image
+
+
+def describe_preprocessing(dataset: Any) -> dict[str, Any]:
+    """Describe how a data set prepares its images, for the `meta` of a checkpoint: numbers, text and pixels."""
+    known = getattr(dataset, 'metainfo', {})
+    stains = [step for step in _steps(dataset) if isinstance(step, StainNormalize)]
+    return {
+        'mpp': known.get('mpp'),
+        'classes': list(known.get('classes') or ()),
+        'palette': [list(colour) for colour in known.get('palette') or ()],
+        'stains': [{'method': stain.method, 'template': _as_tensor(stain.template)} for stain in stains],
+    }
+
+
+def _steps(dataset: Any) -> list[Any]:
+    pipeline = getattr(dataset, 'pipeline', ())
+    return list(getattr(pipeline, 'transforms', pipeline))
+
+
+def _as_tensor(image: RGBImage | None) -> Tensor | None:
+    return None if image is None else torch.from_numpy(image.copy())
+
+
+def read_preprocessing(checkpoint: Mapping[str, Any], path: str | Path) -> Preprocessing:
+    """Read what a checkpoint says of its images.
+
+    Raises:
+        UserError: a part is missing or of another type, or a stain normalisation cannot be made.
+    """
+    match checkpoint['meta']['preprocessing']:
+        case {'mpp': mpp, 'classes': [*classes], 'palette': [*palette], 'stains': [*stains]}:
+            named = bool(classes) and all(isinstance(name, str) for name in classes)
+            coloured = len(palette) == len(classes) and all(_is_colour(colour) for colour in palette)
+            if (mpp is None or is_mpp(mpp)) and named and coloured:
+                return Preprocessing(mpp, tuple(classes), palette, [_read_stain(stain, path) for stain in stains])
+    raise UserError(
+        f"checkpoint '{path}': its preprocessing lacks mpp, classes or palette, or they are of wrong types; train it "
+        'with tools/train.py'
+    )
+
+
+def _is_colour(colour: Any) -> bool:
+    return isinstance(colour, list) and len(colour) == 3 and all(value in range(256) for value in colour)
+
+
+def _read_stain(stain: Any, path: str | Path) -> StainNormalize:
+    match stain:
+        case {'method': str(method), 'template': None}:
+            return StainNormalize(method)
+        case {'method': str(method), 'template': Tensor(dtype=torch.uint8) as template}:
+            if template.ndim == 3 and template.shape[-1] == 3:
+                return StainNormalize(method, template.numpy())
+    raise UserError(f"checkpoint '{path}': its preprocessing has no stain normalisation in {str(stain)[:60]!r}")
+
+
+def use_resolution(model: Any, preprocessing: Preprocessing, dataset: Any = None) -> None:
+    """Let a model bring images of another pixel size to the one that it was trained on.
+
+    Args:
+        model: a FusionSegmentor; others stay as they are.
+        preprocessing: of its checkpoint.
+        dataset: that gives the images, which its pipeline may have scaled already.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    if isinstance(model, FusionSegmentor) and preprocessing.mpp is not None:
+        factor = math.prod(step.factor for step in _steps(dataset) if isinstance(step, Rescale))
+        model.test_cfg = {**model.test_cfg, 'mpp': preprocessing.mpp / factor}
