@@ -12,9 +12,9 @@ from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
 
 from .cli import notice
-from .distributed import prepare_distributed
+from .distributed import LAUNCHERS, prepare_distributed
 from .parts import NEAR
-from .settings import LAUNCHERS, check_names, top_level
+from .settings import check_names, top_level
 
 CHECKPOINT_SUFFIX = '.pth'
 # What is taken of the config that a checkpoint carries; the rest says how a run is kept and shown, and where.
