@@ -68,7 +68,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument('study', nargs='?', metavar='STUDY', help='name of a ready study, or a .yaml or .py file')
     arms = parser.add_argument_group('arms, in the place of STUDY: every combination of')
-    names = dict(nargs='+', metavar='NAME')
+    names: dict[str, Any] = dict(nargs='+', metavar='NAME')
     arms.add_argument('--unets', dest='unet', **names, help='mmgfnuc.list_unets() (unet)')
     arms.add_argument('--encoders', dest='foundation', **names, help='mmgfnuc.list_foundation(); present: all here')
     arms.add_argument('--fusions', dest='fusion', **names, help='mmgfnuc.list_fusions(); none: without encoder (none)')

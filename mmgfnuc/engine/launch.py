@@ -14,7 +14,7 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.canonical import CLASSES, read_meta
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
-from mmgfnuc.evaluation import PerImageMetric
+from mmgfnuc.evaluation.per_image_metric import PerImageMetric
 from mmgfnuc.files import output_lock
 from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.registry import DATASETS, METRICS
