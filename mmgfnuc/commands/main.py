@@ -20,7 +20,10 @@ COMMANDS = {
     'benchmark': 'compare models: a study of many trainings, and its report',
     'doctor': 'check the installation',
 }
-EPILOG = """examples:
+EPILOG = """commands:
+{commands}
+
+examples:
   mmgfnuc doctor                                                       does everything here work?
   mmgfnuc prepare masks --source my_images --out data/own --folds 5    data: images with masks of your own
   mmgfnuc train configs/cpu/own_data.py --data data/own --split grouped-5-fold-0
@@ -36,13 +39,11 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(
         prog='mmgfnuc',
         description=mmgfnuc.__doc__,
-        epilog=EPILOG,
+        epilog=EPILOG.format(commands='\n'.join(f'  {name:11}{text}' for name, text in COMMANDS.items())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--version', action='version', version=f'mmgfnuc {mmgfnuc.__version__}')
-    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True, title='commands')
-    for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text, add_help=False)
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='one of those below')
     # The subcommand reads the rest itself.
     run(parser.parse_args(sys.argv[1:2]).command, sys.argv[2:])
 
