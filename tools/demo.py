@@ -8,10 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from mmgfnuc.analysis import otsu_scores
-from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.engine.cli import run_cli
-from mmgfnuc.engine.resume import POINTER
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import full_disk_told
 
@@ -57,6 +54,9 @@ def summary(out: Path, data: Path, minutes: float) -> str:
     scores, nuclei = (
         json.loads((out / 'test' / name).read_text('utf-8')) for name in ('metrics.json', 'instances.json')
     )
+    from mmgfnuc.analysis import otsu_scores
+    from mmgfnuc.datasets import NucleiDataset
+
     otsu = otsu_scores(NucleiDataset(data, split='default', part='val'))
     return f"""
 {BANNER}
@@ -84,6 +84,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmgfnuc.engine.resume import POINTER
+
     start = time.monotonic()
     print(BANNER)
     out, data, config = args.out, str(args.data), str(CONFIG)
