@@ -18,13 +18,8 @@ from typing import Any
 from mmgfnuc.engine.cli import positive_float
 from mmgfnuc.errors import UserError
 from mmgfnuc.studies.cells import Cell, study_cells
-from mmgfnuc.studies.costs import arm_costs, step_seconds
-from mmgfnuc.studies.encoders import is_at_hand
 from mmgfnuc.studies.folders import DIVERGED, ENDED, cell_state
-from mmgfnuc.studies.local import FailedCellsError, devices, run_cells
-from mmgfnuc.studies.preparation import check_weights, draw_missing_data, encoder_weights, fetch_encoders
 from mmgfnuc.studies.progress import status_lines
-from mmgfnuc.studies.reports import write_report
 from mmgfnuc.studies.study import (
     ARM_KEYS,
     Study,
@@ -137,6 +132,11 @@ def short_hash(settings: Mapping[str, Any]) -> str:
 
 def print_plan(study: Study, root: Path, processes: int | None) -> None:
     """Print the cells, what each arm costs by a step that is timed now, and how long what is not done will take."""
+    from mmgfnuc.studies.costs import arm_costs, step_seconds
+    from mmgfnuc.studies.encoders import is_at_hand
+    from mmgfnuc.studies.local import devices
+    from mmgfnuc.studies.preparation import check_weights, encoder_weights
+
     cells = study_cells(study)
     check_weights(cells, root)
     states = [cell_state(root, cell) for cell in cells]
@@ -174,6 +174,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace, command: str) -> None:
     """Run what is not done, then report."""
+    from mmgfnuc.studies.local import FailedCellsError, run_cells
+    from mmgfnuc.studies.preparation import check_weights, draw_missing_data, fetch_encoders
+
     draw_missing_data(study)
     cells = study_cells(study)
     check_weights(cells, root)
@@ -202,6 +205,8 @@ def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Pat
 
 
 def report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
+    from mmgfnuc.studies.reports import write_report
+
     write_report(study, cells, root, folder, command)
     diverged = sum(cell_state(root, cell) == DIVERGED for cell in cells)
     print(
