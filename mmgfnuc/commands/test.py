@@ -16,7 +16,7 @@ EPILOG = """examples:
   mmgfnuc test CHECKPOINT --show-dir pictures                  what is wrong in each image
   mmgfnuc test CHECKPOINT --data data/other --split default --work-dir work_dirs/on_other
   mmgfnuc test CONFIG CHECKPOINT                               by another config than the checkpoint's own
-  bash tools/dist_test.sh CONFIG CHECKPOINT 4                    the same scores from 4 processes
+  bash tools/dist_test.sh CONFIG CHECKPOINT 4            the same scores from 4 processes
 
 written to <work dir>/test/, beside a log and the config of the test:
   metrics.json, per_image.csv     semantic scores (Dice, IoU): of all images and by group; of each image
