@@ -1,4 +1,4 @@
-"""From a config to a training or test run: what tools/train.py and tools/test.py do."""
+"""From a config to a training or test run: what the commands `train` and `test` do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

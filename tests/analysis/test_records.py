@@ -142,7 +142,7 @@ def refused(tmp_path, dataset, *runs):
 def test_an_untested_run_is_refused(tmp_path, dataset):
     run = trained_run(tmp_path / 'run')
     (run.parent / 'test' / 'tested.json').unlink()
-    message = f'holds no scores that are complete; test again: python tools/test.py CONFIG {run}'
+    message = f'holds no scores that are complete; test again: mmgfnuc test CONFIG {run}'
     assert message in refused(tmp_path, dataset, run)
 
 
@@ -150,7 +150,7 @@ def test_scores_of_another_checkpoint_are_refused(tmp_path, dataset):
     run = trained_run(tmp_path / 'run')
     # Trained on after the test: the name is the same.
     torch.save({**torch.load(run), 'state_dict': {'weight': torch.ones(1)}}, run)
-    message = f'holds the scores of another last.pth; test again: python tools/test.py CONFIG {run}'
+    message = f'holds the scores of another last.pth; test again: mmgfnuc test CONFIG {run}'
     assert message in refused(tmp_path, dataset, trained_run(tmp_path / 'good'), run)
 
 

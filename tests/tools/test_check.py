@@ -51,4 +51,4 @@ def test_errors_give_1_and_the_json_holds_them_all(tool, root, tmp_path, capsys)
 
 def test_folder_that_is_no_dataset(tool, tmp_path, capsys):
     assert tool('check', tmp_path) == 2
-    assert 'prepare it first: python tools/datasets/prepare.py' in capsys.readouterr().err
+    assert 'prepare it first: mmgfnuc prepare' in capsys.readouterr().err
