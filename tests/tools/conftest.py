@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
@@ -124,6 +125,25 @@ def process():
         return done
 
     return run
+
+
+@pytest.fixture(scope='session')
+def all_end():
+    """Waits a minute for processes to end, and says whether they have."""
+
+    def runs(pid):
+        try:
+            return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+        except OSError:
+            return False
+
+    def wait(pids):
+        end = time.monotonic() + 60
+        while any(map(runs, pids)) and time.monotonic() < end:
+            time.sleep(0.05)
+        return not any(map(runs, pids))
+
+    return wait
 
 
 @pytest.fixture(scope='session')

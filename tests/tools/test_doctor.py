@@ -108,12 +108,9 @@ def test_without_torch_the_rest_is_still_examined(tmp_path, monkeypatch):
     assert found['disk'].status in (PASS, WARN)
 
 
-def test_opencv_without_graphics_is_as_good(tmp_path, distributions):
+def test_opencv_without_graphics_is_as_good_and_one_that_lacks_libgl_fails(tmp_path, monkeypatch, distributions):
     distributions.update({'opencv-python': None, 'opencv-python-headless': '4.12'})
     assert find(tmp_path, 'opencv-python').status == PASS
-
-
-def test_opencv_that_lacks_libgl(tmp_path, monkeypatch):
     message = 'ImportError: libGL.so.1: cannot open shared object file'
     monkeypatch.setattr(doctor, 'import_error', lambda name: message if name == 'cv2' else None)
     check = find(tmp_path, 'opencv-python')
