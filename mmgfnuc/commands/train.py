@@ -17,6 +17,7 @@ EPILOG = """examples:
   mmgfnuc train CONFIG --resume --cfg-options train_cfg.max_iters=2000    for more steps than it had
   mmgfnuc train CONFIG --cfg-options train_dataloader.batch_size=4 optim_wrapper.optimizer.lr=3e-4
   bash tools/dist_train.sh CONFIG 4                 the same on 4 GPUs (or 4 CPU processes)
+  torchrun --nproc-per-node 4 --no-python mmgfnuc train CONFIG --launcher pytorch    without a clone, too
 
 --data and --split stand for the settings data_root and split of the training, validation and test data.
 A resumed run that is given more steps, or another schedule, follows the new one from its step on, with a warning.
