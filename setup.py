@@ -71,5 +71,6 @@ setup(
     python_requires='>=3.11',
     install_requires=read_requirements('runtime'),
     extras_require=extras,
+    entry_points={'console_scripts': ['mmgfnuc = mmgfnuc.commands.main:main']},
     cmdclass={'build_py': BuildPyWithMim},
 )

@@ -1,7 +1,9 @@
 """Modular nuclei segmentation: U-Net variants x foundation encoders x fusion blocks, as MMEngine components."""
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmgfnuc.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_heads, list_unets
@@ -15,13 +17,8 @@ warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformable
 warnings.filterwarnings('ignore', message='For binary segmentation, we suggest using')
 
 
-def __getattr__(name: str) -> Any:
-    # On first use, because it imports PyTorch and MMSegmentation, which a look at the version does not need.
-    if name in __all__:
-        from mmgfnuc.models import create
-
-        return getattr(create, name)
-    raise AttributeError(f"module 'mmgfnuc' has no attribute '{name}'")
+# On first use, because it imports PyTorch and MMSegmentation, which a look at the version does not need.
+__getattr__ = lazy_exports(__name__, {'models.create': __all__})
 
 
 def __dir__() -> list[str]:

@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from mmgfnuc.errors import UserError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Libraries hide the error number; a disk with less than this had no room for what they wrote.
@@ -127,6 +128,8 @@ def output_lock(folder: str | Path) -> Iterator[None]:
         UserError: another process holds it.
         DiskFullError: the disk is full.
     """
+    from filelock import Timeout
+
     folder = Path(folder).resolve()
     with full_disk_told(folder):
         path = lock_file(folder)
@@ -167,7 +170,9 @@ def waiting_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _lock(path: Path) -> FileLock:
+def _lock(path: Path) -> 'FileLock':
+    from filelock import FileLock
+
     return FileLock(path, is_singleton=True)
 
 

@@ -16,19 +16,19 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 
-def _child(name: str, parent: Registry, location: str) -> Registry:
-    return Registry(name, parent=parent, scope='mmgfnuc', locations=[location])
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
+    return Registry(name, parent=parent, scope='mmgfnuc', locations=[f'mmgfnuc.{module}' for module in locations])
 
 
-MODELS = _child('model', MMENGINE_MODELS, 'mmgfnuc.models')
-DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmgfnuc.datasets')
-DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'mmgfnuc.datasets')
-TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmgfnuc.datasets')
-TASK_UTILS = _child('task util', MMENGINE_TASK_UTILS, 'mmgfnuc.postprocess')
-METRICS = _child('metric', MMENGINE_METRICS, 'mmgfnuc.evaluation')
-HOOKS = _child('hook', MMENGINE_HOOKS, 'mmgfnuc.engine')
-LOOPS = _child('loop', MMENGINE_LOOPS, 'mmgfnuc.engine')
-OPTIM_WRAPPERS = _child('optimizer wrapper', MMENGINE_OPTIM_WRAPPERS, 'mmgfnuc.engine')
+MODELS = _child('model', MMENGINE_MODELS, 'models')
+DATASETS = _child('dataset', MMENGINE_DATASETS, 'datasets.nuclei')
+DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'datasets.samplers')
+TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'datasets.transforms')
+TASK_UTILS = _child('task util', MMENGINE_TASK_UTILS, 'postprocess')
+METRICS = _child('metric', MMENGINE_METRICS, 'evaluation.instance_metric', 'evaluation.semantic_metric')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'engine.hooks')
+LOOPS = _child('loop', MMENGINE_LOOPS, 'engine.loops')
+OPTIM_WRAPPERS = _child('optimizer wrapper', MMENGINE_OPTIM_WRAPPERS, 'engine.optim')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    'optimizer wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'mmgfnuc.engine'
+    'optimizer wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'engine.optim'
 )

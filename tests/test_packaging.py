@@ -131,7 +131,16 @@ def test_models_are_built_outside_the_repository(site: Path, tmp_path: Path) -> 
 
 def test_shipped_training_tool_starts_outside_the_repository(site: Path, tmp_path: Path) -> None:
     tool = site / 'mmgfnuc' / '.mim' / 'tools' / 'train.py'
-    assert 'usage: train.py' in run(sys.executable, tool, '--help', cwd=tmp_path, PYTHONPATH=str(site))
+    assert 'usage: mmgfnuc train' in run(sys.executable, tool, '--help', cwd=tmp_path, PYTHONPATH=str(site))
+
+
+def test_console_command_finds_the_configs_outside_the_repository(site: Path, tmp_path: Path) -> None:
+    command = [sys.executable, site / 'bin' / 'mmgfnuc', 'check', 'nowhere']
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(site)}, capture_output=True)
+    assert (done.returncode, done.stderr[:14]) == (2, b'error: nowhere')
+    look = "from mmgfnuc.shipped import find_config; print(find_config('configs/cpu/own_data.py'))"
+    found = run(sys.executable, '-c', look, cwd=tmp_path, PYTHONPATH=str(site)).strip()
+    assert Path(found) == site / 'mmgfnuc' / '.mim' / 'configs' / 'cpu' / 'own_data.py'
 
 
 LOOK = """

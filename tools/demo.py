@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from mmgfnuc.engine.cli import run_cli
-from mmgfnuc.engine.resume import POINTER
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import full_disk_told
 
@@ -80,6 +79,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmgfnuc.engine.resume import POINTER
+
     start = time.monotonic()
     print(BANNER)
     out, data, config = args.out, str(args.data), str(CONFIG)

@@ -9,23 +9,17 @@ import hashlib
 import json
 import re
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from mmgfnuc.engine.cli import positive_float, run_cli
+from mmgfnuc.engine.cli import positive_float
 from mmgfnuc.errors import UserError
 from mmgfnuc.studies.cells import Cell, study_cells
-from mmgfnuc.studies.costs import arm_costs, step_seconds
-from mmgfnuc.studies.encoders import is_at_hand
 from mmgfnuc.studies.folders import DIVERGED, ENDED, cell_state
-from mmgfnuc.studies.local import FailedCellsError, devices, run_cells
-from mmgfnuc.studies.preparation import check_weights, draw_missing_data, encoder_weights, fetch_encoders
 from mmgfnuc.studies.progress import status_lines
-from mmgfnuc.studies.reports import write_report
 from mmgfnuc.studies.study import (
     ARM_KEYS,
     Study,
@@ -38,11 +32,11 @@ from mmgfnuc.studies.study import (
 
 EPILOG = """\
 examples:
-  python tools/benchmark.py smoke                a ready study, by its name: minutes, no download, no GPU
-  python tools/benchmark.py fusions --dry-run    the cells, what is done of them, what they cost
-  python tools/benchmark.py fusions --status     while it runs, from another terminal
-  python tools/benchmark.py my_study.yaml --seeds 0 1 2
-  python tools/benchmark.py --unets unet eunet3+ --encoders vit-tiny --fusions none paper --data nuinsseg \\
+  mmgfnuc benchmark smoke                a ready study, by its name: minutes, no download, no GPU
+  mmgfnuc benchmark fusions --dry-run    the cells, what is done of them, what they cost
+  mmgfnuc benchmark fusions --status     while it runs, from another terminal
+  mmgfnuc benchmark my_study.yaml --seeds 0 1 2
+  mmgfnuc benchmark --unets unet eunet3+ --encoders vit-tiny --fusions none paper --data nuinsseg \\
       --splits grouped-3-fold-0 grouped-3-fold-1 --seeds 0 1 --steps 300
 
 ready studies:
@@ -57,9 +51,10 @@ or conditions are given here, the name of that folder ends with a short hash of 
 docs/benchmark_protocol.md says how a study is written and what makes it fair."""
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     ready = '\n'.join(f'  {name:14}  {read_settings(path)["title"]}' for name, path in list_studies().items())
     parser = argparse.ArgumentParser(
+        prog='mmgfnuc benchmark',
         usage='%(prog)s STUDY [options]\n       %(prog)s --unets NAME ... [options]',
         description=__doc__,
         epilog=EPILOG.format(studies=ready),
@@ -68,7 +63,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('study', nargs='?', metavar='STUDY', help='name of a ready study, or a .yaml or .py file')
     arms = parser.add_argument_group('arms, in the place of STUDY: every combination of')
-    names = dict(nargs='+', metavar='NAME')
+    names: dict[str, Any] = dict(nargs='+', metavar='NAME')
     arms.add_argument('--unets', dest='unet', **names, help='mmgfnuc.list_unets() (unet)')
     arms.add_argument('--encoders', dest='foundation', **names, help='mmgfnuc.list_foundation(); present: all here')
     arms.add_argument('--fusions', dest='fusion', **names, help='mmgfnuc.list_fusions(); none: without encoder (none)')
@@ -98,7 +93,7 @@ def parse_args() -> argparse.Namespace:
     what = running.add_mutually_exclusive_group()
     what.add_argument('--dry-run', action='store_true', default=False, help='only list cells and estimate their cost')
     what.add_argument('--status', action='store_true', default=False, help='only say how far it is')
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def positive_int(text: str) -> int:
@@ -137,6 +132,11 @@ def short_hash(settings: Mapping[str, Any]) -> str:
 
 def print_plan(study: Study, root: Path, processes: int | None) -> None:
     """Print the cells, what each arm costs by a step that is timed now, and how long what is not done will take."""
+    from mmgfnuc.studies.costs import arm_costs, step_seconds
+    from mmgfnuc.studies.encoders import is_at_hand
+    from mmgfnuc.studies.local import devices
+    from mmgfnuc.studies.preparation import check_weights, encoder_weights
+
     cells = study_cells(study)
     check_weights(cells, root)
     states = [cell_state(root, cell) for cell in cells]
@@ -158,8 +158,10 @@ def print_plan(study: Study, root: Path, processes: int | None) -> None:
     print(f'about {hours:.1f} hours of training are left, without start, loading and scoring')
 
 
-def main() -> None:
-    args = parse_args()
+def main(arguments: Sequence[str]) -> None:
+    """Run a study, or say how far it is, as the arguments say."""
+    args = parse_args(arguments)
+    command = shlex.join(['mmgfnuc', 'benchmark', *arguments])
     name, study = asked_study(args)
     root = args.out / 'cells'
     if args.dry_run:
@@ -167,11 +169,14 @@ def main() -> None:
     elif args.status:
         print('\n'.join(status_lines(study_cells(study), root)))
     else:
-        run_study(study, root, args.out / name, args)
+        run_study(study, root, args.out / name, args, command)
 
 
-def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace) -> None:
+def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace, command: str) -> None:
     """Run what is not done, then report."""
+    from mmgfnuc.studies.local import FailedCellsError, run_cells
+    from mmgfnuc.studies.preparation import check_weights, draw_missing_data, fetch_encoders
+
     draw_missing_data(study)
     cells = study_cells(study)
     check_weights(cells, root)
@@ -179,12 +184,12 @@ def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace) 
     try:
         run_cells(cells, root, args.processes, args.engine, args.cache_gb)
     except FailedCellsError as error:
-        left_out = report_finished(study, cells, root, folder)
+        left_out = report_finished(study, cells, root, folder, command)
         raise UserError(f'{error}\n{left_out}; the same command runs them again, and only them') from error
-    report(study, cells, root, folder)
+    report(study, cells, root, folder, command)
 
 
-def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Path) -> str:
+def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> str:
     """Report the arms whose cells have all ended, if the baseline is one of them; say what is left out."""
     failed = {cell.arm.name for cell in cells if cell_state(root, cell) not in ENDED}
     if study.arms[0].name in failed:
@@ -195,18 +200,16 @@ def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Pat
         arms=tuple(arm for arm in study.arms if arm.name not in failed),
         remark=f'{study.remark} Arms {left_out}.'.strip(),
     )
-    report(rest, [cell for cell in cells if cell.arm.name not in failed], root, folder)
+    report(rest, [cell for cell in cells if cell.arm.name not in failed], root, folder, command)
     return f'of the report {left_out}'
 
 
-def report(study: Study, cells: Sequence[Cell], root: Path, folder: Path) -> None:
-    write_report(study, cells, root, folder, shlex.join(['python', *sys.argv]))
+def report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
+    from mmgfnuc.studies.reports import write_report
+
+    write_report(study, cells, root, folder, command)
     diverged = sum(cell_state(root, cell) == DIVERGED for cell in cells)
     print(
         f'{len(cells) - diverged} cells done{f", {diverged} diverged" if diverged else ""}; '
         f'report: {folder / "report.html"}'
     )
-
-
-if __name__ == '__main__':
-    sys.exit(run_cli(main))

@@ -1,11 +1,9 @@
 """Write a page that shows a prepared dataset: numbers, faults, distributions and images with their contours."""
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmgfnuc.datasets.inspection import build_page, inspect_dataset
-from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import output_lock, whole_file
 
@@ -14,20 +12,23 @@ The page is one HTML file of at most about 10 MB: it needs no network and can be
 are shown smaller.
 
 examples:
-  python tools/datasets/browse.py data/nuinsseg --out nuinsseg.html
-  python tools/datasets/browse.py data/nuinsseg --out nuinsseg.html --images 200"""
+  mmgfnuc browse data/nuinsseg --out nuinsseg.html
+  mmgfnuc browse data/nuinsseg --out nuinsseg.html --images 200"""
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
+    """Write a page as the arguments say."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog='mmgfnuc browse', description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('root', type=Path, metavar='ROOT', help='dataset, as tools/datasets/prepare.py writes it')
+    parser.add_argument('root', type=Path, metavar='ROOT', help='dataset, as `mmgfnuc prepare` writes it')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='page to write')
     parser.add_argument(
         '--images', type=int, default=48, metavar='N', help='images to show, evenly over groups (%(default)s)'
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(arguments)
+    from mmgfnuc.datasets.inspection import build_page, inspect_dataset
+
     if args.images < 1:
         raise UserError(f'--images {args.images}: give a number from 1')
     if args.out.exists() and not args.out.is_file():
@@ -37,7 +38,3 @@ def main(argv: list[str] | None = None) -> None:
         file.write_text(page, encoding='utf-8', errors='backslashreplace')
     name = str(args.out).encode(errors='backslashreplace').decode()
     print(f'{name}: {args.out.stat().st_size / 1e6:.1f} MB, open it in a browser')
-
-
-if __name__ == '__main__':
-    sys.exit(run_cli(main))

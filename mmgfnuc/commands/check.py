@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmgfnuc.datasets.inspection import inspect_dataset, report_text
-from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.files import write_text
 
 EPILOG = """\
@@ -20,25 +18,24 @@ Each fault comes with its number, examples and what to do.
 The exit code is 1 if there are errors, else 0.
 
 examples:
-  python tools/datasets/check.py data/nuinsseg
-  python tools/datasets/check.py data/nuinsseg --json nuinsseg.json
+  mmgfnuc check data/nuinsseg
+  mmgfnuc check data/nuinsseg --json nuinsseg.json
 
-See the images with their contours: python tools/datasets/browse.py data/nuinsseg --out nuinsseg.html"""
+See the images with their contours: mmgfnuc browse data/nuinsseg --out nuinsseg.html"""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
+    """Check a data set as the arguments say; return 1 if it has errors."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog='mmgfnuc check', description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('root', type=Path, metavar='ROOT', help='dataset, as tools/datasets/prepare.py writes it')
+    parser.add_argument('root', type=Path, metavar='ROOT', help='dataset, as `mmgfnuc prepare` writes it')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write numbers and all faults to a JSON file')
-    args = parser.parse_args(argv)
+    args = parser.parse_args(arguments)
+    from mmgfnuc.datasets.inspection import inspect_dataset, report_text
+
     report = inspect_dataset(args.root)
     print(report_text(report))
     if args.json:
         write_text(args.json, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + '\n')
     return 0 if report.sound else 1
-
-
-if __name__ == '__main__':
-    sys.exit(run_cli(main))

@@ -1,18 +1,23 @@
-"""Checks of an installation: what runs, what is missing, and what to do about it.
+"""Check the installation: PASS, WARN or FAIL for each part, and what to do about it."""
 
-It imports nothing of the project but its errors, so that it speaks where the rest cannot be imported.
-"""
-
+import argparse
 import importlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+EPILOG = """It looks at Python, PyTorch with torchvision and CUDA, the OpenMMLab packages (and OpenMMLab's own old
+releases beside them), optional packages, the folder of weights, write access and disk space.
+The exit code is 1 if something failed.
+
+example:
+  mmgfnuc doctor"""
 PASS, WARN, FAIL = 'PASS', 'WARN', 'FAIL'
 PYTHON = (3, 11)
 # Distribution -> module.
@@ -189,12 +194,20 @@ def checks(folder: Path) -> Iterator[Check]:
     yield from check_disk(folder)
 
 
-def examine(folder: Path, show: Callable[[str], None] = print) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Show every finding; return 1 if something must be mended, else 0."""
+    parser = argparse.ArgumentParser(
+        prog='mmgfnuc doctor',
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(arguments)
+    warnings.simplefilter('ignore')  # of packages that are imported to see whether they can be
     found = []
-    for check in checks(folder):
-        show(str(check))
+    for check in checks(Path.cwd()):
+        print(check)
         found.append(check.status)
-    failures, warnings = found.count(FAIL), found.count(WARN)
-    show(f'{len(found)} checks: {failures} failed, {warnings} warnings')
+    failures, warned = found.count(FAIL), found.count(WARN)
+    print(f'{len(found)} checks: {failures} failed, {warned} warnings')
     return int(failures > 0)

@@ -3,21 +3,17 @@
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-from mmengine.config import Config
+from typing import Any
 
 from mmgfnuc.datasets.pixel_size import check_mpp
-from mmgfnuc.engine.cli import ConfigOptions, positive_float, run_cli
-from mmgfnuc.engine.config import load_config
-from mmgfnuc.engine.settings import check_model
+from mmgfnuc.engine.cli import ConfigOptions, positive_float
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference import Predictor
-from mmgfnuc.inference.folder import find_images, segment_images
 
 EPILOG = """examples:
-  python tools/infer.py slide.png --checkpoint work_dirs/nuinsseg_vit-tiny/iter_1000.pth --out results
-  python tools/infer.py scans/*.tif --checkpoint CHECKPOINT --out results --mpp 0.5
+  mmgfnuc predict slide.png --checkpoint work_dirs/nuinsseg_vit-tiny/iter_1000.pth --out results
+  mmgfnuc predict scans/*.tif --checkpoint CHECKPOINT --out results --mpp 0.5
 
 The checkpoint carries its config, whose `model.test_cfg` says at which resolution and in which (overlapping) tiles
 large images are predicted; nuclei are told apart in the whole image afterwards, so that no seam cuts one.
@@ -37,12 +33,12 @@ micrometres, and what is too small for a nucleus is told by its true size. docs/
 A second run into the same folder replaces the results of its own images and keeps all others."""
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog='mmgfnuc predict', description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('input', nargs='+', help='images, folders, or glob patterns')
-    parser.add_argument('--checkpoint', required=True, help='.pth file written by tools/train.py')
+    parser.add_argument('--checkpoint', required=True, help='.pth file written by `mmgfnuc train`')
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
     parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
@@ -50,20 +46,27 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--mpp', type=positive_float, help='micrometres per pixel of all images (default: what each file states)'
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def changed_config(args: argparse.Namespace) -> Config | None:
+def changed_config(args: argparse.Namespace) -> Any:
     """Read the config to predict with, and check it; None leaves the checkpoint's own as it is."""
     if not (args.config or args.cfg_options):
         return None
+    from mmgfnuc.engine.config import load_config
+    from mmgfnuc.engine.settings import check_model
+
     config = load_config(args.config or args.checkpoint, args.cfg_options)
     check_model(config)
     return config
 
 
-def main() -> None:
-    args = parse_args()
+def main(arguments: Sequence[str]) -> None:
+    """Predict as the arguments say."""
+    args = parse_args(arguments)
+    from mmgfnuc.inference import Predictor
+    from mmgfnuc.inference.folder import find_images, segment_images
+
     if args.mpp is not None:
         check_mpp(args.mpp, '--mpp')
     images = find_images(args.input)
@@ -73,7 +76,3 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     predictor = Predictor(args.checkpoint, changed_config(args), device=args.device, mpp=args.mpp)
     segment_images(predictor, images, args.out)
-
-
-if __name__ == '__main__':
-    sys.exit(run_cli(main))

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmgfnuc.datasets.converters import CONVERTERS, Converter, convert
 from mmgfnuc.datasets.converters.base import SWITCH
 from mmgfnuc.datasets.splits import Split, group_holdout, grouped_folds
 from mmgfnuc.datasets.synthetic import CLASSES, write_dataset
-from mmgfnuc.engine.cli import positive_float, run_cli
+from mmgfnuc.engine.cli import positive_float
 from mmgfnuc.errors import UserError
 
 # For images of one's own and for any other set: no weight file, two CPU cores.
@@ -22,11 +21,11 @@ CONFIG = 'configs/cpu/own_data.py'
 FOLDS = 5
 EPILOG = """\
 examples:
-  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg --out data/nuinsseg
-  python tools/datasets/prepare.py nuinsseg --source ~/NuInsSeg.zip --out data/nuinsseg --folds 5
-  python tools/datasets/prepare.py nuinsseg --help     what is read, and the options
+  mmgfnuc prepare nuinsseg --source ~/NuInsSeg --out data/nuinsseg
+  mmgfnuc prepare nuinsseg --source ~/NuInsSeg.zip --out data/nuinsseg --folds 5
+  mmgfnuc prepare nuinsseg --help     what is read, and the options
 
-Each dataset has a page in docs/datasets/. Look at the result: python tools/datasets/check.py OUT"""
+Each dataset has a page in docs/datasets/. Look at the result: mmgfnuc check OUT"""
 DESCRIPTION = """\
 Convert {title}{licence} from a folder or an archive of it:
 
@@ -37,8 +36,8 @@ grouped-K-fold-i with --folds K, each group (slide, patient, organ) whole in one
 """
 COMMAND_EPILOG = """\
 examples:
-  python tools/datasets/prepare.py {name} --source DIR --out data/{name}
-  python tools/datasets/prepare.py {name} --source DIR --out data/{name} --mpp 0.5 --folds 5
+  mmgfnuc prepare {name} --source DIR --out data/{name}
+  mmgfnuc prepare {name} --source DIR --out data/{name} --mpp 0.5 --folds 5
 
 Bad source files are all reported at once and nothing is written. An interrupted run goes on where it was. A dataset
 at OUT is kept unless --overwrite says to replace it whole, and any other content there is never touched: both are
@@ -47,14 +46,14 @@ refused before anything is converted. The last line is the command that trains o
 SYNTHETIC_HELP = 'Draw synthetic H&E images with exact instance maps: no download, for demos and tests.'
 SYNTHETIC_EXAMPLES = """\
 examples:
-  python tools/datasets/prepare.py synthetic --out data/synthetic --train 64 --val 16
-  python tools/datasets/prepare.py synthetic --out data/synthetic_typed --types
+  mmgfnuc prepare synthetic --out data/synthetic --train 64 --val 16
+  mmgfnuc prepare synthetic --out data/synthetic_typed --types
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=raw)
+    parser = argparse.ArgumentParser(prog='mmgfnuc prepare', description=__doc__, epilog=EPILOG, formatter_class=raw)
     commands = parser.add_subparsers(dest='dataset', required=True, metavar='DATASET', help='one of:')
     for converter in CONVERTERS.values():
         _add_converter(commands, converter)
@@ -158,7 +157,7 @@ def plan_splits(
     return splits
 
 
-def print_summary(root: Path, argv: Sequence[str]) -> None:
+def print_summary(root: Path, arguments: Sequence[str]) -> None:
     images = read_meta(root)['images']
     nuclei = sum(count_nuclei(read_label_map(sample_paths(root, sample_id).label)) for sample_id in images)
     ambiguous = sum(sample_paths(root, sample_id).ignore is not None for sample_id in images)
@@ -168,13 +167,14 @@ def print_summary(root: Path, argv: Sequence[str]) -> None:
         print('notice: each image is a group of its own; if some show one slide, splits by group do not keep it whole')
     print(f'splits: {", ".join(list_splits(root)) or "none"}')
     folder = shlex.quote(str(root))
-    print(f'look:  python tools/datasets/check.py {folder}')
+    print(f'look:  mmgfnuc check {folder}')
     split = find_split(root)
     if split:
-        print(f'train: python tools/train.py {CONFIG} --data {folder} --split {shlex.quote(split)}')
+        print(f'train: mmgfnuc train {CONFIG} --data {folder} --split {shlex.quote(split)}')
     elif len(groups) > 1:
-        again = [*argv, '--folds', str(min(len(groups), FOLDS)), *([] if '--overwrite' in argv else ['--overwrite'])]
-        print(f'next, as training needs a split: python tools/datasets/prepare.py {shlex.join(again)}')
+        overwrite = [] if '--overwrite' in arguments else ['--overwrite']
+        again = [*arguments, '--folds', str(min(len(groups), FOLDS)), *overwrite]
+        print(f'next, as training needs a split: mmgfnuc prepare {shlex.join(again)}')
     else:
         print('next: add images of another group (slide, patient): training needs a split, and no group is ever cut')
 
@@ -193,12 +193,9 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         raise UserError(f'{out} holds a prepared {name} already; --overwrite replaces it, another --out keeps it')
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+def main(arguments: Sequence[str]) -> None:
+    """Prepare a data set as the arguments say."""
+    args = build_parser().parse_args(arguments)
     refuse_existing(args.out, args.overwrite)
     args.prepare(args)
-    print_summary(args.out, sys.argv[1:] if argv is None else argv)
-
-
-if __name__ == '__main__':
-    sys.exit(run_cli(main))
+    print_summary(args.out, arguments)

@@ -3,25 +3,20 @@
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
-
-from mmgfnuc.engine import launch
-from mmgfnuc.engine.cli import ConfigOptions, run_cli
-from mmgfnuc.engine.config import load_config, set_launcher
-from mmgfnuc.engine.distributed import leave
-from mmgfnuc.engine.settings import LAUNCHERS
-from mmgfnuc.evaluation.per_image_metric import TESTED
+from mmgfnuc.engine.cli import ConfigOptions
+from mmgfnuc.engine.distributed import LAUNCHERS
 from mmgfnuc.files import read_csv
 
 EPILOG = """examples:
-  python tools/test.py work_dirs/nuinsseg_vit-tiny/iter_1000.pth       on the data that it was trained on
-  python tools/test.py CHECKPOINT --show-dir pictures                  what is wrong in each image
-  python tools/test.py CHECKPOINT --data data/other --split default --work-dir work_dirs/on_other
-  python tools/test.py CONFIG CHECKPOINT                               by another config than the checkpoint's own
-  bash tools/dist_test.sh CONFIG CHECKPOINT 4                    the same scores from 4 processes
+  mmgfnuc test work_dirs/nuinsseg_vit-tiny/iter_1000.pth       on the data that it was trained on
+  mmgfnuc test CHECKPOINT --show-dir pictures                  what is wrong in each image
+  mmgfnuc test CHECKPOINT --data data/other --split default --work-dir work_dirs/on_other
+  mmgfnuc test CONFIG CHECKPOINT                               by another config than the checkpoint's own
+  bash tools/dist_test.sh CONFIG CHECKPOINT 4            the same scores from 4 processes
 
 written to <work dir>/test/, beside a log and the config of the test:
   metrics.json, per_image.csv     semantic scores (Dice, IoU): of all images and by group; of each image
@@ -40,8 +35,9 @@ SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
 NUM_WORST = 3
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        prog='mmgfnuc test',
         usage='%(prog)s [CONFIG] CHECKPOINT [options]',
         description=__doc__,
         epilog=EPILOG,
@@ -51,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         'files',
         nargs='+',
         metavar='FILE',
-        help='.pth file written by tools/train.py, after a config file where it is not to be tested by its own config',
+        help='.pth file written by `mmgfnuc train`, after a config file where it is not to be tested by its own config',
     )
     parser.add_argument('--data', metavar='DIR', help="prepared data set to test on (default: the config's)")
     parser.add_argument('--split', metavar='NAME', help="split of the data set (default: the config's)")
@@ -64,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='set by the dist scripts')
     # So that options may stand between the files.
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(arguments)
     if len(args.files) > 2:
         parser.error(f'{len(args.files)} files are given; give a checkpoint, or a config and a checkpoint')
     if len(args.files) == 1 and Path(args.files[0]).suffix == '.py':
@@ -74,6 +70,8 @@ def parse_args() -> argparse.Namespace:
 
 def summary(scores: dict[str, Any], folder: Path) -> str:
     """Put what a reader wants first into a few lines: scores of the run, with more from the reports in its folder."""
+    from mmgfnuc.evaluation.per_image_metric import TESTED
+
     made = json.loads((folder / TESTED).read_text('utf-8'))['reports'] if (folder / TESTED).is_file() else []
     reports = [json.loads((folder / name).read_text('utf-8')) for name in made]
     lines = _score_lines(scores, [report['intervals'] for report in reports if report.get('intervals')])
@@ -106,8 +104,14 @@ def _worst_line(table: Path) -> list[str]:
     return [f'lowest AJI: {worst}'] if worst else []
 
 
-def main() -> None:
-    args = parse_args()
+def main(arguments: Sequence[str]) -> None:
+    """Test as the arguments say."""
+    args = parse_args(arguments)
+    from mmengine.dist import is_main_process
+
+    from mmgfnuc.engine import launch
+    from mmgfnuc.engine.config import load_config, set_launcher
+
     # A checkpoint alone is tested by its own config.
     config, checkpoint = args.files[0], args.files[-1]
     cfg = load_config(config, args.cfg_options, args.work_dir)
@@ -117,7 +121,3 @@ def main() -> None:
     if is_main_process():
         print(summary(scores, Path(cfg.work_dir)))
         print(f'written to {cfg.work_dir}')
-
-
-if __name__ == '__main__':
-    leave(run_cli(main))

@@ -1,29 +1,22 @@
-from .nuclei import NucleiDataset
-from .samplers import SeededSampler
-from .transforms import (
-    PackNucleiInputs,
-    RandomCLAHE,
-    RandomGamma,
-    RandomHED,
-    RandomIntensity,
-    RandomOrientation,
-    RandomWarpCrop,
-    RandStainNA,
-    Rescale,
-    StainNormalize,
-)
+"""Data sets: their form on disk, readers, transforms and converters."""
 
-__all__ = [
-    'NucleiDataset',
-    'PackNucleiInputs',
-    'RandStainNA',
-    'RandomCLAHE',
-    'RandomGamma',
-    'RandomHED',
-    'RandomIntensity',
-    'RandomOrientation',
-    'RandomWarpCrop',
-    'Rescale',
-    'SeededSampler',
-    'StainNormalize',
-]
+from mmgfnuc.lazy import lazy_exports
+
+EXPORTS = {
+    'nuclei': ['NucleiDataset'],
+    'samplers': ['SeededSampler'],
+    'transforms': [
+        'PackNucleiInputs',
+        'RandStainNA',
+        'RandomCLAHE',
+        'RandomGamma',
+        'RandomHED',
+        'RandomIntensity',
+        'RandomOrientation',
+        'RandomWarpCrop',
+        'Rescale',
+        'StainNormalize',
+    ],
+}
+__all__ = [name for names in EXPORTS.values() for name in names]
+__getattr__ = lazy_exports(__name__, EXPORTS)

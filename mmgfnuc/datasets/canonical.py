@@ -42,7 +42,7 @@ META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
 # Characters of a wrong value in a message.
 SHOWN = 60
 LARGEST_PNG_ID = np.iinfo(np.uint16).max
-PREPARE_HINT = 'prepare it first: python tools/datasets/prepare.py DATASET ... --out {root} (--help lists them)'
+PREPARE_HINT = 'prepare it first: mmgfnuc prepare DATASET ... --out {root} (--help lists them)'
 
 
 @dataclass(frozen=True)

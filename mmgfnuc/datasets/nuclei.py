@@ -31,7 +31,7 @@ from .canonical import (
     shortened,
 )
 
-SPLIT_HINT = 'prepare the dataset again with --val-groups or --folds (tools/datasets/prepare.py DATASET --help): '
+SPLIT_HINT = 'prepare the dataset again with --val-groups or --folds (mmgfnuc prepare DATASET --help): '
 
 
 # Background, then colours for colour-blind readers too. Source: Okabe and Ito 2008, "Color universal design".

@@ -8,8 +8,6 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sklearn.model_selection import GroupKFold, KFold
-
 from mmgfnuc.errors import UserError
 
 Split = dict[str, list[str]]
@@ -58,6 +56,8 @@ def grouped_folds(groups: Mapping[str, str], k: int) -> list[Split]:
     if not 2 <= k <= count:
         raise UserError(f'{k} folds of {count} groups; choose 2 to {count}, a group is never cut')
     ids = sorted(groups)
+    from sklearn.model_selection import GroupKFold
+
     return _splits(ids, GroupKFold(n_splits=k).split(ids, groups=[groups[i] for i in ids]))
 
 
@@ -83,6 +83,8 @@ def official_nuinsseg_folds(groups: Mapping[str, str]) -> list[Split]:
     if len(groups) != NUINSSEG_IMAGES:
         raise UserError(f'{len(groups)} images; the official folds need all {NUINSSEG_IMAGES}, get the full NuInsSeg')
     ids = sorted(groups, key=lambda i: (groups[i], f'{i}.png'))
+    from sklearn.model_selection import KFold
+
     return _splits(ids, KFold(n_splits=5, shuffle=True, random_state=19).split(ids))
 
 

@@ -1,26 +1,20 @@
-from .hooks import (
-    BroadcastBuffersHook,
-    CheckpointGuardHook,
-    FiniteLossHook,
-    PredictionHook,
-    ProgressHook,
-    ResumedScheduleHook,
-    StepSeedHook,
-    WholeCheckpointHook,
-)
-from .loops import StepBasedTrainLoop
-from .optim import BFloat16OptimWrapper, TrainableParamsConstructor
+"""Hooks, loops and optimisers, and how a run is set up from its config."""
 
-__all__ = [
-    'BFloat16OptimWrapper',
-    'BroadcastBuffersHook',
-    'CheckpointGuardHook',
-    'FiniteLossHook',
-    'PredictionHook',
-    'ProgressHook',
-    'ResumedScheduleHook',
-    'StepBasedTrainLoop',
-    'StepSeedHook',
-    'TrainableParamsConstructor',
-    'WholeCheckpointHook',
-]
+from mmgfnuc.lazy import lazy_exports
+
+EXPORTS = {
+    'hooks': [
+        'BroadcastBuffersHook',
+        'CheckpointGuardHook',
+        'FiniteLossHook',
+        'PredictionHook',
+        'ProgressHook',
+        'ResumedScheduleHook',
+        'StepSeedHook',
+        'WholeCheckpointHook',
+    ],
+    'loops': ['StepBasedTrainLoop'],
+    'optim': ['BFloat16OptimWrapper', 'TrainableParamsConstructor'],
+}
+__all__ = [name for names in EXPORTS.values() for name in names]
+__getattr__ = lazy_exports(__name__, EXPORTS)

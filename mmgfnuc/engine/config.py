@@ -10,11 +10,12 @@ from mmengine.config import Config
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
+from mmgfnuc.shipped import find_config
 
 from .cli import notice
-from .distributed import prepare_distributed
+from .distributed import LAUNCHERS, prepare_distributed
 from .parts import NEAR
-from .settings import LAUNCHERS, check_names, top_level
+from .settings import check_names, top_level
 
 CHECKPOINT_SUFFIX = '.pth'
 # What is taken of the config that a checkpoint carries; the rest says how a run is kept and shown, and where.
@@ -37,6 +38,7 @@ CARRIED_HOOKS = tuple(
 def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
     """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
 
+    A file that is not there is looked for among the configs that come with the package, such as `configs/demo/demo.py`.
     A checkpoint (.pth) in place of a file gives the config that it was trained with; its working folder is by default
     the one that it lies in.
 
@@ -45,7 +47,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
             (see `check_names`), or an option does not fit it.
     """
     if not Path(path).is_file():
-        raise UserError(f"config '{path}' is not there; give the path of a .py file, such as one of configs/")
+        path = _shipped_config(path)
     try:
         cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else Config.fromfile(path)
     except UserError:
@@ -56,6 +58,17 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     check_names(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
+
+
+def _shipped_config(name: str) -> str:
+    shipped = find_config(name)
+    if shipped is None:
+        raise UserError(
+            f"config '{name}' is not there; give the path of a .py file, or of a config of the package, such as "
+            'configs/cpu/own_data.py'
+        )
+    notice(f"'{name}' is taken from the package: {shipped}")
+    return str(shipped)
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:

@@ -5,16 +5,16 @@ import os
 import sys
 import time
 from threading import Thread
-from typing import NoReturn
-
-import torch
-from mmengine.config import Config
-from torch import distributed
+from typing import TYPE_CHECKING, NoReturn
 
 from mmgfnuc.errors import UserError
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 # What the program that starts the processes sets in each of them.
 LAUNCH_VARIABLES = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID'}
+LAUNCHERS = ('none', *LAUNCH_VARIABLES)
 # Set by tools/dist_run.py: the process that starts the others.
 LAUNCHER_PID = 'MMGFNUC_LAUNCHER_PID'
 WATCH_SECONDS = 1.0
@@ -25,7 +25,7 @@ def is_first_process() -> bool:
     return not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
 
 
-def prepare_distributed(cfg: Config) -> None:
+def prepare_distributed(cfg: 'Config') -> None:
     """Make a config ready for several processes, as started by torchrun (`pytorch`) or by srun (`slurm`).
 
     MMEngine's own launchers select a CUDA device; on a host without one the gloo group is made first, and the model
@@ -42,13 +42,15 @@ def prepare_distributed(cfg: Config) -> None:
         )
     if LAUNCHER_PID in os.environ:
         _end_with(int(os.environ[LAUNCHER_PID]))
+    import torch
+
     cpu_only = not torch.cuda.is_available()
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
     if cpu_only:
         wrapper['device_ids'] = None
         if cfg.launcher == 'slurm':
             _slurm_environment()
-        distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo')
     cfg.setdefault('model_wrapper_cfg', wrapper)
 
 
@@ -71,7 +73,7 @@ def leave(code: int) -> NoReturn:
 
     Source: github.com/pytorch/pytorch issue 190489, open with torch 2.12.
     """
-    if not distributed.is_initialized():
+    if 'torch' not in sys.modules or not sys.modules['torch'].distributed.is_initialized():
         sys.exit(code)
     atexit._run_exitfuncs()
     sys.stdout.flush()

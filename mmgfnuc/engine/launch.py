@@ -1,4 +1,4 @@
-"""From a config to a training or test run: what tools/train.py and tools/test.py do."""
+"""From a config to a training or test run: what the commands `train` and `test` do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.canonical import CLASSES, read_meta
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
-from mmgfnuc.evaluation import PerImageMetric
+from mmgfnuc.evaluation.per_image_metric import PerImageMetric
 from mmgfnuc.files import output_lock
 from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.inference.preprocessing import read_preprocessing, use_resolution

@@ -47,11 +47,11 @@ from torch.utils.data import DataLoader
 
 from mmgfnuc.errors import UserError
 
+from .distributed import LAUNCHERS
 from .optim import TrainableParamsConstructor
 from .parts import REGISTRIES, check_group, check_part, check_parts, check_typed, check_value, find_type, refuse
 from .signatures import SCALARS, Accepted, accepted, fits
 
-LAUNCHERS = ('none', 'pytorch', 'slurm')
 LOG_LEVELS = tuple(logging.getLevelNamesMapping())
 # A variable of a config file is taken for a misspelt setting only if it is as near as this.
 VERY_NEAR = 0.8

@@ -30,7 +30,7 @@ def read_tested(folder: Path, checkpoint: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder has none, the mark is damaged, or they belong to another checkpoint.
     """
-    fix = f'test again: python tools/test.py CONFIG {checkpoint}'
+    fix = f'test again: mmgfnuc test CONFIG {checkpoint}'
     if not (folder / TESTED).is_file():
         raise UserError(f'{folder} holds no scores that are complete; {fix}')
     tested = read_json(folder / TESTED, fix, checkpoint=str, sha256=str, reports=list)

@@ -1,7 +1,11 @@
-"""The MMEngine metrics; the scores themselves live in `functional`."""
+"""The MMEngine metrics; the scores themselves live in `functional`, which needs neither PyTorch nor MMEngine."""
 
-from .instance_metric import NucleiInstanceMetric
-from .per_image_metric import PerImageMetric
-from .semantic_metric import NucleiSemanticMetric
+from mmgfnuc.lazy import lazy_exports
 
-__all__ = ['NucleiInstanceMetric', 'NucleiSemanticMetric', 'PerImageMetric']
+EXPORTS = {
+    'instance_metric': ['NucleiInstanceMetric'],
+    'per_image_metric': ['PerImageMetric'],
+    'semantic_metric': ['NucleiSemanticMetric'],
+}
+__all__ = [name for names in EXPORTS.values() for name in names]
+__getattr__ = lazy_exports(__name__, EXPORTS)

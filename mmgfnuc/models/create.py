@@ -9,20 +9,17 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-import mmgfnuc.models
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import list_foundation
 from mmgfnuc.registry import MODELS
+from mmgfnuc.shipped import configs_folder
 
 __all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
 
 
 def list_presets(kind: str) -> dict[str, Path]:
     """Name -> file of the presets of one kind, a folder of `configs/_base_`, in a clone as in an installed wheel."""
-    package = Path(mmgfnuc.__file__).parent
-    shipped = package / '.mim' / 'configs'
-    configs = shipped if shipped.is_dir() else package.parent / 'configs'
-    files = (configs / '_base_' / kind).glob('*.py')
+    files = (configs_folder() / '_base_' / kind).glob('*.py')
     return dict(sorted((file.stem.replace('plus', '+').replace('_', '-'), file) for file in files))
 
 

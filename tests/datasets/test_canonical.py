@@ -251,7 +251,7 @@ def test_split_comes_back_and_a_missing_one_lists_those_there(tmp_path):
 
 
 def test_folder_without_dataset_names_the_command(tmp_path):
-    with pytest.raises(UserError, match=r'nowhere holds no dataset .*tools/datasets/prepare\.py .*--out .*nowhere'):
+    with pytest.raises(UserError, match=r'nowhere holds no dataset .*mmgfnuc prepare .*--out .*nowhere'):
         canonical.list_ids(tmp_path / 'nowhere')
 
 

@@ -283,10 +283,10 @@ def test_mmengine_runner_builds_the_loader(root):
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        ({'data_root': 'nowhere'}, ('nowhere', 'prepare.py')),
-        ({'split': 'folds5'}, ('folds5', 'organs', 'prepare.py')),
-        ({'split': 'organs', 'part': 'dev'}, ('dev', 'train, val', 'prepare.py')),
-        ({'split': 'organs', 'part': 'test'}, ('test', 'train, val', 'prepare.py')),
+        ({'data_root': 'nowhere'}, ('nowhere', 'mmgfnuc prepare')),
+        ({'split': 'folds5'}, ('folds5', 'organs', 'mmgfnuc prepare')),
+        ({'split': 'organs', 'part': 'dev'}, ('dev', 'train, val', 'mmgfnuc prepare')),
+        ({'split': 'organs', 'part': 'test'}, ('test', 'train, val', 'mmgfnuc prepare')),
         ({'seed': -1}, ('seed=-1', '0 or larger')),
     ],
 )

@@ -319,5 +319,5 @@ def test_all_faults_come_in_one_error_counted_and_line_by_line(root):
 
 
 def test_root_that_is_not_there_names_the_command(tmp_path):
-    with pytest.raises(UserError, match=r'nowhere holds no dataset .*tools/datasets/prepare\.py'):
+    with pytest.raises(UserError, match=r'nowhere holds no dataset .*mmgfnuc prepare'):
         check_dataset(tmp_path / 'nowhere')

@@ -1,9 +1,11 @@
-"""A synthetic data set, a small config on it, and the tools, run in this process or in their own."""
+"""A synthetic data set, a small config on it, and the commands, run in this process or in their own."""
 
 import os
-import runpy
 import subprocess
 import sys
+import time
+from contextlib import chdir
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
 from mmgfnuc.datasets.synthetic import render_tile, write_dataset
+from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.inference import Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,9 +86,10 @@ def epoch_config(config):
 
 @pytest.fixture(scope='session')
 def tool():
-    """Runs a Python tool as the main program of this process and gives its exit code."""
+    """Runs a command in this process and gives its exit code."""
 
     def run(name, *arguments):
+        main = import_module(f'mmgfnuc.commands.{name}').main
         # Runs that begin within one second share their name, and with it what MMEngine keeps by name.
         for named in (MMLogger, MessageHub, Visualizer):
             named._instance_dict.clear()
@@ -93,13 +97,11 @@ def tool():
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, 'argv', [name, *map(str, arguments)])
-                with pytest.raises(SystemExit) as end:
-                    runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+            return run_cli(lambda: main([str(argument) for argument in arguments]))
+        except SystemExit as end:
+            return end.code
         finally:
             torch.set_num_threads(threads)
-        return end.value.code
 
     return run
 
@@ -126,11 +128,31 @@ def process():
 
 
 @pytest.fixture(scope='session')
-def trained(process, config, tmp_path_factory):
-    """A training run, as a user starts it; the folder it was started in."""
+def all_end():
+    """Waits a minute for processes to end, and says whether they have."""
+
+    def runs(pid):
+        try:
+            return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+        except OSError:
+            return False
+
+    def wait(pids):
+        end = time.monotonic() + 60
+        while any(map(runs, pids)) and time.monotonic() < end:
+            time.sleep(0.05)
+        return not any(map(runs, pids))
+
+    return wait
+
+
+@pytest.fixture(scope='session')
+def trained(tool, config, tmp_path_factory):
+    """A training run; the folder it was started in."""
     folder = tmp_path_factory.mktemp('trained')
     overrides = ['train_cfg.max_iters=6', 'train_cfg.val_interval=3', 'model.bottleneck_dropout=0.1']
-    process('train.py', config, '--tensorboard', '--seed', 3, '--cfg-options', *overrides, cwd=folder)
+    with chdir(folder):
+        assert tool('train', config, '--tensorboard', '--seed', 3, '--cfg-options', *overrides) == 0
     return folder
 
 
@@ -149,9 +171,10 @@ def checkpoint(trained, data_root):
 
 
 @pytest.fixture(scope='session')
-def scored(process, config, checkpoint, tmp_path_factory):
+def scored(tool, config, checkpoint, tmp_path_factory):
     """A test run with all outputs; its folder holds masks/, pictures/ and run/test/."""
     folder = tmp_path_factory.mktemp('scored')
     outputs = ['--work-dir', 'run', '--out', 'masks', '--show-dir', 'pictures']
-    process('test.py', config, checkpoint, *outputs, cwd=folder)
+    with chdir(folder):
+        assert tool('test', config, checkpoint, *outputs) == 0
     return folder

@@ -1,4 +1,4 @@
-"""tools/benchmark.py as a user calls it: by the name of a study, by a file, by flags."""
+"""`mmgfnuc benchmark`: by the name of a study, by a file, by flags."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def bench(tool, tmp_path, monkeypatch):
     """The tool in a folder of its own, without the network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('mmgfnuc.models.weights.locate.hf_hub_download', lambda *_: pytest.fail('a download'))
-    return lambda *arguments: tool('benchmark.py', *arguments)
+    return lambda *arguments: tool('benchmark', *arguments)
 
 
 @pytest.fixture
@@ -182,15 +182,15 @@ def test_to_look_at_a_study_draws_no_data(bench, capsys, tmp_path, flag):
 
 
 @pytest.mark.slow
-def test_a_study_from_its_file_to_its_report(process, study, tmp_path):
+def test_a_study_from_its_file_to_its_report(bench, study, tmp_path, capsys):
     """Then again: nothing is left to run, and the results are the same."""
-    done = process('benchmark.py', study, '--seeds', 0, 1, '--processes', 2, cwd=tmp_path)
+    assert bench(study, '--seeds', 0, 1, '--processes', 2) == 0
     (folder,) = (tmp_path / 'work_dirs' / 'benchmark').glob('two_heads-*')
-    assert done.stdout.endswith(f'4 cells done; report: work_dirs/benchmark/{folder.name}/report.html\n')
+    assert capsys.readouterr().out.endswith(f'4 cells done; report: work_dirs/benchmark/{folder.name}/report.html\n')
     assert {path.name for path in folder.iterdir()} >= {'scores.csv', 'results.json', 'tables.md', 'report.html'}
     results = json.loads((folder / 'results.json').read_text())
     (chapter,) = results['chapters']
     assert [arm['name'] for arm in chapter['arms']] == ['unet/none/semantic', 'unet/none/hover']
-    assert 'benchmark.py' in results['provenance']['command']
-    process('benchmark.py', study, '--seeds', 0, 1, cwd=tmp_path)
+    assert results['provenance']['command'].startswith(f'mmgfnuc benchmark {study} --seeds 0 1')
+    assert bench(study, '--seeds', 0, 1) == 0
     assert json.loads((folder / 'results.json').read_text())['chapters'] == [chapter]

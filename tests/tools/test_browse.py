@@ -1,4 +1,4 @@
-"""tools/datasets/browse.py: one HTML file that is well formed, needs nothing else, and shows what it says."""
+"""`mmgfnuc browse`: one HTML file that is well formed, needs nothing else, and shows what it says."""
 
 import base64
 import errno
@@ -80,7 +80,7 @@ def odd_root(tmp_path):
 
 
 def browse(tool, root, out, *options):
-    assert tool('datasets/browse.py', root, '--out', out, *options) == 0
+    assert tool('browse', root, '--out', out, *options) == 0
     return Page(out)
 
 
@@ -179,9 +179,9 @@ def test_set_of_which_nothing_can_be_shown(tool, tmp_path):
 
 
 def test_mistakes_end_in_one_line(tool, root, tmp_path, capsys):
-    assert tool('datasets/browse.py', root, '--out', tmp_path / 'x.html', '--images', 0) == 2
+    assert tool('browse', root, '--out', tmp_path / 'x.html', '--images', 0) == 2
     assert '--images 0: give a number from 1' in capsys.readouterr().err
-    assert tool('datasets/browse.py', tmp_path / 'nowhere', '--out', tmp_path / 'x.html') == 2
+    assert tool('browse', tmp_path / 'nowhere', '--out', tmp_path / 'x.html') == 2
     assert 'holds no dataset' in capsys.readouterr().err
     assert not (tmp_path / 'x.html').exists()
 
@@ -193,7 +193,7 @@ def test_only_a_plain_file_is_written_over(tool, root, tmp_path, capsys):
     (tmp_path / 'folder.html').mkdir()
     os.mkfifo(tmp_path / 'pipe.html')
     for out in ('link.html', 'folder.html', 'pipe.html', '/dev/null'):
-        assert tool('datasets/browse.py', root, '--out', tmp_path / out) == 2
+        assert tool('browse', root, '--out', tmp_path / out) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert f'{tmp_path / out} is a folder' in line
     assert not Path('/dev/.null.lock').exists()
@@ -204,14 +204,14 @@ def test_a_full_disk_and_a_second_writer_leave_the_old_page(tool, root, tmp_path
     out = tmp_path / 'page.html'
     out.write_text('old')
     with locked(out):
-        assert tool('datasets/browse.py', root, '--out', out) == 2
+        assert tool('browse', root, '--out', out) == 2
     assert 'another process is writing' in capsys.readouterr().err.splitlines()[-1]
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(Path, 'write_text', full)
-    assert tool('datasets/browse.py', root, '--out', out) == 2
+    assert tool('browse', root, '--out', out) == 2
     assert 'page.html cannot be written: the disk has' in capsys.readouterr().err.splitlines()[-1]
     assert out.read_text() == 'old'
     assert {path.name for path in tmp_path.iterdir()} == {'page.html', '.page.html.lock'}
@@ -226,5 +226,5 @@ def test_names_that_are_not_utf_8(tool, root, tmp_path, capsys):
         first = min((odd / kind).iterdir())
         first.rename(first.with_name(os.fsdecode(b'caf\xe9.png')))
     capsys.readouterr()
-    assert tool('datasets/browse.py', odd, '--out', tmp_path / 'odd.html') == 2
+    assert tool('browse', odd, '--out', tmp_path / 'odd.html') == 2
     assert r"'caf\udce9' is no name in UTF-8; rename" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""tools/datasets/check.py as a user runs it: what it prints, the JSON, the exit code."""
+"""`mmgfnuc check`: what it prints, the JSON, the exit code."""
 
 import json
 
@@ -16,7 +16,7 @@ def root(tmp_path):
 
 
 def test_sound_set(tool, root, capsys):
-    assert tool('datasets/check.py', root) == 0
+    assert tool('check', root) == 0
     lines = capsys.readouterr().out.splitlines()
     nuclei = sum(canonical.count_nuclei(canonical.read_label_map(path)) for path in (root / 'labels').iterdir())
     assert lines[0] == f'synthetic ({root})'
@@ -28,7 +28,7 @@ def test_sound_set(tool, root, capsys):
 def test_warnings_leave_the_exit_code_at_0(tool, root, capsys):
     labels = canonical.read_label_map(root / 'labels' / 'train_0000.png')
     canonical.write_sample(root, 'train_0000', canonical.read_image(root / 'images' / 'train_0001.png'), labels)
-    assert tool('datasets/check.py', root) == 0
+    assert tool('check', root) == 0
     printed = capsys.readouterr().out
     assert '1 x duplicate image\n      train_0000 = train_0001\n    fix: remove all but one' in printed
     assert printed.endswith('found: 1 warning\n')
@@ -38,7 +38,7 @@ def test_errors_give_1_and_the_json_holds_them_all(tool, root, tmp_path, capsys)
     for path in (root / 'labels').glob('train_*.png'):
         path.unlink()
     out = tmp_path / 'reports' / 'check.json'
-    assert tool('datasets/check.py', root, '--json', out) == 1
+    assert tool('check', root, '--json', out) == 1
     assert capsys.readouterr().out.endswith('found: 1 error\n')
     content = json.loads(out.read_text(encoding='utf-8'))
     (fault,) = content['faults']
@@ -50,12 +50,5 @@ def test_errors_give_1_and_the_json_holds_them_all(tool, root, tmp_path, capsys)
 
 
 def test_folder_that_is_no_dataset(tool, tmp_path, capsys):
-    assert tool('datasets/check.py', tmp_path) == 2
-    assert 'prepare it first: python tools/datasets/prepare.py' in capsys.readouterr().err
-
-
-def test_help_explains_severities_and_exit_code(tool, capsys):
-    assert tool('datasets/check.py', '--help') == 0
-    printed = capsys.readouterr().out
-    for words in ('error ', 'warning ', 'remark ', 'The exit code is 1 if there are errors', '--json nuinsseg.json'):
-        assert words in printed
+    assert tool('check', tmp_path) == 2
+    assert 'prepare it first: mmgfnuc prepare' in capsys.readouterr().err

@@ -41,8 +41,3 @@ def test_a_failed_step_shows_the_end_of_its_log(demo, tmp_path):
     failing.write_text('raise SystemExit("what went wrong")')
     with pytest.raises(demo.UserError, match=r'(?s)"Train" failed, the end of .*train\.log:.*what went wrong'):
         demo.run('Train', [str(failing)], tmp_path / 'logs' / 'train.log')
-
-
-def test_options(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['demo.py'])
-    assert set(vars(demo.parse_args())) == {'out', 'data'}

@@ -42,12 +42,11 @@ def test_two_processes_train(trained_by_two, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('step', [1, 2])
-def test_validation_by_two_processes_scores_the_checkpoint_that_is_saved(tool, config, trained_by_two, tmp_path, step):
+def test_validation_by_two_processes_scores_the_checkpoint_that_is_saved(tool, config, trained_by_two, tmp_path):
     (log,) = trained_by_two.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    (logged,) = [line for line in lines if 'dice' in line and line['step'] == step]
-    assert tool('test.py', config, trained_by_two / f'iter_{step}.pth', '--work-dir', tmp_path) == 0
+    (logged,) = [line for line in lines if 'dice' in line and line['step'] == 2]
+    assert tool('test', config, trained_by_two / 'iter_2.pth', '--work-dir', tmp_path) == 0
     tested = json.loads((tmp_path / 'test' / 'metrics.json').read_text())
     assert 0.05 < tested['dice'] < 0.95
     scores = {key: value for key, value in tested.items() if isinstance(value, float)}
@@ -69,9 +68,8 @@ def test_a_mistake_in_several_processes_is_told_once(process, tmp_path):
     missing = tmp_path / 'none.py'
     done = process('dist_train.sh', missing, 2, cwd=tmp_path, code=2)
     printed = (done.stdout + done.stderr).splitlines()
-    assert [line for line in printed if 'error:' in line.lower()] == [
-        f"error: config '{missing}' is not there; give the path of a .py file, such as one of configs/"
-    ]
+    (error,) = [line for line in printed if 'error:' in line.lower()]
+    assert error.startswith(f"error: config '{missing}' is not there; ")
     assert not any('Traceback' in line for line in printed)
 
 
@@ -84,17 +82,12 @@ def test_a_killed_process_is_named(process, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
-@pytest.mark.parametrize('option', ['-h', '--help'])
-def test_every_script_explains_itself(process, tmp_path, name, option):
-    done = process(name, option, cwd=tmp_path)
-    assert 'Usage: ' in done.stdout
-    assert f'bash tools/{name} ' in done.stdout
-    assert '#' not in done.stdout
-    assert done.stderr == ''
-
-
-@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
-def test_a_script_without_its_arguments_says_what_it_needs(process, tmp_path, name):
+def test_every_script_explains_itself(process, tmp_path, name):
+    for option in ('-h', '--help'):
+        done = process(name, option, cwd=tmp_path)
+        assert f'bash tools/{name} ' in done.stdout
+        assert '#' not in done.stdout
+        assert done.stderr == ''
     assert f'usage: {name} ' in process(name, cwd=tmp_path, code=1).stderr
 
 
@@ -109,16 +102,8 @@ def test_slurm_train_asks_srun_for_what_was_asked_of_it(process, tmp_path):
     printed = process('slurm_train.sh', *arguments, cwd=tmp_path, PATH=path, **settings).stdout.splitlines()
     program = printed.index('python')
     request = printed[:program]
-    for option, value in (
-        ('--partition', 'gpu'),
-        ('--job-name', 'my job'),
-        ('--gres', 'gpu:4'),
-        ('--ntasks', '4'),
-        ('--ntasks-per-node', '4'),
-        ('--cpus-per-task', '3'),
-        ('--time', '10'),
-        ('--qos', 'low'),
-    ):
+    asked = {'--partition': 'gpu', '--job-name': 'my job', '--gres': 'gpu:4', '--ntasks': '4', '--ntasks-per-node': '4'}
+    for option, value in {**asked, '--cpus-per-task': '3', '--time': '10', '--qos': 'low'}.items():
         assert request[request.index(option) + 1] == value
     assert printed[program + 1] == '-u'
     assert printed[program + 2].endswith('/tools/train.py')
@@ -129,11 +114,11 @@ def test_slurm_train_asks_srun_for_what_was_asked_of_it(process, tmp_path):
 def test_a_launcher_that_did_not_start_the_process(tool, config, tmp_path, capsys, monkeypatch, launcher):
     monkeypatch.delenv('RANK', raising=False)
     monkeypatch.delenv('SLURM_PROCID', raising=False)
-    assert tool('train.py', config, '--work-dir', tmp_path, '--launcher', launcher) == 2
+    assert tool('train', config, '--work-dir', tmp_path, '--launcher', launcher) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: launcher '{launcher}': ")
 
 
-@pytest.mark.parametrize('value', ['$(touch evil)', 'a[$(touch evil)]', '-1', '0', '08', '1.5', 'two'])
+@pytest.mark.parametrize('value', ['$(touch evil)', 'a[$(touch evil)]', '-1', '0', '08'])
 @pytest.mark.parametrize(
     ('script', 'variable'),
     [
@@ -170,7 +155,7 @@ time.sleep(300)
 
 
 @pytest.mark.slow
-def test_a_killed_launcher_leaves_no_process(tmp_path):
+def test_a_killed_launcher_leaves_no_process(all_end, tmp_path):
     script, places = tmp_path / 'waiting.py', tmp_path / 'places'
     script.write_text(WAITING)
     places.mkdir()
@@ -181,14 +166,4 @@ def test_a_killed_launcher_leaves_no_process(tmp_path):
     workers = [int((places / rank).read_text()) for rank in '01']
     launcher.kill()
     launcher.wait()
-    end = time.monotonic() + 60
-    while any(map(_runs, workers)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not any(map(_runs, workers))
-
-
-def _runs(pid):
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
+    assert all_end(workers)

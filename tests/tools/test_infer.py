@@ -1,9 +1,11 @@
-"""tools/infer.py: an image, a folder or a glob becomes label maps, masks, overlays, GeoJSON and a table."""
+"""`mmgfnuc predict`: an image, a folder or a glob becomes label maps, masks, overlays, GeoJSON and a table."""
 
 import csv
 import json
 import os
 import signal
+from contextlib import redirect_stdout
+from io import StringIO
 
 import numpy as np
 import pytest
@@ -39,10 +41,11 @@ def scans(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def segmented(process, scans, checkpoint, tmp_path_factory):
+def segmented(tool, scans, checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp('segmented')
-    done = process('infer.py', scans, '--checkpoint', checkpoint, '--out', out, '--mpp', 0.5, cwd=out)
-    return out, done.stdout
+    with redirect_stdout(StringIO()) as printed:
+        assert tool('predict', scans, '--checkpoint', checkpoint, '--out', out, '--mpp', 0.5) == 0
+    return out, printed.getvalue()
 
 
 def test_a_folder(segmented):
@@ -80,7 +83,7 @@ def test_an_image_alone_a_glob_and_several_give_the_same(tool, scans, checkpoint
         ([scans / 's*.png', scans / 'alpha.tif', scans / 'grey.png'], ['alpha', 'grey', 'small']),
     ):
         out = tmp_path / str(len(names))
-        assert tool('infer.py', *sources, '--checkpoint', checkpoint, '--out', out) == 0
+        assert tool('predict', *sources, '--checkpoint', checkpoint, '--out', out) == 0
         assert sorted(path.stem for path in (out / 'masks').iterdir()) == names
         assert all(np.mean(mask_of(out, name) != mask_of(segmented[0], name)) < 1e-3 for name in names)
         assert {row['area_um2'] for row in rows_of(out)} == {''}
@@ -88,29 +91,23 @@ def test_an_image_alone_a_glob_and_several_give_the_same(tool, scans, checkpoint
 
 def test_options_override_the_config(tool, scans, checkpoint, segmented, tmp_path):
     coarse = ['--cfg-options', 'model.test_cfg.scale=0.25']
-    assert tool('infer.py', scans / 'alpha.tif', '--checkpoint', checkpoint, '--out', tmp_path, *coarse) == 0
+    assert tool('predict', scans / 'alpha.tif', '--checkpoint', checkpoint, '--out', tmp_path, *coarse) == 0
     mask, usual = mask_of(tmp_path, 'alpha'), mask_of(segmented[0], 'alpha')
     assert mask.shape == usual.shape
     assert np.mean(mask != usual) > 0.01
 
 
-@pytest.mark.parametrize('mpp', ['0', '-0.5', 'nan'])
-def test_mpp_is_above_0(tool, scans, checkpoint, tmp_path, capsys, mpp):
-    assert tool('infer.py', scans, '--checkpoint', checkpoint, '--out', tmp_path, '--mpp', mpp) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.endswith(f'error: argument --mpp: {mpp} is not a number above 0')
-
-
-def test_the_output_is_a_folder(tool, scans, capsys):
-    for out in ('/dev/null', scans / 'notes.txt'):
-        assert tool('infer.py', scans, '--checkpoint', 'not read', '--out', out) == 2
-        assert f"--out '{out}' is no folder" in capsys.readouterr().err
-
-
-def test_mpp_is_that_of_a_microscope(tool, scans, tmp_path, capsys):
-    for mpp in (0.04, 5.1):
-        assert tool('infer.py', scans, '--checkpoint', 'not read', '--out', tmp_path / 'out', '--mpp', mpp) == 2
-        assert f'--mpp: {mpp} micrometres per pixel are not within 0.05 to 5' in capsys.readouterr().err
+def test_arguments_that_cannot_be_meant_are_told_before_the_checkpoint_is_read(tool, scans, tmp_path, capsys):
+    for out, mpp, said in (
+        (tmp_path / 'out', 'nan', 'argument --mpp: nan is not a number above 0'),
+        (tmp_path / 'out', -0.5, 'argument --mpp: -0.5 is not a number above 0'),
+        (tmp_path / 'out', 0.04, '--mpp: 0.04 micrometres per pixel are not within 0.05 to 5'),
+        (tmp_path / 'out', 5.1, '--mpp: 5.1 micrometres per pixel are not within 0.05 to 5'),
+        ('/dev/null', 0.5, "--out '/dev/null' is no folder"),
+        (scans / 'notes.txt', 0.5, f"--out '{scans / 'notes.txt'}' is no folder"),
+    ):
+        assert tool('predict', scans, '--checkpoint', 'not read', '--out', out, '--mpp', mpp) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / 'out').exists()
 
 
@@ -118,7 +115,7 @@ def test_the_pixel_size_of_a_slide_is_used(tool, checkpoint, tmp_path, capsys):
     image = render_tile(np.random.default_rng(5), 128)[0]
     slide = tmp_path / 'slide.svs'
     tifffile.imwrite(slide, image, photometric='rgb', description='Aperio Image Library|AppMag = 40|MPP = 0.2500')
-    assert tool('infer.py', slide, '--checkpoint', checkpoint, '--out', tmp_path / 'out') == 0
+    assert tool('predict', slide, '--checkpoint', checkpoint, '--out', tmp_path / 'out') == 0
     printed = capsys.readouterr().out
     assert 'as the files state it: 0.25 um (1)' in printed
     assert printed.count('notice: the model was trained at 0.5 um per pixel, the images have 0.25') == 1
@@ -138,7 +135,7 @@ def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_pa
     monkeypatch.setattr(Predictor, '__call__', end_at_the_second)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        assert tool('infer.py', scans, '--checkpoint', checkpoint, '--out', tmp_path) == 128 + signal.SIGTERM
+        assert tool('predict', scans, '--checkpoint', checkpoint, '--out', tmp_path) == 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
     assert {row['image'] for row in rows_of(tmp_path)} == {'alpha'}
@@ -147,9 +144,9 @@ def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_pa
 
 def test_images_of_another_magnification_are_scaled(tool, scans, checkpoint, tmp_path, capsys):
     arguments = [scans / 'small.png', '--checkpoint', checkpoint, '--out', tmp_path, '--mpp']
-    assert tool('infer.py', *arguments, 0.25) == 0
+    assert tool('predict', *arguments, 0.25) == 0
     assert 'they are scaled by 0.50 for it' in capsys.readouterr().out
-    assert tool('infer.py', *arguments, 0.5) == 0
+    assert tool('predict', *arguments, 0.5) == 0
     assert 'scaled' not in capsys.readouterr().out
 
 
@@ -158,7 +155,7 @@ def test_an_unreadable_image_does_not_stop_the_others(tool, scans, checkpoint, t
     folder.mkdir()
     (folder / 'a.png').write_bytes(b'no picture')
     (folder / 'b.png').write_bytes((scans / 'small.png').read_bytes())
-    assert tool('infer.py', folder, '--checkpoint', checkpoint, '--out', tmp_path) == 2
+    assert tool('predict', folder, '--checkpoint', checkpoint, '--out', tmp_path) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-2].startswith('error: 1 of 2 images failed:')
     assert lines[-1].startswith(f'{folder / "a.png"}: unreadable')
@@ -181,7 +178,7 @@ def test_bad_inputs_give_one_line(tool, config, scans, checkpoint, tmp_path, cap
         (image, checkpoint, ['--cfg-options', 'model.backbone.widths=(6,8,16)'], 'the checkpoint does not fit'),
         (image, checkpoint, ['--device', 'cuda:99'], "device 'cuda:99' cannot be used here: "),
     ):
-        assert tool('infer.py', source, '--checkpoint', weights, '--out', tmp_path / 'out', *options) == 2
+        assert tool('predict', source, '--checkpoint', weights, '--out', tmp_path / 'out', *options) == 2
         last = capsys.readouterr().err.splitlines()[-1]
         assert last.startswith('error: ')
         assert message in last

@@ -1,28 +1,26 @@
-"""tools/test.py: scores, predictions and pictures of a checkpoint, and its errors; `--help` of every tool."""
+"""`mmgfnuc test`: scores, predictions and pictures of a checkpoint, and its errors."""
 
 import csv
 import hashlib
 import json
 import math
-import runpy
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mmgfnuc.commands.test import summary
 from mmgfnuc.datasets import canonical
 from mmgfnuc.evaluation.functional import contingency_table, instance_counts, instance_scores, summarise_instances
 from mmgfnuc.visualization.panels import draw_panels
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 VAL = [f'val_{index:04d}' for index in range(5)]
 
 
 def error_of(tool, capsys, *arguments):
-    assert tool('test.py', *arguments) == 2
+    assert tool('test', *arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith('error: ')
     return lines[-1]
@@ -91,7 +89,7 @@ def test_pictures_show_the_errors_of_each_image(scored, data_root):
 
 @pytest.mark.slow
 def test_scores_alone_are_printed_and_write_no_pictures(tool, config, checkpoint, scored, tmp_path, capsys):
-    assert tool('test.py', config, checkpoint, '--work-dir', tmp_path) == 0
+    assert tool('test', config, checkpoint, '--work-dir', tmp_path) == 0
     dice = json.loads((tmp_path / 'test' / 'metrics.json').read_text())['dice']
     assert f'\nDice   {dice:.3f} ' in capsys.readouterr().out
     assert not list(tmp_path.rglob('*.png'))
@@ -108,7 +106,7 @@ def test_a_checkpoint_alone_is_tested_by_its_own_config(tool, checkpoint, scored
     records = [run / 'small.py', run / 'shifted.py', run / 'last_checkpoint']
     for record in records:
         record.write_text('of the training')
-    assert tool('test.py', run / 'shifted.pth') == 0
+    assert tool('test', run / 'shifted.pth') == 0
     for name in ('metrics.json', 'per_image.csv', 'instances.json', 'instances.csv'):
         assert (run / 'test' / name).read_bytes() == (scored / 'run' / 'test' / name).read_bytes()
     assert [record.read_text() for record in records] == ['of the training'] * 3
@@ -123,18 +121,8 @@ def test_a_checkpoint_alone_is_tested_by_its_own_config(tool, checkpoint, scored
     ('files', 'text'), [(['a.py'], 'give also the checkpoint'), (['a.py', 'b.pth', 'c.pth'], '3 files'), ([], 'FILE')]
 )
 def test_files_that_cannot_be_meant(tool, files, text, capsys):
-    assert tool('test.py', *files, '--work-dir', 'run') == 2
+    assert tool('test', *files, '--work-dir', 'run') == 2
     assert text in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_a_checkpoint_of_another_model_is_refused(tool, config, checkpoint, tmp_path, capsys):
-    wider = ['--cfg-options', 'model.backbone.widths=(6,8,16)']
-    message = error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, *wider)
-    assert 'the checkpoint does not fit the model' in message
-    assert 'has backbone.stages.0.0.0.weight as (8, 3, 3, 3), the model as (12, 3, 3, 3)' in message
-    deeper = ['--cfg-options', 'model.backbone.widths=(4,8,16,32)']
-    assert 'lacks backbone.stages.3.' in error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, *deeper)
 
 
 def test_a_missing_damaged_or_foreign_checkpoint(tool, config, tmp_path, capsys):
@@ -148,38 +136,21 @@ def test_a_missing_damaged_or_foreign_checkpoint(tool, config, tmp_path, capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('setting', ['model.decode_head.bogus=1', 'test_cfg.bogus=1', 'test_evaluator.0.bogus=1'])
-def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting):
-    message = error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting)
-    assert message.startswith('error: the config has a setting that does not exist: ')
-    assert "'bogus'" in message
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ('setting', 'text'),
+    ('setting', 'said'),
     [
-        (
-            'model.decode_head.type=mmgfnuc.UNetHed',
-            "the config names a part that does not exist: model.decode_head.type='mmgfnuc.UNetHed'; near it: UNetHead",
-        ),
-        (
-            'model.decode_head.num_classes=4',
-            'the head has num_classes=4, the data set 2 classes (background, nucleus); set',
-        ),
+        ('model.backbone.widths=(6,8,16)', 'has backbone.stages.0.0.0.weight as (8, 3, 3, 3), the model as (12, 3, 3'),
+        ('model.backbone.widths=(4,8,16,32)', 'the checkpoint does not fit the model: it lacks backbone.stages.3.'),
+        ('model.decode_head.num_classes=4', 'num_classes=4, the data set 2 classes (background, nucleus); set'),
     ],
 )
-def test_a_head_that_cannot_be(tool, config, checkpoint, tmp_path, capsys, setting, text):
-    assert text in error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting)
+def test_a_checkpoint_of_another_model_is_refused(tool, config, checkpoint, tmp_path, capsys, setting, said):
+    arguments = [config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting]
+    assert said in error_of(tool, capsys, *arguments)
 
 
 SCORES = {'dice': 0.8124, 'iou': 0.7, 'aji': 0.6, 'pq': math.nan, 'num_truth': 1234, 'num_predicted': 1250}
 SCORES |= {'missed': 45, 'invented': 61, 'merged': 12, 'split': 8}
-
-
-@pytest.fixture(scope='module')
-def summary():
-    return runpy.run_path(str(TOOLS / 'test.py'))['summary']
 
 
 def write_reports(folder, intervals, rows='b,0.25\na,\nc,0.5\nd,0.0\ne,0.125\n'):
@@ -190,7 +161,7 @@ def write_reports(folder, intervals, rows='b,0.25\na,\nc,0.5\nd,0.0\ne,0.125\n')
     (folder / 'tested.json').write_text(json.dumps({'reports': reports}))
 
 
-def test_summary_of_the_scores(summary, tmp_path):
+def test_summary_of_the_scores(tmp_path):
     write_reports(tmp_path, lambda name, ends: {'intervals': {'level': 0.95, 'groups': 3, 'scores': {name: ends}}})
     assert summary(SCORES, tmp_path).splitlines() == [
         '        mean       95 % interval (groups: 3)',
@@ -203,32 +174,16 @@ def test_summary_of_the_scores(summary, tmp_path):
     ]
 
 
-@pytest.mark.parametrize('intervals', [lambda *_: {}, lambda *_: {'intervals': None}])
-def test_summary_without_intervals(summary, tmp_path, intervals):
-    write_reports(tmp_path, intervals, rows='a,\n')
+@pytest.mark.parametrize('intervals', [{}, {'intervals': None}])
+def test_summary_without_intervals(tmp_path, intervals):
+    write_reports(tmp_path, lambda *_: intervals, rows='a,\n')
     lines = summary(SCORES, tmp_path).splitlines()
     assert lines[:4] == ['        mean', 'Dice   0.812', 'AJI    0.600', 'PQ      none']
     assert len(lines) == 6
 
 
-def test_reports_that_are_not_of_this_run_are_not_read(summary, tmp_path):
+def test_reports_that_are_not_of_this_run_are_not_read(tmp_path):
     write_reports(tmp_path, lambda name, ends: {'intervals': {'level': 0.95, 'groups': 3, 'scores': {name: ends}}})
     (tmp_path / 'tested.json').write_text(json.dumps({'reports': []}))
-    lines = summary(SCORES, tmp_path).splitlines()
-    assert lines[0] == '        mean'
-    assert not any(line.startswith('lowest') for line in lines)
-
-
-def test_summary_of_a_run_that_scores_no_instances(summary, tmp_path):
-    # Reports of an earlier run may lie there.
-    write_reports(tmp_path, lambda *_: {})
+    assert 'lowest' not in summary(SCORES, tmp_path)
     assert summary({'dice': 0.5}, tmp_path).splitlines() == ['        mean', 'Dice   0.500']
-
-
-@pytest.mark.parametrize(
-    'name',
-    sorted(str(path.relative_to(TOOLS)) for path in TOOLS.rglob('*.py') if 'ArgumentParser' in path.read_text()),
-)
-def test_every_tool_explains_itself(tool, name, capsys):
-    assert tool(name, '--help') == 0
-    assert capsys.readouterr().out.startswith('usage: ')

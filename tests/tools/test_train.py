@@ -1,4 +1,4 @@
-"""tools/train.py: what a run leaves behind, what a seed and a resumed run repeat, what a bad input says."""
+"""`mmgfnuc train`: what a run leaves behind, what a seed and a resumed run repeat, what a bad input says."""
 
 import json
 import math
@@ -56,15 +56,7 @@ def losses(work_dir):
 def straight(tool, config, tmp_path_factory):
     """Ten steps without interruption, a checkpoint at every second one."""
     work_dir = tmp_path_factory.mktemp('straight')
-    assert tool('train.py', config, '--work-dir', work_dir) == 0
-    return work_dir
-
-
-@pytest.fixture(scope='module')
-def seeded(tool, config, tmp_path_factory):
-    """The same with another seed."""
-    work_dir = tmp_path_factory.mktemp('seeded')
-    assert tool('train.py', config, '--work-dir', work_dir, '--seed', 1) == 0
+    assert tool('train', config, '--work-dir', work_dir) == 0
     return work_dir
 
 
@@ -87,11 +79,8 @@ def test_a_run_leaves_checkpoints_scores_and_curves(trained):
     curves = EventAccumulator(str(events)).Reload()
     assert [event.step for event in curves.Scalars('loss')] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in curves.Scalars('dice')] == [3, 6]
-
-
-@pytest.mark.slow
-def test_options_of_the_command_line_reach_the_run(trained):
-    cfg = Config.fromstring(load(trained / 'work_dirs' / 'small' / 'iter_6.pth')['meta']['cfg'], '.py')
+    # The options of the command line have reached the run.
+    cfg = Config.fromstring(load(work_dir / 'iter_6.pth')['meta']['cfg'], '.py')
     assert cfg.train_cfg.max_iters == 6
     assert cfg.model.bottleneck_dropout == 0.1
     assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 3
@@ -121,15 +110,15 @@ def test_seconds_of_training_add_up_over_resuming(tool, config, straight, tmp_pa
     saved = load(straight / 'iter_8.pth')
     saved['meta']['train_seconds'] = 86400.0
     torch.save(saved, tmp_path / 'slow.pth')
-    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', tmp_path / 'slow.pth') == 0
+    assert tool('train', config, '--work-dir', tmp_path, '--resume', tmp_path / 'slow.pth') == 0
     assert 0 < seconds(tmp_path / 'iter_10.pth') - 86400 < 3600
 
 
-@pytest.mark.parametrize(('step', 'workers'), [(2, 0), (4, 0), (6, 0), (6, 1)])
+@pytest.mark.parametrize(('step', 'workers'), [(4, 0), (6, 1)])
 def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp_path, capsys, step, workers):
     loader = [f'train_dataloader.num_workers={workers}']
     resume = ['--resume', straight / f'iter_{step}.pth']
-    assert tool('train.py', config, '--work-dir', tmp_path, *resume, '--cfg-options', *loader) == 0
+    assert tool('train', config, '--work-dir', tmp_path, *resume, '--cfg-options', *loader) == 0
     assert not (tmp_path / f'iter_{step}.pth').exists()
     notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith('notice')]
     assert len(notices) == (workers > 0)
@@ -137,8 +126,7 @@ def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp
     assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_an_interrupted_run_continues_from_its_last_checkpoint(tool, config, straight, tmp_path, monkeypatch, workers):
+def test_an_interrupted_run_continues_from_its_last_checkpoint(tool, config, straight, tmp_path, monkeypatch):
     reseed = StepSeedHook.before_train_iter
 
     def interrupt_at_step_7(hook, runner, batch_idx, data_batch=None):
@@ -146,12 +134,11 @@ def test_an_interrupted_run_continues_from_its_last_checkpoint(tool, config, str
             raise KeyboardInterrupt
         reseed(hook, runner, batch_idx, data_batch)
 
-    loader = ['--cfg-options', f'train_dataloader.num_workers={workers}']
     with monkeypatch.context() as patch:
         patch.setattr(StepSeedHook, 'before_train_iter', interrupt_at_step_7)
-        assert tool('train.py', config, '--work-dir', tmp_path, *loader) == 130
+        assert tool('train', config, '--work-dir', tmp_path) == 130
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_6.pth')
-    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', *loader) == 0
+    assert tool('train', config, '--work-dir', tmp_path, '--resume') == 0
     assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
 
 
@@ -162,13 +149,13 @@ def rates(work_dir):
 
 def test_a_finished_run_is_resumed_with_more_steps(tool, config, straight, tmp_path, capsys):
     longer = ['--resume', straight / 'iter_10.pth', '--cfg-options', 'train_cfg.max_iters=14']
-    assert tool('train.py', config, '--work-dir', tmp_path, *longer) == 0
+    assert tool('train', config, '--work-dir', tmp_path, *longer) == 0
     # The cosine of 14 steps from 1e-3, at its last four.
     expected = [1e-3 * (1 + math.cos(math.pi * step / 14)) / 2 for step in range(10, 14)]
     assert rates(tmp_path) == pytest.approx(expected, rel=1e-6)
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith('warning: schedule')]
     assert 'end of the schedule 10 -> 14' in warning
-    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', '--cfg-options', 'train_cfg.max_iters=14') == 0
+    assert tool('train', config, '--work-dir', tmp_path, '--resume', '--cfg-options', 'train_cfg.max_iters=14') == 0
     printed = capsys.readouterr().out
     assert 'nothing is left to train: the checkpoint is at step 14' in printed
     assert f'last checkpoint: {tmp_path / "iter_14.pth"}' in printed
@@ -177,58 +164,53 @@ def test_a_finished_run_is_resumed_with_more_steps(tool, config, straight, tmp_p
 
 def test_the_screen_shows_what_a_person_needs_and_the_file_all(tool, config, data_root, tmp_path, capsys):
     short = ['--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
-    assert tool('train.py', config, '--work-dir', tmp_path, '--split', 'default', '--data', data_root, *short) == 0
+    assert tool('train', config, '--work-dir', tmp_path, '--split', 'default', '--data', data_root, *short) == 0
     screen = capsys.readouterr().out.splitlines()
     begins = [line.split(maxsplit=1)[0] for line in screen if 'Loads checkpoint' not in line]
     head = ['train', 'val', 'U-Net', 'encoder', 'fusion', 'head', 'size', 'training', 'device', 'folder']
     assert begins == [*head, 'step', 'step', 'validation', 'last', 'next:']
-    assert screen[-1].endswith(f'/tools/test.py {tmp_path / "iter_2.pth"}')
+    assert screen[-1] == f'next: mmgfnuc test {tmp_path / "iter_2.pth"}'
     (log,) = tmp_path.glob('*/*.log')
     full = log.read_text()
     assert all(text in full for text in ('System environment', 'Config:', 'Hooks will be executed', *screen))
     assert len(full.splitlines()) > 200
 
 
-def test_a_checkpoint_is_no_config(tool, straight, tmp_path, capsys):
-    assert '--resume CHECKPOINT' in error_of(tool, capsys, straight / 'iter_10.pth', '--work-dir', tmp_path)
-
-
 def test_resume_begins_anew_where_there_is_no_checkpoint(tool, config, straight, tmp_path):
     short = ['--cfg-options', 'train_cfg.max_iters=2']
-    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', *short) == 0
+    assert tool('train', config, '--work-dir', tmp_path, '--resume', *short) == 0
     # The learning rates differ, as the schedule is shorter; the first step is the same.
     assert losses(tmp_path)[0] == losses(straight)[0]
 
 
-def test_a_seed_repeats_a_run_and_another_changes_it(tool, config, straight, seeded, tmp_path):
-    assert tool('train.py', config, '--work-dir', tmp_path, '--seed', 1) == 0
-    assert_same_state(tmp_path / 'iter_10.pth', seeded / 'iter_10.pth')
-    assert weights_differ(seeded / 'iter_10.pth', straight / 'iter_10.pth')
-
-
-def test_a_resumed_run_keeps_the_seed_it_was_started_with(tool, config, seeded, tmp_path):
-    assert tool('train.py', config, '--work-dir', tmp_path, '--resume', seeded / 'iter_4.pth') == 0
-    assert_same_state(tmp_path / 'iter_10.pth', seeded / 'iter_10.pth')
+def test_a_seed_repeats_a_run_and_another_changes_it(tool, config, straight, tmp_path):
+    first, again, resumed = (tmp_path / name for name in ('first', 'again', 'resumed'))
+    for folder in (first, again):
+        assert tool('train', config, '--work-dir', folder, '--seed', 1) == 0
+    assert_same_state(again / 'iter_10.pth', first / 'iter_10.pth')
+    assert weights_differ(first / 'iter_10.pth', straight / 'iter_10.pth')
+    # A resumed run keeps the seed that it was started with.
+    assert tool('train', config, '--work-dir', resumed, '--resume', first / 'iter_4.pth') == 0
+    assert_same_state(resumed / 'iter_10.pth', first / 'iter_10.pth')
 
 
 @pytest.fixture(scope='module')
 def two_epochs(tool, epoch_config, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('epochs')
-    assert tool('train.py', epoch_config, '--work-dir', work_dir) == 0
+    assert tool('train', epoch_config, '--work-dir', work_dir) == 0
     return work_dir
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_resuming_at_the_end_of_an_epoch_ends_bit_equal(tool, epoch_config, two_epochs, tmp_path, workers):
-    loader = ['--cfg-options', f'train_dataloader.num_workers={workers}']
+def test_resuming_at_the_end_of_an_epoch_ends_bit_equal(tool, epoch_config, two_epochs, tmp_path):
+    loader = ['--cfg-options', 'train_dataloader.num_workers=1']
     resume = ['--resume', two_epochs / 'epoch_1.pth']
-    assert tool('train.py', epoch_config, '--work-dir', tmp_path, *resume, *loader) == 0
+    assert tool('train', epoch_config, '--work-dir', tmp_path, *resume, *loader) == 0
     assert_same_state(tmp_path / 'epoch_2.pth', two_epochs / 'epoch_2.pth')
 
 
 def test_an_epoch_based_run_refuses_a_checkpoint_from_within_an_epoch(tool, epoch_config, two_epochs, tmp_path, capsys):
     resume = ['--resume', two_epochs / 'iter_3.pth']
-    assert tool('train.py', epoch_config, '--work-dir', tmp_path, *resume) == 2
+    assert tool('train', epoch_config, '--work-dir', tmp_path, *resume) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith('error: the checkpoint was saved at step 3, within an epoch of 4 steps')
     assert not list(tmp_path.glob('*.pth'))
@@ -246,7 +228,7 @@ def test_bfloat16_training(tool, config, straight, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(nn.Conv2d, 'forward', record)
         short = ['--cfg-options', 'train_cfg.max_iters=3', 'train_cfg.val_interval=9']
-        assert tool('train.py', config, '--work-dir', tmp_path, '--amp', *short) == 0
+        assert tool('train', config, '--work-dir', tmp_path, '--amp', *short) == 0
     assert torch.bfloat16 in seen
     assert len(losses(tmp_path)) == 3
     assert np.isfinite(losses(tmp_path)).all()
@@ -276,14 +258,14 @@ def test_a_frozen_encoder_stays_in_its_own_file(tool, config, encoder_files, tmp
 
     first, second = encoder_files
     straight, resumed = tmp_path / 'straight', tmp_path / 'resumed'
-    assert run('train.py', '--work-dir', straight, weights=first) == 0
+    assert run('train', '--work-dir', straight, weights=first) == 0
     saved = load(straight / 'iter_4.pth')['state_dict']
     assert [key for key in saved if key.startswith('foundation.')] == ['foundation.weights_sha256']
-    assert run('train.py', '--work-dir', resumed, '--resume', straight / 'iter_2.pth', weights=first) == 0
+    assert run('train', '--work-dir', resumed, '--resume', straight / 'iter_2.pth', weights=first) == 0
     assert_same_state(resumed / 'iter_4.pth', straight / 'iter_4.pth')
     scored = [straight / 'iter_4.pth', '--work-dir', tmp_path / 'test']
-    assert run('test.py', *scored, weights=first) == 0
-    assert run('test.py', *scored, weights=second) == 2
+    assert run('test', *scored, weights=first) == 0
+    assert run('test', *scored, weights=second) == 2
     assert 'was trained with other weights' in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -295,7 +277,7 @@ def test_every_bad_file_is_named_before_anything_starts(tool, config, data_root,
     Image.fromarray(np.ones((5, 96), np.uint16)).save(root / 'labels' / 'val_0002.png')
     work_dir = tmp_path / 'run'
     paths = [f'{part}_dataloader.dataset.data_root={root}' for part in ('train', 'val')]
-    assert tool('train.py', config, '--work-dir', work_dir, '--cfg-options', *paths) == 2
+    assert tool('train', config, '--work-dir', work_dir, '--cfg-options', *paths) == 2
     lines = capsys.readouterr().err.splitlines()
     message = lines[next(i for i, line in enumerate(lines) if line.startswith('error: ')) :]
     assert message[0] == f'error: 3 problems in {root}:'
@@ -306,27 +288,11 @@ def test_every_bad_file_is_named_before_anything_starts(tool, config, data_root,
 
 
 def error_of(tool, capsys, *arguments):
-    assert tool('train.py', *arguments) == 2
+    assert tool('train', *arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert sum(line.startswith('error: ') for line in lines) == 1
     assert lines[-1].startswith('error: ')
     return lines[-1]
-
-
-@pytest.mark.parametrize(
-    'setting',
-    [
-        'model.decode_head.bogus=1',
-        'train_cfg.bogus=5',
-        'val_cfg.bogus=5',
-        'optim_wrapper.optimizer.bogus=1',
-        'train_dataloader.dataset.pipeline.0.bogus=1',
-    ],
-)
-def test_a_misspelt_setting(tool, config, tmp_path, capsys, setting):
-    message = error_of(tool, capsys, config, '--work-dir', tmp_path, '--cfg-options', setting)
-    assert message.startswith('error: the config has a setting that does not exist: ')
-    assert "'bogus'" in message
 
 
 def test_a_bug_in_a_part_keeps_its_traceback(tool, config, tmp_path, monkeypatch):
@@ -335,7 +301,7 @@ def test_a_bug_in_a_part_keeps_its_traceback(tool, config, tmp_path, monkeypatch
 
     monkeypatch.setattr(StepSeedHook, '__init__', broken)
     with pytest.raises(TypeError, match='a bug'):
-        tool('train.py', config, '--work-dir', tmp_path)
+        tool('train', config, '--work-dir', tmp_path)
 
 
 def test_fewer_images_than_a_batch(tool, config, epoch_config, tmp_path, capsys):
@@ -348,38 +314,24 @@ def test_fewer_images_than_a_batch(tool, config, epoch_config, tmp_path, capsys)
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.parametrize('number', ['-1', str(2**32), 'x'])
-def test_a_seed_out_of_range(tool, config, capsys, number):
-    assert tool('train.py', config, '--seed', number) == 2
-    assert 'error: argument --seed: ' in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_a_working_folder_that_cannot_be_made(tool, config, tmp_path, capsys):
+def test_mistakes_end_in_one_line(tool, config, straight, tmp_path, capsys):
     (tmp_path / 'file').touch()
-    message = error_of(tool, capsys, config, '--work-dir', tmp_path / 'file' / 'run')
-    assert message == f'error: {tmp_path / "file"}: File exists'
-
-
-def test_a_missing_dataset_names_the_command_that_prepares_it(tool, config, tmp_path, capsys):
-    paths = [f'{part}_dataloader.dataset.data_root={tmp_path / "none"}' for part in ('train', 'val')]
-    message = error_of(tool, capsys, config, '--work-dir', tmp_path / 'run', '--cfg-options', *paths)
-    assert str(tmp_path / 'none') in message
-    assert 'python tools/datasets/prepare.py' in message
-
-
-def test_a_missing_or_broken_config(tool, tmp_path, capsys):
-    assert f"config '{tmp_path / 'none.py'}' is not there" in error_of(tool, capsys, tmp_path / 'none.py')
     (tmp_path / 'broken.py').write_text('model = dict(\n')
-    assert "broken.py' cannot be used: " in error_of(tool, capsys, tmp_path / 'broken.py')
-
-
-def test_a_missing_or_damaged_checkpoint_to_resume_from(tool, config, straight, tmp_path, capsys):
-    missing = tmp_path / 'none.pth'
-    message = error_of(tool, capsys, config, '--work-dir', tmp_path, '--resume', missing)
-    assert f"checkpoint '{missing}' is not there" in message
     damaged = tmp_path / 'iter_2.pth'
     damaged.write_bytes((straight / 'iter_2.pth').read_bytes()[:10_000])
     (tmp_path / 'last_checkpoint').write_text(str(damaged))
-    for resume in (['--resume'], ['--resume', damaged]):
-        message = error_of(tool, capsys, config, '--work-dir', tmp_path, *resume)
-        assert f"checkpoint '{damaged}' cannot be read" in message
+    nowhere = [f'{part}_dataloader.dataset.data_root={tmp_path / "none"}' for part in ('train', 'val')]
+    run = [config, '--work-dir', tmp_path]
+    for arguments, said in (
+        ([straight / 'iter_10.pth'], 'mmgfnuc train CONFIG --resume CHECKPOINT'),
+        ([tmp_path / 'none.py'], f"config '{tmp_path / 'none.py'}' is not there"),
+        ([tmp_path / 'broken.py'], "broken.py' cannot be used: "),
+        ([config, '--work-dir', tmp_path / 'file' / 'run'], f'error: {tmp_path / "file"}: File exists'),
+        ([*run, '--cfg-options', *nowhere], f'{tmp_path / "none"} '),
+        ([*run, '--resume', tmp_path / 'none.pth'], f"checkpoint '{tmp_path / 'none.pth'}' is not there"),
+        ([*run, '--resume'], f"checkpoint '{damaged}' cannot be read"),
+        ([*run, '--resume', damaged], f"checkpoint '{damaged}' cannot be read"),
+    ):
+        assert said in error_of(tool, capsys, *arguments)
+    assert tool('train', config, '--seed', -1) == 2
+    assert 'error: argument --seed: ' in capsys.readouterr().err.splitlines()[-1]

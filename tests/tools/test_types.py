@@ -16,15 +16,15 @@ SMALL = ['model.backbone.widths=(8,16,24)', 'model.test_cfg.tile=96', 'train_dat
 
 
 @pytest.fixture(scope='module')
-def run(process, tmp_path_factory):
+def run(tool, tmp_path_factory):
     """A small set, a model trained and tested on it; the folder of all that."""
     folder = tmp_path_factory.mktemp('typed')
     synthetic.write_dataset(folder / 'data', num_train=12, num_val=4, size=96, seed=0, types=True)
     data = [f'{part}_dataloader.dataset.data_root={folder / "data"}' for part in ('train', 'val', 'test')]
     length = ['train_cfg.max_iters=120', 'train_cfg.val_interval=120', 'default_hooks.checkpoint.interval=120']
     options = ['--work-dir', folder / 'run', '--cfg-options', *SMALL, *data]
-    process('train.py', CONFIG, *options, *length, cwd=folder)
-    process('test.py', CONFIG, folder / 'run' / 'iter_120.pth', '--out', folder / 'found', *options, cwd=folder)
+    assert tool('train', CONFIG, *options, *length) == 0
+    assert tool('test', CONFIG, folder / 'run' / 'iter_120.pth', '--out', folder / 'found', *options) == 0
     return folder
 
 
@@ -59,10 +59,10 @@ def test_mpq_plus_by_its_definition(run):
 
 
 @pytest.mark.slow
-def test_types_of_a_prediction(run, process):
+def test_types_of_a_prediction(run, tool):
     """Every nucleus has one of the types of the data set, by name."""
     image = run / 'data' / 'images' / 'val_0000.png'
-    process('infer.py', image, '--checkpoint', run / 'run' / 'iter_120.pth', '--out', run / 'files', cwd=run)
+    assert tool('predict', image, '--checkpoint', run / 'run' / 'iter_120.pth', '--out', run / 'files') == 0
     rows = list(csv.DictReader((run / 'files' / 'nuclei.csv').open()))
     assert {row['type'] for row in rows} <= set(TYPES)
     features = json.loads((run / 'files' / 'geojson' / 'val_0000.geojson').read_text())['features']

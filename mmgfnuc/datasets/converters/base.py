@@ -58,7 +58,7 @@ SWITCH = ('no', 'yes')
 
 @dataclass(frozen=True)
 class Option:
-    """A choice that a dataset leaves to its user, `--<name>` of tools/datasets/prepare.py.
+    """A choice that a dataset leaves to its user, `--<name>` of `mmgfnuc prepare`.
 
     Attributes:
         name: with hyphens.

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
-from sklearn.model_selection import StratifiedShuffleSplit
 
 from mmgfnuc.datasets.arrays import LARGEST_ID, open_patches, whole_numbers
 from mmgfnuc.datasets.canonical import BadFileError, LabelMap, TypeMap, read_image
@@ -73,6 +72,8 @@ def baseline_split(samples: Sequence[Sample]) -> dict[str, Split]:
     """The first of the authors' ten draws: a fifth of the source images, alike over the cohorts, is `val`."""
     if len(samples) != CONIC_PATCHES:
         return {}
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     sources = sorted({sample.group for sample in samples})
     cohorts = [source.split('_')[0] for source in sources]
     draws = StratifiedShuffleSplit(n_splits=10, train_size=0.8, test_size=0.2, random_state=5)

@@ -4,8 +4,8 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 import torch
 
-from mmgfnuc import doctor
-from mmgfnuc.doctor import FAIL, PASS, WARN
+from mmgfnuc.commands import doctor
+from mmgfnuc.commands.doctor import FAIL, PASS, WARN
 
 Usage = namedtuple('Usage', 'free')
 
@@ -41,8 +41,9 @@ def find(folder, what):
     return check
 
 
-def test_this_installation_is_sound(tmp_path, capsys):
-    assert doctor.examine(tmp_path) == 0
+def test_this_installation_is_sound(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert doctor.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f'PASS  PyTorch: {torch.__version__}' in lines
     assert not [line for line in lines if line.startswith('FAIL')]
@@ -60,7 +61,8 @@ def test_everything_that_is_not_well_has_a_fix(tmp_path, monkeypatch, distributi
     assert {check.what for check in found if check.status == FAIL} == set(doctor.MAINTAINED)
 
 
-def test_old_openmmlab_packages_fail(tmp_path, distributions, capsys):
+def test_old_openmmlab_packages_fail(tmp_path, monkeypatch, distributions, capsys):
+    monkeypatch.chdir(tmp_path)
     distributions.update({'mmcv': '2.1.0', 'mmengine': '0.10.7'})
     check = find(tmp_path, 'OpenMMLab')
     assert check.status == FAIL
@@ -68,7 +70,7 @@ def test_old_openmmlab_packages_fail(tmp_path, distributions, capsys):
     assert check.fix.startswith('pip uninstall -y mmengine mmcv; pip install -c requirements/constraints.txt')
     # Their removal takes files of the maintained ones along.
     assert check.fix.endswith('--force-reinstall --no-deps onedl-mmengine onedl-mmcv onedl-mmsegmentation')
-    assert doctor.examine(tmp_path) == 1
+    assert doctor.main([]) == 1
     assert '      fix: pip uninstall -y mmengine mmcv;' in capsys.readouterr().out
 
 
@@ -106,12 +108,9 @@ def test_without_torch_the_rest_is_still_examined(tmp_path, monkeypatch):
     assert found['disk'].status in (PASS, WARN)
 
 
-def test_opencv_without_graphics_is_as_good(tmp_path, distributions):
+def test_opencv_without_graphics_is_as_good_and_one_that_lacks_libgl_fails(tmp_path, monkeypatch, distributions):
     distributions.update({'opencv-python': None, 'opencv-python-headless': '4.12'})
     assert find(tmp_path, 'opencv-python').status == PASS
-
-
-def test_opencv_that_lacks_libgl(tmp_path, monkeypatch):
     message = 'ImportError: libGL.so.1: cannot open shared object file'
     monkeypatch.setattr(doctor, 'import_error', lambda name: message if name == 'cv2' else None)
     check = find(tmp_path, 'opencv-python')

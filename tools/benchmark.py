@@ -1,0 +1,8 @@
+"""`mmgfnuc benchmark` as a script."""
+
+import sys
+
+from mmgfnuc.commands.main import run
+
+if __name__ == '__main__':
+    run('benchmark', sys.argv[1:])

@@ -1,0 +1,8 @@
+"""`mmgfnuc check` as a script."""
+
+import sys
+
+from mmgfnuc.commands.main import run
+
+if __name__ == '__main__':
+    run('check', sys.argv[1:])

@@ -1,0 +1,8 @@
+"""`mmgfnuc prepare` as a script."""
+
+import sys
+
+from mmgfnuc.commands.main import run
+
+if __name__ == '__main__':
+    run('prepare', sys.argv[1:])

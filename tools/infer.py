@@ -1,0 +1,8 @@
+"""`mmgfnuc predict` as a script."""
+
+import sys
+
+from mmgfnuc.commands.main import run
+
+if __name__ == '__main__':
+    run('predict', sys.argv[1:])

@@ -1,0 +1,8 @@
+"""`mmgfnuc train` as a script."""
+
+import sys
+
+from mmgfnuc.commands.main import run
+
+if __name__ == '__main__':
+    run('train', sys.argv[1:])
