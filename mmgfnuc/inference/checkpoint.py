@@ -102,7 +102,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"checkpoint '{path}' is not there; give the .pth file that tools/train.py wrote")
+        raise UserError(f"checkpoint '{path}' is not there; give the .pth file that mmgfnuc train wrote")
     try:
         checkpoint = read_torch_file(path, map_location, ALLOWED)
         weights = _weights(checkpoint)
@@ -111,7 +111,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         raise UserError(f"checkpoint '{path}' cannot be read ({reason_of(error)}); copy it again") from error
     if weights is None:
         held = 'parts of the wrong types' if isinstance(checkpoint, dict) else f'a {type(checkpoint).__name__}'
-        raise UserError(f"'{path}' is no checkpoint of tools/train.py: it holds {held}")
+        raise UserError(f"'{path}' is no checkpoint of mmgfnuc train: it holds {held}")
     if wrong:
         raise UserError(
             f"checkpoint '{path}': {wrong} holds NaN or infinity: the file is damaged, or its training diverged; take "
@@ -134,7 +134,7 @@ def _weights(checkpoint: Any) -> dict[str, Any] | None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a whole checkpoint of `tools/train.py` on the CPU.
+    """Read a whole checkpoint of `mmgfnuc train` on the CPU.
 
     Raises:
         UserError: it is none; see `load_checkpoint`.
@@ -143,7 +143,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     missing = [key for key in ('state_dict', 'meta') if key not in checkpoint]
     missing += [f'meta.{key}' for key in META_KEYS if key not in checkpoint.get('meta', {})]
     if missing:
-        raise UserError(f"'{path}' is no whole checkpoint of tools/train.py: it lacks {', '.join(missing)}")
+        raise UserError(f"'{path}' is no whole checkpoint of mmgfnuc train: it lacks {', '.join(missing)}")
     check_state(checkpoint, path)
     return checkpoint
 
@@ -157,7 +157,7 @@ def check_state(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     wrong = next(_faults(checkpoint), None)
     if wrong:
         raise UserError(
-            f"checkpoint '{path}': {wrong}: the file is damaged, or none of tools/train.py; take another one"
+            f"checkpoint '{path}': {wrong}: the file is damaged, or none of mmgfnuc train; take another one"
         )
 
 

@@ -49,7 +49,7 @@ class Nuclei:
 
 
 class Predictor:
-    """Finds nuclei with a checkpoint of `tools/train.py`, which carries its own config and preprocessing.
+    """Finds nuclei with a checkpoint of `mmgfnuc train`, which carries its own config and preprocessing.
 
     Stains are normalised as in training. Images whose pixels are known to be of another size than those of the training
     are scaled to that, and the maps back. Tiles are those of the config's `model.test_cfg`.

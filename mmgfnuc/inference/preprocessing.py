@@ -75,7 +75,7 @@ def read_preprocessing(checkpoint: Mapping[str, Any], path: str | Path) -> Prepr
                 return Preprocessing(mpp, tuple(classes), palette, [_read_stain(stain, path) for stain in stains])
     raise UserError(
         f"checkpoint '{path}': its preprocessing lacks mpp, classes or palette, or they are of wrong types; train it "
-        'with tools/train.py'
+        'with mmgfnuc train'
     )
 
 

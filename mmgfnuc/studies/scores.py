@@ -12,7 +12,7 @@ from .cells import Cell
 from .folders import DONE, again, cell_folder, cell_state, last_step
 
 KEYS = ('arm', 'fold', 'seed', 'image', 'group')
-# Column of the tables that tools/test.py writes -> what it is called in a report.
+# Column of the tables that mmgfnuc test writes -> what it is called in a report.
 SCORES = {
     'dice': 'foreground Dice',
     'iou': 'foreground IoU',

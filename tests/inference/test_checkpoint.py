@@ -69,12 +69,12 @@ def test_every_missing_part_is_named(tmp_path, content, missing):
     torch.save(content, tmp_path / 'a.pth')
     with pytest.raises(UserError) as caught:
         read_checkpoint(tmp_path / 'a.pth')
-    assert str(caught.value).endswith(f"a.pth' is no whole checkpoint of tools/train.py: it lacks {', '.join(missing)}")
+    assert str(caught.value).endswith(f"a.pth' is no whole checkpoint of mmgfnuc train: it lacks {', '.join(missing)}")
 
 
 def test_something_else_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=r"a\.pth' is no checkpoint of tools/train.py: it holds a list"):
+    with pytest.raises(UserError, match=r"a\.pth' is no checkpoint of mmgfnuc train: it holds a list"):
         read_checkpoint(tmp_path / 'a.pth')
 
 
