@@ -167,7 +167,7 @@ CHANGES = {
     'nuinsseg_sam_vit_b_released': RELEASED,
     'nuinsseg_sam_vit_b_released_multilevel': RELEASED
     | {('neck', 'type'): 'mmgfnuc.models.necks.EncoderFusionNeck', ('neck', 'block', 'wiring'): 'text'},
-    'nuinsseg_sam_vit_b_text': {
+    'nuinsseg_sam_vit_b_gated_multilevel': {
         ('neck', 'block', 'preset'): 'released',
         ('neck', 'block', 'wiring'): 'text',
         ('neck', 'levels'): 'all',

@@ -82,7 +82,7 @@ def test_the_presets_are_the_files_of_the_configs(kind, names):
 
 
 def test_every_fusion_of_the_issue():
-    asked = {'none', 'paper', 'released', 'text', 'context', 'concat', 'add', 'gate-only', 'attention-only'}
+    asked = {'none', 'paper', 'released', 'gated-multilevel', 'context', 'concat', 'add', 'gate-only', 'attention-only'}
     controls = {'zero-context', 'shuffled-context-spatial', 'shuffled-context-image'}
     assert asked | controls | {'released-multilevel'} == set(list_fusions())
 
@@ -129,7 +129,7 @@ GATED = {
     'paper': ('glu', 'figure'),
     'released': ('sigmoid', 'figure'),
     'released-multilevel': ('sigmoid', 'text'),
-    'text': ('sigmoid', 'text'),
+    'gated-multilevel': ('sigmoid', 'text'),
 }
 TYPES = {'add': AddFusionBlock, 'concat': ConcatFusionBlock} | dict.fromkeys(
     (*GATED, 'gate-only', 'attention-only'), GatedFusionBlock
@@ -143,7 +143,7 @@ def test_every_fusion_is_what_its_name_says(fusion):
     neck, block = model.neck, model.neck.blocks['2']
     assert type(block) is TYPES.get(fusion, ContextFusionBlock)
     assert neck.control == CONTROLS.get(fusion)
-    assert list(neck.blocks) == (['0', '1', '2'] if fusion in ('text', 'released-multilevel') else ['2'])
+    assert list(neck.blocks) == (['0', '1', '2'] if fusion.endswith('multilevel') else ['2'])
     assert neck.within_encoder == (fusion == 'released-multilevel')
     assert neck.adapter.halve[1].padding_mode == ('zeros' if 'released' in fusion else 'replicate')
     assert model.bottleneck_dropout.p == 0
