@@ -87,7 +87,7 @@ def test_model_builds_and_maps_an_image_to_logits(path):
         channels = 6 if config.model.get('partner_context') else 3
         logits = model(torch.zeros(1, channels, 256, 256), mode='tensor')
     assert model.decode_head.num_classes == (4 if 'typed' in path.stem else 2)
-    assert logits.shape == (1, model.decode_head.num_classes + model.decode_head.num_cues, 256, 256)
+    assert logits.shape == (1, model.decode_head.num_classes + model.decode_head.num_auxiliary, 256, 256)
     assert any(parameter.requires_grad for parameter in model.parameters())
 
 

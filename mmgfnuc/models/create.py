@@ -116,7 +116,7 @@ def create_model(
 
     Shape:
         the model: (B, in_channels, H, W) in [0, 1] -> logits (B, num_classes, H, W), and after them the channels of the
-        head's cues: 1 of `dual-decoder` and `boundary`, 2 of `hover`
+        head's auxiliary maps: 1 of `dual-decoder` and `boundary`, 2 of `hover`
 
     Raises:
         UserError: a name is unknown, or the arguments do not fit together.

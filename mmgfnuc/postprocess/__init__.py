@@ -1,22 +1,22 @@
 from .components import connected_components
-from .decoders import (
+from .description import Nuclei, describe_instances
+from .postprocessors import (
     BoundaryInstances,
     DistanceInstances,
     HoverInstances,
-    InstanceDecoder,
+    InstancePostProcessor,
     WatershedInstances,
     boundary_instances,
     distance_instances,
     hover_instances,
     watershed_instances,
 )
-from .description import Nuclei, describe_instances
 
 __all__ = [
     'BoundaryInstances',
     'DistanceInstances',
     'HoverInstances',
-    'InstanceDecoder',
+    'InstancePostProcessor',
     'Nuclei',
     'WatershedInstances',
     'boundary_instances',

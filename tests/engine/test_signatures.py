@@ -70,7 +70,7 @@ def test_settings_of_a_class(target, names, known):
     ('target', 'has', 'has_not'),
     [
         (UNet3PlusHead, {'skip_channels', 'num_classes', 'loss_decode', 'init_cfg'}, {'channels'}),
-        (HoverHead, {'decoder', 'loss_cues', 'postprocess'}, {'skip_channels'}),
+        (HoverHead, {'decoder', 'loss_auxiliary', 'postprocess'}, {'skip_channels'}),
         (foundation_encoder, {'name', 'weights', 'tune', 'arch'}, {'weight'}),
         (CheckpointHook, {'interval', 'save_best'}, {'intervall'}),
         (EMAHook, {'momentum', 'gamma', 'begin_iter'}, {'momentun'}),

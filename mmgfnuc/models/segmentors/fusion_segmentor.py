@@ -52,7 +52,7 @@ class FusionSegmentor(BaseSegmentor):
             in pixels.
 
     Shape:
-        images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M cues of the head
+        images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M auxiliary maps
 
     Raises:
         UserError: a setting is unknown, out of its range or does not fit another; the neck works within the encoder,
