@@ -15,6 +15,7 @@ from .cli import notice
 from .distributed import prepare_distributed
 from .parts import NEAR
 from .settings import LAUNCHERS, check_names, top_level
+from .targets import add_target
 
 CHECKPOINT_SUFFIX = '.pth'
 # What is taken of the config that a checkpoint carries; the rest says how a run is kept and shown, and where.
@@ -37,6 +38,8 @@ CARRIED_HOOKS = tuple(
 def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str | None = None) -> Config:
     """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
 
+    The training pipeline gets the transform that makes what the head learns, see `add_target`.
+
     A checkpoint (.pth) in place of a file gives the config that it was trained with; its working folder is by default
     the one that it lies in.
 
@@ -54,6 +57,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
         raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
     apply_options(cfg, options or {})
     check_names(cfg)
+    add_target(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
 

@@ -153,7 +153,7 @@ def check_settings(cfg: Config, *parts: str) -> None:
     for name in needed:
         if not cfg.get(name):
             raise UserError(f'{name} is missing in the config, and this run needs it; give it')
-    with _scope(cfg):
+    with scope(cfg):
         _runtime(cfg)
         _hooks(cfg)
         check_part('model', cfg.get('model'), MODELS)
@@ -177,14 +177,14 @@ def check_model(cfg: Config) -> None:
     Raises:
         UserError: see `check_settings`.
     """
-    with _scope(cfg):
+    with scope(cfg):
         check_part('model', cfg.get('model'), MODELS)
         path = 'test_dataloader.dataset.pipeline'
         check_parts(path, cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline'), TRANSFORMS)
 
 
 @contextmanager
-def _scope(cfg: Config) -> Iterator[None]:
+def scope(cfg: Config) -> Iterator[None]:
     """Look types up as the runner will, and keep what registries say meanwhile from the screen."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -88,9 +88,8 @@ def create_model(
     >>> sorted(losses)
     ['acc_seg', 'loss_dice_focal']
 
-    (`PixelData` is MMEngine's, `SegDataSample` MMSegmentation's.) Heads but `semantic` also learn from a map that a
-    target transform of `mmgfnuc.datasets.transforms` makes of an instance map: `gt_distance_map`, `gt_hover_map` or
-    `gt_boundary_map`. Any head gives nuclei:
+    (`PixelData` is MMEngine's, `SegDataSample` MMSegmentation's.) Heads but `semantic` also learn from a map that the
+    transform `model.decode_head.target` makes of an instance map. Any head gives nuclei:
 
     >>> (sample,) = model.eval()(torch.rand(1, 3, 100, 140), mode='predict')
     >>> sample.pred_instance_map.data.shape

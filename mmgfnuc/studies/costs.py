@@ -147,7 +147,7 @@ def _noise_truth(head: InstanceHead, size: int) -> SegDataSample:
     if head.target is not None:
         # Auxiliary maps have one channel for each, a boundary map one of classes.
         target = torch.zeros(head.num_auxiliary, size, size)
-        setattr(sample, f'gt_{head.target}_map', PixelData(data=target))
+        setattr(sample, head.target['key'], PixelData(data=target))
     return sample
 
 

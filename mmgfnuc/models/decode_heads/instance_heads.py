@@ -55,9 +55,10 @@ class InstanceHead(BaseModule):
             training samples lack the map that the head learns, or have more classes.
     """
 
-    # Channels of the auxiliary maps, the map of the truth that they are learned from, and the post-processor.
+    # Channels of the auxiliary maps; the transform of the training pipeline that makes their truth, under `key` of a
+    # sample, which the launcher adds; the post-processor.
     num_auxiliary: ClassVar[int]
-    target: ClassVar[str | None] = None
+    target: ClassVar[dict | None] = None
     post_processor: ClassVar[str]
 
     def __init__(
@@ -145,12 +146,12 @@ class InstanceHead(BaseModule):
 
     def _truth(self, samples: Sequence[SegDataSample]) -> Tensor:
         """Stack the maps that the auxiliary maps are learned from."""
-        key = f'gt_{self.target}_map'
+        target = self.target or {}
+        key = target['key']
         if any(key not in sample for sample in samples):
-            transform = f'{str(self.target).capitalize()}Target'
             raise UserError(
-                f'{type(self).__name__} learns from {key}, which the training samples lack; put dict(type={transform}) '
-                'before PackNucleiInputs in the training pipeline (configs/_base_/heads/ has it as `target`)'
+                f'{type(self).__name__} learns from {key}, which the training samples lack; put {target} before '
+                'PackNucleiInputs in the training pipeline, as tools/train.py does'
             )
         return torch.stack([sample.get(key).data for sample in samples])
 
@@ -173,13 +174,13 @@ class BoundaryHead(InstanceHead):
     """Background, inside and boundary in one softmax; nuclei are divided along the boundaries.
 
     With nucleus types the insides of each type have a channel of their own, and the boundaries of all share one. The
-    auxiliary map is the probability of the boundary. The truth is `gt_boundary_map` (BoundaryTarget).
+    auxiliary map is the probability of the boundary. The truth is that of BoundaryTarget.
 
     Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes).
     """
 
     num_auxiliary = 1
-    target = 'boundary'
+    target = dict(type='mmgfnuc.BoundaryTarget', key='gt_boundary_map')
     post_processor = 'mmgfnuc.BoundaryInstances'
 
     def _build_decoder(self, config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None) -> BaseModule:
@@ -244,7 +245,7 @@ class AuxiliaryDecoderHead(InstanceHead):
         return torch.cat([self.decoder(inputs), self.auxiliary_decoder(inputs)], dim=1)
 
     def _losses(self, inputs: Sequence[Tensor], samples: list, train_cfg: dict | None) -> dict:
-        """Those of the auxiliary maps and their side outputs are under `loss_<target>`, `aux_i.loss_<target>`."""
+        """Those of the auxiliary maps and their side outputs are under the `loss_name` of the loss, and `aux_i.`."""
         truth = self._truth(samples)
         classes = torch.stack([sample.gt_sem_seg.data for sample in samples])
         losses = self.decoder.loss(inputs, samples, train_cfg)
@@ -252,8 +253,10 @@ class AuxiliaryDecoderHead(InstanceHead):
         outputs = decoder.outputs(inputs) if isinstance(decoder, PyramidDecodeHead) else [decoder(inputs)]
         for number, output in enumerate(outputs):
             prediction = resize(output, truth.shape[-2:])
-            key = f'aux_{number}.loss_{self.target}' if number else f'loss_{self.target}'
-            losses[key] = self.loss_auxiliary(prediction, truth, classes, self.ignore_index)
+            key = self.loss_auxiliary.loss_name
+            losses[f'aux_{number}.{key}' if number else key] = self.loss_auxiliary(
+                prediction, truth, classes, self.ignore_index
+            )
         return losses
 
 
@@ -261,13 +264,11 @@ class AuxiliaryDecoderHead(InstanceHead):
 class DualDecoderHead(AuxiliaryDecoderHead):
     """Classes and, by a second decoder, the distance map: how deep in its nucleus a pixel lies.
 
-    The truth is `gt_distance_map` (DistanceTarget).
-
     Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146.
     """
 
     num_auxiliary = 1
-    target = 'distance'
+    target = dict(type='mmgfnuc.DistanceTarget', key='gt_distance_map')
     post_processor = 'mmgfnuc.DistanceInstances'
     learned_by = 'mmgfnuc.DistanceLoss'
 
@@ -276,12 +277,12 @@ class DualDecoderHead(AuxiliaryDecoderHead):
 class HoverHead(AuxiliaryDecoderHead):
     """Classes and, by a second decoder, where in its nucleus a pixel lies, horizontally and vertically.
 
-    The truth is `gt_hover_map` (HoverTarget). HoVer-Net has a third decoder for types; here they are classes.
+    HoVer-Net has a third decoder for types; here they are classes.
 
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563.
     """
 
     num_auxiliary = 2
-    target = 'hover'
+    target = dict(type='mmgfnuc.HoverTarget', key='gt_hover_map')
     post_processor = 'mmgfnuc.HoverInstances'
     learned_by = 'mmgfnuc.HoverLoss'

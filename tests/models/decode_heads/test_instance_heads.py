@@ -46,6 +46,10 @@ def discs(size, types=1):
     return labels, np.where(labels > 0, (labels - 1) % types + 1, 0)
 
 
+def key_of(head):
+    return HEADS[head].target['key']
+
+
 def truth(head, size, batch=2, types=1):
     """Samples as the loader packs them."""
     labels, classes = discs(size, types)
@@ -54,8 +58,7 @@ def truth(head, size, batch=2, types=1):
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(classes)[None].long())
         if head in TARGETS:
             target = torch.from_numpy(np.asarray(TARGETS[head].target(labels)))
-            key = f'gt_{TARGETS[head].key}'
-            setattr(sample, key, PixelData(data=target if target.ndim == 3 else target[None]))
+            setattr(sample, key_of(head), PixelData(data=target if target.ndim == 3 else target[None]))
     return samples
 
 
@@ -165,8 +168,10 @@ def test_ignored_pixels_teach_nothing():
 
 @pytest.mark.parametrize('head', TARGETS)
 def test_a_target_that_is_missing(head):
-    key, name = f'gt_{TARGETS[head].key}', TARGETS[head].__name__
-    with pytest.raises(UserError, match=rf'learns from {key}, .* put dict\(type={name}\) before PackNucleiInputs'):
+    key, name = key_of(head), TARGETS[head].__name__
+    with pytest.raises(
+        UserError, match=rf"learns from {key}, .* put {{'type': 'mmgfnuc.{name}', 'key': '{key}'}} before"
+    ):
         build(head).loss(pyramid(), truth('semantic', 16))
 
 
@@ -189,7 +194,7 @@ def test_nuclei_of_perfect_maps(head):
     """The head hands its auxiliary maps to its post-processor as that takes them; sizes are in micrometres."""
     labels, _ = discs(64)
     samples = truth(head, 64, batch=1)
-    auxiliary = samples[0].get(f'gt_{TARGETS[head].key}').data.float() if head in TARGETS else torch.zeros(0, 64, 64)
+    auxiliary = samples[0].get(key_of(head)).data.float() if head in TARGETS else torch.zeros(0, 64, 64)
     if head == 'boundary':
         auxiliary = (auxiliary == 2).float()
     module = build(head)
