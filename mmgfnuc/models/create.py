@@ -1,29 +1,17 @@
 """The one-line API over the presets of `configs/_base_`."""
 
-import difflib
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from torch import nn
 
-import mmgfnuc.models
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import list_foundation
+from mmgfnuc.names import find_preset, list_presets
 from mmgfnuc.registry import MODELS
 
 __all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
-
-
-def list_presets(kind: str) -> dict[str, Path]:
-    """Name -> file of the presets of one kind, a folder of `configs/_base_`, in a clone as in an installed wheel."""
-    package = Path(mmgfnuc.__file__).parent
-    shipped = package / '.mim' / 'configs'
-    configs = shipped if shipped.is_dir() else package.parent / 'configs'
-    files = (configs / '_base_' / kind).glob('*.py')
-    return dict(sorted((file.stem.replace('plus', '+').replace('_', '-'), file) for file in files))
 
 
 def list_unets() -> list[str]:
@@ -39,28 +27,6 @@ def list_fusions() -> list[str]:
 def list_heads() -> list[str]:
     """Names that `create_model(head=...)` takes."""
     return list(list_presets('heads'))
-
-
-def preset_key(name: str) -> str:
-    """Bring the name of a preset to the form that lists have it in: `Shuffled_Context_Image`, `eunet3plus`."""
-    return name.lower().replace('_', '-').replace('plus', '+')
-
-
-def _spelling(name: str) -> str:
-    """What is left of a name when its separators are, such as `unet++` of `UNet_pp`."""
-    bare = re.sub(r'[^a-z0-9+]', '', name.lower().replace('plus', '+'))
-    return re.sub('pp$', '++', bare)
-
-
-def _find(kind: str, argument: str, name: Any) -> dict[str, Any]:
-    presets = list_presets(kind)
-    key = preset_key(str(name))
-    if key not in presets:
-        alike = [preset for preset in presets if _spelling(preset) == _spelling(key)]
-        near = alike or difflib.get_close_matches(key, presets, cutoff=0.5)
-        hint = f'did you mean {" or ".join(near)}?' if near else f'choose one of {", ".join(presets)}'
-        raise UserError(f"{argument}='{name}' is unknown; {hint}")
-    return Config.fromfile(presets[key]).to_dict()
 
 
 def create_model(
@@ -149,12 +115,12 @@ def model_config(
         raise UserError(
             f'num_classes={num_classes!r}: background and nucleus are two softmax channels; give a whole number from 2'
         )
-    settings = _find('unets', 'unet', unet)
-    fused = _find('fusion', 'fusion', fusion)
+    settings = _preset('unets', 'unet', unet)
+    fused = _preset('fusion', 'fusion', fusion)
     if (foundation is None) != (fused['neck'] is None):
         given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
         raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
-    settings |= fused | {'head': _find('heads', 'head', head)['head']}
+    settings |= fused | _preset('heads', 'head', head)
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
@@ -171,6 +137,10 @@ def model_config(
         settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
     settings['decode_head'] = {**settings.pop('head'), 'decoder': settings['decode_head']}
     return dict(type='mmgfnuc.FusionSegmentor', **settings)
+
+
+def _preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
+    return Config.fromfile(find_preset(kind, argument, name)).to_dict()
 
 
 def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:

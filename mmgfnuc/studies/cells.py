@@ -13,7 +13,8 @@ import mmgfnuc
 from mmgfnuc.datasets.canonical import PREPARE_HINT, list_splits
 from mmgfnuc.engine.targets import add_target
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.create import list_presets, model_config
+from mmgfnuc.models.create import model_config
+from mmgfnuc.names import find_preset
 
 from .study import Arm, Study
 
@@ -143,12 +144,8 @@ def data_root(study: Study, data: str) -> Path:
 
 
 def _preset(kind: str, name: str) -> dict[str, Any]:
-    # Those of the augmentation are parts of the others.
-    presets = {key: path for key, path in list_presets(kind).items() if not key.startswith('augmentation')}
-    key = name.replace('_', '-')
-    if key not in presets:
-        raise UserError(f"'{name}' is none of the presets of {kind}; choose one of {', '.join(presets)}")
-    return Config.fromfile(presets[key]).to_dict()
+    argument = 'data' if kind == 'datasets' else kind
+    return Config.fromfile(find_preset(kind, argument, name)).to_dict()
 
 
 @cache
