@@ -6,7 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import mmgfnuc
 from mmgfnuc.errors import UserError
 
 NEAR = 0.5
@@ -17,7 +16,7 @@ AUGMENTATION = 'augmentation'
 
 def configs_folder() -> Path:
     """Folder `configs`: beside the package in a clone, within it in an installed wheel."""
-    package = Path(mmgfnuc.__file__).parent
+    package = Path(__file__).parent
     shipped = package / '.mim' / 'configs'
     return shipped if shipped.is_dir() else package.parent / 'configs'
 

@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import mmgfnuc
-from mmgfnuc import create_model, list_fusions, list_heads, list_unets
+from mmgfnuc import create_model, list_fusions, list_heads, list_unets, names
 from mmgfnuc.errors import UserError
 from mmgfnuc.models import create
 from mmgfnuc.models.backbones import UNetEncoder
@@ -91,7 +91,7 @@ def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
     """Beside the package in a clone, within it in an installation; a new file is a new preset."""
     package = tmp_path / 'mmgfnuc'
     package.mkdir()
-    monkeypatch.setattr(mmgfnuc, '__file__', str(package / '__init__.py'))
+    monkeypatch.setattr(names, '__file__', str(package / 'names.py'))
     for folder, stem in (('configs', 'in_a_clone'), ('mmgfnuc/.mim/configs', 'installed_plusplus')):
         target = tmp_path / folder / '_base_' / 'unets'
         target.mkdir(parents=True)
