@@ -10,10 +10,10 @@ from mmengine.config import Config
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
+from mmgfnuc.models.parts import NEAR
 
 from .cli import notice
 from .distributed import prepare_distributed
-from .parts import NEAR
 from .settings import LAUNCHERS, check_names, top_level
 from .targets import add_target
 

@@ -23,10 +23,10 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation import FoundationEncoder
 from mmgfnuc.models.foundation.locate import RANDOM, find_weights
+from mmgfnuc.models.parts import unknown_type, without_type
 from mmgfnuc.models.segmentors import FusionSegmentor
 
 from .hooks.step_seed import count_steps
-from .parts import unknown_type, without_type
 from .settings import top_level
 
 # Functions that build parts, with the variable of each that holds the settings; those that build one section only.

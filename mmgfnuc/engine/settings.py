@@ -45,12 +45,25 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
+from mmgfnuc.datasets.transforms import RandomWarpCrop
+from mmgfnuc.datasets.transforms.geometric import ElasticField
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.parts import (
+    GROUPS,
+    REGISTRIES,
+    check_group,
+    check_part,
+    check_parts,
+    check_typed,
+    check_value,
+    find_type,
+    refuse,
+)
+from mmgfnuc.models.signatures import SCALARS, Accepted, accepted, fits
 
 from .optim import TrainableParamsConstructor
-from .parts import REGISTRIES, check_group, check_part, check_parts, check_typed, check_value, find_type, refuse
-from .signatures import SCALARS, Accepted, accepted, fits
 
+GROUPS[RandomWarpCrop] = {'elastic': accepted(ElasticField)}
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 LOG_LEVELS = tuple(logging.getLevelNamesMapping())
 # A variable of a config file is taken for a misspelt setting only if it is as near as this.
@@ -120,8 +133,7 @@ def check_names(cfg: Config) -> None:
         if fits(value, known.get(near[0], env.get(near[0]))):
             right = near[0] if near[0] in known else f'env_cfg.{near[0]}'
             raise UserError(
-                f"the config has a setting that does not exist: '{name}'; near it: '{right}'; "
-                'correct it, or give the variable another name'
+                f"a setting does not exist: '{name}'; near it: '{right}'; correct it, or give the variable another name"
             )
 
 

@@ -8,8 +8,8 @@ from mmengine.registry import MODELS, TRANSFORMS, Registry
 
 from mmgfnuc.datasets.transforms import PackNucleiInputs
 from mmgfnuc.models.decode_heads import InstanceHead
+from mmgfnuc.models.parts import find_type
 
-from .parts import find_type
 from .settings import scope
 
 

@@ -11,6 +11,8 @@ from mmgfnuc.models.foundation import list_foundation
 from mmgfnuc.names import find_preset, list_presets
 from mmgfnuc.registry import MODELS
 
+from .parts import check_part
+
 __all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
 
 
@@ -84,16 +86,10 @@ def create_model(
         head's auxiliary maps: 1 of `dual-decoder` and `boundary`, 2 of `hover`
 
     Raises:
-        UserError: a name is unknown, or the arguments do not fit together.
+        UserError: a name is unknown, a part does not take a setting, or the arguments do not fit together. What else a
+            part raises passes through.
     """
-    config = model_config(unet, foundation, fusion, head, num_classes, in_channels, weights, parts)
-    try:
-        return MODELS.build(config)
-    except UserError:
-        raise
-    except (AssertionError, LookupError, TypeError, ValueError) as error:  # of a part that does not take a setting
-        reason = str(error.args[0]).partition('\n')[0]
-        raise UserError(f'the model cannot be built: {reason}; correct `parts` or `foundation`') from error
+    return MODELS.build(model_config(unet, foundation, fusion, head, num_classes, in_channels, weights, parts))
 
 
 def model_config(
@@ -109,7 +105,7 @@ def model_config(
     """Return the registry config of the model that `create_model` builds of the same arguments.
 
     Raises:
-        UserError: a name is unknown, or the arguments do not fit together.
+        UserError: a name is unknown, a part does not take a setting, or the arguments do not fit together.
     """
     if not isinstance(num_classes, int) or num_classes < 2:
         raise UserError(
@@ -135,6 +131,8 @@ def model_config(
         if not isinstance(settings.get(part), dict):
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
         settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
+    for part in _parts(settings):
+        check_part(f'parts.{part}', settings[part], MODELS)
     settings['decode_head'] = {**settings.pop('head'), 'decoder': settings['decode_head']}
     return dict(type='mmgfnuc.FusionSegmentor', **settings)
 

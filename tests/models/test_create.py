@@ -325,22 +325,21 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
         ),
         ({'num_classes': '2'}, "num_classes='2': background"),
         ({'unet': 3}, "unet='3' is unknown; choose one of"),
-        ({'foundation': 7, 'fusion': 'add'}, "foundation='7' is unknown; mmgfnuc.list_foundation"),
+        ({'foundation': 7, 'fusion': 'add'}, 'parts.foundation.name=7: give text'),
         ({'in_channels': 0}, r'in_channels=0, widths=\(64, .*\): give whole numbers from 1, not 0$'),
         ({'parts': 3}, "parts=3: give a dict of settings, such as {'backbone'"),
         ({'parts': {'backbone': 3}}, r"parts\['backbone'\]=3: give a dict of settings"),
         ({'parts': {'backbone': {'widths': (4, -8)}}}, r'widths=\(4, -8\): give whole numbers from 1, not -8$'),
         (
             {'parts': {'backbone': {'width': (4, 8)}}},
-            "cannot be built: .* unexpected keyword argument 'width'; correct `parts` or `foundation`$",
+            "^a setting does not exist: parts.backbone.width; UNetEncoder has no 'width'; near it: widths$",
         ),
-        ({'parts': {'backbone': {'widths': 5}}}, 'the model cannot be built: .*; correct `parts` or `foundation`$'),
+        ({'parts': {'backbone': {'widths': 5}}}, r'^parts.backbone.widths=5: give a list, each item a whole number$'),
+        ({'parts': {'decode_head': {'type': 'UNetHed'}}}, "parts.decode_head.type='UNetHed'; near it: UNetHead"),
         (
-            {'parts': {'backbone': {'type': 'UNetEncode'}}},
-            'cannot be built: UNetEncode is not in the .*; correct `parts`',
+            {'parts': {'head': {'postprocess': {'type': 'mmgfnuc.WatershedInstances', 'shar': 1}}}},
+            "has no 'shar'; near it: share",
         ),
-        ({'parts': {'decode_head': {'dropout_ratio': 2}}}, 'cannot be built: dropout .* got 2; correct `parts`'),
-        ({'parts': {'decode_head': {'type': 'UNetHed'}}}, 'cannot be built: UNetHed is not in the .*; correct `parts`'),
         (
             {'unet': 'timm-unet', 'parts': {'backbone': {'model_name': 'resnet18', 'out_indices': (0, 2)}}},
             r'UNetHead decodes levels whose strides double, not \(2, 8\); choose a backbone or levels',
@@ -349,12 +348,34 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
             {'unet': 'swin-unet', 'foundation': ENCODER, 'fusion': 'released-multilevel'},
             'EncoderFusionNeck works between .* SwinUNetEncoder cannot be run level by level .* unet, eunet3',
         ),
-        ({'foundation': {'weights': 'random'}, 'fusion': 'add'}, 'cannot be built: .*"type".*; correct `parts`'),
+        ({'foundation': {'weights': 'random'}, 'fusion': 'add'}, "parts.foundation: it has no 'type', which says"),
     ],
 )
 def test_a_setting_that_cannot_be(settings, message):
     with pytest.raises(UserError, match=message):
         mmgfnuc.create_model(**settings)
+
+
+@MODELS.register_module()
+class BrokenHead(UNetHead):
+    """A head with a bug: in its constructor, or where it is run."""
+
+    def __init__(self, early: bool = False, **settings):
+        super().__init__(**settings)
+        if early:
+            self._missing = {}['a bug in a part']
+
+    def forward(self, inputs):
+        return inputs[0].shape['a bug in a part']
+
+
+def test_a_bug_of_a_part_keeps_its_traceback():
+    parts = SMALL | {'decode_head': {'type': BrokenHead}}
+    with pytest.raises(KeyError) as early:
+        build(parts=parts | {'decode_head': {'type': BrokenHead, 'early': True}})
+    with pytest.raises(TypeError) as late:
+        build(parts=parts)(torch.rand(1, 3, 32, 32))
+    assert all('a bug in a part' in str(caught.traceback[-1].statement) for caught in (early, late))
 
 
 # What is trained by `mode='loss'` only.

@@ -151,7 +151,7 @@ def test_a_missing_damaged_or_foreign_checkpoint(tool, config, tmp_path, capsys)
 @pytest.mark.parametrize('setting', ['model.decode_head.bogus=1', 'test_cfg.bogus=1', 'test_evaluator.0.bogus=1'])
 def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting):
     message = error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting)
-    assert message.startswith('error: the config has a setting that does not exist: ')
+    assert message.startswith('error: a setting does not exist: ')
     assert "'bogus'" in message
 
 
@@ -161,7 +161,7 @@ def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting)
     [
         (
             'model.decode_head.type=mmgfnuc.UNetHed',
-            "the config names a part that does not exist: model.decode_head.type='mmgfnuc.UNetHed'; near it: UNetHead",
+            "a part does not exist: model.decode_head.type='mmgfnuc.UNetHed'; near it: UNetHead",
         ),
         (
             'model.decode_head.num_classes=4',

@@ -325,7 +325,7 @@ def error_of(tool, capsys, *arguments):
 )
 def test_a_misspelt_setting(tool, config, tmp_path, capsys, setting):
     message = error_of(tool, capsys, config, '--work-dir', tmp_path, '--cfg-options', setting)
-    assert message.startswith('error: the config has a setting that does not exist: ')
+    assert message.startswith('error: a setting does not exist: ')
     assert "'bogus'" in message
 
 

@@ -11,9 +11,9 @@ from mmengine.optim import AmpOptimWrapper, CosineAnnealingLR
 from mmseg.datasets import BaseSegDataset
 from torch import Tensor, nn
 
-from mmgfnuc.engine.signatures import accepted, describe, fits
 from mmgfnuc.models.decode_heads import HoverHead, UNet3PlusHead
 from mmgfnuc.models.foundation import foundation_encoder
+from mmgfnuc.models.signatures import accepted, describe, fits
 
 
 class Base:
