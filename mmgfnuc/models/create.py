@@ -116,7 +116,7 @@ def model_config(
     if (foundation is None) != (fused['neck'] is None):
         given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
         raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
-    settings |= fused | _preset('heads', 'head', head)
+    settings |= fused | {'head': _preset('heads', 'head', head)['head']}
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')

@@ -1,4 +1,3 @@
-from .components import connected_components
 from .description import Nuclei, describe_instances
 from .postprocessors import (
     BoundaryInstances,
@@ -20,7 +19,6 @@ __all__ = [
     'Nuclei',
     'WatershedInstances',
     'boundary_instances',
-    'connected_components',
     'describe_instances',
     'distance_instances',
     'hover_instances',

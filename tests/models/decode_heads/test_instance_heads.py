@@ -114,9 +114,9 @@ def test_training_separates_touching_discs(head, types):
 
 
 @pytest.mark.parametrize('unet', SMALL)
-@pytest.mark.parametrize('head', ['dual-decoder', 'hover', 'boundary'])
+@pytest.mark.parametrize('head', ['hover', 'boundary'])
 def test_every_u_net_takes_every_head(unet, head):
-    """Each parameter gets a gradient, as DDP asks."""
+    """Each parameter gets a gradient, as DDP asks; `dual-decoder` has the same decoders as `hover`."""
     torch.manual_seed(0)
     model = mmgfnuc.create_model(unet, head=head, parts=SMALL[unet]).train()
     losses = model(torch.rand(2, 3, 64, 64), truth(head, 64), mode='loss')
