@@ -139,9 +139,6 @@ RELEASED = {
 }
 # What each study changes against the paper's config, and nothing else.
 CHANGES = {
-    'nuinsseg_sam_vit_b_leaky_relu': {('backbone', 'activation'): 'leaky_relu'},
-    'nuinsseg_sam_vit_b_relu': {('backbone', 'activation'): 'relu'},
-    'nuinsseg_sam_vit_b_silu': {('backbone', 'activation'): 'silu'},
     'nuinsseg_sam_vit_b_released': RELEASED,
     'nuinsseg_sam_vit_b_released_multilevel': RELEASED
     | {('neck', 'type'): 'mmgfnuc.models.necks.EncoderFusionNeck', ('neck', 'block', 'wiring'): 'text'},
@@ -150,8 +147,6 @@ CHANGES = {
         ('neck', 'block', 'wiring'): 'text',
         ('neck', 'levels'): 'all',
     },
-    'nuinsseg_sam_vit_l': {('foundation', 'name'): 'sam-vit-l'},
-    'nuinsseg_sam_vit_h': {('foundation', 'name'): 'sam-vit-h'},
 }
 
 

@@ -1,9 +1,0 @@
-# The U-Net with ViT-Ti/16 features: the paper's gated fusion block.
-from mmengine.config import read_base
-
-with read_base():
-    from .unet_none import *
-    from .._base_.foundation.vit_tiny import foundation
-    from .._base_.fusion.paper import neck
-
-model.update(foundation=foundation, neck=neck)
