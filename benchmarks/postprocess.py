@@ -24,11 +24,11 @@ from mmgfnuc.datasets.transforms.instance_targets import BoundaryTarget, Distanc
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.evaluation.functional import bpq, contingency_table, instance_counts
 from mmgfnuc.postprocess import (
+    BoundaryInstances,
+    DistanceInstances,
+    HoverInstances,
     InstancePostProcessor,
-    boundary_instances,
-    distance_instances,
-    hover_instances,
-    watershed_instances,
+    WatershedInstances,
 )
 
 EPILOG = """examples:
@@ -46,10 +46,10 @@ takes the foreground alone: SciPy's distance transform of the whole image, sciki
 apart, the best of 3, 5 and 8 on these maps) and watershed."""
 
 DECODERS = {
-    'semantic': watershed_instances,
-    'distance': distance_instances,
-    'hover': hover_instances,
-    'boundary': boundary_instances,
+    'semantic': WatershedInstances(),
+    'distance': DistanceInstances(),
+    'hover': HoverInstances(),
+    'boundary': BoundaryInstances(),
 }
 BLUR, NOISE, NOISE_SIZE, PEAK_DISTANCE = 1.5, 0.1, 2.0, 5
 Maps = tuple[NDArray[np.float32], ...]

@@ -5,10 +5,6 @@ from .postprocessors import (
     HoverInstances,
     InstancePostProcessor,
     WatershedInstances,
-    boundary_instances,
-    distance_instances,
-    hover_instances,
-    watershed_instances,
 )
 
 __all__ = [
@@ -18,9 +14,5 @@ __all__ = [
     'InstancePostProcessor',
     'Nuclei',
     'WatershedInstances',
-    'boundary_instances',
     'describe_instances',
-    'distance_instances',
-    'hover_instances',
-    'watershed_instances',
 ]

@@ -5,9 +5,6 @@ foreground, the auxiliary maps of its head, and the pixel size where that is kno
 threshold is cleaned of holes and small objects, each nucleus gets a marker, and a watershed divides what holds several.
 They only differ in what marks a nucleus and where the borders lie. Values of NaN count as background, and as 0 in an
 auxiliary map; the result depends on the input alone.
-
-`watershed_instances`, `distance_instances`, `hover_instances` and `boundary_instances` are the post-processors with
-their default parameters.
 """
 
 from abc import ABC, abstractmethod
@@ -235,9 +232,3 @@ class BoundaryInstances(InstancePostProcessor):
 def _clean(values: Map, low: float, high: float) -> Float32Map:
     """Keep a map within the values that it can have, 0 where there is none."""
     return cv2.patchNaNs(np.clip(values, low, high).astype(np.float32, order='C'))
-
-
-watershed_instances = WatershedInstances()
-distance_instances = DistanceInstances()
-hover_instances = HoverInstances()
-boundary_instances = BoundaryInstances()

@@ -8,19 +8,13 @@ import pytest
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.synthetic import MPP, render_tile
 from mmgfnuc.datasets.transforms.instance_targets import BOUNDARY, BoundaryTarget, DistanceTarget, HoverTarget
-from mmgfnuc.postprocess import (
-    WatershedInstances,
-    boundary_instances,
-    distance_instances,
-    hover_instances,
-    watershed_instances,
-)
+from mmgfnuc.postprocess import BoundaryInstances, DistanceInstances, HoverInstances, WatershedInstances
 
 POSTPROCESSORS = {
-    'semantic': watershed_instances,
-    'distance': distance_instances,
-    'hover': hover_instances,
-    'boundary': boundary_instances,
+    'semantic': WatershedInstances(),
+    'distance': DistanceInstances(),
+    'hover': HoverInstances(),
+    'boundary': BoundaryInstances(),
 }
 TILES = [render_tile(np.random.default_rng(seed))[1] for seed in range(12)]
 each_postprocessor = pytest.mark.parametrize('kind', POSTPROCESSORS)
@@ -161,23 +155,23 @@ def test_sizes_are_in_micrometres_where_the_pixel_is_known_and_in_pixels_elsewhe
         1.0: (True, False, False),  # 2.5 and 5 pixels
     }
     for mpp, expected in kept_and_filled.items():
-        found = watershed_instances(mask, mpp) > 0
+        found = WatershedInstances()(mask, mpp) > 0
         assert (found[3, 3], found[22, 22], found[25, 60]) == expected, mpp
-    strict = replace(watershed_instances, nucleus_pixels=17, hole_pixels=25)(mask) > 0
+    strict = replace(WatershedInstances(), nucleus_pixels=17, hole_pixels=25)(mask) > 0
     assert (strict[3, 3], strict[22, 22], strict[25, 60]) == (False, True, True)
 
 
 def test_what_reaches_the_edge_is_no_hole():
     mask = np.ones((20, 20))
     mask[0, 5] = mask[10, 10] = 0
-    found = watershed_instances(mask)
+    found = WatershedInstances()(mask)
     assert found[0, 5] == 0
     assert found[10, 10] > 0
 
 
 def test_a_mask_is_divided_where_it_is_narrow():
     mask = disc((60, 100), (30, 30), (30, 50), radius=12)
-    found = watershed_instances(mask.astype(float))
+    found = WatershedInstances()(mask.astype(float))
     assert found.max() == 2
     columns = np.arange(100)[None] + np.zeros((60, 1))
     assert columns[found == found[30, 30]].max() <= 40 <= columns[found == found[30, 50]].min()
@@ -189,4 +183,4 @@ def test_a_nucleus_without_a_marker_is_kept():
     labels = np.zeros((20, 40), int)
     labels[5:7, 5:35] = 1
     assert not (BoundaryTarget.target(labels) == 1).any()
-    np.testing.assert_array_equal(boundary_instances(*perfect(labels)['boundary']), labels)
+    np.testing.assert_array_equal(BoundaryInstances()(*perfect(labels)['boundary']), labels)

@@ -10,7 +10,7 @@ import mmgfnuc
 from mmgfnuc.datasets.transforms.instance_targets import BoundaryTarget, DistanceTarget, HoverTarget
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import BoundaryHead, DualDecoderHead, HoverHead, SemanticHead, UNet3PlusHead
-from mmgfnuc.postprocess import BoundaryInstances, HoverInstances, watershed_instances
+from mmgfnuc.postprocess import BoundaryInstances, HoverInstances, WatershedInstances
 from mmgfnuc.registry import MODELS
 
 from ..tiny import data_samples, total_loss
@@ -228,7 +228,7 @@ def test_the_foreground_alone(head):
     found = build_with(head, 'mmgfnuc.WatershedInstances').nuclei(
         torch.from_numpy(labels > 0).float(), torch.rand(AUXILIARY[head], 64, 64), None
     )
-    np.testing.assert_array_equal(found, watershed_instances((labels > 0).astype(np.float32)))
+    np.testing.assert_array_equal(found, WatershedInstances()((labels > 0).astype(np.float32)))
 
 
 def test_a_sigmoid_is_no_softmax():
