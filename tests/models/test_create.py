@@ -135,12 +135,6 @@ def test_images_in_logits_out(num_classes, in_channels):
     assert logits.shape == (2, num_classes, 100, 140)
 
 
-def test_defaults():
-    model = build().eval()
-    assert model.foundation is None
-    assert model(torch.rand(1, 3, 40, 40)).shape == (1, 2, 40, 40)
-
-
 def test_is_the_model_that_its_parts_make():
     """Built by hand from the same parts, it has the same weights and gives the same logits."""
     model = fill_with_noise(fused('context'), 0.5).eval()
@@ -156,13 +150,6 @@ def test_is_the_model_that_its_parts_make():
     by_hand.load_state_dict(model.state_dict(), strict=True)
     images = torch.rand(1, 3, 40, 56)
     torch.testing.assert_close(model(images), by_hand(images), rtol=0, atol=0)
-
-
-def test_context_starts_as_the_unet_alone():
-    model, alone = fused('context').eval(), build().eval()
-    alone.load_state_dict({key: value for key, value in model.state_dict().items() if key in alone.state_dict()})
-    images = torch.rand(2, 3, 40, 56)
-    torch.testing.assert_close(model(images), alone(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
