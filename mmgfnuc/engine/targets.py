@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS, Registry
+from mmengine.registry import MODELS, TRANSFORMS
 
 from mmgfnuc.datasets.transforms import PackNucleiInputs
 from mmgfnuc.models.decode_heads import InstanceHead
-from mmgfnuc.models.parts import find_type
+from mmgfnuc.models.parts import class_of
 
 from .settings import scope
 
@@ -23,21 +23,15 @@ def add_target(cfg: Config) -> None:
         if target is None:
             return
         for group in _with_pipeline(cfg.get('train_dataloader')):
-            kinds = [_kind(transform, TRANSFORMS) for transform in group['pipeline']]
-            if PackNucleiInputs in kinds and _kind(target, TRANSFORMS) not in kinds:
+            kinds = [class_of(transform, TRANSFORMS) for transform in group['pipeline']]
+            if PackNucleiInputs in kinds and class_of(target, TRANSFORMS) not in kinds:
                 last = kinds.index(PackNucleiInputs)
                 group['pipeline'] = [*group['pipeline'][:last], dict(target), *group['pipeline'][last:]]
 
 
 def _target(model: Any) -> dict | None:
-    head = _kind(model.get('decode_head'), MODELS) if isinstance(model, Mapping) else None
+    head = class_of(model.get('decode_head'), MODELS) if isinstance(model, Mapping) else None
     return head.target if isinstance(head, type) and issubclass(head, InstanceHead) else None
-
-
-def _kind(part: Any, registry: Registry) -> Any:
-    """Class of a part; None where there is none, which `check_settings` tells."""
-    kind = part.get('type') if isinstance(part, Mapping) else None
-    return find_type('type', kind, registry, None, strict=False)
 
 
 def _with_pipeline(node: Any) -> Iterator[Any]:

@@ -146,6 +146,12 @@ def find_type(path: str, kind: Any, registry: Registry, default: Any, strict: bo
     return found
 
 
+def class_of(part: Any, registry: Registry) -> Any:
+    """Class of a part: in a config file a type is one, in a dumped one its name. None where none is found."""
+    kind = part.get('type') if isinstance(part, Mapping) else None
+    return find_type('type', kind, registry, None, strict=False)
+
+
 def unknown_type(path: str, kind: str, registry: Registry) -> UserError:
     """What to say of a name that is not registered."""
     near = difflib.get_close_matches(kind.rpartition('.')[2], _registered(registry.root), 3, NEAR)
