@@ -16,7 +16,7 @@ from mmgfnuc.datasets.transforms import BoundaryTarget, DistanceTarget, HoverTar
 from mmgfnuc.datasets.transforms.instance_targets import BOUNDARY
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.evaluation.functional import contingency_table, instance_counts, summarise_instances
-from mmgfnuc.postprocess import boundary_instances, distance_instances, hover_instances, watershed_instances
+from mmgfnuc.postprocess import BoundaryInstances, DistanceInstances, HoverInstances, WatershedInstances
 
 EPILOG = """examples:
   python benchmarks/perfect_maps.py --data data/nuinsseg --out docs/results/perfect_maps.json
@@ -42,10 +42,10 @@ def perfect_maps(labels: NDArray[np.int32]) -> dict[str, Maps]:
 
 
 DECODERS = {
-    'semantic': watershed_instances,
-    'dual-decoder': distance_instances,
-    'hover': hover_instances,
-    'boundary': boundary_instances,
+    'semantic': WatershedInstances(),
+    'dual-decoder': DistanceInstances(),
+    'hover': HoverInstances(),
+    'boundary': BoundaryInstances(),
 }
 
 

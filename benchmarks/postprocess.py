@@ -1,4 +1,4 @@
-"""Time the decoders of instance maps against the plain recipe of scikit-image. Prints one JSON line."""
+"""Time the post-processors against the plain recipe of scikit-image. Prints one JSON line."""
 
 import argparse
 import math
@@ -22,11 +22,11 @@ from mmgfnuc.datasets.transforms.instance_targets import BoundaryTarget, Distanc
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.evaluation.functional import bpq, contingency_table, instance_counts
 from mmgfnuc.postprocess import (
-    InstanceDecoder,
-    boundary_instances,
-    distance_instances,
-    hover_instances,
-    watershed_instances,
+    BoundaryInstances,
+    DistanceInstances,
+    HoverInstances,
+    InstancePostProcessor,
+    WatershedInstances,
 )
 
 EPILOG = """examples:
@@ -44,10 +44,10 @@ takes the foreground alone: SciPy's distance transform of the whole image, sciki
 apart, the best of 3, 5 and 8 on these maps) and watershed."""
 
 DECODERS = {
-    'semantic': watershed_instances,
-    'distance': distance_instances,
-    'hover': hover_instances,
-    'boundary': boundary_instances,
+    'semantic': WatershedInstances(),
+    'distance': DistanceInstances(),
+    'hover': HoverInstances(),
+    'boundary': BoundaryInstances(),
 }
 BLUR, NOISE, NOISE_SIZE, PEAK_DISTANCE = 1.5, 0.1, 2.0, 5
 Maps = tuple[NDArray[np.float32], ...]
@@ -72,7 +72,7 @@ def perturb(channel: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
 
 
 def decoder_maps(labels: NDArray[np.int32], rng: np.random.Generator) -> dict[str, Maps]:
-    """Make the foreground of an image, and the cues that each decoder's `mark` takes besides."""
+    """Make the foreground of an image, and the auxiliary maps that each decoder's `mark` takes besides."""
     classes = BoundaryTarget.target(labels)
     inside, boundary = (perturb((classes == index).astype(np.float32), rng) for index in (1, 2))
     foreground = perturb((labels > 0).astype(np.float32), rng)
@@ -90,11 +90,11 @@ def for_all(action: Callable, inputs: list) -> list:
     return [action(*arguments) for arguments in inputs]
 
 
-def stage_shares(decoder: InstanceDecoder, inputs: list[Maps], repeats: int) -> dict[str, float]:
+def stage_shares(decoder: InstancePostProcessor, inputs: list[Maps], repeats: int) -> dict[str, float]:
     """Time the three stages one after the other; return the share of each."""
     mask_inputs = [(foreground, MPP) for foreground, *_ in inputs]
     masks = for_all(decoder.mask, mask_inputs)
-    mark_inputs = [(mask, MPP, *cues) for mask, (_, *cues) in zip(masks, inputs, strict=True)]
+    mark_inputs = [(mask, MPP, *auxiliary) for mask, (_, *auxiliary) in zip(masks, inputs, strict=True)]
     marks = for_all(decoder.mark, mark_inputs)
     divide_inputs = [(mask, *marked, MPP) for mask, marked in zip(masks, marks, strict=True)]
     stages = {'mask': mask_inputs, 'mark': mark_inputs, 'divide': divide_inputs}
@@ -114,7 +114,7 @@ def quality(predictions: list[NDArray], truths: list[NDArray]) -> float:
 def measure(name: str, maps: list[dict[str, Maps]], truths: list[NDArray], pairs: int) -> dict[str, str | float]:
     """Compare one decoder to the plain recipe on the foreground of `semantic`."""
     decoder, inputs = DECODERS[name], [each[name] for each in maps]
-    decode = partial(for_all, decoder.decode, [(foreground, MPP, *cues) for foreground, *cues in inputs])
+    decode = partial(for_all, decoder.label, [(foreground, MPP, *auxiliary) for foreground, *auxiliary in inputs])
     recipe = partial(for_all, plain_recipe, [each['semantic'] for each in maps])
     times: list[float] = []
 

@@ -3,7 +3,6 @@ from mmengine.config import read_base
 
 with read_base():
     from .unet_context_semantic import *
-    from .._base_.heads.dual_decoder import head, target
+    from .._base_.heads.dual_decoder import head
 
 model.decode_head.update(head)
-train_dataloader.dataset.pipeline.insert(-1, target)

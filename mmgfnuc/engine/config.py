@@ -10,12 +10,13 @@ from mmengine.config import Config
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
+from mmgfnuc.models.parts import NEAR
 from mmgfnuc.shipped import find_config
 
 from .cli import notice
 from .distributed import LAUNCHERS, prepare_distributed
-from .parts import NEAR
 from .settings import check_names, top_level
+from .targets import add_target
 
 CHECKPOINT_SUFFIX = '.pth'
 # What is taken of the config that a checkpoint carries; the rest says how a run is kept and shown, and where.
@@ -39,6 +40,8 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     """Read a config, apply `--cfg-options`, and settle its working folder (default `work_dirs/<config name>`).
 
     A file that is not there is looked for among the configs that come with the package, such as `configs/demo/demo.py`.
+    The training pipeline gets the transform that makes what the head learns, see `add_target`.
+
     A checkpoint (.pth) in place of a file gives the config that it was trained with; its working folder is by default
     the one that it lies in.
 
@@ -56,6 +59,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
         raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
     apply_options(cfg, options or {})
     check_names(cfg)
+    add_target(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
@@ -18,6 +17,7 @@ from mmgfnuc.evaluation.per_image_metric import PerImageMetric
 from mmgfnuc.files import output_lock
 from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.inference.preprocessing import read_preprocessing, use_resolution
+from mmgfnuc.models.parts import class_of
 from mmgfnuc.registry import DATASETS, METRICS
 
 from .cli import notice
@@ -46,7 +46,7 @@ def use_data(cfg: Config, root: str | None, split: str | None, parts: Sequence[s
     for part in parts:
         loader = cfg.get(f'{part}_dataloader')
         dataset: Any = loader.get('dataset') if isinstance(loader, Mapping) else None
-        kind = _kind(dataset, DATASETS) if isinstance(dataset, Mapping) else None
+        kind = class_of(dataset, DATASETS)
         if not kind or not given:
             continue
         if kind is not NucleiDataset:
@@ -99,13 +99,7 @@ def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _is_ours(dataset: dict) -> bool:
-    return _kind(dataset, DATASETS) is NucleiDataset
-
-
-def _kind(part: Mapping, registry: Registry) -> Any:
-    """Class of a part: in a config file a type is one, in a dumped one its name. None where there is none."""
-    kind = part.get('type')
-    return registry.get(kind) if isinstance(kind, str) else kind
+    return class_of(dataset, DATASETS) is NucleiDataset
 
 
 def _name(kind: str | type) -> str:
@@ -182,7 +176,7 @@ def _report_folders(cfg: Config) -> dict[Path, list[str]]:
     metrics = evaluator.get('metrics', evaluator) if isinstance(evaluator, Mapping) else evaluator
     folders: dict[Path, list[str]] = {}
     for metric in metrics if isinstance(metrics, list | tuple) else [metrics]:
-        cls = _kind(metric, METRICS)
+        cls = class_of(metric, METRICS)
         if isinstance(cls, type) and issubclass(cls, PerImageMetric):
             folder = Path(metric.setdefault('out_dir', str(Path(cfg.work_dir) / TEST_FOLDER)))
             folders.setdefault(folder, []).append(cls.json_name)

@@ -22,11 +22,11 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation import FoundationEncoder
+from mmgfnuc.models.parts import unknown_type, without_type
 from mmgfnuc.models.segmentors import FusionSegmentor
 from mmgfnuc.models.weights.locate import RANDOM, find_weights
 
 from .hooks.step_seed import count_steps
-from .parts import unknown_type, without_type
 from .settings import top_level
 
 # Functions that build parts, with the variable of each that holds the settings; those that build one section only.

@@ -45,13 +45,26 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
+from mmgfnuc.datasets.transforms import RandomWarpCrop
+from mmgfnuc.datasets.transforms.geometric import ElasticField
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.parts import (
+    GROUPS,
+    REGISTRIES,
+    check_group,
+    check_part,
+    check_parts,
+    check_typed,
+    check_value,
+    find_type,
+    refuse,
+)
+from mmgfnuc.models.signatures import SCALARS, Accepted, accepted, fits
 
 from .distributed import LAUNCHERS
 from .optim import TrainableParamsConstructor
-from .parts import REGISTRIES, check_group, check_part, check_parts, check_typed, check_value, find_type, refuse
-from .signatures import SCALARS, Accepted, accepted, fits
 
+GROUPS[RandomWarpCrop] = {'elastic': accepted(ElasticField)}
 LOG_LEVELS = tuple(logging.getLevelNamesMapping())
 # A variable of a config file is taken for a misspelt setting only if it is as near as this.
 VERY_NEAR = 0.8
@@ -120,8 +133,7 @@ def check_names(cfg: Config) -> None:
         if fits(value, known.get(near[0], env.get(near[0]))):
             right = near[0] if near[0] in known else f'env_cfg.{near[0]}'
             raise UserError(
-                f"the config has a setting that does not exist: '{name}'; near it: '{right}'; "
-                'correct it, or give the variable another name'
+                f"a setting does not exist: '{name}'; near it: '{right}'; correct it, or give the variable another name"
             )
 
 
@@ -153,7 +165,7 @@ def check_settings(cfg: Config, *parts: str) -> None:
     for name in needed:
         if not cfg.get(name):
             raise UserError(f'{name} is missing in the config, and this run needs it; give it')
-    with _scope(cfg):
+    with scope(cfg):
         _runtime(cfg)
         _hooks(cfg)
         check_part('model', cfg.get('model'), MODELS)
@@ -177,14 +189,14 @@ def check_model(cfg: Config) -> None:
     Raises:
         UserError: see `check_settings`.
     """
-    with _scope(cfg):
+    with scope(cfg):
         check_part('model', cfg.get('model'), MODELS)
         path = 'test_dataloader.dataset.pipeline'
         check_parts(path, cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline'), TRANSFORMS)
 
 
 @contextmanager
-def _scope(cfg: Config) -> Iterator[None]:
+def scope(cfg: Config) -> Iterator[None]:
     """Look types up as the runner will, and keep what registries say meanwhile from the screen."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -1,9 +1,6 @@
 """The one-line API over the presets of `configs/_base_`."""
 
-import difflib
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -11,16 +8,12 @@ from torch import nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import list_foundation
+from mmgfnuc.names import find_preset, list_presets
 from mmgfnuc.registry import MODELS
-from mmgfnuc.shipped import configs_folder
+
+from .parts import check_part
 
 __all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
-
-
-def list_presets(kind: str) -> dict[str, Path]:
-    """Name -> file of the presets of one kind, a folder of `configs/_base_`, in a clone as in an installed wheel."""
-    files = (configs_folder() / '_base_' / kind).glob('*.py')
-    return dict(sorted((file.stem.replace('plus', '+').replace('_', '-'), file) for file in files))
 
 
 def list_unets() -> list[str]:
@@ -36,28 +29,6 @@ def list_fusions() -> list[str]:
 def list_heads() -> list[str]:
     """Names that `create_model(head=...)` takes."""
     return list(list_presets('heads'))
-
-
-def preset_key(name: str) -> str:
-    """Bring the name of a preset to the form that lists have it in: `Shuffled_Context_Image`, `eunet3plus`."""
-    return name.lower().replace('_', '-').replace('plus', '+')
-
-
-def _spelling(name: str) -> str:
-    """What is left of a name when its separators are, such as `unet++` of `UNet_pp`."""
-    bare = re.sub(r'[^a-z0-9+]', '', name.lower().replace('plus', '+'))
-    return re.sub('pp$', '++', bare)
-
-
-def _find(kind: str, argument: str, name: Any) -> dict[str, Any]:
-    presets = list_presets(kind)
-    key = preset_key(str(name))
-    if key not in presets:
-        alike = [preset for preset in presets if _spelling(preset) == _spelling(key)]
-        near = alike or difflib.get_close_matches(key, presets, cutoff=0.5)
-        hint = f'did you mean {" or ".join(near)}?' if near else f'choose one of {", ".join(presets)}'
-        raise UserError(f"{argument}='{name}' is unknown; {hint}")
-    return Config.fromfile(presets[key]).to_dict()
 
 
 def create_model(
@@ -85,9 +56,8 @@ def create_model(
     >>> sorted(losses)
     ['acc_seg', 'loss_dice_focal']
 
-    (`PixelData` is MMEngine's, `SegDataSample` MMSegmentation's.) Heads but `semantic` also learn from a map that a
-    target transform of `mmgfnuc.datasets.transforms` makes of an instance map: `gt_distance_map`, `gt_hover_map` or
-    `gt_boundary_map`. Any head gives nuclei:
+    (`PixelData` is MMEngine's, `SegDataSample` MMSegmentation's.) Heads but `semantic` also learn from a map that the
+    transform `model.decode_head.target` makes of an instance map. Any head gives nuclei:
 
     >>> (sample,) = model.eval()(torch.rand(1, 3, 100, 140), mode='predict')
     >>> sample.pred_instance_map.data.shape
@@ -113,19 +83,13 @@ def create_model(
 
     Shape:
         the model: (B, in_channels, H, W) in [0, 1] -> logits (B, num_classes, H, W), and after them the channels of the
-        head's cues: 1 of `dual-decoder` and `boundary`, 2 of `hover`
+        head's auxiliary maps: 1 of `dual-decoder` and `boundary`, 2 of `hover`
 
     Raises:
-        UserError: a name is unknown, or the arguments do not fit together.
+        UserError: a name is unknown, a part does not take a setting, or the arguments do not fit together. What else a
+            part raises passes through.
     """
-    config = model_config(unet, foundation, fusion, head, num_classes, in_channels, weights, parts)
-    try:
-        return MODELS.build(config)
-    except UserError:
-        raise
-    except (AssertionError, LookupError, TypeError, ValueError) as error:  # of a part that does not take a setting
-        reason = str(error.args[0]).partition('\n')[0]
-        raise UserError(f'the model cannot be built: {reason}; correct `parts` or `foundation`') from error
+    return MODELS.build(model_config(unet, foundation, fusion, head, num_classes, in_channels, weights, parts))
 
 
 def model_config(
@@ -141,18 +105,18 @@ def model_config(
     """Return the registry config of the model that `create_model` builds of the same arguments.
 
     Raises:
-        UserError: a name is unknown, or the arguments do not fit together.
+        UserError: a name is unknown, a part does not take a setting, or the arguments do not fit together.
     """
     if not isinstance(num_classes, int) or num_classes < 2:
         raise UserError(
             f'num_classes={num_classes!r}: background and nucleus are two softmax channels; give a whole number from 2'
         )
-    settings = _find('unets', 'unet', unet)
-    fused = _find('fusion', 'fusion', fusion)
+    settings = _preset('unets', 'unet', unet)
+    fused = _preset('fusion', 'fusion', fusion)
     if (foundation is None) != (fused['neck'] is None):
         given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
         raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
-    settings |= fused | {'head': _find('heads', 'head', head)['head']}
+    settings |= fused | {'head': _preset('heads', 'head', head)['head']}
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
@@ -167,8 +131,14 @@ def model_config(
         if not isinstance(settings.get(part), dict):
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
         settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
+    for part in _parts(settings):
+        check_part(f'parts.{part}', settings[part], MODELS)
     settings['decode_head'] = {**settings.pop('head'), 'decoder': settings['decode_head']}
     return dict(type='mmgfnuc.FusionSegmentor', **settings)
+
+
+def _preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
+    return Config.fromfile(find_preset(kind, argument, name)).to_dict()
 
 
 def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:

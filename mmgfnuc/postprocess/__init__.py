@@ -1,25 +1,15 @@
-from .components import connected_components
-from .decoders import (
+from .postprocessors import (
     BoundaryInstances,
     DistanceInstances,
     HoverInstances,
-    InstanceDecoder,
+    InstancePostProcessor,
     WatershedInstances,
-    boundary_instances,
-    distance_instances,
-    hover_instances,
-    watershed_instances,
 )
 
 __all__ = [
     'BoundaryInstances',
     'DistanceInstances',
     'HoverInstances',
-    'InstanceDecoder',
+    'InstancePostProcessor',
     'WatershedInstances',
-    'boundary_instances',
-    'connected_components',
-    'distance_instances',
-    'hover_instances',
-    'watershed_instances',
 ]

@@ -1,4 +1,4 @@
-"""Steps that the decoders share: regions of a mask, holes, small objects, and their division by markers."""
+"""Steps that the post-processors share: regions of a mask, holes, small objects, and their division by markers."""
 
 import cv2
 import numpy as np

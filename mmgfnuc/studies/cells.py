@@ -11,8 +11,10 @@ from mmengine.config import Config
 
 import mmgfnuc
 from mmgfnuc.datasets.canonical import PREPARE_HINT, list_splits
+from mmgfnuc.engine.targets import add_target
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.create import list_presets, model_config
+from mmgfnuc.models.create import model_config
+from mmgfnuc.names import find_preset
 
 from .study import Arm, Study
 
@@ -116,9 +118,6 @@ def cell_config(study: Study, arm: Arm, split: str, seed: int, data: str | None 
         dataset.update(data_root=str(data_root(study, data)), split=split)
         if model.get('partner_context'):
             dataset['partner_images'] = True
-    target = _preset('heads', arm.head)['target']
-    if target is not None:
-        cfg['train_dataloader']['dataset']['pipeline'].insert(-1, target)
     cfg['train_dataloader'].update(batch_size=study.batch_size, num_workers=1)
     cfg['train_dataloader']['dataset']['seed'] = seed
     cfg['train_cfg']['max_iters'] = study.steps
@@ -129,7 +128,9 @@ def cell_config(study: Study, arm: Arm, split: str, seed: int, data: str | None 
     for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[name] = None
     cfg['train_cfg'].pop('val_interval')
-    return Config(cfg)
+    config = Config(cfg)
+    add_target(config)
+    return config
 
 
 def data_root(study: Study, data: str) -> Path:
@@ -143,12 +144,8 @@ def data_root(study: Study, data: str) -> Path:
 
 
 def _preset(kind: str, name: str) -> dict[str, Any]:
-    # Those of the augmentation are parts of the others.
-    presets = {key: path for key, path in list_presets(kind).items() if not key.startswith('augmentation')}
-    key = name.replace('_', '-')
-    if key not in presets:
-        raise UserError(f"'{name}' is none of the presets of {kind}; choose one of {', '.join(presets)}")
-    return Config.fromfile(presets[key]).to_dict()
+    argument = 'data' if kind == 'datasets' else kind
+    return Config.fromfile(find_preset(kind, argument, name)).to_dict()
 
 
 @cache

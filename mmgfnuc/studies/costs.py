@@ -145,9 +145,9 @@ def _step(model: Any, images: torch.Tensor, samples: list[SegDataSample], amp: b
 def _noise_truth(head: InstanceHead, size: int) -> SegDataSample:
     sample = SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, head.num_classes, (1, size, size))))
     if head.target is not None:
-        # The maps of the cues have one channel for each, a boundary map one of classes.
-        target = torch.zeros(head.num_cues, size, size)
-        setattr(sample, f'gt_{head.target}_map', PixelData(data=target))
+        # Auxiliary maps have one channel for each, a boundary map one of classes.
+        target = torch.zeros(head.num_auxiliary, size, size)
+        setattr(sample, head.target['key'], PixelData(data=target))
     return sample
 
 

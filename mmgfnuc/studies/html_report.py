@@ -59,8 +59,8 @@ FUSIONS = {
     'gated map, at the bottleneck.',
     'released-multilevel': "The second configuration of the paper's released code: gates within the encoder, at every "
     'level, under learned projections of the context; the bottleneck attends within its gated map.',
-    'text': 'Every level is gated after the encoder, the bottleneck attends within its gated map. A variant of this '
-    "project, which the paper's released code does not have.",
+    'gated-multilevel': 'Every level is gated after the encoder, the bottleneck attends within its gated map. A '
+    "variant of this project, which the paper's released code does not have.",
     'context': "Cross-attention from the gated local map to the foundation encoder's tokens, at the bottleneck.",
 }
 CONTROLS = {

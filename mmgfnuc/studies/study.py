@@ -1,6 +1,5 @@
 """What a study is: which arms are compared, on which data, for how long."""
 
-import difflib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -11,14 +10,14 @@ import yaml
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.create import list_presets, preset_key
-from mmgfnuc.models.foundation.catalogue import PREFIX as TIMM
+from mmgfnuc.models.foundation.catalogue import find_foundation
+from mmgfnuc.names import configs_folder, find_name, list_presets
 
 from .encoders import encoders_at_hand
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
 ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label')
-PRESET_KEYS = ('unet', 'fusion', 'head')
+PRESET_KINDS = {'unet': 'unets', 'fusion': 'fusion', 'head': 'heads'}
 # Stands for every foundation encoder whose weights are here.
 PRESENT = 'present'
 NO_FUSION = 'none'
@@ -178,11 +177,9 @@ def _checked(key: str, value: Any) -> Any:
         return _checked_parts(value)
     if not isinstance(value, str):
         raise UserError(f'{key}={value!r}: give a name')
-    if key in PRESET_KEYS:
-        return preset_key(value)
-    if key == 'foundation' and not value.startswith(TIMM):
-        return value.lower().replace('_', '-')
-    return value
+    if key in PRESET_KINDS:
+        return find_name(key, value, list_presets(PRESET_KINDS[key]))
+    return find_foundation(value) if key == 'foundation' and value != PRESENT else value
 
 
 def _checked_parts(parts: Any) -> Mapping[str, Any]:
@@ -208,8 +205,7 @@ def _without_fusion(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def list_studies() -> dict[str, Path]:
     """Name -> file of the ready studies, `configs/studies`, in a clone as in an installed wheel."""
-    configs = list_presets('datasets')['synthetic'].parents[2]
-    files = (path for path in (configs / 'studies').iterdir() if path.suffix in ('.yaml', '.py'))
+    files = (path for path in (configs_folder() / 'studies').iterdir() if path.suffix in ('.yaml', '.py'))
     return {path.stem: path for path in sorted(files)}
 
 
@@ -222,12 +218,7 @@ def find_study(study: str) -> Path:
     if Path(study).is_file():
         return Path(study)
     ready = list_studies()
-    name = study.lower().replace('-', '_')
-    if name in ready:
-        return ready[name]
-    near = difflib.get_close_matches(name, ready, cutoff=0.5)
-    hint = f'did you mean {" or ".join(near)}?' if near else f'ready ones are {", ".join(ready)}'
-    raise UserError(f"study '{study}' is neither a .yaml or .py file nor a ready study; {hint}")
+    return ready[find_name('study', study, ready, f'give a .yaml or .py file, or one of {", ".join(ready)}')]
 
 
 def read_study(path: str | Path, changes: Mapping[str, Any] | None = None) -> Study:

@@ -109,7 +109,7 @@ def test_a_fusion_without_gate(tmp_path, data, fusion):
     assert examined(tmp_path, data, FUSED | {'fusion': fusion})[1]['gates'] == []
 
 
-@pytest.mark.parametrize('fusion', ['text', 'released-multilevel'])
+@pytest.mark.parametrize('fusion', ['gated-multilevel', 'released-multilevel'])
 def test_every_fused_level_has_its_gates(tmp_path, data, fusion):
     """The deepest level alone attends."""
     _, found = examined(tmp_path, data, FUSED | {'fusion': fusion})

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from mmgfnuc.models.create import list_presets
+from mmgfnuc.names import list_presets
 from mmgfnuc.studies.html_report import CONTROLS, FUSIONS, html_report
 from mmgfnuc.studies.pictures import Picture
 from mmgfnuc.studies.scores import SCORES

@@ -62,13 +62,15 @@ def arms_of(*groups):
 
 
 def test_without_fusion_the_encoders_of_a_list_make_no_difference():
-    arms = arms_of({'foundation': ['a', 'b'], 'weights': [None, 'random'], 'fusion': ['none', 'paper']})
+    arms = arms_of({'foundation': ['uni', 'uni2-h'], 'weights': [None, 'random'], 'fusion': ['none', 'paper']})
     fused = [
-        Arm(foundation=name, weights=weights, fusion='paper') for name in ('a', 'b') for weights in (None, 'random')
+        Arm(foundation=name, weights=weights, fusion='paper')
+        for name in ('uni', 'uni2-h')
+        for weights in (None, 'random')
     ]
     assert arms == (Arm(), *fused)
     parts = {'backbone': {'widths': [4, 8]}, 'neck': {'levels': 'all'}, 'foundation': {'tune': 'full'}}
-    alone, other = arms_of({'foundation': 'a', 'fusion': ['none', 'paper'], 'parts': parts})
+    alone, other = arms_of({'foundation': 'uni', 'fusion': ['none', 'paper'], 'parts': parts})
     assert alone == Arm(parts={'backbone': {'widths': [4, 8]}})
     assert other.parts == parts
 
@@ -90,7 +92,7 @@ def test_null_is_the_default():
     nothing = dict.fromkeys(('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label'))
     study = make_study({'title': '', 'arms': [nothing], 'steps': None, 'amp': None})
     assert study == make_study({'title': '', 'arms': [{}]})
-    assert arms_of({'foundation': 'a', 'fusion': [None, 'paper']}) == (Arm(), Arm(foundation='a', fusion='paper'))
+    assert arms_of({'foundation': 'uni', 'fusion': [None, 'paper']}) == (Arm(), Arm(foundation='uni', fusion='paper'))
 
 
 def test_a_label_tells_arms_apart_and_changes_nothing_else():
@@ -133,7 +135,7 @@ def test_data_that_are_not_there(tmp_path, monkeypatch):
         study_cells(make_study({'title': '', 'arms': [{}]}))
     with pytest.raises(UserError, match=r"data='synthetic': .* is not there; it is drawn when the study is run"):
         study_cells(make_study({'title': '', 'arms': [{}], 'data': 'synthetic'}))
-    with pytest.raises(UserError, match=r"'monuseg' is none of .* choose one of conic, cryonuseg, nuinsseg, "):
+    with pytest.raises(UserError, match=r"data='monuseg' is unknown; did you mean cryonuseg or nuinsseg"):
         study_cells(make_study({'title': '', 'arms': [{}], 'data': 'monuseg'}))
 
 
@@ -187,9 +189,9 @@ def test_a_study_by_its_name():
     path = list_studies()['smoke']
     assert find_study(str(path)) == path
     assert read_study(path, {'steps': 3}).steps == 3
-    with pytest.raises(UserError, match=r"study 'smok' is neither .* did you mean smoke"):
+    with pytest.raises(UserError, match=r"study='smok' is unknown; did you mean smoke"):
         find_study('smok')
-    with pytest.raises(UserError, match='ready ones are encoders, fusions'):
+    with pytest.raises(UserError, match=r'give a \.yaml or \.py file, or one of encoders, fusions'):
         find_study('x')
 
 

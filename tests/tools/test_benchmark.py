@@ -49,7 +49,7 @@ def calls(monkeypatch):
     ('arguments', 'message'),
     [
         ([], r'give a study (encoders, fusions, paper_tables, smoke, or a file), or arms: --unets ...; see --help'),
-        (['smok'], "study 'smok' is neither a .yaml or .py file nor a ready study; did you mean smoke?"),
+        (['smok'], "study='smok' is unknown; did you mean smoke?"),
         (
             ['smoke', '--unets', 'unet'],
             "the arms are those of study 'smoke' or those of --unets",

@@ -136,12 +136,21 @@ def test_a_missing_damaged_or_foreign_checkpoint(tool, config, tmp_path, capsys)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('setting', ['model.decode_head.bogus=1', 'test_cfg.bogus=1', 'test_evaluator.0.bogus=1'])
+def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting):
+    message = error_of(tool, capsys, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', setting)
+    assert message.startswith('error: a setting does not exist: ')
+    assert "'bogus'" in message
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('setting', 'said'),
     [
         ('model.backbone.widths=(6,8,16)', 'has backbone.stages.0.0.0.weight as (8, 3, 3, 3), the model as (12, 3, 3'),
         ('model.backbone.widths=(4,8,16,32)', 'the checkpoint does not fit the model: it lacks backbone.stages.3.'),
         ('model.decode_head.num_classes=4', 'num_classes=4, the data set 2 classes (background, nucleus); set'),
+        ('model.decode_head.type=mmgfnuc.UNetHed', "model.decode_head.type='mmgfnuc.UNetHed'; near it: UNetHead"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(tool, config, checkpoint, tmp_path, capsys, setting, said):

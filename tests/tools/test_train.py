@@ -295,6 +295,22 @@ def error_of(tool, capsys, *arguments):
     return lines[-1]
 
 
+@pytest.mark.parametrize(
+    'setting',
+    [
+        'model.decode_head.bogus=1',
+        'train_cfg.bogus=5',
+        'val_cfg.bogus=5',
+        'optim_wrapper.optimizer.bogus=1',
+        'train_dataloader.dataset.pipeline.0.bogus=1',
+    ],
+)
+def test_a_misspelt_setting(tool, config, tmp_path, capsys, setting):
+    message = error_of(tool, capsys, config, '--work-dir', tmp_path, '--cfg-options', setting)
+    assert message.startswith('error: a setting does not exist: ')
+    assert "'bogus'" in message
+
+
 def test_a_bug_in_a_part_keeps_its_traceback(tool, config, tmp_path, monkeypatch):
     def broken(*arguments, **settings):
         raise TypeError('a bug')

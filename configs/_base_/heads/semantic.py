@@ -2,4 +2,3 @@
 from mmgfnuc.models.decode_heads import SemanticHead
 
 head = dict(type=SemanticHead)
-target = None

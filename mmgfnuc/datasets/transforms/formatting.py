@@ -11,8 +11,6 @@ from mmseg.structures import SegDataSample
 from mmgfnuc.registry import TRANSFORMS
 
 IGNORE_LABEL = 255
-# Of instance_targets.py.
-TARGET_MAPS = ('distance_map', 'hover_map', 'boundary_map')
 
 
 def semantic_map(instance_map: np.ndarray, ignore_map: np.ndarray, type_map: np.ndarray | None = None) -> np.ndarray:
@@ -41,8 +39,7 @@ class PackNucleiInputs(BaseTransform):
         - inputs: (3, H, W), uint8
         - data_samples.gt_sem_seg.data: (1, H, W), int64: 0 background, 1 nucleus (or its type), 255 ignore
         - data_samples.gt_instance_map.data: (1, H, W), int32: 0 background
-        - data_samples.gt_distance_map, gt_hover_map, gt_boundary_map.data: (1 or 2, H, W), where a target transform
-          made them
+        - data_samples.gt_*.data: (C, H, W) of each `gt_*` that a target transform made
     """
 
     META_KEYS = ('img_id', 'group', 'mpp', 'img_path', 'ori_shape')
@@ -54,10 +51,10 @@ class PackNucleiInputs(BaseTransform):
         sample = SegDataSample(metainfo={key: results[key] for key in self.META_KEYS} | {'img_shape': image.shape[:2]})
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels[None]))
         sample.gt_instance_map = PixelData(data=torch.from_numpy(np.ascontiguousarray(instances)[None]))
-        for key in TARGET_MAPS:
-            if key in results:
+        for key in results:
+            if key.startswith('gt_'):
                 target = torch.from_numpy(results[key])
-                setattr(sample, f'gt_{key}', PixelData(data=target if target.ndim == 3 else target[None]))
+                setattr(sample, key, PixelData(data=target if target.ndim == 3 else target[None]))
         return {
             'inputs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             'data_samples': sample,

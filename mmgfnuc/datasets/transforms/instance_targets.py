@@ -1,11 +1,12 @@
 """What an instance head learns, made from the instance map that the augmentations have left.
 
-They come after all changes of place. Ids may have gaps; a nucleus in pieces is one nucleus. Ignored pixels are not
-told apart here: the losses leave them out.
+A head names its transform and the key of what that makes (see InstanceHead); the launcher puts it into the training
+pipeline, after all changes of place. Ids may have gaps; a nucleus in pieces is one nucleus. Ignored pixels are not told
+apart here: the losses leave them out.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,8 @@ BACKGROUND, INSIDE, BOUNDARY = range(3)
 class _InstanceTarget(BaseTransform, ABC):
     """One map more in a sample, under `key`."""
 
-    key: ClassVar[str]
+    def __init__(self, key: str) -> None:
+        self.key = key
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the map of `instance_map`."""
@@ -39,7 +41,7 @@ class _InstanceTarget(BaseTransform, ABC):
 
 @TRANSFORMS.register_module()
 class DistanceTarget(_InstanceTarget):
-    """Adds `distance_map`: how deep in its nucleus a pixel lies, 1 at the deepest, 0 in the background.
+    """Adds the distance map: how deep in its nucleus a pixel lies, 1 at the deepest, 0 in the background.
 
     d(p) = D(p) / max D over the nucleus of p, with D(p) the Euclidean distance (pixels) from p to the nearest pixel
     outside its nucleus, be it background or another nucleus. The edge of the map is no border: what a crop has cut
@@ -47,12 +49,10 @@ class DistanceTarget(_InstanceTarget):
 
     Shape:
         - instance_map: (H, W)
-        - distance_map: (H, W), float32, in [0, 1]
+        - distance map: (H, W), float32, in [0, 1]
 
     Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (second decoder).
     """
-
-    key = 'distance_map'
 
     @staticmethod
     def target(instance_map: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -75,7 +75,7 @@ class DistanceTarget(_InstanceTarget):
 
 @TRANSFORMS.register_module()
 class HoverTarget(_InstanceTarget):
-    """Adds `hover_map`: where in its nucleus a pixel lies, to the left or right and above or below the centre of mass.
+    """Adds the hover map: where in its nucleus a pixel lies, left or right of and above or below the centre of mass.
 
     For a pixel at column x of a nucleus with the centre of mass c and columns from a to b, the horizontal map is
     (x - c) / (c - a) left of c and (x - c) / (b - c) right of it: -1 in the first column, 1 in the last, and likewise
@@ -83,13 +83,11 @@ class HoverTarget(_InstanceTarget):
 
     Shape:
         - instance_map: (H, W)
-        - hover_map: (2, H, W), float32, in [-1, 1]: horizontal, vertical
+        - hover map: (2, H, W), float32, in [-1, 1]: horizontal, vertical
 
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.1 (the authors' program rounds c to whole
         pixels, and leaves nuclei below 30 pixels out; here neither is done).
     """
-
-    key = 'hover_map'
 
     @staticmethod
     def target(instance_map: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -112,7 +110,7 @@ class HoverTarget(_InstanceTarget):
 
 @TRANSFORMS.register_module()
 class BoundaryTarget(_InstanceTarget):
-    """Adds `boundary_map`: 0 background, 1 inside of a nucleus, 2 boundary.
+    """Adds the boundary map: 0 background, 1 inside of a nucleus, 2 boundary.
 
     Boundary is a pixel of a nucleus with one of its four neighbours outside this nucleus, be it background or another
     nucleus: a line of one pixel around every nucleus, on its own side, two pixels between nuclei that touch. It keeps
@@ -121,13 +119,11 @@ class BoundaryTarget(_InstanceTarget):
 
     Shape:
         - instance_map: (H, W)
-        - boundary_map: (H, W), uint8
+        - boundary map: (H, W), uint8
 
     Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes); which pixels are boundary, and code:
         own.
     """
-
-    key = 'boundary_map'
 
     @staticmethod
     def target(instance_map: NDArray[np.integer]) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Heads that give nuclei, not only foreground: any decode head of the zoo, and what tells touching nuclei apart.
 
-All of them predict the classes (background, nucleus or its types) and, but for `SemanticHead`, cues besides. A decoder
-of `mmgfnuc.postprocess`, named by config, makes nuclei of the probabilities and the cues.
+All of them predict the classes (background, nucleus or its types) and, but for `SemanticHead`, auxiliary maps besides.
+A post-processor of `mmgfnuc.postprocess`, named by config, makes nuclei of both.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def build_decoder(
 
 
 class InstanceHead(BaseModule):
-    """The classes of every pixel, and cues for the division of touching nuclei.
+    """The classes of every pixel, and auxiliary maps by which touching nuclei are divided.
 
     Args:
         decoder: registry config of a decode head, of this project or of MMSegmentation, for the classes. It gives one
@@ -46,21 +46,22 @@ class InstanceHead(BaseModule):
         in_channels: channels of each level, shallow first; the segmentor gives them.
         in_strides: image pixels per pixel of each level; the segmentor gives them.
         num_classes: classes of the truth: background, nucleus (or more nucleus types); by default those of `decoder`.
-        postprocess: registry config of what makes nuclei of the maps; by default that of the head, with its defaults.
+        postprocess: registry config of the post-processor, which makes nuclei of the maps; by default that of the head.
 
     Shape:
         level i: (B, in_channels[i], H_i, W_i) -> maps (B, K + M, h, w), the size that `decoder` gives; K logits of the
-        classes come first, then M cues
+        classes come first, then M auxiliary maps
 
     Raises:
-        UserError: `num_classes` is given twice and differs; the decoder or the post-processing does not fit the head;
+        UserError: `num_classes` is given twice and differs; the decoder or the post-processor does not fit the head;
             training samples lack the map that the head learns, or have more classes.
     """
 
-    # Cues that the head predicts, the map of the truth that they are learned from, and what turns them into nuclei.
-    num_cues: ClassVar[int]
-    target: ClassVar[str | None] = None
-    decoded_by: ClassVar[str]
+    # Channels of the auxiliary maps; the transform of the training pipeline that makes their truth, under `key` of a
+    # sample, which the launcher adds; the post-processor.
+    num_auxiliary: ClassVar[int]
+    target: ClassVar[dict | None] = None
+    post_processor: ClassVar[str]
 
     def __init__(
         self,
@@ -78,12 +79,13 @@ class InstanceHead(BaseModule):
         self.decoder = self._build_decoder({**decoder, **changes}, in_channels, in_strides)
         if getattr(self.decoder, 'out_channels', None) == 1:
             raise UserError('out_channels=1 of the decoder is a sigmoid; give softmax channels, num_classes of them')
-        self.postprocess = TASK_UTILS.build(postprocess or dict(type=self.decoded_by))
-        self.cues_taken = getattr(self.postprocess, 'num_cues', self.num_cues)
-        if self.cues_taken not in (0, self.num_cues):
+        self.postprocess = TASK_UTILS.build(postprocess or dict(type=self.post_processor))
+        self.maps_taken = getattr(self.postprocess, 'num_auxiliary', self.num_auxiliary)
+        if self.maps_taken not in (0, self.num_auxiliary):
             raise UserError(
-                f'{type(self.postprocess).__name__} takes {self.cues_taken} cue(s), {type(self).__name__} predicts '
-                f'{self.num_cues}; give postprocess=dict(type={self.decoded_by}), or mmgfnuc.WatershedInstances'
+                f'{type(self.postprocess).__name__} takes {self.maps_taken} auxiliary map(s), {type(self).__name__} '
+                f'predicts {self.num_auxiliary}; give postprocess=dict(type={self.post_processor}), or '
+                'mmgfnuc.WatershedInstances'
             )
 
     def _build_decoder(self, config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None) -> BaseModule:
@@ -107,29 +109,29 @@ class InstanceHead(BaseModule):
         """Turn logits into probabilities: what may be averaged over tiles.
 
         Shape:
-            (B, K + M, H, W) -> (B, K + M, H, W): K probabilities of the classes, M cues, float32
+            (B, K + M, H, W) -> (B, K + M, H, W): K probabilities of the classes, M auxiliary maps, float32
         """
-        logits, cues = maps.float().split([self.num_classes, self.num_cues], dim=1)
-        return torch.cat([logits.softmax(1), cues], dim=1)
+        logits, auxiliary = maps.float().split([self.num_classes, self.num_auxiliary], dim=1)
+        return torch.cat([logits.softmax(1), auxiliary], dim=1)
 
-    def nuclei(self, foreground: Tensor, cues: Tensor, mpp: float | None) -> NDArray[np.int32]:
+    def nuclei(self, foreground: Tensor, auxiliary: Tensor, mpp: float | None) -> NDArray[np.int32]:
         """Divide the foreground of one image into nuclei, on the CPU.
 
         Args:
             foreground: probability.
-            cues: as `activate` gives them.
+            auxiliary: maps as `activate` gives them.
             mpp: size of a pixel in micrometres, where it is known.
 
         Shape:
-            foreground (H, W), cues (M, H, W) -> (H, W) int32, 0 = background
+            foreground (H, W), auxiliary (M, H, W) -> (H, W) int32, 0 = background
         """
         arrays = [foreground]
-        if self.cues_taken:
-            arrays.append(cues[0] if self.cues_taken == 1 else cues)
+        if self.maps_taken:
+            arrays.append(auxiliary[0] if self.maps_taken == 1 else auxiliary)
         return self.postprocess(*(array.detach().float().cpu().numpy() for array in arrays), mpp=mpp)
 
     def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
-        """Losses of a training batch: those of `decoder`, and of the cues where there are any."""
+        """Losses of a training batch: those of `decoder`, and of the auxiliary maps where there are any."""
         self._check_classes(torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples]))
         return self._losses(inputs, batch_data_samples, train_cfg)
 
@@ -145,13 +147,13 @@ class InstanceHead(BaseModule):
             )
 
     def _truth(self, samples: Sequence[SegDataSample]) -> Tensor:
-        """Stack the maps that the cues are learned from."""
-        key = f'gt_{self.target}_map'
+        """Stack the maps that the auxiliary maps are learned from."""
+        target = self.target or {}
+        key = target['key']
         if any(key not in sample for sample in samples):
-            transform = f'{str(self.target).capitalize()}Target'
             raise UserError(
-                f'{type(self).__name__} learns from {key}, which the training samples lack; put dict(type={transform}) '
-                'before PackNucleiInputs in the training pipeline (configs/_base_/heads/ has it as `target`)'
+                f'{type(self).__name__} learns from {key}, which the training samples lack; put {target} before '
+                'PackNucleiInputs in the training pipeline, as tools/train.py does'
             )
         return torch.stack([sample.get(key).data for sample in samples])
 
@@ -165,8 +167,8 @@ class SemanticHead(InstanceHead):
     Source: the watershed of the distance transform is the field's common recipe.
     """
 
-    num_cues = 0
-    decoded_by = 'mmgfnuc.WatershedInstances'
+    num_auxiliary = 0
+    post_processor = 'mmgfnuc.WatershedInstances'
 
 
 @MODELS.register_module()
@@ -174,14 +176,14 @@ class BoundaryHead(InstanceHead):
     """Background, inside and boundary in one softmax; nuclei are divided along the boundaries.
 
     With nucleus types the insides of each type have a channel of their own, and the boundaries of all share one. The
-    cue is the probability of the boundary. The truth is `gt_boundary_map` (BoundaryTarget).
+    auxiliary map is the probability of the boundary. The truth is that of BoundaryTarget.
 
     Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes).
     """
 
-    num_cues = 1
-    target = 'boundary'
-    decoded_by = 'mmgfnuc.BoundaryInstances'
+    num_auxiliary = 1
+    target = dict(type='mmgfnuc.BoundaryTarget', key='gt_boundary_map')
+    post_processor = 'mmgfnuc.BoundaryInstances'
 
     def _build_decoder(self, config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None) -> BaseModule:
         return build_decoder(config, in_channels, in_strides, num_classes=config.get('num_classes', 2) + 1)
@@ -211,13 +213,13 @@ class BoundaryHead(InstanceHead):
         return classes.where(~boundary | (classes == self.ignore_index), self.num_classes)
 
 
-class CueDecoderHead(InstanceHead):
-    """Two decoders alike, one for the classes, the other for the cues.
+class AuxiliaryDecoderHead(InstanceHead):
+    """Two decoders alike, one for the classes, the other for the auxiliary maps.
 
     Args:
         decoder: registry config of a decode head; the second decoder is built from the same, but for what belongs to
             classes.
-        loss_cues: registry config of the loss of the cues; by default that of the head.
+        loss_auxiliary: registry config of the loss of the auxiliary maps; by default that of the head.
         kwargs: see InstanceHead.
     """
 
@@ -228,59 +230,61 @@ class CueDecoderHead(InstanceHead):
         decoder: dict,
         in_channels: Sequence[int],
         in_strides: Sequence[int] | None = None,
-        loss_cues: dict | None = None,
+        loss_auxiliary: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(decoder, in_channels, in_strides, **kwargs)
         classes_only = OF_CLASSES.union(getattr(self.decoder, 'classes_only', ()))
         settings = {key: value for key, value in decoder.items() if key not in classes_only}
         # MMSegmentation warns of a single channel without a threshold.
-        self.cue_decoder = build_decoder(settings, in_channels, in_strides, num_classes=self.num_cues, threshold=0.5)
-        self.loss_cues = MODELS.build(loss_cues or dict(type=self.learned_by))
+        self.auxiliary_decoder = build_decoder(
+            settings, in_channels, in_strides, num_classes=self.num_auxiliary, threshold=0.5
+        )
+        self.loss_auxiliary = MODELS.build(loss_auxiliary or dict(type=self.learned_by))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Decode a pyramid, shallow first."""
-        return torch.cat([self.decoder(inputs), self.cue_decoder(inputs)], dim=1)
+        return torch.cat([self.decoder(inputs), self.auxiliary_decoder(inputs)], dim=1)
 
     def _losses(self, inputs: Sequence[Tensor], samples: list, train_cfg: dict | None) -> dict:
-        """Those of the cues and their side outputs are under `loss_<target>`, `aux_i.loss_<target>`."""
+        """Those of the auxiliary maps and their side outputs are under the `loss_name` of the loss, and `aux_i.`."""
         truth = self._truth(samples)
         classes = torch.stack([sample.gt_sem_seg.data for sample in samples])
         losses = self.decoder.loss(inputs, samples, train_cfg)
-        decoder = self.cue_decoder
+        decoder = self.auxiliary_decoder
         outputs = decoder.outputs(inputs) if isinstance(decoder, PyramidDecodeHead) else [decoder(inputs)]
         for number, output in enumerate(outputs):
             prediction = resize(output, truth.shape[-2:])
-            key = f'aux_{number}.loss_{self.target}' if number else f'loss_{self.target}'
-            losses[key] = self.loss_cues(prediction, truth, classes, self.ignore_index)
+            key = self.loss_auxiliary.loss_name
+            losses[f'aux_{number}.{key}' if number else key] = self.loss_auxiliary(
+                prediction, truth, classes, self.ignore_index
+            )
         return losses
 
 
 @MODELS.register_module()
-class DualDecoderHead(CueDecoderHead):
+class DualDecoderHead(AuxiliaryDecoderHead):
     """Classes and, by a second decoder, the distance map: how deep in its nucleus a pixel lies.
-
-    The truth is `gt_distance_map` (DistanceTarget).
 
     Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146.
     """
 
-    num_cues = 1
-    target = 'distance'
-    decoded_by = 'mmgfnuc.DistanceInstances'
+    num_auxiliary = 1
+    target = dict(type='mmgfnuc.DistanceTarget', key='gt_distance_map')
+    post_processor = 'mmgfnuc.DistanceInstances'
     learned_by = 'mmgfnuc.DistanceLoss'
 
 
 @MODELS.register_module()
-class HoverHead(CueDecoderHead):
+class HoverHead(AuxiliaryDecoderHead):
     """Classes and, by a second decoder, where in its nucleus a pixel lies, horizontally and vertically.
 
-    The truth is `gt_hover_map` (HoverTarget). HoVer-Net has a third decoder for types; here they are classes.
+    HoVer-Net has a third decoder for types; here they are classes.
 
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563.
     """
 
-    num_cues = 2
-    target = 'hover'
-    decoded_by = 'mmgfnuc.HoverInstances'
+    num_auxiliary = 2
+    target = dict(type='mmgfnuc.HoverTarget', key='gt_hover_map')
+    post_processor = 'mmgfnuc.HoverInstances'
     learned_by = 'mmgfnuc.HoverLoss'

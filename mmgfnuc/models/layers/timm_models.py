@@ -1,13 +1,12 @@
 """What every wrapper of a timm model needs: its name checked, its weight file found and loaded."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 import timm
 
-from mmgfnuc.errors import UserError
 from mmgfnuc.models.weights.files import load_exactly, read_state_dict
+from mmgfnuc.names import unknown_name
 
 
 def check_timm_name(model_name: str, config_key: str) -> None:
@@ -23,9 +22,7 @@ def check_timm_name(model_name: str, config_key: str) -> None:
             return
         except RuntimeError:  # an unknown tag
             names = timm.list_models(pretrained=True)
-    near = difflib.get_close_matches(model_name, names)
-    hint = f'; near: {", ".join(near)}' if near else ''
-    raise UserError(f"timm has no model '{model_name}' ({config_key}){hint}")
+    raise unknown_name(config_key, model_name, names, 'timm.list_models() lists the names')
 
 
 def create_for_any_size(model_name: str, **settings: Any) -> Any:

@@ -1,4 +1,4 @@
+from .auxiliary_maps import DistanceLoss, HoverLoss
 from .dice_focal import DiceFocalLoss
-from .instance_cues import DistanceLoss, HoverLoss
 
 __all__ = ['DiceFocalLoss', 'DistanceLoss', 'HoverLoss']

@@ -57,7 +57,7 @@ class FusionSegmentor(BaseSegmentor):
             more are faster, fewer take less memory. On a CPU they go one by one.
 
     Shape:
-        images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M cues of the head
+        images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M auxiliary maps
 
     Raises:
         UserError: a setting is unknown, out of its range or does not fit another; the neck works within the encoder,
@@ -152,7 +152,7 @@ class FusionSegmentor(BaseSegmentor):
         return scale * mpp / usual
 
     def predict_maps(self, inputs: Tensor, mpp: float | None = None) -> tuple[Tensor, Tensor]:
-        """Return probabilities of the classes and cues at image size; resolution and tiles are those of `test_cfg`.
+        """Return probabilities of the classes and auxiliary maps at image size; resolution and tiles are those of `test_cfg`.
 
         Tiles blend their probabilities. Images that are smaller than a tile, or too small for the backbone's depth, are
         continued by their mirror image first.
@@ -217,13 +217,13 @@ class FusionSegmentor(BaseSegmentor):
         sizes = [sample.get('mpp') for sample in samples]
         if len({self.scale_of(mpp) for mpp in sizes}) > 1:
             return [self.predict(image[None], [sample])[0] for image, sample in zip(inputs, samples, strict=True)]
-        for sample, probabilities, cues in zip(samples, *self.predict_maps(inputs, sizes[0]), strict=True):
+        for sample, probabilities, auxiliary in zip(samples, *self.predict_maps(inputs, sizes[0]), strict=True):
             if not probabilities.isfinite().all():
                 raise DivergedError(
                     'the model gives NaN: its weights are damaged, or its training failed; train it again'
                 )
             foreground = 1 - probabilities[0]
-            nuclei = self.decode_head.nuclei(foreground, cues, sample.get('mpp'))
+            nuclei = self.decode_head.nuclei(foreground, auxiliary, sample.get('mpp'))
             sample.pred_probabilities = PixelData(data=probabilities)
             sample.pred_sem_seg = PixelData(data=((foreground > 0.5) * (probabilities[1:].argmax(0) + 1))[None])
             sample.pred_instance_map = PixelData(data=nuclei[None])

@@ -70,19 +70,20 @@ def test_a_nucleus_of_unknown_type_is_ignored(results):
 
 def test_targets_of_the_heads(results):
     hover = np.random.default_rng(0).random((2, 2, 3), np.float32)
-    packed = PackNucleiInputs()(results | {'hover_map': hover, 'boundary_map': np.full((2, 3), 2, np.uint8)})
+    packed = PackNucleiInputs()(results | {'gt_hover_map': hover, 'gt_boundary_map': np.full((2, 3), 2, np.uint8)})
     sample = packed['data_samples']
     assert torch.equal(sample.gt_hover_map.data, torch.from_numpy(hover))
     assert sample.gt_boundary_map.data.tolist() == [[[2] * 3] * 2]
-    assert 'gt_distance_map' not in sample
 
 
 def test_a_target_made_too_early(results):
     """It would stay where it is when the image moves."""
-    with pytest.raises(UserError, match='hover_map is made before a change of place; put its transform right before'):
-        RandomOrientation()(HoverTarget()(results))
+    with pytest.raises(
+        UserError, match='gt_hover_map is made before a change of place; put its transform right before'
+    ):
+        RandomOrientation()(HoverTarget('gt_hover_map')(results))
 
 
 def test_a_target_made_too_late(results):
     with pytest.raises(UserError, match='HoverTarget finds no instance_map; put it right before PackNucleiInputs'):
-        HoverTarget()(PackNucleiInputs()(results))
+        HoverTarget('gt_hover_map')(PackNucleiInputs()(results))

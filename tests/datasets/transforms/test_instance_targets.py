@@ -34,7 +34,7 @@ MAPS = [PIECES, *(scattered(seed) for seed in (1, 2, 3)), np.array([[4]]), np.ar
 
 @pytest.mark.parametrize('labels', MAPS)
 def test_distance_is_that_to_the_nearest_pixel_of_anything_else(labels):
-    found = DistanceTarget()({'instance_map': labels})['distance_map']
+    found = DistanceTarget('gt')({'instance_map': labels})['gt']
     expected = np.zeros(labels.shape)
     for name in np.unique(labels[labels > 0]):
         inside = labels == name
@@ -49,7 +49,7 @@ def test_distance_is_that_to_the_nearest_pixel_of_anything_else(labels):
 
 @pytest.mark.parametrize('labels', MAPS)
 def test_hover_runs_from_one_side_over_the_centre_of_mass_to_the_other(labels):
-    found = HoverTarget()({'instance_map': labels})['hover_map']
+    found = HoverTarget('gt')({'instance_map': labels})['gt']
     expected = np.zeros((2, *labels.shape))
     for name in np.unique(labels[labels > 0]):
         places = np.argwhere(labels == name)
@@ -72,7 +72,7 @@ def test_hover_of_a_nucleus_worked_out_by_hand():
 
 @pytest.mark.parametrize('labels', MAPS)
 def test_boundary_is_the_inner_boundary_of_scikit_image(labels):
-    found = BoundaryTarget()({'instance_map': labels})['boundary_map']
+    found = BoundaryTarget('gt')({'instance_map': labels})['gt']
     boundary = find_boundaries(labels, connectivity=1, mode='inner')
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, np.where(labels > 0, 1 + boundary, 0))
@@ -81,22 +81,22 @@ def test_boundary_is_the_inner_boundary_of_scikit_image(labels):
 @pytest.mark.parametrize('kind', ['DistanceTarget', 'HoverTarget', 'BoundaryTarget'])
 @pytest.mark.parametrize('shape', [(8, 5), (1, 1)])
 def test_without_nuclei_all_is_zero(kind, shape):
-    transform = TRANSFORMS.build(dict(type=kind))
+    transform = TRANSFORMS.build(dict(type=kind, key='gt'))
     results = transform({'instance_map': np.zeros(shape, np.int32)})
-    assert results[transform.key].shape[-2:] == shape
-    assert not results[transform.key].any()
+    assert results['gt'].shape[-2:] == shape
+    assert not results['gt'].any()
 
 
 def test_the_instance_map_stays_as_it_is():
     labels = scattered(1)
     results = {'instance_map': labels.copy()}
-    for transform in (DistanceTarget(), HoverTarget(), BoundaryTarget()):
+    for transform in (DistanceTarget('distance'), HoverTarget('hover'), BoundaryTarget('boundary')):
         results = transform(results)
     np.testing.assert_array_equal(results['instance_map'], labels)
-    assert set(results) == {'instance_map', 'distance_map', 'hover_map', 'boundary_map'}
+    assert set(results) == {'instance_map', 'distance', 'hover', 'boundary'}
 
 
-@pytest.mark.parametrize('transform', [DistanceTarget(), HoverTarget(), BoundaryTarget()])
+@pytest.mark.parametrize('transform', [DistanceTarget, HoverTarget, BoundaryTarget])
 def test_every_bit_is_the_same_each_time(transform):
     """Wherever in memory the arrays happen to lie."""
     labels, sizes = render_tile(np.random.default_rng(0), 64)[1], np.random.default_rng(0).integers(1, 200_000, 100)

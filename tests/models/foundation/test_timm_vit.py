@@ -114,7 +114,7 @@ def test_wrong_architecture_lists_keys(official):
     [
         (
             {'name': 'vit_tiny_patch17_224'},
-            "timm has no model 'vit_tiny_patch17_224'.*near: vit_tiny_patch16_224",
+            "foundation.name='vit_tiny_patch17_224' is unknown; did you mean vit_tiny_patch16_224",
         ),
         ({'name': 'convmixer_768_32'}, "timm's 'convmixer_768_32' .*gives no layers of a ViT nor of a pyramid"),
         ({'out_layers': (12,)}, "'timm:vit_tiny_patch16_224' has layers 0 to 11"),

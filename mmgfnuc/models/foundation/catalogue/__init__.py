@@ -1,16 +1,13 @@
 """The catalogue of foundation encoders: one entry holds all that is known of one."""
 
-import difflib
-import re
 from fnmatch import fnmatch
 
-from mmgfnuc.errors import UserError
+from mmgfnuc.names import find_name
 
 from . import clip, dino, imagenet, pathology, sam
 from .entry import Entry
 from .timm_entry import PREFIX, timm_entry
 
-SHOWN = 8
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry for entry in (*imagenet.ENTRIES, *sam.ENTRIES, *dino.ENTRIES, *clip.ENTRIES, *pathology.ENTRIES)
 }
@@ -25,21 +22,26 @@ def list_foundation(pattern: str = '*') -> list[str]:
     return sorted(name for name in CATALOGUE if fnmatch(name, pattern.lower()))
 
 
-def find_entry(name: str) -> Entry:
-    """Return the entry of a name; upper case and underscores are taken for lower case and hyphens.
+def find_foundation(name: str) -> str:
+    """Return a name as the catalogue has it; `timm:<name>` as it is.
 
     Raises:
-        UserError: there is none; names near ones.
+        UserError: there is none in the catalogue; proposes near ones.
     """
     if str(name).startswith(PREFIX):
-        return timm_entry(name)
-    key = str(name).lower().replace('_', '-')
-    if key in CATALOGUE:
-        return CATALOGUE[key]
-    alike = [known for known in sorted(CATALOGUE) if re.fullmatch(rf'{re.escape(key)}\W.*', known)]
-    near = alike[:SHOWN] or difflib.get_close_matches(key, CATALOGUE, cutoff=0.5)
-    hint = f'did you mean {" or ".join(near)}?' if near else 'mmgfnuc.list_foundation() lists the names'
-    raise UserError(f"foundation='{name}' is unknown; {hint} (Any ViT or pyramid of timm: '{PREFIX}<name>')")
+        return name
+    otherwise = f"mmgfnuc.list_foundation() lists the names, and '{PREFIX}<name>' is any ViT or pyramid of timm"
+    return find_name('foundation', name, CATALOGUE, otherwise)
 
 
-__all__ = ['CATALOGUE', 'Entry', 'find_entry', 'list_foundation']
+def find_entry(name: str) -> Entry:
+    """Return the entry of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = find_foundation(name)
+    return timm_entry(found) if found.startswith(PREFIX) else CATALOGUE[found]
+
+
+__all__ = ['CATALOGUE', 'Entry', 'find_entry', 'find_foundation', 'list_foundation']

@@ -1,4 +1,4 @@
-"""Losses of the maps by which touching nuclei are told apart.
+"""Losses of the auxiliary maps, by which touching nuclei are told apart.
 
 Their weights are such that a map of zeros costs about as much as classes that are not learned yet do by DiceFocalLoss,
 on NuInsSeg at half its resolution: neither is to rule the encoder that both share.
@@ -64,6 +64,8 @@ class DistanceLoss(nn.Module):
     Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (second decoder, regression).
     """
 
+    loss_name = 'loss_distance'
+
     def __init__(self, weight: float = 10.0) -> None:
         super().__init__()
         self.weight = weight
@@ -91,6 +93,8 @@ class HoverLoss(nn.Module):
 
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, equations 4 and 5, `rise_weight` as there.
     """
+
+    loss_name = 'loss_hover'
 
     def __init__(self, weight: float = 0.1, rise_weight: float = 2.0) -> None:
         super().__init__()

@@ -1,13 +1,10 @@
 """From the maps of an instance head to a label map of nuclei.
 
-A decoder is a small callable that a config names with its parameters: it takes the probability of the foreground, what
-its head predicts besides (its cue), and the pixel size where that is known. All work alike: foreground above a
+A post-processor is a small callable that a config names with its parameters: it takes the probability of the
+foreground, the auxiliary maps of its head, and the pixel size where that is known. All work alike: foreground above a
 threshold is cleaned of holes and small objects, each nucleus gets a marker, and a watershed divides what holds several.
-They only differ in what marks a nucleus and where the borders lie. Values of NaN count as background, and as no cue;
-what the decoders return depends on their input alone.
-
-`watershed_instances`, `distance_instances`, `hover_instances` and `boundary_instances` are the decoders with their
-default parameters.
+They only differ in what marks a nucleus and where the borders lie. Values of NaN count as background, and as 0 in an
+auxiliary map; the result depends on the input alone.
 """
 
 from abc import ABC, abstractmethod
@@ -27,8 +24,8 @@ Float32Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstanceDecoder(ABC):
-    """What decoders have in common: the foreground and the rules of size.
+class InstancePostProcessor(ABC):
+    """What post-processors have in common: the foreground and the rules of size.
 
     Areas in square micrometres hold where the pixel size `mpp` (micrometres) is known, those in pixels elsewhere.
 
@@ -43,8 +40,8 @@ class InstanceDecoder(ABC):
         this project's own.
     """
 
-    # How many channels of cues a head must predict.
-    num_cues: ClassVar[int]
+    # Channels of the auxiliary maps that it takes.
+    num_auxiliary: ClassVar[int]
 
     threshold: float = 0.5
     nucleus_um2: float = 2.5
@@ -52,7 +49,7 @@ class InstanceDecoder(ABC):
     hole_um2: float = 5.0
     hole_pixels: float = 20
 
-    def decode(self, foreground: Map, mpp: float | None, *cues: Any) -> LabelMap:
+    def label(self, foreground: Map, mpp: float | None, *auxiliary: Any) -> LabelMap:
         """Label the nuclei from 1 without gaps.
 
         Shape:
@@ -62,12 +59,12 @@ class InstanceDecoder(ABC):
         Args:
             foreground: where nuclei are.
             mpp: size of a pixel, in micrometres, where it is known.
-            cues: what `mark` takes besides.
+            auxiliary: maps that `mark` takes besides.
         """
         mask = self.mask(foreground, mpp)
         if not mask.any():
             return np.zeros(mask.shape, np.int32)
-        return self.divide(mask, *self.mark(mask, mpp, *cues), mpp)
+        return self.divide(mask, *self.mark(mask, mpp, *auxiliary), mpp)
 
     def mask(self, foreground: Map, mpp: float | None) -> Mask:
         """Take the foreground, without holes and small objects."""
@@ -78,7 +75,7 @@ class InstanceDecoder(ABC):
         return drop_small(label_regions(mask), self._smallest(mpp)) > 0
 
     @abstractmethod
-    def mark(self, mask: Mask, mpp: float | None, *cues: Any) -> tuple[Mask, Float32Map]:
+    def mark(self, mask: Mask, mpp: float | None, *auxiliary: Any) -> tuple[Mask, Float32Map]:
         """Mark the nuclei, and make the landscape that rises from the markers to their borders."""
 
     def divide(self, mask: Mask, marked: Mask, landscape: Float32Map, mpp: float | None) -> LabelMap:
@@ -93,7 +90,7 @@ class InstanceDecoder(ABC):
 
 @TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
-class WatershedInstances(InstanceDecoder):
+class WatershedInstances(InstancePostProcessor):
     """Nuclei of a foreground alone: what touches is divided where it is narrow.
 
     The depth of a pixel is its distance to the background. Markers are where the smoothed depth reaches a `share` of
@@ -108,15 +105,15 @@ class WatershedInstances(InstanceDecoder):
     Source: the watershed of the distance transform is the field's common recipe.
     """
 
-    num_cues = 0
+    num_auxiliary = 0
     share: float = 0.85
     reach_um: float = 2.0
     reach_pixels: float = 6
     sigma: float = 1.0
 
     def __call__(self, foreground: Map, mpp: float | None = None) -> LabelMap:
-        """Label the nuclei; see `decode`."""
-        return self.decode(foreground, mpp)
+        """Label the nuclei; see `label`."""
+        return self.label(foreground, mpp)
 
     def mark(self, mask: Mask, mpp: float | None) -> tuple[Mask, Float32Map]:  # type: ignore[override]
         """Mark the deep places."""
@@ -130,7 +127,7 @@ class WatershedInstances(InstanceDecoder):
 
 @TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
-class DistanceInstances(InstanceDecoder):
+class DistanceInstances(InstancePostProcessor):
     """Nuclei of a foreground and a distance map as `DistanceTarget` defines it: 1 at the deepest of each nucleus.
 
     Markers are where the smoothed distance is above `depth`; borders lie where it is lowest.
@@ -142,17 +139,17 @@ class DistanceInstances(InstanceDecoder):
     Source: Mahbod et al. 2022, doi:10.3389/fmed.2022.978146 (distance map and watershed).
     """
 
-    num_cues = 1
+    num_auxiliary = 1
     depth: float = 0.45
     sigma: float = 1.0
 
     def __call__(self, foreground: Map, distance: Map, mpp: float | None = None) -> LabelMap:
-        """Label the nuclei; see `decode`.
+        """Label the nuclei; see `label`.
 
         Shape:
             - distance: (H, W)
         """
-        return self.decode(foreground, mpp, distance)
+        return self.label(foreground, mpp, distance)
 
     def mark(self, mask: Mask, mpp: float | None, distance: Map) -> tuple[Mask, Float32Map]:  # type: ignore[override]
         """Mark the deep places."""
@@ -162,7 +159,7 @@ class DistanceInstances(InstanceDecoder):
 
 @TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
-class HoverInstances(InstanceDecoder):
+class HoverInstances(InstancePostProcessor):
     """Nuclei of a foreground and the horizontal and vertical maps that `HoverTarget` defines.
 
     Across a nucleus the maps rise from -1 to 1, and from one nucleus to the next they drop. Markers are where neither
@@ -177,17 +174,17 @@ class HoverInstances(InstanceDecoder):
     Source: Graham et al. 2019, doi:10.1016/j.media.2019.101563, section 3.3.
     """
 
-    num_cues = 2
+    num_auxiliary = 2
     kernel: int = 9
     rise: float = -0.01
 
     def __call__(self, foreground: Map, hover: Map, mpp: float | None = None) -> LabelMap:
-        """Label the nuclei; see `decode`.
+        """Label the nuclei; see `label`.
 
         Shape:
             - hover: (2, H, W), horizontal and vertical
         """
-        return self.decode(foreground, mpp, hover)
+        return self.label(foreground, mpp, hover)
 
     def mark(self, mask: Mask, mpp: float | None, hover: Map) -> tuple[Mask, Float32Map]:  # type: ignore[override]
         """Mark where both maps rise."""
@@ -201,7 +198,7 @@ class HoverInstances(InstanceDecoder):
 
 @TASK_UTILS.register_module()
 @dataclass(frozen=True, kw_only=True)
-class BoundaryInstances(InstanceDecoder):
+class BoundaryInstances(InstancePostProcessor):
     """Nuclei of a foreground and the probability that a pixel of it is boundary, as `BoundaryTarget` defines that.
 
     Markers are where inside (the foreground that is no boundary) is more probable than boundary by `margin`.
@@ -213,17 +210,17 @@ class BoundaryInstances(InstanceDecoder):
     Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499 (the three classes).
     """
 
-    num_cues = 1
+    num_auxiliary = 1
     margin: float = 0.5
     sigma: float = 1.0
 
     def __call__(self, foreground: Map, boundary: Map, mpp: float | None = None) -> LabelMap:
-        """Label the nuclei; see `decode`.
+        """Label the nuclei; see `label`.
 
         Shape:
             - boundary: (H, W), at most the foreground
         """
-        return self.decode(foreground, mpp, 2 * boundary - foreground)
+        return self.label(foreground, mpp, 2 * boundary - foreground)
 
     def mark(self, mask: Mask, mpp: float | None, landscape: Map) -> tuple[Mask, Float32Map]:  # type: ignore[override]
         """Mark the insides."""
@@ -232,12 +229,6 @@ class BoundaryInstances(InstanceDecoder):
         return landscape < -self.margin, cv2.GaussianBlur(landscape, (0, 0), self.sigma)
 
 
-def _clean(cue: Map, low: float, high: float) -> Float32Map:
-    """Keep a cue within the values that it can have, 0 where there is none."""
-    return cv2.patchNaNs(np.clip(cue, low, high).astype(np.float32, order='C'))
-
-
-watershed_instances = WatershedInstances()
-distance_instances = DistanceInstances()
-hover_instances = HoverInstances()
-boundary_instances = BoundaryInstances()
+def _clean(values: Map, low: float, high: float) -> Float32Map:
+    """Keep a map within the values that it can have, 0 where there is none."""
+    return cv2.patchNaNs(np.clip(values, low, high).astype(np.float32, order='C'))

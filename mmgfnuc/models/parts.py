@@ -1,4 +1,4 @@
-"""The settings of one part of a config, and of those in it, against the signature of what its type stands for."""
+"""The settings of a part, and of those in it, against the signature of what its type stands for; nothing is built."""
 
 import difflib
 import multiprocessing
@@ -16,8 +16,6 @@ from mmengine.registry import (
     Registry,
 )
 
-from mmgfnuc.datasets.transforms import RandomWarpCrop
-from mmgfnuc.datasets.transforms.geometric import ElasticField
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.foundation.cache import CacheSettings
@@ -39,13 +37,13 @@ ABOVE_ZERO = ('max_norm', 'clip_value')
 LARGEST_SEED = 2**32 - 1
 # What nobody sets by hand.
 WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
-# What stands in groups of settings that are no parts themselves.
+# What stands in groups of settings that are no parts themselves. engine.settings adds those of transforms, which models
+# do not import.
 GROUPS: dict[Any, dict[str, Accepted]] = {
     FusionSegmentor: {
         'test_cfg': Accepted({'scale': float | None, 'tile': int | None, 'overlap': int}),
     },
     foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},
-    RandomWarpCrop: {'elastic': accepted(ElasticField)},
 }
 # MMEngine's annotations are wider than what works.
 NARROWER = {
@@ -148,11 +146,17 @@ def find_type(path: str, kind: Any, registry: Registry, default: Any, strict: bo
     return found
 
 
+def class_of(part: Any, registry: Registry) -> Any:
+    """Class of a part: in a config file a type is one, in a dumped one its name. None where none is found."""
+    kind = part.get('type') if isinstance(part, Mapping) else None
+    return find_type('type', kind, registry, None, strict=False)
+
+
 def unknown_type(path: str, kind: str, registry: Registry) -> UserError:
     """What to say of a name that is not registered."""
     near = difflib.get_close_matches(kind.rpartition('.')[2], _registered(registry.root), 3, NEAR)
     hint = f'near it: {", ".join(near)}' if near else 'correct it, or import its module (custom_imports)'
-    return UserError(f"the config names a part that does not exist: {path}='{kind}'; {hint}")
+    return UserError(f"a part does not exist: {path}='{kind}'; {hint}")
 
 
 def without_type(path: str) -> UserError:
@@ -215,4 +219,4 @@ def refuse(path: str, name: str, owner: str, names: Iterable[str]) -> NoReturn:
         hint = f'near it: {", ".join(near)}'
     else:
         hint = f'it takes {", ".join(public)}' if public else 'it takes no settings'
-    raise UserError(f"the config has a setting that does not exist: {path}; {owner} has no '{name}'; {hint}")
+    raise UserError(f"a setting does not exist: {path}; {owner} has no '{name}'; {hint}")

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from mmgfnuc.models.losses import DistanceLoss, HoverLoss
-from mmgfnuc.models.losses.instance_cues import rises
+from mmgfnuc.models.losses.auxiliary_maps import rises
 
 CLASSES = torch.tensor([[[[0, 1, 1, 255]]]])
 

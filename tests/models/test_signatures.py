@@ -11,9 +11,9 @@ from mmengine.optim import AmpOptimWrapper, CosineAnnealingLR
 from mmseg.datasets import BaseSegDataset
 from torch import Tensor, nn
 
-from mmgfnuc.engine.signatures import accepted, describe, fits
 from mmgfnuc.models.decode_heads import HoverHead, UNet3PlusHead
 from mmgfnuc.models.foundation import foundation_encoder
+from mmgfnuc.models.signatures import accepted, describe, fits
 
 
 class Base:
@@ -70,7 +70,7 @@ def test_settings_of_a_class(target, names, known):
     ('target', 'has', 'has_not'),
     [
         (UNet3PlusHead, {'skip_channels', 'num_classes', 'loss_decode', 'init_cfg'}, {'channels'}),
-        (HoverHead, {'decoder', 'loss_cues', 'postprocess'}, {'skip_channels'}),
+        (HoverHead, {'decoder', 'loss_auxiliary', 'postprocess'}, {'skip_channels'}),
         (foundation_encoder, {'name', 'weights', 'tune', 'arch'}, {'weight'}),
         (CheckpointHook, {'interval', 'save_best'}, {'intervall'}),
         (EMAHook, {'momentum', 'gamma', 'begin_iter'}, {'momentun'}),

@@ -1,0 +1,95 @@
+"""The names of presets and encoders: as users spell them, or refused with near ones."""
+
+import doctest
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmgfnuc import list_fusions, list_heads, list_unets, names
+from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation.catalogue import find_foundation
+from mmgfnuc.names import find_preset, list_presets
+
+BASE = Path(__file__).parents[1] / 'configs' / '_base_'
+
+
+@pytest.mark.parametrize(('kind', 'listed'), [('unets', list_unets), ('fusion', list_fusions), ('heads', list_heads)])
+def test_the_presets_are_the_files_of_the_configs(kind, listed):
+    """Each once, and in the order of the alphabet."""
+    stems = {path.stem for path in (BASE / kind).glob('*.py')}
+    assert listed() == sorted(listed())
+    assert {name.replace('+', 'plus').replace('-', '_') for name in listed()} == stems
+    assert len(listed()) == len(stems)
+
+
+def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
+    """Beside the package in a clone, within it in an installation; a new file is a new preset."""
+    package = tmp_path / 'mmgfnuc'
+    package.mkdir()
+    monkeypatch.setattr(names, '__file__', str(package / 'names.py'))
+    for folder, stem in (('configs', 'in_a_clone'), ('mmgfnuc/.mim/configs', 'installed_plusplus')):
+        target = tmp_path / folder / '_base_' / 'unets'
+        target.mkdir(parents=True)
+        shutil.copy(BASE / 'unets' / 'unet.py', target / f'{stem}.py')
+        assert list_unets() == [stem.replace('plus', '+').replace('_', '-')]
+    assert find_preset('unets', 'unet', 'Installed_plusplus') == target / 'installed_plusplus.py'
+
+
+def test_parts_of_data_sets_are_no_data_sets():
+    assert 'augmentation' not in list_presets('datasets')
+    assert 'nuinsseg-normalised' in list_presets('datasets')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'file'),
+    [
+        *(('unets', name, 'unet3plus') for name in ('unet3+', 'unet3plus', 'UNET3PLUS', 'Unet3Plus')),
+        *(('fusion', name, 'gate_only') for name in ('gate-only', 'gate_only', 'Gate-Only')),
+    ],
+)
+def test_names_are_forgiving(kind, name, file):
+    assert find_preset(kind, kind, name) == BASE / kind / f'{file}.py'
+
+
+@pytest.mark.parametrize('name', ['vit-tiny', 'vit_tiny', 'VIT_TINY'])
+def test_names_of_foundation_encoders(name):
+    assert find_foundation(name) == 'vit-tiny'
+    assert find_foundation('timm:vit_tiny_patch16_224') == 'timm:vit_tiny_patch16_224'
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'hint'),
+    [
+        ('unets', 'unet-3plus', r'did you mean unet3\+\?$'),
+        ('unets', 'UNetPP', r'did you mean unet\+\+\?$'),
+        ('unets', 'u2_net', r'did you mean u2net\?$'),
+        ('unets', 'UNt', r'did you mean unet\b.*\?$'),
+        ('unets', 'eunet3', r'did you mean eunet3\+'),
+        ('unets', 'deeplab', r'choose one of .*eunet3\+, .*unet, .*'),
+        ('unets', 3, r'choose one of .*unet, .*'),
+        ('fusion', 'contex', r'did you mean context\b.*\?$'),
+        ('fusion', 'gateonly', r'did you mean gate-only\b.*\?$'),
+        ('fusion', 'xyz', 'choose one of add, .*, zero-context$'),
+    ],
+)
+def test_unknown_names_get_a_suggestion(kind, name, hint):
+    with pytest.raises(UserError, match=rf"^{kind}='{name}' is unknown; {hint}"):
+        find_preset(kind, kind, name)
+
+
+@pytest.mark.parametrize(
+    ('name', 'hint'),
+    [
+        ('sam_vitb', r'did you mean sam-vit-b\b'),
+        ('dinov3', 'did you mean dinov3-convnext-base or .*dinov3-vit-b16'),
+        ('?', r'mmgfnuc.list_foundation\(\) lists the names'),
+    ],
+)
+def test_unknown_encoders_get_a_suggestion(name, hint):
+    with pytest.raises(UserError, match=hint):
+        find_foundation(name)
+
+
+def test_examples():
+    assert doctest.testmod(names).failed == 0
