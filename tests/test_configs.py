@@ -1,6 +1,8 @@
 """Every config that is shipped: loads, stays short, survives a dump, builds; every part takes a step."""
 
 import io
+import re
+import shutil
 import tokenize
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mmseg.structures import SegDataSample
 
 import mmgfnuc
 from mmgfnuc.datasets import StainNormalize, canonical
+from mmgfnuc.datasets.transforms import AugmentationBank
 from mmgfnuc.engine.config import load_config
 from mmgfnuc.engine.settings import check_settings
 from mmgfnuc.registry import DATASETS, MODELS

@@ -152,7 +152,7 @@ class FusionSegmentor(BaseSegmentor):
         return scale * mpp / usual
 
     def predict_maps(self, inputs: Tensor, mpp: float | None = None) -> tuple[Tensor, Tensor]:
-        """Return probabilities of the classes and auxiliary maps at image size; resolution and tiles are those of `test_cfg`.
+        """Return probabilities and auxiliary maps at image size; resolution and tiles are those of `test_cfg`.
 
         Tiles blend their probabilities. Images that are smaller than a tile, or too small for the backbone's depth, are
         continued by their mirror image first.
