@@ -5,8 +5,9 @@ from statistics import mean
 from typing import Any
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.studies.markdown import table_lines
 
-from .tables import INSTANCE_COLUMNS, MAIN_SCORES, has_instances, instance_section, range_cell, report_of, table_lines
+from .tables import INSTANCE_COLUMNS, MAIN_SCORES, has_instances, instance_section, range_cell, report_of
 
 Record = Mapping[str, Any]
 RULE = (

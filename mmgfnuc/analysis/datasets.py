@@ -1,8 +1,7 @@
 """docs/datasets/README.md, made from the converters."""
 
 from mmgfnuc.datasets.converters import CONVERTERS, Converter
-
-from .tables import table_lines
+from mmgfnuc.studies.markdown import table_lines
 
 HEADING = """# Datasets
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from mmgfnuc.models.foundation import CATALOGUE, Entry, FoundationEncoder, foundation_encoder
+from mmgfnuc.studies.markdown import table_lines
 
 from .measurements import FEATURE_CACHE, SAM_ENCODER, command_block, conditions
-from .tables import linked, table_lines
+from .tables import linked
 
 HEADING = """# Foundation encoders
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmgfnuc.studies.markdown import table_lines
+
 from .measurements import POSTPROCESS, command_block, conditions
-from .tables import table_lines
 
 # Key of a decoder's row -> heading.
 DECODER_COLUMNS = {

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmgfnuc.studies.markdown import table_lines
+
 from .measurements import command_block, conditions
-from .tables import linked, table_lines
+from .tables import linked
 
 HEADING = """# Model zoo
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgfnuc.files import read_json
-
-from .tables import fenced, prose
+from mmgfnuc.studies.markdown import fenced, prose
 
 FOLDER = 'studies'
 

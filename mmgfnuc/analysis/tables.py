@@ -6,6 +6,7 @@ from statistics import mean
 from typing import Any
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.studies.markdown import table_lines
 
 # Key of the metric -> heading. The last is what the paper's release computes, and close to pixel accuracy.
 COLUMNS = {
@@ -31,7 +32,6 @@ MAIN_SCORES = ('dice', 'aji', 'pq')
 LOSSES = ('missed', 'merged', 'split', 'invented')
 MATCHED = 'Matched is an IoU above 0.5; what merges or is split counts as missed or invented too, unless it is matched.'
 ENOUGH_GROUPS = 10
-BAR, QUOTE = r'\|', "'"
 # Kind of picture -> alternative text, caption. Older records name no kind: theirs are contours.
 CAPTIONS = {
     'contours': ('Contours of truth and prediction', 'Truth green, prediction yellow.'),
@@ -45,33 +45,6 @@ LINKS = {
     r'arXiv:(\d{4}\.\d{4,5})': 'https://arxiv.org/abs/',
     r'doi:(10\.\d{4,}/[^\s,;:()]*[^\s,;:().])': 'https://doi.org/',
 }
-
-
-def table_lines(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Render a table of finished cells; a pipe in one does not end it."""
-    lines = [heading, ['---'] * len(heading), *rows]
-    return '\n'.join(f'| {" | ".join(cell.replace("|", BAR) for cell in line)} |' for line in lines)
-
-
-def prose(text: str) -> str:
-    r"""Render text that somebody else wrote, such as a title: it says what it says, as no HTML, code or link.
-
-    >>> print(prose('a <b> `c` [d](e), p < 0.05'))
-    a &lt;b> \`c\` \[d](e), p < 0.05
-    """
-    text = re.sub(r'([`\[])', r'\\\1', ' '.join(text.split()))
-    # Elsewhere these stand for themselves, as in `p < 0.05` and `H&E`.
-    return re.sub(r'<(?=[A-Za-z/!?])', '&lt;', re.sub(r'&(?=#?\w+;)', '&amp;', text))
-
-
-def code(text: str) -> str:
-    """Render a name that somebody else wrote as code, which it cannot end."""
-    return f'`{" ".join(text.split()).replace("`", QUOTE)}`'
-
-
-def fenced(text: str) -> str:
-    """Render lines that somebody else wrote as a block of code, which they cannot end."""
-    return f'```\n{text.replace("```", 3 * QUOTE)}\n```'
 
 
 def linked(source: str) -> str:

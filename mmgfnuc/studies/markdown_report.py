@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmgfnuc.analysis.tables import code, fenced, prose, table_lines
-
+from .markdown import code, fenced, prose, table_lines
 from .scores import COMPARED, SCORES
 
 COSTS = (
