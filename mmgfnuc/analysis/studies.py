@@ -18,7 +18,7 @@ def read_studies(results: Path) -> dict[str, dict[str, Any]]:
     """
     paths = sorted((results / FOLDER).glob('*/results.json'))
     fix = 'get the file of the repository again, or run the study'
-    keys = dict(title=str, chapters=list, study=dict, provenance=dict)
+    keys = dict(title=str, data_sets=list, study=dict, provenance=dict)
     return {path.parent.name: read_json(path, fix, **keys) for path in paths}
 
 
@@ -34,9 +34,9 @@ def study_section(name: str, study: Mapping[str, Any], prefix: str = '') -> str:
     lines = [
         f'**{prose(study["title"])}** ([numbers]({folder}/tables.md), [report with figures]({folder}/report.html))'
     ]
-    for chapter in study['chapters']:
-        lines += [f'On {prose(chapter["data"])}:'] if len(study['chapters']) > 1 else []
-        lines.append('\n'.join(f'- {prose(sentence)}' for sentence in chapter['conclusion']))
+    for data_set in study['data_sets']:
+        lines += [f'On {prose(data_set["data"])}:'] if len(study['data_sets']) > 1 else []
+        lines.append('\n'.join(f'- {prose(sentence)}' for sentence in data_set['conclusion']))
     conditions, made = study['study'], study['provenance']
     lines.append(
         f'{conditions["steps"]} steps of {conditions["batch_size"]} images, seeds '

@@ -18,7 +18,7 @@ from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.foundation.locate import RANDOM
 from mmgfnuc.registry import MODELS
 
-from .cells import cell_config
+from .runs import run_config
 from .study import Arm, Study
 
 TIMED_STEPS = 3
@@ -73,14 +73,14 @@ def arm_costs(study: Study, arm: Arm) -> ArmCosts:
 def step_seconds(study: Study, arm: Arm) -> float:
     """Time a training step on noise: forward, loss and backward; median of three, after one that is not counted.
 
-    On a CPU it has one thread, as a cell has. Loading and the optimiser are left out, and other work on the machine is
+    On a CPU it has one thread, as a run has. Loading and the optimiser are left out, and other work on the machine is
     in it: an estimate.
     """
     config, size, channels = _model_of(study, arm)
     model = _build(config).train().to(_device())
     images = torch.rand(study.batch_size, channels, size, size, device=_device())
     samples = [_noise_truth(model.decode_head, size).to(_device()) for _ in images]
-    with _threads_of_a_cell():
+    with _threads_of_a_run():
         times = [_seconds(lambda: _step(model, images, samples, study.amp)) for _ in range(TIMED_STEPS + 1)]
     return median(times[1:])
 
@@ -89,14 +89,14 @@ def step_seconds(study: Study, arm: Arm) -> float:
 def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
     """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not told apart.
 
-    On a CPU both have one thread, as a cell has. Other work on the machine is in the seconds, but in the ratio only as
+    On a CPU both have one thread, as a run has. Other work on the machine is in the seconds, but in the ratio only as
     far as it changes from one turn to the next.
     """
     pair = [_ready(study, each) for each in (arm, study.arms[0])]
-    with _threads_of_a_cell():
-        for run in pair:
-            run()
-        times = [[_seconds(run) for run in pair] for _ in range(TIMED_PAIRS)]
+    with _threads_of_a_run():
+        for model in pair:
+            model()
+        times = [[_seconds(model) for model in pair] for _ in range(TIMED_PAIRS)]
     ratio = 1.0 if arm == study.arms[0] else median(own / baseline for own, baseline in times)
     with TensorMemory() as memory:
         pair[0]()
@@ -104,7 +104,7 @@ def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
 
 
 @contextmanager
-def _threads_of_a_cell() -> Iterator[None]:
+def _threads_of_a_run() -> Iterator[None]:
     """One on a CPU; to a GPU they make no difference."""
     before = torch.get_num_threads()
     if _device() == 'cpu':
@@ -160,7 +160,7 @@ def _build(config: Config) -> Any:
 
 def _model_of(study: Study, arm: Arm) -> tuple[Config, int, int]:
     """Config of a model with random weights, side of its tiles and channels of its images."""
-    model = cell_config(study, arm, study.splits[0], study.seeds[0]).model
+    model = run_config(study, arm, study.splits[0], study.seeds[0]).model
     if model.foundation:
         model.foundation.weights = RANDOM
     return model, model.test_cfg.tile, 6 if model.get('partner_context') else 3

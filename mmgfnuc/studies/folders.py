@@ -1,4 +1,4 @@
-"""The folder of a cell: where it is, what is in it, and who may write there."""
+"""The folder of a run: where it is, what is in it, and who may write there."""
 
 import fcntl
 import re
@@ -11,24 +11,24 @@ from mmengine.config import Config
 from mmgfnuc.files import read_json, waiting_lock, write_text
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, forget_caches, read_dumped
 
-from .cells import Cell, describe
+from .runs import Run, describe
 
 DONE, DIVERGED, FAILED, BEGUN, OPEN = 'done', 'diverged', 'failed', 'begun', 'open'
 # States that are results: another call would give the same.
 ENDED = (DONE, DIVERGED)
-# Costs and circumstances of a cell that is trained and scored; what was found in its model, written last.
-RUN, FINDINGS = 'run.json', 'findings.json'
+# Costs and circumstances of a run that is trained and scored; what was found in its model, written last.
+RECORD, INSIDE = 'run.json', 'inside.json'
 FAILURE, DIVERGENCE, LOG, LOCK = 'failed.txt', 'diverged.txt', 'log.txt', 'lock'
 
 
-def cell_folder(root: Path, cell: Cell) -> Path:
-    """Where a cell runs: cells of several studies that are the same share it."""
-    return root / cell.key
+def run_folder(root: Path, run: Run) -> Path:
+    """Where a run runs: runs of several studies that are the same share it."""
+    return root / run.key
 
 
-def cell_state(root: Path, cell: Cell) -> str:
-    """Say whether a cell is done, has diverged or failed, was begun and interrupted (or runs), or was never started."""
-    folder = cell_folder(root, cell)
+def run_state(root: Path, run: Run) -> str:
+    """Say whether a run is done, has diverged or failed, was begun and interrupted (or runs), or was never started."""
+    folder = run_folder(root, run)
     if is_done(folder):
         return DONE
     if (folder / DIVERGENCE).is_file():
@@ -39,26 +39,26 @@ def cell_state(root: Path, cell: Cell) -> str:
 
 
 def is_done(folder: Path) -> bool:
-    """Say whether the cell of a folder is trained, scored and examined."""
-    return all((folder / name).is_file() for name in (RUN, FINDINGS))
+    """Say whether the run of a folder is trained, scored and measured."""
+    return all((folder / name).is_file() for name in (RECORD, INSIDE))
 
 
-def last_step(cell: Cell) -> int:
-    """Read the steps of a cell in the text of its config; to parse it would take longer than a refresh of the bar."""
-    found = re.search(r'max_iters=(\d+)', cell.config)
+def last_step(run: Run) -> int:
+    """Read the steps of a run in the text of its config; to parse it would take longer than a refresh of the bar."""
+    found = re.search(r'max_iters=(\d+)', run.config)
     return int(found[1]) if found else 0
 
 
-def prepare_folder(folder: Path, cell: Cell) -> None:
-    """Write what the process of a cell reads, and forget that an earlier one has failed."""
+def prepare_folder(folder: Path, run: Run) -> None:
+    """Write what the process of a run reads, and forget that an earlier one has failed."""
     with waiting_lock(folder.parent / LOCK):
         (folder / FAILURE).unlink(missing_ok=True)
-        for name, text in (('config.py', cell.config), ('cell.json', describe(cell))):
+        for name, text in (('config.py', run.config), ('run.json', describe(run))):
             write_text(folder / name, text)
 
 
 def read_config(folder: Path) -> Config:
-    """Read the config of a cell as data, and let it work in its folder.
+    """Read the config of a run as data, and let it work in its folder.
 
     Raises:
         UserError: it holds code, names what is no registered part, or where to write.
@@ -73,35 +73,35 @@ def read_config(folder: Path) -> Config:
 
 
 def record_failure(folder: Path, text: str) -> None:
-    """Mark the cell of a folder as failed."""
+    """Mark the run of a folder as failed."""
     with waiting_lock(folder.parent / LOCK):
         write_text(folder / FAILURE, text + '\n')
 
 
 def record_divergence(folder: Path, text: str) -> None:
-    """Mark the cell of a folder as one whose training diverged; its process does, which holds the lock."""
+    """Mark the run of a folder as one whose training diverged; its process does, which holds the lock."""
     write_text(folder / DIVERGENCE, text + '\n')
 
 
-def divergence(root: Path, cell: Cell) -> str:
-    """Read how a cell diverged."""
-    return (cell_folder(root, cell) / DIVERGENCE).read_text(encoding='utf-8').strip()
+def divergence(root: Path, run: Run) -> str:
+    """Read how a run diverged."""
+    return (run_folder(root, run) / DIVERGENCE).read_text(encoding='utf-8').strip()
 
 
 def weights_of(folder: Path) -> str | None:
-    """Read the SHA-256 of the weight file that the encoder of a trained cell had; None without one."""
-    return read_json(folder / RUN, again(folder), weights_sha256=(str, NoneType))['weights_sha256']
+    """Read the SHA-256 of the weight file that the encoder of a trained run had; None without one."""
+    return read_json(folder / RECORD, again(folder), weights_sha256=(str, NoneType))['weights_sha256']
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Read what is known of the training and the scoring of a cell.
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read what is known of the training and the scoring of a run.
 
     Raises:
         UserError: the file is damaged.
     """
     number, text = (int, float), (str, NoneType)
     return read_json(
-        folder / RUN,
+        folder / RECORD,
         again(folder),
         train_seconds=number,
         test_seconds=number,
@@ -115,7 +115,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def again(folder: Path) -> str:
-    """Say what to do about a damaged file in the folder of a cell."""
+    """Say what to do about a damaged file in the folder of a run."""
     return f'delete the folder {folder}, and the same command runs this part of the study again'
 
 

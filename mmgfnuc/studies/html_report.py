@@ -108,7 +108,7 @@ def html_report(results: Mapping[str, Any], pictures: Mapping[str, Sequence[Pict
             'slug': slug(chapter['data']),
             'sections': sections(chapter, pictures.get(chapter['data'], ())),
         }
-        for chapter in results['chapters']
+        for chapter in results['data_sets']
     ]
     return (
         _environment()
@@ -245,7 +245,7 @@ PICTURES = {'features': 'Features before and after fusion', 'panel': 'Best, medi
 
 def _facts(results: Mapping[str, Any]) -> dict[str, int]:
     """Numbers that say how large a study is."""
-    chapters, study = results['chapters'], results['study']
+    chapters, study = results['data_sets'], results['study']
     return {
         'arms': max(len(chapter['arms']) for chapter in chapters),
         'data sets': len(chapters),
@@ -259,7 +259,7 @@ def _facts(results: Mapping[str, Any]) -> dict[str, int]:
 
 def _fusions(results: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
     """What the fusions of a study do, and whether each is a control; the user's own are not described."""
-    arms = [arm for chapter in results['chapters'] for arm in chapter['arms']]
+    arms = [arm for chapter in results['data_sets'] for arm in chapter['arms']]
     names = dict.fromkeys(arm['fusion'].replace('_', '-') for arm in arms)
     texts = {**FUSIONS, **CONTROLS}
     described = {name: (texts[name], name in CONTROLS or name == 'none') for name in names if name in texts}
@@ -286,7 +286,7 @@ def _conditions(results: Mapping[str, Any]) -> dict[str, list[str]]:
         'Training': [f'{study["steps"]} steps of {study["batch_size"]} images'],
         **{
             f'Arm {arm["name"]}': [json.dumps(arm['parts']) if arm['parts'] else 'as the presets are']
-            for arm in results['chapters'][0]['arms']
+            for arm in results['data_sets'][0]['arms']
         },
         'Precision': ['bfloat16 autocast' if study['amp'] else 'float32'],
     }

@@ -1,4 +1,4 @@
-"""Runs the cells of a study: each as a process in a folder of its own, on this machine or on a Ray cluster."""
+"""Runs the runs of a study: each as a process in a folder of its own, on this machine or on a Ray cluster."""
 
 import os
 import signal
@@ -14,18 +14,18 @@ import torch
 
 from mmgfnuc.errors import UserError
 
-from .cells import Cell
-from .folders import ENDED, LOG, cell_folder, cell_state, prepare_folder, record_failure
+from .folders import ENDED, LOG, prepare_folder, record_failure, run_folder, run_state
 from .processes import ONE_THREAD, Setting, run_process
 from .progress import StudyBar
 from .ray_engine import ray_engine
+from .runs import Run
 
 LOG_LINES = 15
 REFRESH_SECONDS = 1.0
 
 
-class FailedCellsError(UserError):
-    """Some cells of a study have failed; the others are done."""
+class FailedRunsError(UserError):
+    """Some runs of a study have failed; the others are done."""
 
 
 def devices(processes: int | None = None) -> list[dict[str, str]]:
@@ -45,13 +45,13 @@ def devices(processes: int | None = None) -> list[dict[str, str]]:
 
 @contextmanager
 def local_engine(processes: int | None, setting: Setting) -> Iterator[Callable[[Path], Future[int]]]:
-    """Give a function that runs the cell of a folder as soon as a device is free; at the end all are killed."""
+    """Give a function that runs the run of a folder as soon as a device is free; at the end all are killed."""
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for device in devices(processes):
         free.put(device)
     stop = Event()
 
-    def run(folder: Path) -> int:
+    def start(folder: Path) -> int:
         device = free.get()
         try:
             return run_process(folder, setting, device, stop.is_set)
@@ -60,7 +60,7 @@ def local_engine(processes: int | None, setting: Setting) -> Iterator[Callable[[
 
     pool = ThreadPoolExecutor(free.qsize())
     try:
-        yield lambda folder: pool.submit(run, folder)
+        yield lambda folder: pool.submit(start, folder)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         stop.set()
@@ -70,63 +70,63 @@ def local_engine(processes: int | None, setting: Setting) -> Iterator[Callable[[
 ENGINES = {'local': local_engine, 'ray': ray_engine}
 
 
-def run_cells(
-    cells: Sequence[Cell],
+def run_all(
+    runs: Sequence[Run],
     root: str | Path,
     processes: int | None = None,
     engine: str = 'local',
     cache_gb: float | None = None,
 ) -> None:
-    """Run the cells that have not ended; interrupted ones go on from their last checkpoint, failed ones begin again.
+    """Run the runs that have not ended; interrupted ones go on from their last checkpoint, failed ones begin again.
 
-    A cell that fails is recorded, and the others run all the same. One that diverges has ended with that result: its
+    A run that fails is recorded, and the others run all the same. One that diverges has ended with that result: its
     training would do so again. Ctrl-C and SIGTERM end all that runs; the next call goes on from there. So does a call
-    after SIGKILL, which may leave processes behind: they finish their cells, and the call waits for them, as no cell
+    after SIGKILL, which may leave processes behind: they finish their runs, and the call waits for them, as no run
     runs twice at a time.
 
     Args:
-        cells: of a study.
-        root: folder of the runs, `<root>/<key>/` for each cell. Under `ray`, every node has to see it, and the data,
+        runs: of a study.
+        root: folder of the runs, `<root>/<key>/` for each run. Under `ray`, every node has to see it, and the data,
             under the same path.
         processes: how many run at a time, see `devices`; under `ray` by default as many as the cluster has room for.
         engine: `local`, or `ray` for the tasks of a Ray cluster, see `ray_engine`. Scores do not depend on it.
         cache_gb: keep the features of frozen foundation encoders in `<root>/../features`, at most so many gigabytes
-            (10**9 bytes), for all cells. Scores stay the same. Times of training do not: a cell that finds its
+            (10**9 bytes), for all runs. Scores stay the same. Times of training do not: a run that finds its
             features is faster than the one that computed them.
 
     Raises:
         UserError: there is no such engine, or it does not start.
-        FailedCellsError: some cells have failed; names them and their logs.
+        FailedRunsError: some runs have failed; names them and their logs.
     """
     if engine not in ENGINES:
         raise UserError(f"engine='{engine}' is unknown; choose one of {', '.join(ENGINES)}")
     root = Path(root).resolve()
-    waiting = iter([cell for cell in cells if cell_state(root, cell) not in ENDED])
+    waiting = iter([run for run in runs if run_state(root, run) not in ENDED])
     failures: list[str] = []
-    jobs: dict[Future[int], Cell] = {}
+    jobs: dict[Future[int], Run] = {}
     with (
         ENGINES[engine](processes, Setting(cache_gb)) as submit,
         _terminated_like_interrupted(),
-        StudyBar(cells, root) as bar,
+        StudyBar(runs, root) as bar,
     ):
         while True:
-            for cell in islice(waiting, processes - len(jobs) if processes else None):
-                folder = cell_folder(root, cell)
-                prepare_folder(folder, cell)
-                jobs[submit(folder)] = cell
+            for run in islice(waiting, processes - len(jobs) if processes else None):
+                folder = run_folder(root, run)
+                prepare_folder(folder, run)
+                jobs[submit(folder)] = run
             if not jobs:
                 break
             for job in wait(jobs, REFRESH_SECONDS, FIRST_COMPLETED).done:
-                cell = jobs.pop(job)
-                failures += [f'{cell.name}: {failure}' for failure in _failure(job, cell_folder(root, cell))]
+                run = jobs.pop(job)
+                failures += [f'{run.name}: {failure}' for failure in _failure(job, run_folder(root, run))]
             bar.show()
     if failures:
-        said = f'{len(failures)} of {len(cells)} cells failed; the others are done:'
-        raise FailedCellsError('\n'.join([said, *failures]))
+        said = f'{len(failures)} of {len(runs)} runs failed; the others are done:'
+        raise FailedRunsError('\n'.join([said, *failures]))
 
 
 def _failure(job: 'Future[int]', folder: Path) -> list[str]:
-    """Record that a cell has failed, with the end of its log; return a line for it, or none."""
+    """Record that a run has failed, with the end of its log; return a line for it, or none."""
     log = folder / LOG
     try:
         code = job.result()

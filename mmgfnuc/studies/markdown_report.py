@@ -26,7 +26,7 @@ PROTOCOL = (
     'family; families are those of each score and data set, Dice being the first). Intervals (in brackets) are 95 % '
     'intervals of a bootstrap over groups, folds and seeds. A difference is called significant where the corrected p '
     'is at most 0.05 and a second interval, corrected for the number of comparisons and of seeds, excludes 0. '
-    'Minutes of training are medians over cells, with whatever else the machine did at the time; inference is timed on '
+    'Minutes of training are medians over runs, with whatever else the machine did at the time; inference is timed on '
     'one tile of noise, by turns with the first arm.'
 )
 
@@ -34,17 +34,17 @@ PROTOCOL = (
 def markdown_report(results: Mapping[str, Any]) -> str:
     """Render the results of a study, see `study_results`."""
     parts = [f'# {prose(results["title"])}']
-    for chapter in results['chapters']:
-        heading = [f'## Data set: {prose(chapter["data"])}'] if len(results['chapters']) > 1 else []
-        parts += [*heading, *_chapter(chapter)]
+    for data_set in results['data_sets']:
+        heading = [f'## Data set: {prose(data_set["data"])}'] if len(results['data_sets']) > 1 else []
+        parts += [*heading, *_data_set(data_set)]
     return '\n\n'.join([*parts, '## How to read it', PROTOCOL, *_conditions(results)]) + '\n'
 
 
-def _chapter(chapter: Mapping[str, Any]) -> list[str]:
-    arms = chapter['arms']
-    diverged = chapter.get('diverged', {})  # reports of earlier versions lack it
+def _data_set(data_set: Mapping[str, Any]) -> list[str]:
+    arms = data_set['arms']
+    diverged = data_set.get('diverged', {})  # reports of earlier versions lack it
     parts = [
-        '\n'.join(f'- {prose(sentence)}' for sentence in chapter['conclusion']),
+        '\n'.join(f'- {prose(sentence)}' for sentence in data_set['conclusion']),
         _leaderboard(arms, diverged),
         _costs(arms),
     ]
@@ -54,10 +54,10 @@ def _chapter(chapter: Mapping[str, Any]) -> list[str]:
             '\n'.join(f'- {code(arm)} {prose(run)}' for arm in diverged for run in diverged[arm]['runs']),
         ]
     for score, title in COMPARED.items():
-        parts += [f'### {title}', *_comparisons(chapter, score)]
-        if chapter['left_out'][score]:
-            parts.append(f'{chapter["left_out"][score]} images have no {title} in some arm and are left out.')
-    parts += ['### Dice by group', _by_group(chapter), '### All scores', _all_scores(arms)]
+        parts += [f'### {title}', *_comparisons(data_set, score)]
+        if data_set['left_out'][score]:
+            parts.append(f'{data_set["left_out"][score]} images have no {title} in some arm and are left out.')
+    parts += ['### Dice by group', _by_group(data_set), '### All scores', _all_scores(arms)]
     return [*parts, '### Inside the models', _inside(arms)]
 
 
@@ -95,14 +95,14 @@ def _costs(arms: Sequence[Mapping[str, Any]]) -> str:
     return table_lines(['arm', *COSTS], rows)
 
 
-def _comparisons(chapter: Mapping[str, Any], score: str) -> list[str]:
+def _comparisons(data_set: Mapping[str, Any], score: str) -> list[str]:
     lines = []
     for name, heading in (('comparisons', ''), ('controls', 'Against the controls:')):
-        founds = chapter[name][score]
+        founds = data_set[name][score]
         if founds:
             lines += [heading] if heading else []
             lines.append('\n'.join(f'- {prose(found["words"])}' for found in founds))
-    ranks = chapter['ranks'][score]
+    ranks = data_set['ranks'][score]
     if ranks:
         order = ', '.join(f'{code(arm)} {rank:.2f}' for arm, rank in ranks['average_ranks'].items())
         lines.append(
@@ -113,9 +113,9 @@ def _comparisons(chapter: Mapping[str, Any], score: str) -> list[str]:
     return lines or ['One arm: there is nothing to compare it with.']
 
 
-def _by_group(chapter: Mapping[str, Any]) -> str:
-    arms = chapter['arms']
-    rows = [[prose(group), *(f'{arm["groups"]["dice"][group]:.3f}' for arm in arms)] for group in chapter['groups']]
+def _by_group(data_set: Mapping[str, Any]) -> str:
+    arms = data_set['arms']
+    rows = [[prose(group), *(f'{arm["groups"]["dice"][group]:.3f}' for arm in arms)] for group in data_set['groups']]
     return table_lines(['group', *(code(arm['name']) for arm in arms)], rows)
 
 
@@ -141,18 +141,18 @@ def _gate(gate: Mapping[str, Any]) -> str:
 def _conditions(results: Mapping[str, Any]) -> list[str]:
     study, made = results['study'], results['provenance']
     weights = ', '.join(f'{encoder} {digest}' for encoder, digest in made['weights'].items())
-    chapters = [
-        f'{prose(chapter["data"])}: {chapter["num_images"]} images of {len(chapter["groups"])} groups '
-        f'({prose(", ".join(chapter["groups"]))}), SHA-256 {made["data_digests"][chapter["data"]]}. '
-        f'Images: {prose(chapter["source"])}.'
-        for chapter in results['chapters']
+    data_sets = [
+        f'{prose(data_set["data"])}: {data_set["num_images"]} images of {len(data_set["groups"])} groups '
+        f'({prose(", ".join(data_set["groups"]))}), SHA-256 {made["data_digests"][data_set["data"]]}. '
+        f'Images: {prose(data_set["source"])}.'
+        for data_set in results['data_sets']
     ]
     return [
         '## Conditions',
         f'{study["steps"]} steps of {study["batch_size"]} images{" under bfloat16 autocast" * study["amp"]}; splits '
         f'{prose(", ".join(study["splits"]))}; seeds {", ".join(map(str, study["seeds"]))}.',
-        '\n'.join(f'- {line}' for line in chapters),
-        '\n'.join(f'- {code(arm["name"])}: {_parts(arm["parts"])}' for arm in results['chapters'][0]['arms']),
+        '\n'.join(f'- {line}' for line in data_sets),
+        '\n'.join(f'- {code(arm["name"])}: {_parts(arm["parts"])}' for arm in results['data_sets'][0]['arms']),
         f'{"; ".join(made["hardware"])}. Commit {", ".join(made["commits"])}, code {made["code_digest"][:12]}. '
         f'{", ".join(f"{name} {version}" for name, version in made["versions"].items())}. {made["date"]}.',
         *([f'Weights, SHA-256: {weights}.'] if weights else []),

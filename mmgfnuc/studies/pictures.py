@@ -1,4 +1,4 @@
-"""Pictures of a study on one data set, made from its trained cells: what the arms predict, and what fusion changes."""
+"""Pictures of a study on one data set, made from its trained runs: what the arms predict, and what fusion changes."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.visualization.outline import TRUTH_COLOUR
 from mmgfnuc.visualization.panels import STATE_COLOURS
 
-from .cells import Cell
-from .folders import DONE, cell_folder, cell_state
+from .folders import DONE, run_folder, run_state
 from .picture_pages import (
     Panel,
     Pixels,
@@ -30,7 +29,8 @@ from .picture_pages import (
     enlarge,
     principal_colours,
 )
-from .trained import TrainedCell, load_trained
+from .runs import Run
+from .trained import TrainedRun, load_trained
 
 REGION = 256  # pixels
 ARMS_PER_PAGE = 10
@@ -116,30 +116,30 @@ class ImageViews:
     arms: dict[str, ArmView] = field(default_factory=dict)
 
 
-def study_pictures(cells: Sequence[Cell], root: str | Path, rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
+def study_pictures(runs: Sequence[Run], root: str | Path, rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
     """Make the pictures of one data set: panels of the best, the median and the worst image, features of the median.
 
     The models are those of the first seed, of the fold whose test part holds the image. Without the data or the
     checkpoints, which may have been deleted since, there are no pictures, and a warning.
 
     Args:
-        cells: of the study; those that are not done are left out.
+        runs: of the study; those that are not done are left out.
         root: folder of the runs.
         rows: scores of every image by `study_scores`.
     """
     try:
-        return _pictures(cells, Path(root), rows)
+        return _pictures(runs, Path(root), rows)
     except UserError as error:
         warnings.warn(f'the report has no pictures: {error}', stacklevel=2)
         return []
 
 
-def _pictures(cells: Sequence[Cell], root: Path, rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    seed = cells[0].seed
+def _pictures(runs: Sequence[Run], root: Path, rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    seed = runs[0].seed
     shown = [row for row in rows if row['seed'] == seed]
     chosen = choose_images(rows, {row['image'] for row in shown})
     folds = {row['image']: row['fold'] for row in reversed(shown)}
-    done = [cell for cell in cells if cell.seed == seed and cell_state(root, cell) == DONE]
+    done = [run for run in runs if run.seed == seed and run_state(root, run) == DONE]
     views = _views(done, root, {image: folds[image] for image in chosen.values()}, chosen.get('median'))
     dice = {(row['arm'], row['image'], row['fold']): row['dice'] for row in shown}
     pictures: list[Picture] = []
@@ -174,19 +174,19 @@ def choose_images(rows: Sequence[Mapping[str, Any]], among: set[str]) -> dict[st
 
 
 @torch.inference_mode()
-def _views(cells: Sequence[Cell], root: Path, folds: Mapping[str, str], median: str | None) -> dict[str, ImageViews]:
+def _views(runs: Sequence[Run], root: Path, folds: Mapping[str, str], median: str | None) -> dict[str, ImageViews]:
     """Let the models of all arms look at the images of their folds."""
     views: dict[str, ImageViews] = {}
-    for cell in cells:
-        images = [image for image, fold in folds.items() if fold == cell.split]
+    for run in runs:
+        images = [image for image, fold in folds.items() if fold == run.split]
         if not images:
             continue
-        trained = load_trained(cell_folder(root, cell))
+        trained = load_trained(run_folder(root, run))
         for image in images:
             inputs, sample = trained.load(trained.data.ids.index(image))
             view = views.setdefault(image, ImageViews(_rgb(inputs), *_truth(sample)))
             (predicted,) = trained.model.predict(inputs, [sample])
-            view.arms[cell.arm.name] = ArmView(
+            view.arms[run.arm.name] = ArmView(
                 predicted.pred_sem_seg.data[0].cpu().numpy() > 0,
                 predicted.pred_instance_map.data[0].cpu().numpy(),
                 tile_features(trained, inputs) if image == median and trained.model.neck else None,
@@ -202,7 +202,7 @@ def _truth(sample: SegDataSample) -> tuple[NDArray[np.bool_], NDArray[np.int32],
 
 
 @torch.inference_mode()
-def tile_features(trained: TrainedCell, inputs: Tensor) -> Features:
+def tile_features(trained: TrainedRun, inputs: Tensor) -> Features:
     """Look at the features of the tile in the middle of an image.
 
     Shape:

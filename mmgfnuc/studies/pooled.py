@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 from mmgfnuc.studies.calibration import NUM_BINS
 
-Findings = Mapping[str, Any]
+Inside = Mapping[str, Any]
 
 
-def pooled_findings(findings: Sequence[Findings]) -> dict[str, Any]:
-    """Put the findings of cells together.
+def pooled_inside(inside: Sequence[Inside]) -> dict[str, Any]:
+    """Put the inside of runs together.
 
     Calibration errors are those of a model, so `ece` and `brier` are means over the models; the curve (`bins`) is
     that of all their pixels. Gates are pooled by level, as if all tiles had been seen by one model.
 
     Args:
-        findings: of `examine_cell`, one for each cell of an arm.
+        inside: of `measure_inside`, one for each run of an arm.
     """
     return {
-        'calibration': _pooled_calibration([found['calibration'] for found in findings]),
-        'gates': _pooled_gates([found['gates'] for found in findings]),
+        'calibration': _pooled_calibration([found['calibration'] for found in inside]),
+        'gates': _pooled_gates([found['gates'] for found in inside]),
     }
 
 
@@ -49,9 +49,9 @@ def _pooled_bin(entries: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {**means, 'count': int(sum(counts))}
 
 
-def _pooled_gates(cells: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def _pooled_gates(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     by_level = defaultdict(list)
-    for gate in (gate for cell in cells for gate in cell):
+    for gate in (gate for run in runs for gate in run):
         by_level[gate['level']].append(gate)
     return [_pooled_gate(by_level[level]) for level in sorted(by_level)]
 

@@ -1,4 +1,4 @@
-"""What a study needs before its cells run: data that can be drawn, weights that can be fetched."""
+"""What a study needs before its runs run: data that can be drawn, weights that can be fetched."""
 
 import sys
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from mmgfnuc.files import lock_file, waiting_lock
 from mmgfnuc.models.foundation import find_entry
 from mmgfnuc.models.foundation.locate import RANDOM, find_weights
 
-from .cells import DRAWN, Cell, data_root
 from .encoders import fetch_weights, is_at_hand
-from .folders import DONE, cell_folder, cell_state, weights_of
+from .folders import DONE, run_folder, run_state, weights_of
+from .runs import DRAWN, Run, data_root
 from .study import Arm, Study
 
 
@@ -36,7 +36,7 @@ def draw_missing_data(study: Study) -> None:
 
 
 def fetch_encoders(arms: Iterable[Arm]) -> None:
-    """Find the weights of foundation encoders, or fetch them: once, not in every cell at the same time.
+    """Find the weights of foundation encoders, or fetch them: once, not in every run at the same time.
 
     Raises:
         UserError: an encoder does not exist, or its weights are not here and cannot be fetched.
@@ -61,23 +61,23 @@ def weights_digest(name: str, weights: str | None) -> str | None:
     return file_sha256(find_weights(weights, find_entry(name)))
 
 
-def check_weights(cells: Iterable[Cell], root: Path) -> None:
-    """Compare the weight files that are here with those that cells which are done were trained with.
+def check_weights(runs: Iterable[Run], root: Path) -> None:
+    """Compare the weight files that are here with those that runs which are done were trained with.
 
-    Weights do not go into the key of a cell: with another file its arm would be compared with itself of before.
+    Weights do not go into the key of a run: with another file its arm would be compared with itself of before.
 
     Raises:
         UserError: they differ.
     """
-    done = [cell for cell in cells if cell.arm.foundation and cell_state(root, cell) == DONE]
-    for name, weights in encoder_weights(cell.arm for cell in done):
+    done = [run for run in runs if run.arm.foundation and run_state(root, run) == DONE]
+    for name, weights in encoder_weights(run.arm for run in done):
         if weights == RANDOM or not is_at_hand(name, weights):
             continue
         now = weights_digest(name, weights)
-        for cell in (cell for cell in done if (cell.arm.foundation, cell.arm.encoder_weights) == (name, weights)):
-            folder = cell_folder(root, cell)
+        for run in (run for run in done if (run.arm.foundation, run.arm.encoder_weights) == (name, weights)):
+            folder = run_folder(root, run)
             if weights_of(folder) != now:
                 raise UserError(
-                    f"cell '{cell.name}' was trained with another weight file of '{name}' than "
+                    f"run '{run.name}' was trained with another weight file of '{name}' than "
                     f'{find_weights(weights, find_entry(name))}; put that file back, or delete {folder} to train again'
                 )

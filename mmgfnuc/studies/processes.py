@@ -1,4 +1,4 @@
-"""A cell as a process of its own, the same under every engine: what a cell scores cannot depend on who started it."""
+"""A run as a process of its own, the same under every engine: what a run scores cannot depend on who started it."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class Setting:
     """What the processes of a study have in common, on this machine or on another.
 
     Attributes:
-        cache_gb: limit of the feature cache that cells share; None for no cache.
+        cache_gb: limit of the feature cache that runs share; None for no cache.
         work_dir: paths of the configs are relative to it.
         variables: of the environment, that say where weights and data are.
     """
@@ -34,7 +34,7 @@ class Setting:
 
 
 def run_process(folder: Path, setting: Setting, device: Mapping[str, str], stop: Callable[[], bool]) -> int:
-    """Run the cell of a folder, its output added to `log.txt` there; return the exit code.
+    """Run the run of a folder, its output added to `log.txt` there; return the exit code.
 
     The process is killed, with those that it started, when `stop` says so, or when an exception (Ctrl-C, the
     cancellation of a task) comes out of the waiting.

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from mmgfnuc.files import read_json, write_text
 
-from .cells import Cell
 from .folders import (
     BEGUN,
     DIVERGED,
@@ -30,12 +29,13 @@ from .folders import (
     LOCK,
     LOG,
     OPEN,
-    cell_folder,
-    cell_state,
     is_locked,
     last_step,
-    read_run,
+    read_record,
+    run_folder,
+    run_state,
 )
+from .runs import Run
 
 RUNNING = 'running'
 PROGRESS = 'progress.json'
@@ -43,21 +43,21 @@ REPORT_SECONDS = 1.0
 
 
 def report(folder: Path, phase: str, step: int) -> None:
-    """Say what the process of a cell does now, how many steps are trained, and the most memory up to now.
+    """Say what the process of a run does now, how many steps are trained, and the most memory up to now.
 
-    The memory is that of this process or of an earlier one of the cell that was interrupted, whichever had more.
+    The memory is that of this process or of an earlier one of the run that was interrupted, whichever had more.
     """
     peak_mb = max(round(_peak_bytes() / 10**6), peak_megabytes(folder))
     write_text(folder / PROGRESS, json.dumps({'phase': phase, 'step': step, 'peak_mb': peak_mb}) + '\n')
 
 
 def peak_megabytes(folder: Path) -> int:
-    """Read the most memory that the processes of a cell have held up to its last report; 0 before the first."""
+    """Read the most memory that the processes of a run have held up to its last report; 0 before the first."""
     return read_report(folder)['peak_mb']
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """Read the last report of the processes of a cell; before the first they are starting.
+    """Read the last report of the processes of a run; before the first they are starting.
 
     Raises:
         UserError: the file is damaged.
@@ -79,7 +79,7 @@ class ReportHook(Hook):
     """Report the steps of a training, at most one a second.
 
     Args:
-        folder: of the cell.
+        folder: of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,45 +101,45 @@ class ReportHook(Hook):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a cell is.
+    """How far a run is.
 
     Attributes:
-        cell: which.
-        state: as of `cell_state`, or `running`.
+        run: which.
+        state: as of `run_state`, or `running`.
         phase: what its process does.
         step: steps that are trained.
         steps: steps in all.
     """
 
-    cell: Cell
+    run: Run
     state: str
     phase: str
     step: int
     steps: int
 
 
-def cell_progress(root: Path, cell: Cell) -> Progress:
-    """Read how far a cell is, without disturbing it."""
-    folder = cell_folder(root, cell)
-    state, steps = cell_state(root, cell), last_step(cell)
+def run_progress(root: Path, run: Run) -> Progress:
+    """Read how far a run is, without disturbing it."""
+    folder = run_folder(root, run)
+    state, steps = run_state(root, run), last_step(run)
     if state == DONE:
-        return Progress(cell, DONE, '', steps, steps)
+        return Progress(run, DONE, '', steps, steps)
     if is_locked(folder / LOCK):
         state = RUNNING
     told = read_report(folder)
-    return Progress(cell, state, told['phase'], told['step'], steps)
+    return Progress(run, state, told['phase'], told['step'], steps)
 
 
 class StudyBar:
     """One bar over all steps of a study, those of earlier calls as a beginning that does not count for the speed."""
 
-    def __init__(self, cells: Sequence[Cell], root: Path) -> None:
-        self.cells, self.root = cells, root
+    def __init__(self, runs: Sequence[Run], root: Path) -> None:
+        self.runs, self.root = runs, root
 
     def __enter__(self) -> 'StudyBar':
         progress = self._progress()
         steps, total = (sum(getattr(one, name) for one in progress) for name in ('step', 'steps'))
-        self.bar = tqdm(total=total, initial=steps, desc=f'{len(self.cells)} cells', unit='step', file=sys.stderr)
+        self.bar = tqdm(total=total, initial=steps, desc=f'{len(self.runs)} runs', unit='step', file=sys.stderr)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -147,38 +147,34 @@ class StudyBar:
         self.bar.close()
 
     def show(self) -> None:
-        """Read how far the cells are, and draw that."""
+        """Read how far the runs are, and draw that."""
         progress = self._progress()
         counts = Counter(one.state for one in progress)
         shown = (DONE, RUNNING, *([DIVERGED] * (counts[DIVERGED] > 0)), FAILED)
         self.bar.set_postfix_str(', '.join(f'{counts[state]} {state}' for state in shown), False)
-        # A cell that was interrupted goes back to its last checkpoint.
+        # A run that was interrupted goes back to its last checkpoint.
         self.bar.n = max(self.bar.initial, sum(one.step for one in progress))
         self.bar.refresh()
 
     def _progress(self) -> list[Progress]:
-        return [cell_progress(self.root, cell) for cell in self.cells]
+        return [run_progress(self.root, run) for run in self.runs]
 
 
-def status_lines(cells: Sequence[Cell], root: str | Path) -> list[str]:
+def status_lines(runs: Sequence[Run], root: str | Path) -> list[str]:
     """Say how far a study is: counts, what runs, what has failed, and when it may end.
 
     It only reads, and may be called while the study runs, from another process or machine that sees the folder.
 
     Args:
-        cells: of the study.
+        runs: of the study.
         root: folder of the runs.
     """
     root = Path(root)
-    progress = [cell_progress(root, cell) for cell in cells]
+    progress = [run_progress(root, run) for run in runs]
     return [
         _counts(progress),
-        *(f'running: {one.cell.name}, {_doing(one)}' for one in progress if one.state == RUNNING),
-        *(
-            f'failed: {one.cell.name}, log {cell_folder(root, one.cell) / LOG}'
-            for one in progress
-            if one.state == FAILED
-        ),
+        *(f'running: {one.run.name}, {_doing(one)}' for one in progress if one.state == RUNNING),
+        *(f'failed: {one.run.name}, log {run_folder(root, one.run) / LOG}' for one in progress if one.state == FAILED),
         *_time_left(progress, root),
     ]
 
@@ -186,7 +182,7 @@ def status_lines(cells: Sequence[Cell], root: str | Path) -> list[str]:
 def _counts(progress: Sequence[Progress]) -> str:
     counts = Counter(one.state for one in progress)
     known = [f'{counts[state]} {state}' for state in (DONE, RUNNING, DIVERGED, FAILED, BEGUN, OPEN) if counts[state]]
-    return f'{len(progress)} cells: {", ".join(known)}'
+    return f'{len(progress)} runs: {", ".join(known)}'
 
 
 def _doing(progress: Progress) -> str:
@@ -194,9 +190,9 @@ def _doing(progress: Progress) -> str:
 
 
 def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
-    """Estimate by the seconds that a step took in the cells that are done: those of the same arm, else all.
+    """Estimate by the seconds that a step took in the runs that are done: those of the same arm, else all.
 
-    A cell that has failed is not run again before the next call, one that has diverged not at all.
+    A run that has failed is not run again before the next call, one that has diverged not at all.
     """
     running = sum(one.state == RUNNING for one in progress)
     if not running:
@@ -204,13 +200,13 @@ def _time_left(progress: Sequence[Progress], root: Path) -> list[str]:
     speeds: dict[str | None, list[float]] = defaultdict(list)
     for one in progress:
         if one.state == DONE:
-            run = read_run(cell_folder(root, one.cell))
-            for key in (one.cell.arm.name, None):
+            run = read_record(run_folder(root, one.run))
+            for key in (one.run.arm.name, None):
                 speeds[key].append((run['train_seconds'] + run['test_seconds']) / one.steps)
     if not speeds:
-        return ['time left: not known before a cell is done']
+        return ['time left: not known before a run is done']
     seconds = sum(
-        (one.steps - one.step) * mean(speeds.get(one.cell.arm.name, speeds[None]))
+        (one.steps - one.step) * mean(speeds.get(one.run.arm.name, speeds[None]))
         for one in progress
         if one.state not in (*ENDED, FAILED)
     )

@@ -1,4 +1,4 @@
-"""Runs cells as tasks of a Ray cluster, one that exists or one on this machine."""
+"""Runs runs as tasks of a Ray cluster, one that exists or one on this machine."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ CANCEL_SECONDS = 30.0
 
 @contextmanager
 def ray_engine(processes: int | None, setting: Setting) -> Iterator[Callable[[Path], 'Future[int]']]:
-    """Give a function that runs the cell of a folder as a task; at the end all are killed.
+    """Give a function that runs the run of a folder as a task; at the end all are killed.
 
     Taken is the cluster that this process is connected to, else the one of `$RAY_ADDRESS` or of `ray start` on this
     machine, else a new one here, which is ended again. A task takes a GPU where the cluster has any, else a core.

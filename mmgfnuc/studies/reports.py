@@ -15,44 +15,44 @@ from mmgfnuc.files import read_json, remove_unfinished, waiting_lock, write_csv,
 from mmgfnuc.models import complexity
 
 from . import costs
-from .cells import Cell, cell_config, code_digest
 from .costs import arm_costs, inference_costs
 from .folders import LOCK
 from .html_report import html_report
 from .markdown_report import markdown_report
 from .pictures import study_pictures
 from .results import study_results
+from .runs import Run, code_digest, run_config
 from .scores import KEYS, SCORES, study_scores
 from .study import Arm, Study
 
 
-def write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
+def write_report(study: Study, runs: Sequence[Run], root: Path, folder: Path, command: str) -> None:
     """Write `scores.csv`, `results.json`, `tables.md` and `report.html` of a finished study.
 
     Args:
         study: what was asked for.
-        cells: of the study, all ended.
+        runs: of the study, all ended.
         root: folder of the runs.
         folder: to write to. It also keeps the times of inference (`costs.json`), which are measured once.
         command: that ran the study.
 
     Raises:
-        UserError: some cells have no scores, or the first arm diverged.
+        UserError: some runs have no scores, or the first arm diverged.
     """
-    # Two studies of one name may end at the same time; they share their cells.
+    # Two studies of one name may end at the same time; they share their runs.
     with waiting_lock(folder / LOCK):
         remove_unfinished(folder)
-        _write_report(study, cells, root, folder, command)
+        _write_report(study, runs, root, folder, command)
 
 
-def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
-    rows = {data: study_scores([cell for cell in cells if cell.data == data], root) for data in study.data}
+def _write_report(study: Study, runs: Sequence[Run], root: Path, folder: Path, command: str) -> None:
+    rows = {data: study_scores([run for run in runs if run.data == data], root) for data in study.data}
     write_scores(rows, folder / 'scores.csv')
-    results = study_results(study, cells, root, command, _Costs(study, folder / 'costs.json'))
+    results = study_results(study, runs, root, command, _Costs(study, folder / 'costs.json'))
     pictures = {}
-    for chapter in results['chapters']:
-        data, diverged = chapter['data'], chapter['diverged']
-        own = [cell for cell in cells if cell.data == data and cell.arm.name not in diverged]
+    for data_set in results['data_sets']:
+        data, diverged = data_set['data'], data_set['diverged']
+        own = [run for run in runs if run.data == data and run.arm.name not in diverged]
         pictures[data] = study_pictures(own, root, [row for row in rows[data] if row['arm'] not in diverged])
     for name, text in (
         ('results.json', json.dumps(results, indent=1, allow_nan=False) + '\n'),
@@ -63,7 +63,7 @@ def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path,
 
 
 def write_scores(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Write a line for each image of each cell that is done: data set, KEYS, then SCORES to six decimals.
+    """Write a line for each image of each run that is done: data set, KEYS, then SCORES to six decimals.
 
     One that diverged has no scores, and no line.
     """
@@ -98,7 +98,7 @@ class _Costs:
 
     def _key(self, arm: Arm) -> str:
         study = self.study
-        models = [cell_config(study, each, study.splits[0], study.seeds[0]).model for each in (arm, study.arms[0])]
+        models = [run_config(study, each, study.splits[0], study.seeds[0]).model for each in (arm, study.arms[0])]
         # How it is measured is no part of the code that scores depend on.
         method = [inspect.getsource(module) for module in (costs, complexity)]
         known = f'{models}{code_digest()}{method}{torch.__version__}{hardware()}'

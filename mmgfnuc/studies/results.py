@@ -18,11 +18,11 @@ from mmgfnuc.studies.paired_tests import Comparison, compare, percentile_interva
 from mmgfnuc.studies.statistics import StudyScores
 from mmgfnuc.studies.statistics_ranks import rank_arms
 
-from .cells import Cell, code_digest, data_digest, data_root
 from .conclusions import conclusions
-from .folders import DIVERGED, FINDINGS, again, cell_folder, cell_state, divergence, read_run, weights_of
+from .folders import DIVERGED, INSIDE, again, divergence, read_record, run_folder, run_state, weights_of
 from .pairs import control_pairs, fusion_pairs, is_control, other_pairs
-from .pooled import pooled_findings
+from .pooled import pooled_inside
+from .runs import Run, code_digest, data_digest, data_root
 from .scores import COMPARED, SCORES, study_scores
 from .study import Arm, Study
 
@@ -30,7 +30,7 @@ FEWEST_RANKED, FEWEST_GROUPS = 3, 2
 
 
 def study_results(
-    study: Study, cells: Sequence[Cell], root: Path, command: str, costs_of: Callable[[Arm], dict[str, Any]]
+    study: Study, runs: Sequence[Run], root: Path, command: str, costs_of: Callable[[Arm], dict[str, Any]]
 ) -> dict[str, Any]:
     """Gather scores, comparisons, costs and provenance of a finished study.
 
@@ -38,44 +38,44 @@ def study_results(
 
     Args:
         study: what was asked for.
-        cells: of the study, all ended.
+        runs: of the study, all ended.
         root: folder of the runs.
         command: that ran it.
         costs_of: gives parameters, multiply-adds, token stride and what inference costs of an arm.
 
     Raises:
-        UserError: some cells have no scores, or the first arm diverged.
+        UserError: some runs have no scores, or the first arm diverged.
     """
-    done = [cell for cell in cells if cell_state(root, cell) != DIVERGED]
-    runs = {cell.key: read_run(cell_folder(root, cell)) for cell in done}
-    chapters = []
+    done = [run for run in runs if run_state(root, run) != DIVERGED]
+    records = {run.key: read_record(run_folder(root, run)) for run in done}
+    data_sets = []
     for data in study.data:
-        own = [cell for cell in cells if cell.data == data]
+        own = [run for run in runs if run.data == data]
         diverged = diverged_arms(own, root)
         if study.arms[0].name in diverged:
             raise UserError(f'{in_words(diverged)[0]} It is what others are compared with: train with another rate')
         rest = replace(study, arms=tuple(arm for arm in study.arms if arm.name not in diverged))
-        kept = [cell for cell in own if cell.arm.name not in diverged]
-        chapters.append({**_chapter(rest, kept, root, runs, costs_of), 'diverged': diverged})
+        kept = [run for run in own if run.arm.name not in diverged]
+        data_sets.append({**_data_set(rest, kept, root, records, costs_of), 'diverged': diverged})
     conditions = {name: getattr(study, name) for name in ('steps', 'batch_size', 'amp', 'seeds', 'splits', 'remark')}
-    for chapter in chapters:
-        chapter['conclusion'] = [*conclusions(chapter, conditions), *in_words(chapter['diverged'])]
+    for data_set in data_sets:
+        data_set['conclusion'] = [*conclusions(data_set, conditions), *in_words(data_set['diverged'])]
     return {
         'title': study.title,
         'study': conditions,
-        'provenance': {**_provenance(study, list(runs.values()), command), 'weights': _weights(done, root)},
-        'chapters': chapters,
+        'provenance': {**_provenance(study, list(records.values()), command), 'weights': _weights(done, root)},
+        'data_sets': data_sets,
     }
 
 
-def diverged_arms(cells: Sequence[Cell], root: Path) -> dict[str, dict[str, Any]]:
+def diverged_arms(runs: Sequence[Run], root: Path) -> dict[str, dict[str, Any]]:
     """Arms of which runs diverged: how many of how many, and what each said."""
-    of = Counter(cell.arm.name for cell in cells)
+    of = Counter(run.arm.name for run in runs)
     found: dict[str, dict[str, Any]] = {}
-    for cell in cells:
-        if cell_state(root, cell) == DIVERGED:
-            name = cell.arm.name
-            said = f'{cell.split} seed {cell.seed}: {divergence(root, cell)}'
+    for run in runs:
+        if run_state(root, run) == DIVERGED:
+            name = run.arm.name
+            said = f'{run.split} seed {run.seed}: {divergence(root, run)}'
             found.setdefault(name, {'of': of[name], 'runs': []})['runs'].append(said)
     return found
 
@@ -88,13 +88,14 @@ def in_words(diverged: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _provenance(study: Study, runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
+def _provenance(study: Study, records: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
     return {
-        'commits': sorted({run['commit'] or 'installed' for run in runs}),
+        'commits': sorted({record['commit'] or 'installed' for record in records}),
         'versions': {
-            name: ' and '.join(sorted({run['versions'][name] for run in runs})) for name in runs[0]['versions']
+            name: ' and '.join(sorted({record['versions'][name] for record in records}))
+            for name in records[0]['versions']
         },
-        'hardware': sorted({run['hardware'] for run in runs}),
+        'hardware': sorted({record['hardware'] for record in records}),
         'code_digest': code_digest(),
         'data_digests': {data: data_digest(data_root(study, data)) for data in study.data},
         'command': command,
@@ -103,47 +104,47 @@ def _provenance(study: Study, runs: Sequence[Mapping[str, Any]], command: str) -
     }
 
 
-def _weights(cells: Sequence[Cell], root: Path) -> dict[str, str]:
+def _weights(runs: Sequence[Run], root: Path) -> dict[str, str]:
     """SHA-256 of the weight file of each encoder, where it has one."""
-    folders = {cell.arm.foundation: cell_folder(root, cell) for cell in cells if cell.arm.encoder_weights != RANDOM}
+    folders = {run.arm.foundation: run_folder(root, run) for run in runs if run.arm.encoder_weights != RANDOM}
     digests = {encoder: weights_of(folder) for encoder, folder in folders.items() if encoder}
     return {encoder: digest for encoder, digest in digests.items() if digest}
 
 
-def _chapter(
+def _data_set(
     study: Study,
-    cells: Sequence[Cell],
+    runs: Sequence[Run],
     root: Path,
-    runs: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
     costs_of: Callable[[Arm], dict[str, Any]],
 ) -> dict[str, Any]:
     """All that is said of one data set."""
-    rows = study_scores(cells, root)
+    rows = study_scores(runs, root)
     tables = {score: StudyScores.from_rows(rows, score) for score in SCORES}
-    meta = read_meta(data_root(study, cells[0].data))
-    chapter: dict[str, Any] = {
-        'data': cells[0].data,
+    meta = read_meta(data_root(study, runs[0].data))
+    data_set: dict[str, Any] = {
+        'data': runs[0].data,
         'source': f'{meta["citation"]}, {meta["licence"]}',
         'num_images': len({row['image'] for row in rows}),
-        'mixed': len({json.dumps([runs[cell.key]['versions'], runs[cell.key]['hardware']]) for cell in cells}) > 1,
+        'mixed': len({json.dumps([records[run.key]['versions'], records[run.key]['hardware']]) for run in runs}) > 1,
         'groups': list(tables['dice'].groups),
         'left_out': {score: tables[score].left_out for score in COMPARED},
         'arms': [],
     }
     for arm in study.arms:
-        own = [cell for cell in cells if cell.arm == arm]
-        costs = {**costs_of(arm), **_training([runs[cell.key] for cell in own])}
-        findings = [_findings(cell_folder(root, cell)) for cell in own]
-        chapter['arms'].append({**_arm(arm, tables), 'costs': costs, **pooled_findings(findings)})
+        own = [run for run in runs if run.arm == arm]
+        costs = {**costs_of(arm), **_training([records[run.key] for run in own])}
+        inside = [_inside(run_folder(root, run)) for run in own]
+        data_set['arms'].append({**_arm(arm, tables), 'costs': costs, **pooled_inside(inside)})
     fused = fusion_pairs(study.arms)
-    chapter['comparisons'] = _compared(tables, [*fused, *other_pairs(study.arms)])
-    chapter['fusion_gains'] = {
+    data_set['comparisons'] = _compared(tables, [*fused, *other_pairs(study.arms)])
+    data_set['fusion_gains'] = {
         score: [found for found in comparisons if (found['arm'], found['baseline']) in fused]
-        for score, comparisons in chapter['comparisons'].items()
+        for score, comparisons in data_set['comparisons'].items()
     }
-    chapter['controls'] = _compared(tables, control_pairs(study.arms))
-    chapter['ranks'] = {score: _ranks(tables[score]) for score in COMPARED}
-    return chapter
+    data_set['controls'] = _compared(tables, control_pairs(study.arms))
+    data_set['ranks'] = {score: _ranks(tables[score]) for score in COMPARED}
+    return data_set
 
 
 def _compared(tables: Mapping[str, StudyScores], pairs: Sequence[tuple[str, str]]) -> dict[str, list[dict[str, Any]]]:
@@ -193,14 +194,14 @@ def _ranks(table: StudyScores) -> dict[str, Any] | None:
     return asdict(rank_arms(table)) if ranked else None
 
 
-def _training(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def _training(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Median time and largest memory; no time where features came from a cache, for it says nothing of the arm."""
-    cached = any(run['cached'] for run in runs)
+    cached = any(record['cached'] for record in records)
     return {
-        'train_seconds': None if cached else median(run['train_seconds'] for run in runs),
-        'train_mb': max(run['peak_mb'] for run in runs),
+        'train_seconds': None if cached else median(record['train_seconds'] for record in records),
+        'train_mb': max(record['peak_mb'] for record in records),
     }
 
 
-def _findings(folder: Path) -> dict[str, Any]:
-    return read_json(folder / FINDINGS, again(folder), calibration=dict, gates=list)
+def _inside(folder: Path) -> dict[str, Any]:
+    return read_json(folder / INSIDE, again(folder), calibration=dict, gates=list)

@@ -1,4 +1,4 @@
-"""Per-image scores of all cells of a study in one table."""
+"""Per-image scores of all runs of a study in one table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from mmgfnuc.engine.tested import read_tested
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import read_csv
 
-from .cells import Cell
-from .folders import DONE, again, cell_folder, cell_state, last_step
+from .folders import DONE, again, last_step, run_folder, run_state
+from .runs import Run
 
 KEYS = ('arm', 'fold', 'seed', 'image', 'group')
 # Column of the tables that tools/test.py writes -> what it is called in a report.
@@ -32,24 +32,24 @@ SCORES = {
 COMPARED = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
 
 
-def study_scores(cells: Sequence[Cell], root: str | Path) -> list[dict[str, Any]]:
-    """Return a row for each image of each cell that is done: KEYS, then SCORES (None where an image has none).
+def study_scores(runs: Sequence[Run], root: str | Path) -> list[dict[str, Any]]:
+    """Return a row for each image of each run that is done: KEYS, then SCORES (None where an image has none).
 
     Raises:
-        UserError: the scores of a cell are damaged, or not those of its last checkpoint.
+        UserError: the scores of a run are damaged, or not those of its last checkpoint.
     """
     root = Path(root)
     return [
-        {'arm': cell.arm.name, 'fold': cell.split, 'seed': cell.seed, **image}
-        for cell in cells
-        if cell_state(root, cell) == DONE
-        for image in _images(cell_folder(root, cell), cell)
+        {'arm': run.arm.name, 'fold': run.split, 'seed': run.seed, **image}
+        for run in runs
+        if run_state(root, run) == DONE
+        for image in _images(run_folder(root, run), run)
     ]
 
 
-def _images(folder: Path, cell: Cell) -> list[dict[str, Any]]:
-    checkpoint = folder / f'iter_{last_step(cell)}.pth'
-    if checkpoint.is_file():  # who is short of space may delete it when the cell is done
+def _images(folder: Path, run: Run) -> list[dict[str, Any]]:
+    checkpoint = folder / f'iter_{last_step(run)}.pth'
+    if checkpoint.is_file():  # who is short of space may delete it when the run is done
         read_tested(folder / 'test', checkpoint)
     pixels, nuclei = (_rows(folder, name) for name in ('per_image.csv', 'instances.csv'))
     if set(pixels) != set(nuclei):

@@ -1,4 +1,4 @@
-"""A trained cell, loaded to be looked at: its model and the images that it was scored on."""
+"""A trained run, loaded to be looked at: its model and the images that it was scored on."""
 
 import warnings
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from .folders import read_config
 
 
 @dataclass(frozen=True)
-class TrainedCell:
-    """A cell after its training.
+class TrainedRun:
+    """A run after its training.
 
     Attributes:
         model: FusionSegmentor with the weights of the last step, in evaluation mode.
@@ -39,8 +39,8 @@ class TrainedCell:
         return batch['inputs'], batch['data_samples'][0]
 
 
-def load_trained(folder: Path) -> TrainedCell:
-    """Load the last checkpoint of the folder of a cell.
+def load_trained(folder: Path) -> TrainedRun:
+    """Load the last checkpoint of the folder of a run.
 
     Raises:
         UserError: the checkpoint, the data or a weight file is missing, damaged, or does not fit.
@@ -51,4 +51,4 @@ def load_trained(folder: Path) -> TrainedCell:
         # Random weights are meant, and in the checkpoint.
         warnings.filterwarnings('ignore', message='.* has RANDOM weights')
         model = NucleiInferencer(checkpoint, config).model
-    return TrainedCell(model, DATASETS.build(config.test_dataloader.dataset))
+    return TrainedRun(model, DATASETS.build(config.test_dataloader.dataset))

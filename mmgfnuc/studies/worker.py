@@ -1,6 +1,6 @@
-"""What a process does for one cell: train to the end, from the last checkpoint if there is one, score, examine.
+"""What a process does for one run: train to the end, from the last checkpoint if there is one, score, inside.
 
-Called as `python -m mmgfnuc.studies.worker FOLDER`, the folder holding the `config.py` of the cell.
+Called as `python -m mmgfnuc.studies.worker FOLDER`, the folder holding the `config.py` of the run.
 """
 
 import argparse
@@ -22,22 +22,22 @@ from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
 
-from .examine import examine_cell
-from .folders import DIVERGENCE, LOCK, RUN, is_done, read_config, record_divergence
+from .folders import DIVERGENCE, LOCK, RECORD, is_done, read_config, record_divergence
+from .inside import measure_inside
 from .preparation import weights_digest
 from .progress import ReportHook, peak_megabytes, report
 
 
-def run_cell(folder: Path, cache_gb: float | None = None) -> None:
-    """Train, score and examine the cell of a folder; what is done of it is not done again.
+def complete_run(folder: Path, cache_gb: float | None = None) -> None:
+    """Train, score and inside the run of a folder; what is done of it is not done again.
 
-    `run.json` says where and when it was trained and scored; `findings.json`, written last, that it is done. Where the
-    training diverges there is `diverged.txt` instead, and no score. Another process that works on the cell is waited
+    `run.json` says where and when it was trained and scored; `inside.json`, written last, that it is done. Where the
+    training diverges there is `diverged.txt` instead, and no score. Another process that works on the run is waited
     for.
 
     Args:
-        folder: of the cell.
-        cache_gb: limit of the feature cache of all cells, in gigabytes; None for no cache.
+        folder: of the run.
+        cache_gb: limit of the feature cache of all runs, in gigabytes; None for no cache.
     """
     with full_disk_told(folder), waiting_lock(folder / LOCK):
         if is_done(folder) or (folder / DIVERGENCE).is_file():
@@ -45,14 +45,14 @@ def run_cell(folder: Path, cache_gb: float | None = None) -> None:
         remove_unfinished(folder)
         steps = read_config(folder).train_cfg.max_iters
         try:
-            if not (folder / RUN).is_file():
+            if not (folder / RECORD).is_file():
                 _train_and_score(folder, steps, cache_gb)
         except DivergedError as error:
             print(error)
             record_divergence(folder, str(error))
             return
-        report(folder, 'examining', steps)
-        examine_cell(folder)
+        report(folder, 'measuring', steps)
+        measure_inside(folder)
 
 
 def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
@@ -75,7 +75,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
         'hardware': hardware(),
         'weights_sha256': _weights_digest(folder),
     }
-    write_text(folder / RUN, json.dumps(record, indent=1, allow_nan=False) + '\n')
+    write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + '\n')
 
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
@@ -120,4 +120,4 @@ if __name__ == '__main__':
     parser.add_argument('folder', type=Path)
     parser.add_argument('--cache-gb', type=float)
     args = parser.parse_args()
-    sys.exit(run_cli(lambda: run_cell(args.folder, args.cache_gb)))
+    sys.exit(run_cli(lambda: complete_run(args.folder, args.cache_gb)))

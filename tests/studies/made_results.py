@@ -102,7 +102,7 @@ def made_ranks(rng, names, groups):
     }
 
 
-def made_chapter(rng, data, names, groups, images, gated=True):
+def made_data_set(rng, data, names, groups, images, gated=True):
     pairs = [(name, 'unet/none/semantic' if name[:4] == 'unet' else 'eunet3+/none/semantic') for name in names[1:]]
     pairs = [(arm, baseline if arm != baseline else names[0]) for arm, baseline in pairs]
     comparisons = {score: [compared(rng, *pair, groups) for pair in pairs] for score in COMPARED}
@@ -128,7 +128,7 @@ def made_chapter(rng, data, names, groups, images, gated=True):
     }
 
 
-def made_results(chapters):
+def made_results(data_sets):
     return {
         'title': 'What fusion brings (U-Net and eU-Net3+ of width 16, ViT-Ti/16; CPU budget)',
         'study': {'steps': 300, 'batch_size': 4, 'amp': True, 'seeds': [0, 1], 'splits': ['fold-0', 'fold-1']},
@@ -138,12 +138,12 @@ def made_results(chapters):
             'hardware': ['2 cores of AMD EPYC 9R14'],
             'code_digest': '5d41402abc4b2a76b9719d911017c592ae2b5d41402abc4b2a76b9719d911017',
             'weights': {'vit-tiny': 'f00d'},
-            'data_digests': {chapter['data']: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4' for chapter in chapters},
+            'data_digests': {data_set['data']: 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4' for data_set in data_sets},
             'command': 'tools/benchmark.py configs/studies/fusions.yaml --engine local --processes 2',
             'date': '2025-11-28',
             'package': '0.1.0',
         },
-        'chapters': chapters,
+        'data_sets': data_sets,
     }
 
 

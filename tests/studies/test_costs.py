@@ -36,7 +36,7 @@ def test_a_step_is_timed(head):
     assert step_seconds(study, study.arms[0]) > 0
 
 
-def test_a_cpu_is_timed_with_the_thread_of_a_cell(monkeypatch):
+def test_a_cpu_is_timed_with_the_thread_of_a_run(monkeypatch):
     """Both times are; afterwards the threads are as before."""
     seen = []
 

@@ -7,7 +7,7 @@ import pytest
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.studies.encoders import encoders_at_hand, fetch_weights, is_at_hand
-from mmgfnuc.studies.folders import cell_folder, weights_of
+from mmgfnuc.studies.folders import run_folder, weights_of
 from mmgfnuc.studies.preparation import (
     check_weights,
     draw_missing_data,
@@ -85,18 +85,18 @@ def test_weights_are_looked_for_once_and_before_anything_runs(folder):
 
 
 @pytest.fixture
-def done_cells(cells_of, tmp_path):
-    """Cells that look done: a U-Net alone, two with an encoder, of known weights, one with a random one."""
+def done_runs(runs_of, tmp_path):
+    """Runs that look done: a U-Net alone, two with an encoder, of known weights, one with a random one."""
     fused = {'foundation': 'vit-tiny', 'fusion': ['concat', 'context']}
-    cells = cells_of(arms=[{}, fused, {'foundation': 'vit-tiny', 'fusion': 'concat', 'weights': 'random'}])
-    for cell in cells:
-        path = cell_folder(tmp_path / 'cells', cell)
+    runs = runs_of(arms=[{}, fused, {'foundation': 'vit-tiny', 'fusion': 'concat', 'weights': 'random'}])
+    for run in runs:
+        path = run_folder(tmp_path / 'runs', run)
         path.mkdir(parents=True)
-        known = cell.arm.foundation and cell.arm.weights != 'random'
+        known = run.arm.foundation and run.arm.weights != 'random'
         digest = hashlib.sha256(b'weights').hexdigest() if known else None
         (path / 'run.json').write_text(json.dumps({'weights_sha256': digest}))
-        (path / 'findings.json').write_text('{}')
-    return cells
+        (path / 'inside.json').write_text('{}')
+    return runs
 
 
 def test_digest_of_a_weight_file(folder):
@@ -106,23 +106,23 @@ def test_digest_of_a_weight_file(folder):
 
 
 @pytest.mark.parametrize('digest', [hashlib.sha256(b'weights').hexdigest(), None])
-def test_a_done_cell_knows_its_weights(folder, digest):
+def test_a_done_run_knows_its_weights(folder, digest):
     (folder / 'run.json').write_text(json.dumps({'weights_sha256': digest}))
     assert weights_of(folder) == digest
 
 
-def test_other_weights_than_those_of_cells_that_are_done(folder, done_cells):
-    root = folder / 'cells'
+def test_other_weights_than_those_of_runs_that_are_done(folder, done_runs):
+    root = folder / 'runs'
     # No file to compare with.
-    check_weights(done_cells, root)
+    check_weights(done_runs, root)
     (folder / 'vit-tiny.pth').write_bytes(b'weights')
-    check_weights(done_cells, root)
+    check_weights(done_runs, root)
     (folder / 'vit-tiny.pth').write_bytes(b'others')
-    with pytest.raises(UserError, match=r"cell 'unet/concat/vit-tiny/semantic default .* than /.*vit-tiny.pth; "):
-        check_weights(done_cells, root)
-    (cell_folder(root, done_cells[1]) / 'findings.json').unlink()
-    (cell_folder(root, done_cells[2]) / 'findings.json').unlink()
-    check_weights(done_cells, root)
+    with pytest.raises(UserError, match=r"run 'unet/concat/vit-tiny/semantic default .* than /.*vit-tiny.pth; "):
+        check_weights(done_runs, root)
+    (run_folder(root, done_runs[1]) / 'inside.json').unlink()
+    (run_folder(root, done_runs[2]) / 'inside.json').unlink()
+    check_weights(done_runs, root)
 
 
 def test_synthetic_tiles_are_drawn_where_they_are_missing(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The folder of a cell may come from elsewhere: its config is data."""
+"""The folder of a run may come from elsewhere: its config is data."""
 
 import pytest
 from mmengine.registry import DATASETS
@@ -9,8 +9,8 @@ from mmgfnuc.studies.trained import load_trained
 
 
 @pytest.fixture
-def folder(cells_of, tmp_path):
-    prepare_folder(tmp_path, cells_of()[1])
+def folder(runs_of, tmp_path):
+    prepare_folder(tmp_path, runs_of()[1])
     return tmp_path
 
 
@@ -19,7 +19,7 @@ def add(folder, text):
         file.write(f'\n{text}\n')
 
 
-def test_the_config_of_a_cell(folder):
+def test_the_config_of_a_run(folder):
     config = read_config(folder)
     assert config.work_dir == str(folder)
     assert config.model.foundation.name == 'vit-tiny'

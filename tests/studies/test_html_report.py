@@ -15,7 +15,7 @@ from mmgfnuc.studies.html_report import CONTROLS, FUSIONS, html_report
 from mmgfnuc.studies.pictures import Picture
 from mmgfnuc.studies.scores import SCORES
 
-from .made_results import NAMES, ORGANS, made_chapter, made_picture, made_results
+from .made_results import NAMES, ORGANS, made_data_set, made_picture, made_results
 
 needs_chromium = pytest.mark.skipif(
     shutil.which('chromium') is None, reason='needs Chromium (Debian: apt install chromium)'
@@ -26,26 +26,26 @@ needs_chromium = pytest.mark.skipif(
 def large():
     """Nine arms, sixteen groups, two data sets, pictures of both."""
     rng = np.random.default_rng(0)
-    chapters = [
-        made_chapter(rng, 'nuinsseg', NAMES, ORGANS, 112),
-        made_chapter(rng, 'cryonuseg', NAMES, ORGANS[:10], 30),
+    data_sets = [
+        made_data_set(rng, 'nuinsseg', NAMES, ORGANS, 112),
+        made_data_set(rng, 'cryonuseg', NAMES, ORGANS[:10], 30),
     ]
     pictures = {
-        chapter['data']: [
+        data_set['data']: [
             made_picture(rng, 'features', 'Features of human_liver_07'),
             *(made_picture(rng, 'panel', f'{case} image, human_brain_03') for case in ('Best', 'Median', 'Worst')),
         ]
-        for chapter in chapters
+        for data_set in data_sets
     }
-    return html_report(made_results(chapters), pictures)
+    return html_report(made_results(data_sets), pictures)
 
 
 @pytest.fixture(scope='module')
 def small():
     """Two arms, one group, no gates, no pictures."""
     rng = np.random.default_rng(0)
-    chapter = made_chapter(rng, 'synthetic', NAMES[:2], ['synthetic'], 4, gated=False)
-    return html_report(made_results([chapter]), {})
+    data_set = made_data_set(rng, 'synthetic', NAMES[:2], ['synthetic'], 4, gated=False)
+    return html_report(made_results([data_set]), {})
 
 
 class Page(HTMLParser):
@@ -107,8 +107,8 @@ def test_what_has_nothing_to_show_is_left_out_with_its_entry(small):
 
 
 def test_one_arm_has_nothing_to_compare():
-    chapter = made_chapter(np.random.default_rng(0), 'synthetic', NAMES[:1], ['synthetic'], 4, gated=False)
-    text = html_report(made_results([chapter]), {})
+    data_set = made_data_set(np.random.default_rng(0), 'synthetic', NAMES[:1], ['synthetic'], 4, gated=False)
+    text = html_report(made_results([data_set]), {})
     assert 'One arm: there is nothing to compare it with.' in text
     assert 'Score against time' not in text
 
@@ -138,14 +138,14 @@ def test_figures_tables_and_pictures_are_accessible(large):
 
 
 def test_numbers_stand_in_the_page(large):
-    chapter = made_chapter(np.random.default_rng(0), 'nuinsseg', NAMES, ORGANS, 112)
-    for arm in chapter['arms']:
+    data_set = made_data_set(np.random.default_rng(0), 'nuinsseg', NAMES, ORGANS, 112)
+    for arm in data_set['arms']:
         dice, low, high = arm['scores']['dice']['mean'], *arm['scores']['dice']['interval']
         assert f'>{dice:.3f} <small>{low:.3f} to {high:.3f}</small>' in large
         costs = arm['costs']
         assert f'data-value="{costs["train_seconds"]}">{costs["train_seconds"] / 60:.1f}<' in large
         assert f'data-value="{costs["inference_seconds"]}">{1000 * costs["inference_seconds"]:.1f}<' in large
-    for row in chapter['comparisons']['pq'] + chapter['controls']['pq']:
+    for row in data_set['comparisons']['pq'] + data_set['controls']['pq']:
         words = re.sub('<[^>]*>', '', large)
         assert row['words'] in unescape(words)
     for title in SCORES.values():
@@ -153,11 +153,11 @@ def test_numbers_stand_in_the_page(large):
 
 
 def test_colours_of_the_groups_follow_the_differences(large):
-    chapter = made_chapter(np.random.default_rng(0), 'nuinsseg', NAMES, ORGANS, 112)
+    data_set = made_data_set(np.random.default_rng(0), 'nuinsseg', NAMES, ORGANS, 112)
     table = large[large.index('<table class="groups">') :]
     table = table[: table.index('</table>')]
     found = re.findall(r'<td class="(gain|loss)" style="--share:([0-9]+)%">[^<]*<small>([+−][0-9.]+)</small>', table)
-    arms = {row['arm']: row['by_group'] for row in chapter['comparisons']['dice']}
+    arms = {row['arm']: row['by_group'] for row in data_set['comparisons']['dice']}
     expected = [arms[name][organ] for organ in ORGANS for name in NAMES[1:]]
     largest = max(map(abs, expected))
     assert [(kind, int(share)) for kind, share, _ in found] == [
@@ -168,10 +168,10 @@ def test_colours_of_the_groups_follow_the_differences(large):
 
 def test_names_are_escaped():
     evil = '<script>alert(1)</script>/"&\'{{ 7 * 7 }}'
-    chapter = made_chapter(np.random.default_rng(0), 'nuinsseg', [NAMES[0], evil, f'{evil}2'], [evil, 'brain'], 6)
-    chapter['conclusion'] = [evil]
+    data_set = made_data_set(np.random.default_rng(0), 'nuinsseg', [NAMES[0], evil, f'{evil}2'], [evil, 'brain'], 6)
+    data_set['conclusion'] = [evil]
     picture = Picture('panel', evil, evil, evil, b'', 10)
-    results = made_results([chapter]) | {'title': evil}
+    results = made_results([data_set]) | {'title': evil}
     results['provenance']['command'] = evil
     text = html_report(results, {'nuinsseg': [picture]})
     assert '<script>alert' not in text
@@ -245,7 +245,7 @@ def test_a_browser_shows_the_page(report, scheme, ground, request, tmp_path):
 
 @needs_chromium
 def test_the_leaderboard_sorts(large, tmp_path):
-    arms = made_chapter(np.random.default_rng(0), 'nuinsseg', NAMES, ORGANS, 112)['arms']
+    arms = made_data_set(np.random.default_rng(0), 'nuinsseg', NAMES, ORGANS, 112)['arms']
     by_dice = sorted(NAMES, key=lambda name: -arms[NAMES.index(name)]['scores']['dice']['mean'])
     answers, _ = opened(tmp_path, large)
     answer = answers[1600]

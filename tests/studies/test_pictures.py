@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_image, read_split, write_split
-from mmgfnuc.studies.folders import FINDINGS, cell_folder
+from mmgfnuc.studies.folders import INSIDE, run_folder
 from mmgfnuc.studies.pictures import choose_images, disagreement_region, study_pictures, tile_features
 from mmgfnuc.studies.trained import load_trained
 
-from .trained_cells import FUSED, SMALL, cells_of, write_data, write_trained
+from .trained_runs import FUSED, SMALL, runs_of, write_data, write_trained
 
 PLAIN = {'unet': 'unet', 'parts': SMALL}
 CONTROL = FUSED | {'fusion': 'shuffled-context-image'}
@@ -69,28 +69,28 @@ def test_a_small_image_is_shown_as_a_whole():
 def study(tmp_path_factory):
     """Three test images in two folds, three arms that look trained, two seeds of which the first is."""
     folder = tmp_path_factory.mktemp('pictures')
-    data, root = write_data(folder / 'data'), folder / 'cells'
+    data, root = write_data(folder / 'data'), folder / 'runs'
     parts = read_split(data, 'default')
     images = parts['val']
     for fold, val in zip(FOLDS, (images[:1], images[1:]), strict=True):
         # A partner is another image of the same part.
         write_split(data, fold, {'train': parts['train'], 'val': val + parts['train'][:1]})
-    cells = cells_of(data, PLAIN, FUSED | {'fusion': 'context'}, CONTROL, splits=FOLDS, seeds=[3, 4])
-    for cell in cells:
-        if cell.seed == 3:
-            (write_trained(root, cell) / FINDINGS).write_text('{}\n')
+    runs = runs_of(data, PLAIN, FUSED | {'fusion': 'context'}, CONTROL, splits=FOLDS, seeds=[3, 4])
+    for run in runs:
+        if run.seed == 3:
+            (write_trained(root, run) / INSIDE).write_text('{}\n')
     rows = [
-        {'arm': cell.arm.name, 'fold': cell.split, 'seed': 3, 'image': image, 'group': 'a', 'dice': dice}
-        for cell in cells[:6]
+        {'arm': run.arm.name, 'fold': run.split, 'seed': 3, 'image': image, 'group': 'a', 'dice': dice}
+        for run in runs[:6]
         for image, dice in zip(images, (0.5, 0.75, 0.25), strict=True)
-        if (image == images[0]) == (cell.split == FOLDS[0])
+        if (image == images[0]) == (run.split == FOLDS[0])
     ]
-    return data, root, cells, rows
+    return data, root, runs, rows
 
 
 def test_pictures_of_a_study(study):
-    _, root, cells, rows = study
-    pictures = study_pictures(cells, root, rows)
+    _, root, runs, rows = study
+    pictures = study_pictures(runs, root, rows)
     assert [picture.title for picture in pictures] == [
         'Best image',
         'Median image',
@@ -114,18 +114,18 @@ def test_pictures_of_a_study(study):
         assert opened.width == picture.width
     # Tissue, truth, three arms: four panels of 256 pixels in a row, then one.
     assert pictures[0].width == 4 * 256 + 5 * 10
-    assert study_pictures(cells, root, rows) == pictures
+    assert study_pictures(runs, root, rows) == pictures
 
 
 def test_the_encoder_of_the_control_sees_another_image(study):
     """Shown are the 256 pixels that the model sees of an image of 64 pixels: the image in the middle, mirrored."""
-    data, root, cells, _ = study
+    data, root, runs, _ = study
     seen = {}
-    for cell in cells[1:3]:
-        trained = load_trained(cell_folder(root, cell))
+    for run in runs[1:3]:
+        trained = load_trained(run_folder(root, run))
         inputs, sample = trained.load(0)
         features = tile_features(trained, inputs)
-        seen[cell.arm.fusion] = features.seen[96:160, 96:160]
+        seen[run.arm.fusion] = features.seen[96:160, 96:160]
         assert sample.img_id == 'val_0000'
         assert features.encoder[0].shape == (24, 16, 16)
         assert features.before[0].shape == features.after[0].shape == (16, 64, 64)
@@ -138,8 +138,8 @@ def test_the_encoder_of_the_control_sees_another_image(study):
 
 def test_features_of_a_fusion_within_the_encoder(tmp_path):
     """Those of the deepest level, before and after its block."""
-    (cell,) = cells_of(write_data(tmp_path / 'data'), FUSED | {'fusion': 'released-multilevel'})
-    trained = load_trained(write_trained(tmp_path / 'cells', cell))
+    (run,) = runs_of(write_data(tmp_path / 'data'), FUSED | {'fusion': 'released-multilevel'})
+    trained = load_trained(write_trained(tmp_path / 'runs', run))
     features = tile_features(trained, trained.load(0)[0])
     assert features.before[0].shape == features.after[0].shape == (16, 64, 64)
     assert (features.encoder[1], features.before[1], features.after[1]) == (16, 4, 4)
@@ -147,11 +147,11 @@ def test_features_of_a_fusion_within_the_encoder(tmp_path):
 
 
 def test_without_checkpoints_there_are_no_pictures(study):
-    _, root, cells, rows = study
-    checkpoint = cell_folder(root, cells[0]) / 'iter_1.pth'
+    _, root, runs, rows = study
+    checkpoint = run_folder(root, runs[0]) / 'iter_1.pth'
     hidden = checkpoint.rename(checkpoint.with_suffix('.hidden'))
     try:
         with pytest.warns(UserWarning, match=r'no pictures: checkpoint .*iter_1.pth. is not there'):
-            assert study_pictures(cells, root, rows) == []
+            assert study_pictures(runs, root, rows) == []
     finally:
         hidden.rename(checkpoint)

@@ -9,41 +9,41 @@ from mmengine.config import Config
 
 from mmgfnuc.studies import progress
 from mmgfnuc.studies.folders import (
-    cell_folder,
-    cell_state,
     divergence,
     last_step,
     prepare_folder,
     record_divergence,
     record_failure,
+    run_folder,
+    run_state,
 )
-from mmgfnuc.studies.local import run_cells
+from mmgfnuc.studies.local import run_all
 from mmgfnuc.studies.progress import (
     Progress,
     ReportHook,
     StudyBar,
-    cell_progress,
     peak_megabytes,
     report,
+    run_progress,
     status_lines,
 )
 
-RUN = {'peak_mb': 1, 'cached': False, 'versions': {}, 'hardware': 'CPU', 'weights_sha256': None, 'commit': None}
+RECORD = {'peak_mb': 1, 'cached': False, 'versions': {}, 'hardware': 'CPU', 'weights_sha256': None, 'commit': None}
 
 
 @pytest.fixture
-def cells(cells_of):
-    """Four cells of two arms."""
-    return cells_of(seeds=[0, 1], steps=100)
+def runs(runs_of):
+    """Four runs of two arms."""
+    return runs_of(seeds=[0, 1], steps=100)
 
 
 @pytest.fixture
 def lock():
-    """Hold the locks of cells as their processes would."""
+    """Hold the locks of runs as their processes would."""
     files = []
 
-    def hold(root, cell):
-        files.append((cell_folder(root, cell) / 'lock').open('w'))
+    def hold(root, run):
+        files.append((run_folder(root, run) / 'lock').open('w'))
         fcntl.flock(files[-1], fcntl.LOCK_EX)
 
     yield hold
@@ -51,118 +51,118 @@ def lock():
         file.close()
 
 
-def begin(root, cell, phase='training', step=0):
-    prepare_folder(cell_folder(root, cell), cell)
-    (cell_folder(root, cell) / 'log.txt').write_text('')
-    report(cell_folder(root, cell), phase, step)
+def begin(root, run, phase='training', step=0):
+    prepare_folder(run_folder(root, run), run)
+    (run_folder(root, run) / 'log.txt').write_text('')
+    report(run_folder(root, run), phase, step)
 
 
-def finish(root, cell, seconds):
-    begin(root, cell, 'examining', 100)
-    run = {**RUN, 'train_seconds': seconds - 1.0, 'test_seconds': 1.0}
-    (cell_folder(root, cell) / 'run.json').write_text(json.dumps(run))
-    (cell_folder(root, cell) / 'findings.json').write_text('{}')
+def finish(root, run, seconds):
+    begin(root, run, 'measuring', 100)
+    record = {**RECORD, 'train_seconds': seconds - 1.0, 'test_seconds': 1.0}
+    (run_folder(root, run) / 'run.json').write_text(json.dumps(record))
+    (run_folder(root, run) / 'inside.json').write_text('{}')
 
 
-def test_steps_are_those_of_the_config(cells):
-    assert [last_step(cell) for cell in cells] == [100] * 4
-    assert Config.fromstring(cells[0].config, '.py').train_cfg.max_iters == 100
+def test_steps_are_those_of_the_config(runs):
+    assert [last_step(run) for run in runs] == [100] * 4
+    assert Config.fromstring(runs[0].config, '.py').train_cfg.max_iters == 100
 
 
-def test_states_of_a_cell(cells, tmp_path, lock):
-    cell = cells[0]
-    folder = cell_folder(tmp_path, cell)
-    assert cell_progress(tmp_path, cell) == Progress(cell, 'open', 'starting', 0, 100)
-    prepare_folder(folder, cell)
-    assert cell_state(tmp_path, cell) == 'open'
-    begin(tmp_path, cell, step=20)
-    assert cell_progress(tmp_path, cell) == Progress(cell, 'begun', 'training', 20, 100)
+def test_states_of_a_run(runs, tmp_path, lock):
+    run = runs[0]
+    folder = run_folder(tmp_path, run)
+    assert run_progress(tmp_path, run) == Progress(run, 'open', 'starting', 0, 100)
+    prepare_folder(folder, run)
+    assert run_state(tmp_path, run) == 'open'
+    begin(tmp_path, run, step=20)
+    assert run_progress(tmp_path, run) == Progress(run, 'begun', 'training', 20, 100)
     record_failure(folder, 'why')
-    assert cell_progress(tmp_path, cell).state == 'failed'
+    assert run_progress(tmp_path, run).state == 'failed'
     assert (folder / 'failed.txt').read_text() == 'why\n'
-    lock(tmp_path, cell)
-    assert cell_progress(tmp_path, cell).state == 'running'
-    prepare_folder(folder, cell)
-    # Trained and scored, but not examined.
+    lock(tmp_path, run)
+    assert run_progress(tmp_path, run).state == 'running'
+    prepare_folder(folder, run)
+    # Trained and scored, but not measured.
     (folder / 'run.json').write_text('{}')
-    assert cell_state(tmp_path, cell) == 'begun'
-    (folder / 'findings.json').write_text('{}')
-    assert cell_progress(tmp_path, cell) == Progress(cell, 'done', '', 100, 100)
+    assert run_state(tmp_path, run) == 'begun'
+    (folder / 'inside.json').write_text('{}')
+    assert run_progress(tmp_path, run) == Progress(run, 'done', '', 100, 100)
 
 
-def test_a_cell_that_diverged_has_ended(cells, tmp_path):
-    cell = cells[0]
-    begin(tmp_path, cell, step=20)
-    (cell_folder(tmp_path, cell) / 'config.py').unlink()
-    record_divergence(cell_folder(tmp_path, cell), 'why')
-    assert cell_progress(tmp_path, cell) == Progress(cell, 'diverged', 'training', 20, 100)
-    assert divergence(tmp_path, cell) == 'why'
-    assert '1 diverged' in status_lines(cells, tmp_path)[0]
-    run_cells([cell], tmp_path, processes=1)
-    assert not (cell_folder(tmp_path, cell) / 'config.py').exists(), 'it is not run again'
+def test_a_run_that_diverged_has_ended(runs, tmp_path):
+    run = runs[0]
+    begin(tmp_path, run, step=20)
+    (run_folder(tmp_path, run) / 'config.py').unlink()
+    record_divergence(run_folder(tmp_path, run), 'why')
+    assert run_progress(tmp_path, run) == Progress(run, 'diverged', 'training', 20, 100)
+    assert divergence(tmp_path, run) == 'why'
+    assert '1 diverged' in status_lines(runs, tmp_path)[0]
+    run_all([run], tmp_path, processes=1)
+    assert not (run_folder(tmp_path, run) / 'config.py').exists(), 'it is not run again'
 
 
-def test_status_of_a_study_that_runs(cells, tmp_path, lock):
-    """One cell of the first arm took 1200 s; 50 steps of an arm without speed are left, two at a time.
+def test_status_of_a_study_that_runs(runs, tmp_path, lock):
+    """One run of the first arm took 1200 s; 50 steps of an arm without speed are left, two at a time.
 
     That which has failed does not count.
     """
-    finish(tmp_path, cells[0], 1200)
-    begin(tmp_path, cells[1], step=50)
-    begin(tmp_path, cells[2], 'scoring', 100)
-    begin(tmp_path, cells[3])
-    record_failure(cell_folder(tmp_path, cells[3]), 'why')
-    lock(tmp_path, cells[1])
-    lock(tmp_path, cells[2])
-    assert status_lines(cells, tmp_path) == [
-        '4 cells: 1 done, 2 running, 1 failed',
-        f'running: {cells[1].name}, step 50 of 100',
-        f'running: {cells[2].name}, scoring',
-        f'failed: {cells[3].name}, log {cell_folder(tmp_path, cells[3]) / "log.txt"}',
+    finish(tmp_path, runs[0], 1200)
+    begin(tmp_path, runs[1], step=50)
+    begin(tmp_path, runs[2], 'scoring', 100)
+    begin(tmp_path, runs[3])
+    record_failure(run_folder(tmp_path, runs[3]), 'why')
+    lock(tmp_path, runs[1])
+    lock(tmp_path, runs[2])
+    assert status_lines(runs, tmp_path) == [
+        '4 runs: 1 done, 2 running, 1 failed',
+        f'running: {runs[1].name}, step 50 of 100',
+        f'running: {runs[2].name}, scoring',
+        f'failed: {runs[3].name}, log {run_folder(tmp_path, runs[3]) / "log.txt"}',
         # 50 steps of 12 s, two at a time.
         'time left: about 0:05:00, with 2 at a time',
     ]
 
 
-def test_arms_have_their_own_speed(cells, tmp_path, lock):
+def test_arms_have_their_own_speed(runs, tmp_path, lock):
     """100 steps of 1 s and 100 of 3 s are left."""
-    finish(tmp_path, cells[0], 100)
-    finish(tmp_path, cells[1], 300)
-    begin(tmp_path, cells[2])
-    lock(tmp_path, cells[2])
-    assert status_lines(cells, tmp_path)[-1] == 'time left: about 0:07:00, with 1 at a time'
+    finish(tmp_path, runs[0], 100)
+    finish(tmp_path, runs[1], 300)
+    begin(tmp_path, runs[2])
+    lock(tmp_path, runs[2])
+    assert status_lines(runs, tmp_path)[-1] == 'time left: about 0:07:00, with 1 at a time'
 
 
-def test_status_of_a_study_without_speed(cells, tmp_path, lock):
-    assert status_lines(cells, tmp_path) == ['4 cells: 4 open']
-    begin(tmp_path, cells[0])
-    assert status_lines(cells, tmp_path) == ['4 cells: 1 begun, 3 open']
-    lock(tmp_path, cells[0])
-    assert status_lines(cells, tmp_path)[-1] == 'time left: not known before a cell is done'
+def test_status_of_a_study_without_speed(runs, tmp_path, lock):
+    assert status_lines(runs, tmp_path) == ['4 runs: 4 open']
+    begin(tmp_path, runs[0])
+    assert status_lines(runs, tmp_path) == ['4 runs: 1 begun, 3 open']
+    lock(tmp_path, runs[0])
+    assert status_lines(runs, tmp_path)[-1] == 'time left: not known before a run is done'
 
 
-def test_bar_counts_the_steps_of_all_cells(cells, tmp_path, lock, capsys):
-    finish(tmp_path, cells[0], 100)
-    begin(tmp_path, cells[1], step=60)
-    with StudyBar(cells, tmp_path) as bar:
+def test_bar_counts_the_steps_of_all_runs(runs, tmp_path, lock, capsys):
+    finish(tmp_path, runs[0], 100)
+    begin(tmp_path, runs[1], step=60)
+    with StudyBar(runs, tmp_path) as bar:
         assert (bar.bar.initial, bar.bar.total) == (160, 400)
         # Its last checkpoint is of step 40.
-        begin(tmp_path, cells[1], step=40)
-        lock(tmp_path, cells[1])
+        begin(tmp_path, runs[1], step=40)
+        lock(tmp_path, runs[1])
         bar.show()
         assert bar.bar.n == 160
-        report(cell_folder(tmp_path, cells[1]), 'training', 80)
-        begin(tmp_path, cells[2])
-        record_failure(cell_folder(tmp_path, cells[2]), 'why')
+        report(run_folder(tmp_path, runs[1]), 'training', 80)
+        begin(tmp_path, runs[2])
+        record_failure(run_folder(tmp_path, runs[2]), 'why')
     assert bar.bar.n == 180
     assert '180/400' in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_counts_beside_the_bar(cells, tmp_path, lock, capsys):
-    finish(tmp_path, cells[0], 100)
-    begin(tmp_path, cells[1])
-    lock(tmp_path, cells[1])
-    with StudyBar(cells, tmp_path):
+def test_counts_beside_the_bar(runs, tmp_path, lock, capsys):
+    finish(tmp_path, runs[0], 100)
+    begin(tmp_path, runs[1])
+    lock(tmp_path, runs[1])
+    with StudyBar(runs, tmp_path):
         pass
     assert '1 done, 1 running, 0 failed' in capsys.readouterr().err
 

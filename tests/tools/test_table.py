@@ -90,10 +90,10 @@ def test_conclusions_of_studies_come_first(tool, repository):
     study = dict(steps=7, batch_size=2, seeds=[0, 1], splits=['a', 'b'])
     made = dict(hardware=['a CPU'], commits=['abc'], command='python tools/benchmark.py what')
     results = dict(title='What helps', study=study, provenance=made)
-    chapters = [dict(data='here', conclusion=['This helps.']), dict(data='there', conclusion=['Nothing does.'])]
+    data_sets = [dict(data='here', conclusion=['This helps.']), dict(data='there', conclusion=['Nothing does.'])]
     folder = repository / 'docs' / 'results' / 'studies' / 'what'
     folder.mkdir(parents=True)
-    (folder / 'results.json').write_text(json.dumps(results | {'chapters': chapters}))
+    (folder / 'results.json').write_text(json.dumps(results | {'data_sets': data_sets}))
     assert tool('analysis/table.py', '--root', repository) == 0
     for page, link in (('README.md', 'docs/results/studies'), ('docs/results/README.md', 'studies')):
         text = (repository / page).read_text()

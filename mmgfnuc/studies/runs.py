@@ -1,4 +1,4 @@
-"""The cells of a study: one config for each arm, data set, split and seed, known by what it depends on."""
+"""The runs of a study: one config for each arm, data set, split and seed, known by what it depends on."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ UNHASHED = {'analysis', 'benchmark', '.mim'}
 
 
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """One run of a study.
 
     Attributes:
@@ -35,7 +35,7 @@ class Cell:
         split: fold of the data set.
         seed: of the run.
         config: all that the run does, as text that MMEngine reads.
-        key: of config, code and data: two cells with one key give the same scores.
+        key: of config, code and data: two runs with one key give the same scores.
     """
 
     arm: Arm
@@ -51,15 +51,15 @@ class Cell:
         return f'{self.arm.name} {self.split} seed {self.seed} on {self.data}'
 
 
-def study_cells(study: Study) -> list[Cell]:
-    """Make the cells of a study: all arms of one split, all splits of one data set, all data sets of one seed.
+def study_runs(study: Study) -> list[Run]:
+    """Make the runs of a study: all arms of one split, all splits of one data set, all data sets of one seed.
 
     Raises:
         UserError: a part, a preset or a split does not exist.
     """
     digests = {data: f'{code_digest()}{_checked_digest(study, data)}' for data in study.data}
     return [
-        _cell(study, arm, split, seed, data, digests[data])
+        _run(study, arm, split, seed, data, digests[data])
         for seed in study.seeds
         for data in study.data
         for split in study.splits
@@ -79,14 +79,14 @@ def _checked_digest(study: Study, data: str) -> str:
     return data_digest(root)
 
 
-def _cell(study: Study, arm: Arm, split: str, seed: int, data: str, digest: str) -> Cell:
-    config = cell_config(study, arm, split, seed, data).pretty_text
+def _run(study: Study, arm: Arm, split: str, seed: int, data: str, digest: str) -> Run:
+    config = run_config(study, arm, split, seed, data).pretty_text
     key = hashlib.sha256(f'{config}{digest}'.encode()).hexdigest()[:KEY_LENGTH]
-    return Cell(arm, data, split, seed, config, key)
+    return Run(arm, data, split, seed, config, key)
 
 
-def cell_config(study: Study, arm: Arm, split: str, seed: int, data: str | None = None) -> Config:
-    """Compose the config of a cell from the presets of `configs/_base_`.
+def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None = None) -> Config:
+    """Compose the config of a run from the presets of `configs/_base_`.
 
     Args:
         study: whose conditions hold.
@@ -177,8 +177,8 @@ def data_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
-def describe(cell: Cell) -> str:
-    """What a cell is, as JSON for the folder of its run."""
-    arm = {**vars(cell.arm), 'name': cell.arm.name}
-    known = {'arm': arm, 'data': cell.data, 'split': cell.split, 'seed': cell.seed, 'key': cell.key}
+def describe(run: Run) -> str:
+    """What a run is, as JSON for the folder of its run."""
+    arm = {**vars(run.arm), 'name': run.arm.name}
+    known = {'arm': arm, 'data': run.data, 'split': run.split, 'seed': run.seed, 'key': run.key}
     return json.dumps(known, indent=1) + '\n'

@@ -18,14 +18,14 @@ from mmgfnuc.models.necks.attention import pool_factor
 from mmgfnuc.models.necks.context_adapter import Step
 from mmgfnuc.studies.calibration import Calibration
 
-from .trained import TrainedCell, load_trained
+from .trained import TrainedRun, load_trained
 
 MOST_IMAGES = 32
 GATE_BINS = 20
 
 
-def examine_cell(folder: Path) -> None:
-    """Write `findings.json` to the folder of a trained cell: the same bytes for the same model, data and machine.
+def measure_inside(folder: Path) -> None:
+    """Write `inside.json` to the folder of a trained run: the same bytes for the same model, data and machine.
 
     At most 32 test images are looked at, evenly spaced. `calibration`: of the foreground probability, see Calibration;
     ignored pixels are left out. `gates`: for each fused level that has a gate, mean, standard deviation and histogram
@@ -37,19 +37,19 @@ def examine_cell(folder: Path) -> None:
     Raises:
         UserError: the checkpoint, the data or a weight file is missing or not finite.
     """
-    findings = json.dumps(_findings(load_trained(folder)), indent=1, allow_nan=False) + '\n'
-    write_text(folder / 'findings.json', findings)
+    inside = json.dumps(_inside(load_trained(folder)), indent=1, allow_nan=False) + '\n'
+    write_text(folder / 'inside.json', inside)
 
 
 @torch.inference_mode()
-def _findings(cell: TrainedCell) -> dict[str, Any]:
+def _inside(run: TrainedRun) -> dict[str, Any]:
     calibration, watch = Calibration(), FusionWatch()
-    if cell.model.neck:
-        for level, block in cell.model.neck.blocks.items():
+    if run.model.neck:
+        for level, block in run.model.neck.blocks.items():
             block.register_forward_pre_hook(partial(watch, int(level)))
-    for index in evenly_spaced(len(cell.data), MOST_IMAGES):
-        images, sample = cell.load(index)
-        logits, _ = cell.model.predict_maps(images)
+    for index in evenly_spaced(len(run.data), MOST_IMAGES):
+        images, sample = run.load(index)
+        logits, _ = run.model.predict_maps(images)
         probability = -torch.expm1(logits[0, 0]).cpu().numpy()
         truth = sample.gt_sem_seg.data[0].cpu().numpy()
         counts = truth != IGNORE_LABEL

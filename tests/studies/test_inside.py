@@ -12,11 +12,11 @@ from mmgfnuc.datasets.canonical import read_image, read_label_map
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.models.necks import ContextFusionBlock
-from mmgfnuc.studies import examine
-from mmgfnuc.studies.examine import evenly_spaced, examine_cell
+from mmgfnuc.studies import inside
+from mmgfnuc.studies.inside import evenly_spaced, measure_inside
 from mmgfnuc.studies.trained import load_trained
 
-from .trained_cells import FUSED, SMALL, cells_of, write_data, write_trained
+from .trained_runs import FUSED, SMALL, runs_of, write_data, write_trained
 
 IMAGES = ['val_0000', 'val_0001', 'val_0002']
 
@@ -24,7 +24,7 @@ IMAGES = ['val_0000', 'val_0001', 'val_0002']
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     """Synthetic images, half of one of them ignored."""
-    root = write_data(tmp_path_factory.mktemp('examine') / 'data')
+    root = write_data(tmp_path_factory.mktemp('inside') / 'data')
     ignore = np.zeros((64, 64), np.uint8)
     ignore[:, 32:] = 255
     (root / 'ignore').mkdir(exist_ok=True)
@@ -32,12 +32,12 @@ def data(tmp_path_factory):
     return root
 
 
-def examined(root, data, arm, **changes):
+def measured(root, data, arm, **changes):
     """Folder of an arm that looks trained, and what is found in it."""
-    (cell,) = cells_of(data, arm, **changes)
-    folder = write_trained(root, cell)
-    examine_cell(folder)
-    return folder, json.loads((folder / 'findings.json').read_text())
+    (run,) = runs_of(data, arm, **changes)
+    folder = write_trained(root, run)
+    measure_inside(folder)
+    return folder, json.loads((folder / 'inside.json').read_text())
 
 
 def predictions(folder, data, watch=()):
@@ -52,7 +52,7 @@ def predictions(folder, data, watch=()):
 
 
 def test_calibration_is_that_of_all_pixels_that_count(tmp_path, data):
-    folder, found = examined(tmp_path, data, {'unet': 'unet', 'parts': SMALL})
+    folder, found = measured(tmp_path, data, {'unet': 'unet', 'parts': SMALL})
     probabilities, _ = predictions(folder, data)
     truths = [read_label_map(data / 'labels' / f'{image}.png') > 0 for image in IMAGES]
     probability, truth = (
@@ -69,7 +69,7 @@ def test_calibration_is_that_of_all_pixels_that_count(tmp_path, data):
 
 @pytest.mark.parametrize('fusion', ['paper', 'context', 'released'])
 def test_gates_and_attention_are_those_of_the_prediction(tmp_path, data, fusion):
-    folder, found = examined(tmp_path, data, FUSED | {'fusion': fusion})
+    folder, found = measured(tmp_path, data, FUSED | {'fusion': fusion})
     block = 'neck.blocks.2'
     _, calls = predictions(folder, data, [f'{block}.gate', f'{block}.attention'])
     values = torch.stack([made for _, made in calls[f'{block}.gate']]).numpy().astype(float)
@@ -106,31 +106,31 @@ def entropy_share(attention, query, key):
 
 @pytest.mark.parametrize('fusion', ['concat', 'attention-only'])
 def test_a_fusion_without_gate(tmp_path, data, fusion):
-    assert examined(tmp_path, data, FUSED | {'fusion': fusion})[1]['gates'] == []
+    assert measured(tmp_path, data, FUSED | {'fusion': fusion})[1]['gates'] == []
 
 
 @pytest.mark.parametrize('fusion', ['text', 'released-multilevel'])
 def test_every_fused_level_has_its_gates(tmp_path, data, fusion):
     """The deepest level alone attends."""
-    _, found = examined(tmp_path, data, FUSED | {'fusion': fusion})
+    _, found = measured(tmp_path, data, FUSED | {'fusion': fusion})
     assert [(gate['level'], sum(gate['counts'])) for gate in found['gates']] == [(0, 12), (1, 24), (2, 48)]
     assert [gate['entropy'] is None for gate in found['gates']] == [True, True, False]
 
 
 def test_the_same_bytes_again(tmp_path, data):
     """With the context of the partner image, which differs from that of the image."""
-    folder, found = examined(tmp_path, data, FUSED | {'fusion': 'shuffled-context-image'})
-    first = (folder / 'findings.json').read_bytes()
-    examine_cell(folder)
-    assert (folder / 'findings.json').read_bytes() == first
-    _, own = examined(tmp_path, data, FUSED | {'fusion': 'context'})
+    folder, found = measured(tmp_path, data, FUSED | {'fusion': 'shuffled-context-image'})
+    first = (folder / 'inside.json').read_bytes()
+    measure_inside(folder)
+    assert (folder / 'inside.json').read_bytes() == first
+    _, own = measured(tmp_path, data, FUSED | {'fusion': 'context'})
     assert own['gates'][0]['counts'] != found['gates'][0]['counts']
 
 
 def test_a_part_of_the_images_is_looked_at(tmp_path, data, monkeypatch):
     """The first, half of which is ignored, and the last."""
-    monkeypatch.setattr(examine, 'MOST_IMAGES', 2)
-    _, found = examined(tmp_path, data, FUSED | {'fusion': 'context'})
+    monkeypatch.setattr(inside, 'MOST_IMAGES', 2)
+    _, found = measured(tmp_path, data, FUSED | {'fusion': 'context'})
     assert sum(found['gates'][0]['counts']) == 2 * 16
     assert sum(entry['count'] for entry in found['calibration']['bins']) == 64 * 64 * 3 // 2
 
@@ -145,15 +145,15 @@ def test_images_are_spread_evenly(length):
 
 
 def test_weights_that_are_not_finite(tmp_path, data):
-    (cell,) = cells_of(data, {'unet': 'unet', 'parts': SMALL})
-    folder = write_trained(tmp_path, cell)
+    (run,) = runs_of(data, {'unet': 'unet', 'parts': SMALL})
+    folder = write_trained(tmp_path, run)
     checkpoint = torch.load(folder / 'iter_1.pth', weights_only=False)
     key = next(key for key in checkpoint['state_dict'] if key.startswith('backbone'))
     checkpoint['state_dict'][key].fill_(math.nan)
     torch.save(checkpoint, folder / 'iter_1.pth')
     with pytest.raises(UserError, match=f'{key} holds NaN or infinity'):
-        examine_cell(folder)
-    assert not (folder / 'findings.json').exists()
+        measure_inside(folder)
+    assert not (folder / 'inside.json').exists()
 
 
 def test_finite_gates_of_a_model_that_gives_nan(tmp_path, data, monkeypatch):
@@ -167,7 +167,7 @@ def test_finite_gates_of_a_model_that_gives_nan(tmp_path, data, monkeypatch):
         return found
 
     monkeypatch.setattr(ContextFusionBlock, 'explain', broken)
-    _, found = examined(tmp_path, data, FUSED | {'fusion': 'context'})
+    _, found = measured(tmp_path, data, FUSED | {'fusion': 'context'})
     (level,) = found['gates']
     assert sum(level['counts']) == len(IMAGES) * 15
     assert math.isfinite(level['mean'])

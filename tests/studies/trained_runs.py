@@ -1,4 +1,4 @@
-"""Cells of a study that look trained: random models whose checkpoints are written here."""
+"""Runs of a study that look trained: random models whose checkpoints are written here."""
 
 import warnings
 
@@ -7,8 +7,8 @@ import torch
 from mmgfnuc.datasets import synthetic
 from mmgfnuc.engine.config import load_config
 from mmgfnuc.registry import DATASETS, MODELS
-from mmgfnuc.studies.cells import study_cells
-from mmgfnuc.studies.folders import RUN, cell_folder, prepare_folder
+from mmgfnuc.studies.folders import RECORD, prepare_folder, run_folder
+from mmgfnuc.studies.runs import study_runs
 from mmgfnuc.studies.study import make_study
 
 SMALL = {'backbone': {'widths': [4, 8, 16]}}
@@ -22,15 +22,15 @@ def write_data(root):
     return root
 
 
-def cells_of(data, *arms, **changes):
+def runs_of(data, *arms, **changes):
     settings = {'title': 'A study', 'data': 'synthetic', 'data_root': str(data), 'splits': ['default'], 'steps': 1}
-    return study_cells(make_study(settings | {'arms': list(arms)} | changes))
+    return study_runs(make_study(settings | {'arms': list(arms)} | changes))
 
 
-def write_trained(root, cell, seed=0):
-    """Write the folder of a cell up to the end of its test; return it."""
-    folder = cell_folder(root, cell)
-    prepare_folder(folder, cell)
+def write_trained(root, run, seed=0):
+    """Write the folder of a run up to the end of its test; return it."""
+    folder = run_folder(root, run)
+    prepare_folder(folder, run)
     config = load_config(str(folder / 'config.py'))
     torch.manual_seed(seed)
     with warnings.catch_warnings():
@@ -43,5 +43,5 @@ def write_trained(root, cell, seed=0):
     dataset = DATASETS.build(config.test_dataloader.dataset)
     meta = {'cfg': config.pretty_text, 'seed': 0, 'iter': 1, 'dataset_meta': dataset.metainfo, 'versions': {}}
     torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / 'iter_1.pth')
-    (folder / RUN).write_text('{}\n')
+    (folder / RECORD).write_text('{}\n')
     return folder
