@@ -20,7 +20,8 @@ from mmgfnuc.analysis.measurements import UNETS, make_measurement
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.complexity import count_macs, count_parameters, on_meta
-from mmgfnuc.models.create import create_model, list_presets, list_unets
+from mmgfnuc.models.create import create_model, list_unets
+from mmgfnuc.presets import list_presets
 from mmgfnuc.models.losses import DiceFocalLoss
 
 EPILOG = """examples:

@@ -18,14 +18,10 @@ from typing import Any
 
 from mmgfnuc.engine.cli import positive_float, run_cli
 from mmgfnuc.errors import UserError
-from mmgfnuc.studies.costs import arm_costs, step_seconds
-from mmgfnuc.studies.encoders import is_at_hand
-from mmgfnuc.studies.folders import DIVERGED, ENDED, run_state
-from mmgfnuc.studies.local import FailedRunsError, devices, run_all
-from mmgfnuc.studies.preparation import check_weights, draw_missing_data, encoder_weights, fetch_encoders
-from mmgfnuc.studies.progress import status_lines
-from mmgfnuc.studies.reports import write_report
+from mmgfnuc.studies.engines import devices
 from mmgfnuc.studies.runs import Run, study_runs
+from mmgfnuc.studies.scheduling import FailedRunsError, run_all, status_lines
+from mmgfnuc.studies.storage import DIVERGED, ENDED, SCORED, run_state
 from mmgfnuc.studies.study import (
     ARM_KEYS,
     Study,
@@ -36,23 +32,26 @@ from mmgfnuc.studies.study import (
     read_study,
 )
 
+# PyTorch is imported where it is needed: to say how far a study is takes a second without it.
 EPILOG = """\
 examples:
   python tools/benchmark.py smoke                a ready study, by its name: minutes, no download, no GPU
   python tools/benchmark.py fusions --dry-run    the runs, what is done of them, what they cost
   python tools/benchmark.py fusions --status     while it runs, from another terminal
   python tools/benchmark.py my_study.yaml --seeds 0 1 2
+  python tools/benchmark.py --rewrite docs/results/studies/fusions
   python tools/benchmark.py --unets unet eunet3+ --encoders vit-tiny --fusions none paper --data nuinsseg \\
       --splits grouped-3-fold-0 grouped-3-fold-1 --seeds 0 1 --steps 300
 
 ready studies:
 {studies}
 
-A run is one arm on one split of one data set with one seed. It is known by its config, the code of this package and
-the data: what is done is not done again, in this study or in another; what was interrupted or has failed goes on from
-its last checkpoint. The report leaves out arms with a failed run. In the output folder: runs/<key>/ (config, log,
-checkpoints, scores), and for each study <study>/ with report.html, tables.md, results.json and scores.csv. Where arms
-or conditions are given here, the name of that folder ends with a short hash of them, as in fusions-1a2b3c/.
+A run is one training: one arm on one split of one data set with one seed. It is known by its config, the data, the
+libraries and the code that scores depend on: what is done is not done again, in this study or in another; what was
+interrupted or has failed goes on from its last checkpoint. The report leaves out arms with a failed run. In the output
+folder: runs/<key>/ (config, log, checkpoints, scores), and for each study <study>/ with report.html, tables.md and what
+they are made of: results.json, scores.csv, pictures.json. Where arms or conditions are given here, the name of that
+folder ends with a short hash of them, as in fusions-1a2b3c/.
 
 docs/benchmark_protocol.md says how a study is written and what makes it fair."""
 
@@ -84,7 +83,7 @@ def parse_args() -> argparse.Namespace:
     conditions.add_argument('--amp', action='store_true', help='train under bfloat16 autocast')
     running = parser.add_argument_group('running')
     running.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='output folder (%(default)s)')
-    running.add_argument('--engine', choices=('local', 'ray'), default='local', help='where runs run (%(default)s)')
+    running.add_argument('--engine', choices=('local', 'ray'), default='local', help='what starts runs (%(default)s)')
     running.add_argument(
         '--processes', type=positive_int, metavar='N', default=None, help='at a time (one for each GPU, else core)'
     )
@@ -98,6 +97,13 @@ def parse_args() -> argparse.Namespace:
     what = running.add_mutually_exclusive_group()
     what.add_argument('--dry-run', action='store_true', default=False, help='only list runs and estimate their cost')
     what.add_argument('--status', action='store_true', default=False, help='only say how far it is')
+    what.add_argument(
+        '--rewrite',
+        type=Path,
+        metavar='DIR',
+        default=None,
+        help='only write the reports in a folder again',
+    )
     return parser.parse_args()
 
 
@@ -137,7 +143,10 @@ def short_hash(settings: Mapping[str, Any]) -> str:
 
 def print_plan(study: Study, root: Path, processes: int | None) -> None:
     """Print the runs, what each arm costs by a step that is timed now, and how long what is not done will take."""
-    runs = study_runs(study)
+    from mmgfnuc.studies.costs import arm_costs, step_seconds
+    from mmgfnuc.studies.preparation import check_weights, encoder_weights, is_at_hand
+
+    runs = study_runs(study, root)
     check_weights(runs, root)
     states = [run_state(root, run) for run in runs]
     for run, state in zip(runs, states, strict=True):
@@ -153,27 +162,33 @@ def print_plan(study: Study, root: Path, processes: int | None) -> None:
             f'{seconds[arm.name]:.2f} s a step, about {seconds[arm.name] * study.steps / 60:.1f} minutes of training'
         )
     print(f'{len(runs)} runs: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
-    left = [run for run, state in zip(runs, states, strict=True) if state not in ENDED]
+    left = [run for run, state in zip(runs, states, strict=True) if state not in (*ENDED, SCORED)]
     hours = sum(seconds[run.arm.name] for run in left) * study.steps / len(devices(processes)) / 3600
     print(f'about {hours:.1f} hours of training are left, without start, loading and scoring')
 
 
 def main() -> None:
     args = parse_args()
+    if args.rewrite:
+        from mmgfnuc.studies.report import rewrite_report
+
+        return rewrite_report(args.rewrite)
     name, study = asked_study(args)
     root = args.out / 'runs'
     if args.dry_run:
         print_plan(study, root, args.processes)
     elif args.status:
-        print('\n'.join(status_lines(study_runs(study), root)))
+        print('\n'.join(status_lines(study_runs(study, root), root)))
     else:
         run_study(study, root, args.out / name, args)
 
 
 def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace) -> None:
     """Run what is not done, then report."""
+    from mmgfnuc.studies.preparation import check_weights, draw_missing_data, fetch_encoders
+
     draw_missing_data(study)
-    runs = study_runs(study)
+    runs = study_runs(study, root)
     check_weights(runs, root)
     fetch_encoders(run.arm for run in runs if run_state(root, run) not in ENDED)
     try:
@@ -200,6 +215,8 @@ def report_finished(study: Study, runs: Sequence[Run], root: Path, folder: Path)
 
 
 def report(study: Study, runs: Sequence[Run], root: Path, folder: Path) -> None:
+    from mmgfnuc.studies.report import write_report
+
     write_report(study, runs, root, folder, shlex.join(['python', *sys.argv]))
     diverged = sum(run_state(root, run) == DIVERGED for run in runs)
     print(

@@ -1,12 +1,9 @@
-"""What a data_set of a report concludes, in sentences made from its numbers."""
+"""What a study concludes on a data set, in sentences made from its numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmgfnuc.studies.paired_tests import smallest_wilcoxon_p
-from mmgfnuc.studies.statistics import ALPHA
-
-from .scores import COMPARED
+from .storage import COMPARED
 
 Found = Mapping[str, Any]
 Arms = Mapping[str, Mapping[str, Any]]
@@ -59,7 +56,7 @@ def _of_fusion(gains: Mapping[str, Sequence[Found]], controls: Sequence[Found], 
     controlled = {found['arm'] for found in controls}
     return [
         _overall(main, COMPARED[MAIN], 'fusions', WITHOUT),
-        *(_groups(found) for found in told),
+        *(_groups(found) for found in told if found['significant']),
         *(_cost(found, arms) for found in told),
         *(_control(found, arms) for found in controls),
         *(_uncontrolled(found) for found in told if found['significant'] and found['arm'] not in controlled),
@@ -77,20 +74,11 @@ def _overall(founds: Sequence[Found], title: str, kind: str, against: str) -> st
     if parts:
         return f'{start}: {"; ".join(parts)}.'
     best = max(founds, key=lambda found: found['mean_difference'])
-    few = f' (with {_count(len(best["by_group"]), "groups")} none could be found)' if best['smallest_p'] > ALPHA else ''
-    return f'{start}: no significant difference{few}; the largest is that of {_listed([best])}.'
+    return f'{start}: {best["verdict"]}; the largest is that of {_listed([best])}.'
 
 
 def _listed(founds: Sequence[Found]) -> str:
-    return ', '.join(f'{found["arm"]} ({found["mean_difference"]:+.3f}{_interval(found)})' for found in founds)
-
-
-def _interval(found: Found) -> str:
-    if not found['interval']:
-        return ''
-    groups = len(found['by_group'])
-    narrow = f', too narrow with {groups} groups' if smallest_wilcoxon_p(groups) > ALPHA else ''
-    return f', 95 % interval {found["interval"][0]:+.3f} to {found["interval"][1]:+.3f}{narrow}'
+    return ', '.join(f'{found["arm"]} {found["evidence"]}' for found in founds)
 
 
 def _groups(found: Found) -> str:
@@ -120,11 +108,10 @@ def _control(found: Found, arms: Arms) -> str:
     """Say whether an arm is better than a control that has learned nothing, or does not see the image."""
     control = arms[found['baseline']]
     meaning = MEANINGS.get(control['fusion'], RANDOM_MEANING)
-    verdict = 'a significant difference' if found['significant'] else 'no significant difference'
     shown = meaning if found['significant'] and found['mean_difference'] > 0 else f'that {meaning} is not shown'
     return (
-        f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["mean_difference"]:+.3f}'
-        f'{_interval(found)}, {verdict}; {shown}.'
+        f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["evidence"]}, '
+        f'{found["verdict"]}; {shown}.'
     )
 
 
@@ -139,7 +126,7 @@ def _scope(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> str:
         f'{_count(len(study["seeds"]), "seeds")}, {_count(study["steps"], "steps")} of '
         f'{_count(study["batch_size"], "images")} and one learning rate for all arms.'
     )
-    mixed = ' Runs ran under different versions or on different hardware, which may be part of the differences.'
+    mixed = ' The runs differ in versions or hardware, which may be part of the differences.'
     return text + mixed * data_set['mixed']
 
 

@@ -11,19 +11,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mmgfnuc.studies.statistics_ranks import RankTable
 from mmgfnuc.visualization.plots import (
     ForestRow,
     calibration_plot,
     forest_plot,
     gate_plot,
     pareto_plot,
-    rank_plot,
     violin_plot,
 )
 
 from .pictures import Picture
-from .scores import COMPARED, SCORES
+from .storage import COMPARED, SCORES
 
 Chapter = Mapping[str, Any]
 
@@ -204,15 +202,6 @@ def _group_table(chapter: Chapter, score: str) -> tuple[dict[str, list[tuple[Any
     return rows, max(sizes, default=0.0)
 
 
-def _ranks(chapter: Chapter) -> dict[str, Any]:
-    tables = {title: chapter['ranks'].get(score) for score, title in COMPARED.items()}
-    return {title: (Markup(rank_plot(_rank_table(table))), table) for title, table in tables.items() if table}
-
-
-def _rank_table(table: Mapping[str, Any]) -> RankTable:
-    return RankTable(**{**table, 'cliques': tuple(tuple(clique) for clique in table['cliques'])})
-
-
 def _calibration(chapter: Chapter) -> dict[str, Any]:
     arms = [arm for arm in chapter['arms'] if arm['calibration']['bins']]
     curves = {
@@ -236,7 +225,6 @@ SECTIONS: dict[str, tuple[str, Callable[[Chapter], Any]]] = {
     'images': ('Spread over images', _images),
     'trade_off': ('Score against time', _trade_off),
     'groups': ('Scores of the groups', _groups),
-    'ranks': ('Ranks', _ranks),
     'calibration': ('Calibration', _calibration),
     'gates': ('Gates', _gates),
 }

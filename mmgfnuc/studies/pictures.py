@@ -18,7 +18,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.visualization.outline import TRUTH_COLOUR
 from mmgfnuc.visualization.panels import STATE_COLOURS
 
-from .folders import DONE, run_folder, run_state
+from .inside import TrainedRun, load_trained
 from .picture_pages import (
     Panel,
     Pixels,
@@ -30,7 +30,7 @@ from .picture_pages import (
     principal_colours,
 )
 from .runs import Run
-from .trained import TrainedRun, load_trained
+from .storage import DONE, run_folder, run_state
 
 REGION = 256  # pixels
 ARMS_PER_PAGE = 10

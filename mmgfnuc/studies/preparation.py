@@ -1,19 +1,23 @@
 """What a study needs before its runs run: data that can be drawn, weights that can be fetched."""
 
+import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
 
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.tested import file_sha256
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import lock_file, waiting_lock
-from mmgfnuc.models.foundation import find_entry
+from mmgfnuc.models.foundation import CATALOGUE, find_entry
 from mmgfnuc.models.foundation.locate import RANDOM, find_weights
+from mmgfnuc.models.weights.files import WEIGHTS_ENV
 
-from .encoders import fetch_weights, is_at_hand
-from .folders import DONE, run_folder, run_state, weights_of
 from .runs import DRAWN, Run, data_root
+from .storage import DONE, SCORED, run_folder, run_state, weights_of
 from .study import Arm, Study
 
 
@@ -35,6 +39,46 @@ def draw_missing_data(study: Study) -> None:
             write_dataset(root, num_train=64, num_val=16, size=256, seed=0)
 
 
+def encoders_at_hand() -> list[str]:
+    """Names of the catalogue whose weight files are here, in `$MMGFNUC_WEIGHTS` or in the hub's cache.
+
+    Raises:
+        UserError: none are.
+    """
+    names = [name for name in CATALOGUE if is_at_hand(name)]
+    if not names:
+        folder = os.environ.get(WEIGHTS_ENV)
+        looked = f'in ${WEIGHTS_ENV} ({folder})' if folder else f'in a folder, for ${WEIGHTS_ENV} is not set,'
+        raise UserError(
+            f"foundation='present': weights of no encoder are here, neither {looked} nor in the cache of the Hugging "
+            'Face hub; put files there (docs/foundation_encoders.md says which), or name an encoder to have it fetched'
+        )
+    return names
+
+
+def is_at_hand(name: str, weights: str | None = None) -> bool:
+    """Say whether an encoder can be built without a download.
+
+    Args:
+        name: of the catalogue, or `timm:<name>`.
+        weights: as `mmgfnuc.create_model` takes them.
+
+    Raises:
+        UserError: there is no such encoder.
+    """
+    entry = find_entry(name)
+    if weights == RANDOM:
+        return True
+    try:
+        # An entry without a file on the hub is looked for in folders only.
+        find_weights(weights, replace(entry, file=None) if entry.hub else entry)
+        return True
+    except UserError:
+        if weights or not (entry.hub and entry.file):
+            return False
+        return isinstance(try_to_load_from_cache(entry.hub, entry.file), str)
+
+
 def fetch_encoders(arms: Iterable[Arm]) -> None:
     """Find the weights of foundation encoders, or fetch them: once, not in every run at the same time.
 
@@ -42,7 +86,8 @@ def fetch_encoders(arms: Iterable[Arm]) -> None:
         UserError: an encoder does not exist, or its weights are not here and cannot be fetched.
     """
     for name, weights in encoder_weights(arms):
-        fetch_weights(name, weights)
+        if weights != RANDOM:
+            find_weights(weights, find_entry(name))
 
 
 def encoder_weights(arms: Iterable[Arm]) -> list[tuple[str, str | None]]:
@@ -69,7 +114,7 @@ def check_weights(runs: Iterable[Run], root: Path) -> None:
     Raises:
         UserError: they differ.
     """
-    done = [run for run in runs if run.arm.foundation and run_state(root, run) == DONE]
+    done = [run for run in runs if run.arm.foundation and run_state(root, run) in (DONE, SCORED)]
     for name, weights in encoder_weights(run.arm for run in done):
         if weights == RANDOM or not is_at_hand(name, weights):
             continue

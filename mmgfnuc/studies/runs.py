@@ -1,19 +1,15 @@
 """The runs of a study: one config for each arm, data set, split and seed, known by what it depends on."""
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
-import mmgfnuc
 from mmgfnuc.datasets.canonical import PREPARE_HINT, list_splits
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.create import list_presets, model_config
+from mmgfnuc.presets import list_presets, model_config, read_preset
 
+from .identity import SCORED, code_digest, data_digest, digest_of, library_versions
 from .study import Arm, Study
 
 SCHEDULE = 'adam_steps'
@@ -22,7 +18,6 @@ BOTTLENECK_DROPOUT = 0.3
 KEY_LENGTH = 12
 # What the tool draws where it is missing.
 DRAWN = 'synthetic'
-UNHASHED = {'analysis', 'benchmark', '.mim'}
 
 
 @dataclass(frozen=True)
@@ -34,16 +29,21 @@ class Run:
         data: preset of the data set that it is trained and scored on.
         split: fold of the data set.
         seed: of the run.
-        config: all that the run does, as text that MMEngine reads.
-        key: of config, code and data: two runs with one key give the same scores.
+        config: all that the run does.
+        key: of config, code, libraries and data: two runs with one key give the same scores.
     """
 
     arm: Arm
     data: str
     split: str
     seed: int
-    config: str
+    config: Mapping[str, Any]
     key: str
+
+    @property
+    def steps(self) -> int:
+        """Of its training."""
+        return self.config['train_cfg']['max_iters']
 
     @property
     def name(self) -> str:
@@ -51,13 +51,17 @@ class Run:
         return f'{self.arm.name} {self.split} seed {self.seed} on {self.data}'
 
 
-def study_runs(study: Study) -> list[Run]:
+def study_runs(study: Study, root: str | Path) -> list[Run]:
     """Make the runs of a study: all arms of one split, all splits of one data set, all data sets of one seed.
+
+    Args:
+        study: whose runs.
+        root: folder of the runs; see `manifests` for what is kept beside it.
 
     Raises:
         UserError: a part, a preset or a split does not exist.
     """
-    digests = {data: f'{code_digest()}{_checked_digest(study, data)}' for data in study.data}
+    digests = {data: _checked_digest(study, data, manifests(root)) for data in study.data}
     return [
         _run(study, arm, split, seed, data, digests[data])
         for seed in study.seeds
@@ -67,7 +71,12 @@ def study_runs(study: Study) -> list[Run]:
     ]
 
 
-def _checked_digest(study: Study, data: str) -> str:
+def manifests(root: str | Path) -> Path:
+    """Where the manifests of data sets are kept, beside the folder of the runs."""
+    return Path(root).parent / 'data'
+
+
+def _checked_digest(study: Study, data: str, folder: Path) -> str:
     root = data_root(study, data)
     if not root.is_dir():
         hint = 'it is drawn when the study is run' if data == DRAWN else PREPARE_HINT.format(root=root)
@@ -76,16 +85,16 @@ def _checked_digest(study: Study, data: str) -> str:
     if missing:
         there = ', '.join(list_splits(root)) or 'none'
         raise UserError(f"split='{missing[0]}': {root} has {there}; choose one, or write it with prepare.py (--folds)")
-    return data_digest(root)
+    return data_digest(root, folder)
 
 
 def _run(study: Study, arm: Arm, split: str, seed: int, data: str, digest: str) -> Run:
-    config = run_config(study, arm, split, seed, data).pretty_text
-    key = hashlib.sha256(f'{config}{digest}'.encode()).hexdigest()[:KEY_LENGTH]
+    config = run_config(study, arm, split, seed, data)
+    key = digest_of(config, digest, code_digest(*SCORED), library_versions())[:KEY_LENGTH]
     return Run(arm, data, split, seed, config, key)
 
 
-def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None = None) -> Config:
+def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None = None) -> dict[str, Any]:
     """Compose the config of a run from the presets of `configs/_base_`.
 
     Args:
@@ -129,7 +138,7 @@ def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None =
     for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[name] = None
     cfg['train_cfg'].pop('val_interval')
-    return Config(cfg)
+    return cfg
 
 
 def data_root(study: Study, data: str) -> Path:
@@ -148,37 +157,10 @@ def _preset(kind: str, name: str) -> dict[str, Any]:
     key = name.replace('_', '-')
     if key not in presets:
         raise UserError(f"'{name}' is none of the presets of {kind}; choose one of {', '.join(presets)}")
-    return Config.fromfile(presets[key]).to_dict()
+    return read_preset(presets[key])
 
 
-@cache
-def code_digest() -> str:
-    """SHA-256 of the package's Python files that a score can depend on, beside config and data.
-
-    What only reads scores or arranges runs is left out, so that a better report does not cost a new study.
-    """
-    package = Path(mmgfnuc.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob('*.py')):
-        name = path.relative_to(package)
-        if name.parts[0] not in UNHASHED:
-            digest.update(str(name).encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-@cache
-def data_digest(root: Path) -> str:
-    """SHA-256 of every file of a data set, by name and content."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in root.rglob('*') if path.is_file()):
-        digest.update(str(path.relative_to(root)).encode())
-        with path.open('rb') as file:
-            digest.update(hashlib.file_digest(file, 'sha256').digest())
-    return digest.hexdigest()
-
-
-def describe(run: Run) -> str:
-    """What a run is, as JSON for the folder of its run."""
+def describe(run: Run) -> dict[str, Any]:
+    """What a run is, for the folder that it works in."""
     arm = {**vars(run.arm), 'name': run.arm.name}
-    known = {'arm': arm, 'data': run.data, 'split': run.split, 'seed': run.seed, 'key': run.key}
-    return json.dumps(known, indent=1) + '\n'
+    return {'arm': arm, 'data': run.data, 'split': run.split, 'seed': run.seed, 'key': run.key}

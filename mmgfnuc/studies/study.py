@@ -11,10 +11,8 @@ import yaml
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.create import list_presets, preset_key
-from mmgfnuc.models.foundation.catalogue import PREFIX as TIMM
-
-from .encoders import encoders_at_hand
+from mmgfnuc.presets import preset_key
+from mmgfnuc.shipped import configs_folder
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
 ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label')
@@ -180,7 +178,7 @@ def _checked(key: str, value: Any) -> Any:
         raise UserError(f'{key}={value!r}: give a name')
     if key in PRESET_KEYS:
         return preset_key(value)
-    if key == 'foundation' and not value.startswith(TIMM):
+    if key == 'foundation' and ':' not in value:  # names of other libraries, such as timm:vit_tiny, stay as they are
         return value.lower().replace('_', '-')
     return value
 
@@ -196,6 +194,8 @@ def _checked_parts(parts: Any) -> Mapping[str, Any]:
 
 
 def _with_present(names: Sequence[Any]) -> list[Any]:
+    from .preparation import encoders_at_hand  # it imports PyTorch, which a study without `present` does not need
+
     return [one for name in names for one in (encoders_at_hand() if name == PRESENT else [name])]
 
 
@@ -208,8 +208,7 @@ def _without_fusion(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def list_studies() -> dict[str, Path]:
     """Name -> file of the ready studies, `configs/studies`, in a clone as in an installed wheel."""
-    configs = list_presets('datasets')['synthetic'].parents[2]
-    files = (path for path in (configs / 'studies').iterdir() if path.suffix in ('.yaml', '.py'))
+    files = (path for path in (configs_folder() / 'studies').iterdir() if path.suffix in ('.yaml', '.py'))
     return {path.stem: path for path in sorted(files)}
 
 

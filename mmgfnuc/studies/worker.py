@@ -1,15 +1,20 @@
-"""What a process does for one run: train to the end, from the last checkpoint if there is one, score, inside.
+"""What a process does for one run: train to the end, from the last checkpoint if there is one, score, look inside.
 
 Called as `python -m mmgfnuc.studies.worker FOLDER`, the folder holding the `config.py` of the run.
 """
 
 import argparse
 import json
+import resource
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
@@ -22,18 +27,19 @@ from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
 
-from .folders import DIVERGENCE, LOCK, RECORD, is_done, read_config, record_divergence
-from .inside import measure_inside
+from .inside import measure_inside, read_config
 from .preparation import weights_digest
-from .progress import ReportHook, peak_megabytes, report
+from .storage import DIVERGENCE, LOCK, PROGRESS, RECORD, is_done, read_report, record_divergence
+
+REPORT_SECONDS = 1.0
 
 
 def complete_run(folder: Path, cache_gb: float | None = None) -> None:
-    """Train, score and inside the run of a folder; what is done of it is not done again.
+    """Train and score the run of a folder, and look inside its model; what is done of it is not done again.
 
-    `run.json` says where and when it was trained and scored; `inside.json`, written last, that it is done. Where the
-    training diverges there is `diverged.txt` instead, and no score. Another process that works on the run is waited
-    for.
+    `run.json` says where and when it was trained and scored; the file of `measure_inside`, written last, that it is
+    done. Where the training diverges there is `diverged.txt` instead, and no score. Another process that works on the
+    run is waited for.
 
     Args:
         folder: of the run.
@@ -51,7 +57,7 @@ def complete_run(folder: Path, cache_gb: float | None = None) -> None:
             print(error)
             record_divergence(folder, str(error))
             return
-        report(folder, 'measuring', steps)
+        report(folder, 'looking inside', steps)
         measure_inside(folder)
 
 
@@ -62,7 +68,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
         _train(folder, found and found[0], cache)
     report(folder, 'scoring', steps)
     # That of the training: scoring may hold more.
-    peak_mb = peak_megabytes(folder)
+    peak_mb = read_report(folder)['peak_mb']
     start = time.monotonic()
     train_seconds = _score(folder, end, cache)
     record = {
@@ -113,6 +119,46 @@ def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | No
         return None
     # Half precision would take half the disk, and give other scores than a run without a cache.
     return dict(folder=str(folder.parent.parent / 'features'), dtype='float32', max_gb=cache_gb)
+
+
+def report(folder: Path, phase: str, step: int) -> None:
+    """Say what the process of a run does now, how many steps are trained, and the most memory up to now.
+
+    The memory is that of this process or of an earlier one of the run that was interrupted, whichever had more.
+    """
+    peak_mb = max(round(_peak_bytes() / 10**6), read_report(folder)['peak_mb'])
+    write_text(folder / PROGRESS, json.dumps({'phase': phase, 'step': step, 'peak_mb': peak_mb}) + '\n')
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held: of a GPU its tensors, else all of it."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class ReportHook(Hook):
+    """Report the steps of a training, at most one a second.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Report where the training begins, or goes on."""
+        report(self.folder, 'training', runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Report a step."""
+        if time.monotonic() - self.last >= REPORT_SECONDS:
+            report(self.folder, 'training', runner.iter + 1)
+            self.last = time.monotonic()
 
 
 if __name__ == '__main__':

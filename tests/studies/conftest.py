@@ -1,12 +1,10 @@
 """Two small runs, and what they leave behind when nothing disturbs them."""
 
-from dataclasses import replace
-
 import pytest
 
 from mmgfnuc.datasets import synthetic
 from mmgfnuc.studies import run_all, study_runs
-from mmgfnuc.studies.folders import run_folder
+from mmgfnuc.studies.storage import run_folder
 from mmgfnuc.studies.study import make_study
 
 SMALL = {'backbone': {'widths': [4, 8, 16]}}
@@ -28,8 +26,10 @@ def runs_of(data):
 
     def make(**changes):
         settings = dict(title='A study', data='synthetic', data_root=str(data), splits=['default'], arms=ARMS)
-        runs = study_runs(make_study(settings | dict(steps=10, batch_size=2) | changes))
-        return [replace(run, config=run.config.replace('interval=200', 'interval=4')) for run in runs]
+        runs = study_runs(make_study(settings | dict(steps=10, batch_size=2) | changes), data.parent / 'runs')
+        for run in runs:
+            run.config['default_hooks']['checkpoint']['interval'] = 4
+        return runs
 
     return make
 
@@ -55,6 +55,6 @@ def assert_as_whole(whole):
 
 def contents(folder):
     """Everything that tells of scores and of the model; not of times."""
-    paths = [*folder.glob('test/*.csv'), folder / 'inside.json']
+    paths = [*folder.glob('test/*.csv'), *folder.glob('inside-*.json')]
     assert len(paths) == 3
     return {path.name: path.read_bytes() for path in paths}

@@ -7,8 +7,8 @@ import torch
 from mmgfnuc.datasets import synthetic
 from mmgfnuc.engine.config import load_config
 from mmgfnuc.registry import DATASETS, MODELS
-from mmgfnuc.studies.folders import RECORD, prepare_folder, run_folder
 from mmgfnuc.studies.runs import study_runs
+from mmgfnuc.studies.storage import RECORD, prepare_folder, run_folder
 from mmgfnuc.studies.study import make_study
 
 SMALL = {'backbone': {'widths': [4, 8, 16]}}
@@ -24,7 +24,7 @@ def write_data(root):
 
 def runs_of(data, *arms, **changes):
     settings = {'title': 'A study', 'data': 'synthetic', 'data_root': str(data), 'splits': ['default'], 'steps': 1}
-    return study_runs(make_study(settings | {'arms': list(arms)} | changes))
+    return study_runs(make_study(settings | {'arms': list(arms)} | changes), data.parent / 'runs')
 
 
 def write_trained(root, run, seed=0):

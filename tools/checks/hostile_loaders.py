@@ -42,8 +42,8 @@ from safetensors.torch import save
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.models.foundation import foundation_encoder
-from mmgfnuc.studies.folders import prepare_folder, run_folder
 from mmgfnuc.studies.runs import study_runs
+from mmgfnuc.studies.storage import prepare_folder, run_folder
 from mmgfnuc.studies.study import make_study
 from mmgfnuc.studies.worker import complete_run
 
@@ -131,8 +131,9 @@ class Entries:
         """Run the worker of a run whose `config.py` is another's."""
         arms = [{'unet': 'unet', 'parts': {'backbone': {'widths': [4, 8, 16]}}}]
         settings = dict(title='A study', data='synthetic', data_root=str(self.data), splits=['default'], arms=arms)
-        (run,) = study_runs(make_study(settings | dict(steps=2, batch_size=2)))
-        folder = run_folder(self.folder / 'runs', run)
+        root = self.folder / 'runs'
+        (run,) = study_runs(make_study(settings | dict(steps=2, batch_size=2)), root)
+        folder = run_folder(root, run)
         prepare_folder(folder, run)
         if text is not None:
             (folder / 'config.py').write_text(text)

@@ -4,8 +4,8 @@ import pytest
 from mmengine.registry import DATASETS
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.studies.folders import prepare_folder, read_config
-from mmgfnuc.studies.trained import load_trained
+from mmgfnuc.studies.inside import load_trained, read_config
+from mmgfnuc.studies.storage import prepare_folder
 
 
 @pytest.fixture
