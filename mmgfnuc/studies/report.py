@@ -57,8 +57,7 @@ def rewrite_report(folder: Path) -> None:
         UserError: a file is missing or damaged.
     """
     keys = {'title': str, 'study': dict, 'provenance': dict, 'data_sets': list}
-    with waiting_lock(folder / LOCK):
-        _write(read_json(folder / RESULTS, 'run the study', **keys), folder)
+    _write(read_json(folder / RESULTS, 'run the study', **keys), folder)
 
 
 def _write(record: Mapping[str, Any], folder: Path) -> None:

@@ -73,7 +73,7 @@ def study_runs(study: Study, root: str | Path) -> list[Run]:
 
 def manifests(root: str | Path) -> Path:
     """Where the manifests of data sets are kept, beside the folder of the runs."""
-    return Path(root).parent / 'data'
+    return Path(root).parent / 'manifests'
 
 
 def _checked_digest(study: Study, data: str, folder: Path) -> str:

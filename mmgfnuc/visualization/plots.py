@@ -6,7 +6,7 @@ A figure names any number of arms at any length: it grows by a row, or by a pane
 import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-
-from mmgfnuc.studies.statistics_ranks import RankTable
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .svg import BLUE, INK, TEXT_SIZE, VERMILLION, as_svg, drawing_style, hover, new_figure
 
@@ -203,70 +201,6 @@ def label_offsets(anchors: npt.NDArray[np.float64], num_characters: int) -> npt.
                 placed.append(centre)
                 break
     return np.array(placed) - anchors
-
-
-def rank_plot(table: RankTable) -> str:
-    """Critical-difference diagram: average ranks on one axis, bars over the arms that are not told apart.
-
-    Names stand in one column, best first, so that it holds many long ones.
-
-    Source: Demsar, J. Mach. Learn. Res. 7 2006, figure 1.
-    """
-    with drawing_style():
-        ranks = table.average_ranks
-        levels = bar_levels([(ranks[clique[0]], ranks[clique[-1]]) for clique in table.cliques])
-        first_row = 1 + 0.5 * len(set(levels))
-        rows = first_row + np.arange(len(ranks))
-        figure, axes = _new_axes(PLOT_WIDTH, ROW_HEIGHT * (rows[-1] + 3))
-        for row, (name, rank) in zip(rows, ranks.items(), strict=True):
-            axes.plot([rank, rank, 0], [0, row, row], color=INK, linewidth=1, gid=hover(f'{name}: {rank:.2f}'))
-        for clique, level in zip(table.cliques, levels, strict=True):
-            ends = ranks[clique[0]], ranks[clique[-1]]
-            axes.hlines(0.6 + 0.5 * level, *ends, color=BLUE, linewidth=5, gid=hover(' = '.join(clique)))
-        axes.set_yticks(rows, [f'{name} ({rank:.2f})' for name, rank in ranks.items()])
-        _draw_rank_axis(axes, table)
-        axes.set_ylim(rows[-1] + 0.5, -2.5)
-        return as_svg(figure, 'Critical-difference diagram of average ranks')
-
-
-def _draw_rank_axis(axes: Axes, table: RankTable) -> None:
-    """Axis of ranks at a height of 0, the critical difference above it."""
-    last = len(table.average_ranks)
-    margin = min(0.04 * last, 0.9)
-    axes.set_xlim(1 - margin, max(last, 1 + table.critical_difference) + margin)
-    axes.spines[['left', 'bottom']].set_visible(False)
-    axes.spines['top'].set(visible=True, position=('data', 0))
-    axes.tick_params(axis='y', length=0)
-    axes.xaxis.tick_top()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.xaxis.set_label_position('bottom')
-    axes.set_xlabel(f'average rank over {table.num_groups} groups (Friedman test: p = {table.friedman_p:.2g})')
-    words = f'critical difference {table.critical_difference:.2f}'
-    ends = [1, 1 + table.critical_difference]
-    axes.plot(
-        ends, [-1.7, -1.7], '|-', color=VERMILLION, linewidth=2, markersize=9, markeredgewidth=2, gid=hover(words)
-    )
-    axes.text(1, -2.1, words)
-
-
-def bar_levels(bars: Iterable[tuple[float, float]]) -> list[int]:
-    """Level of each bar, as few as needed so that bars of a level do not touch.
-
-    Args:
-        bars: start and end, by their starts.
-
-    Examples:
-        >>> bar_levels([(1, 3), (2, 4), (3.5, 5)])
-        [0, 1, 0]
-
-    """
-    ends: list[float] = []
-    levels = []
-    for start, end in bars:
-        level = next((level for level, last in enumerate(ends) if last < start), len(ends))
-        ends[level : level + 1] = [end]
-        levels.append(level)
-    return levels
 
 
 def calibration_plot(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from mmgfnuc.studies.pictures import Picture
-from mmgfnuc.studies.scores import SCORES
+from mmgfnuc.studies.storage import SCORES
 
 COMPARED = ('dice', 'aji', 'pq')
 NAMES = [

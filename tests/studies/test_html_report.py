@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from mmgfnuc.studies.scores import SCORES
 
 from mmgfnuc.presets import list_presets
 from mmgfnuc.studies.html_report import CONTROLS, FUSIONS, html_report
 from mmgfnuc.studies.pictures import Picture
+from mmgfnuc.studies.storage import SCORES
 
 from .made_results import NAMES, ORGANS, made_data_set, made_picture, made_results
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmgfnuc.studies import identity
-from mmgfnuc.studies.identity import INSIDE, PICTURED, code_digest, data_digest
+from mmgfnuc.studies.identity import PICTURED, code_digest, data_digest
 from mmgfnuc.studies.storage import inside_file
 
 LOSS = 'models/losses/dice_focal.py'

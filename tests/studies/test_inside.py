@@ -13,8 +13,8 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference import NucleiInferencer
 from mmgfnuc.models.necks import ContextFusionBlock
 from mmgfnuc.studies import inside
-from mmgfnuc.studies.inside import evenly_spaced, measure_inside
-from mmgfnuc.studies.trained import load_trained
+from mmgfnuc.studies.inside import evenly_spaced, load_trained, measure_inside
+from mmgfnuc.studies.storage import inside_file
 
 from .trained_runs import FUSED, SMALL, runs_of, write_data, write_trained
 
@@ -37,7 +37,7 @@ def measured(root, data, arm, **changes):
     (run,) = runs_of(data, arm, **changes)
     folder = write_trained(root, run)
     measure_inside(folder)
-    return folder, json.loads((folder / 'inside.json').read_text())
+    return folder, json.loads(inside_file(folder).read_text())
 
 
 def predictions(folder, data, watch=()):
@@ -120,9 +120,9 @@ def test_every_fused_level_has_its_gates(tmp_path, data, fusion):
 def test_the_same_bytes_again(tmp_path, data):
     """With the context of the partner image, which differs from that of the image."""
     folder, found = measured(tmp_path, data, FUSED | {'fusion': 'shuffled-context-image'})
-    first = (folder / 'inside.json').read_bytes()
+    first = inside_file(folder).read_bytes()
     measure_inside(folder)
-    assert (folder / 'inside.json').read_bytes() == first
+    assert inside_file(folder).read_bytes() == first
     _, own = measured(tmp_path, data, FUSED | {'fusion': 'context'})
     assert own['gates'][0]['counts'] != found['gates'][0]['counts']
 
@@ -153,7 +153,7 @@ def test_weights_that_are_not_finite(tmp_path, data):
     torch.save(checkpoint, folder / 'iter_1.pth')
     with pytest.raises(UserError, match=f'{key} holds NaN or infinity'):
         measure_inside(folder)
-    assert not (folder / 'inside.json').exists()
+    assert not inside_file(folder).exists()
 
 
 def test_finite_gates_of_a_model_that_gives_nan(tmp_path, data, monkeypatch):

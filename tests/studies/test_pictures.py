@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_image, read_split, write_split
-from mmgfnuc.studies.folders import INSIDE, run_folder
+from mmgfnuc.studies.inside import load_trained
 from mmgfnuc.studies.pictures import choose_images, disagreement_region, study_pictures, tile_features
-from mmgfnuc.studies.trained import load_trained
+from mmgfnuc.studies.storage import inside_file, run_folder
 
 from .trained_runs import FUSED, SMALL, runs_of, write_data, write_trained
 
@@ -78,7 +78,7 @@ def study(tmp_path_factory):
     runs = runs_of(data, PLAIN, FUSED | {'fusion': 'context'}, CONTROL, splits=FOLDS, seeds=[3, 4])
     for run in runs:
         if run.seed == 3:
-            (write_trained(root, run) / INSIDE).write_text('{}\n')
+            inside_file(write_trained(root, run)).write_text('{}\n')
     rows = [
         {'arm': run.arm.name, 'fold': run.split, 'seed': 3, 'image': image, 'group': 'a', 'dice': dice}
         for run in runs[:6]

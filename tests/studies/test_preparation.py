@@ -6,15 +6,15 @@ import json
 import pytest
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.studies.encoders import encoders_at_hand, fetch_weights, is_at_hand
-from mmgfnuc.studies.folders import run_folder, weights_of
 from mmgfnuc.studies.preparation import (
     check_weights,
     draw_missing_data,
     encoder_weights,
+    encoders_at_hand,
     fetch_encoders,
-    weights_digest,
+    is_at_hand,
 )
+from mmgfnuc.studies.storage import inside_file, run_folder
 from mmgfnuc.studies.study import Arm, make_study
 
 DINO = 'models--timm--vit_small_patch14_dinov2.lvd142m'
@@ -81,7 +81,7 @@ def test_weights_are_looked_for_once_and_before_anything_runs(folder):
     with pytest.raises(UserError, match=r"weights 'mine' .* are not there nor in"):
         fetch_encoders(arms)
     with pytest.raises(UserError, match="foundation='vit-tinny' is unknown; did you mean vit-tiny"):
-        fetch_weights('vit-tinny')
+        fetch_encoders([Arm(foundation='vit-tinny', fusion='paper')])
 
 
 @pytest.fixture
@@ -95,20 +95,8 @@ def done_runs(runs_of, tmp_path):
         known = run.arm.foundation and run.arm.weights != 'random'
         digest = hashlib.sha256(b'weights').hexdigest() if known else None
         (path / 'run.json').write_text(json.dumps({'weights_sha256': digest}))
-        (path / 'inside.json').write_text('{}')
+        inside_file(path).write_text('{}')
     return runs
-
-
-def test_digest_of_a_weight_file(folder):
-    (folder / 'vit-tiny.pth').write_bytes(b'weights')
-    assert weights_digest('vit-tiny', None) == hashlib.sha256(b'weights').hexdigest()
-    assert weights_digest('vit-tiny', 'random') is None
-
-
-@pytest.mark.parametrize('digest', [hashlib.sha256(b'weights').hexdigest(), None])
-def test_a_done_run_knows_its_weights(folder, digest):
-    (folder / 'run.json').write_text(json.dumps({'weights_sha256': digest}))
-    assert weights_of(folder) == digest
 
 
 def test_other_weights_than_those_of_runs_that_are_done(folder, done_runs):
@@ -120,8 +108,8 @@ def test_other_weights_than_those_of_runs_that_are_done(folder, done_runs):
     (folder / 'vit-tiny.pth').write_bytes(b'others')
     with pytest.raises(UserError, match=r"run 'unet/concat/vit-tiny/semantic default .* than /.*vit-tiny.pth; "):
         check_weights(done_runs, root)
-    (run_folder(root, done_runs[1]) / 'inside.json').unlink()
-    (run_folder(root, done_runs[2]) / 'inside.json').unlink()
+    for run in done_runs[1:3]:
+        (run_folder(root, run) / 'run.json').unlink()
     check_weights(done_runs, root)
 
 

@@ -7,9 +7,8 @@ import pytest
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.studies import run_all
-from mmgfnuc.studies.folders import is_locked, prepare_folder, run_folder, run_state
-from mmgfnuc.studies.processes import Setting
-from mmgfnuc.studies.ray_engine import ray_engine
+from mmgfnuc.studies.engines import Setting, ray_engine
+from mmgfnuc.studies.storage import is_locked, prepare_folder, run_folder, run_state
 
 PATIENCE_SECONDS = 300
 

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from mmgfnuc.studies import local, reports
+from mmgfnuc.studies import report, scheduling
+from mmgfnuc.studies.storage import inside_file, run_folder
 from mmgfnuc.studies.study import Arm
 
 STUDY = """
@@ -40,8 +41,8 @@ def bench(tool, tmp_path, monkeypatch):
 def calls(monkeypatch):
     """What would be run and reported."""
     made = {}
-    monkeypatch.setattr(local, 'run_all', lambda *arguments: made.update(run=arguments))
-    monkeypatch.setattr(reports, 'write_report', lambda *arguments: made.update(report=arguments))
+    monkeypatch.setattr(scheduling, 'run_all', lambda *arguments: made.update(run=arguments))
+    monkeypatch.setattr(report, 'write_report', lambda *arguments: made.update(report=arguments))
     return made
 
 
@@ -146,13 +147,13 @@ def test_a_report_without_the_arms_that_have_failed(bench, calls, capsys, study,
     def fail(runs, root, *_):
         for run in runs:
             if (run.arm.head, run.seed) != (failed, 1):
-                folder = local.run_folder(root, run)
+                folder = run_folder(root, run)
                 folder.mkdir(parents=True)
                 (folder / 'run.json').touch()
-                (folder / 'inside.json').touch()
-        raise local.FailedRunsError('1 of 4 runs failed')
+                inside_file(folder).touch()
+        raise scheduling.FailedRunsError('1 of 4 runs failed')
 
-    monkeypatch.setattr(local, 'run_all', fail)
+    monkeypatch.setattr(scheduling, 'run_all', fail)
     assert bench(study, '--seeds', 0, 1) == 2
     said = capsys.readouterr()
     if reported:
@@ -183,14 +184,20 @@ def test_to_look_at_a_study_draws_no_data(bench, capsys, tmp_path, flag):
 
 @pytest.mark.slow
 def test_a_study_from_its_file_to_its_report(process, study, tmp_path):
-    """Then again: nothing is left to run, and the results are the same."""
+    """Then again: nothing is left to run, and the results are the same, without the runs too."""
     done = process('benchmark.py', study, '--seeds', 0, 1, '--processes', 2, cwd=tmp_path)
     (folder,) = (tmp_path / 'work_dirs' / 'benchmark').glob('two_heads-*')
     assert done.stdout.endswith(f'4 runs done; report: work_dirs/benchmark/{folder.name}/report.html\n')
-    assert {path.name for path in folder.iterdir()} >= {'scores.csv', 'results.json', 'tables.md', 'report.html'}
+    made = {'scores.csv', 'results.json', 'pictures.json', 'tables.md', 'report.html'}
+    assert {path.name for path in folder.iterdir()} >= made
     results = json.loads((folder / 'results.json').read_text())
     (data_set,) = results['data_sets']
     assert [arm['name'] for arm in data_set['arms']] == ['unet/none/semantic', 'unet/none/hover']
     assert 'benchmark.py' in results['provenance']['command']
     process('benchmark.py', study, '--seeds', 0, 1, cwd=tmp_path)
     assert json.loads((folder / 'results.json').read_text())['data_sets'] == [data_set]
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / 'report.html').unlink()
+    (tmp_path / 'work_dirs' / 'benchmark' / 'runs').rename(tmp_path / 'elsewhere')
+    process('benchmark.py', '--rewrite', folder, cwd=tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept

@@ -4,17 +4,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from mmgfnuc.studies.statistics_ranks import RankTable
 from mmgfnuc.visualization.plots import (
     ForestRow,
-    bar_levels,
     calibration_plot,
     forest_plot,
     gate_plot,
     label_offsets,
     pareto_front,
     pareto_plot,
-    rank_plot,
     violin_plot,
 )
 from mmgfnuc.visualization.svg import BLUE, VERMILLION
@@ -41,10 +38,6 @@ def pareto(names, label='Dice'):
     return pareto_plot({name: (1 + place, 0.5 + 0.1 * place) for place, name in enumerate(names)}, 'seconds', label)
 
 
-def rank(names, groups=14):
-    return rank_plot(RankTable({name: 1.0 + i for i, name in enumerate(names)}, groups, 0.02, 1.5, (tuple(names[:2]),)))
-
-
 def calibration(names, count=5):
     return calibration_plot({name: [(0.1, 0.2, 9), (0.6, 0.5, 0), (0.9, 0.8, count)] for name in names})
 
@@ -53,7 +46,7 @@ def gate(names, count=5):
     return gate_plot({name: ([0, 0.5, 1], [2, count]) for name in names})
 
 
-FIGURES = [forest, violin, pareto, rank, calibration, gate]
+FIGURES = [forest, violin, pareto, calibration, gate]
 
 
 def parse(svg):
@@ -128,7 +121,7 @@ def test_colours_are_seen_on_light_and_dark_pages(colour, background):
     assert contrast(colour, background) > 3.8
 
 
-@pytest.mark.parametrize('draw', [forest, violin, pareto, rank, gate])
+@pytest.mark.parametrize('draw', [forest, violin, pareto, gate])
 def test_names_are_text_as_they_stand(draw):
     found = texts(draw(NAMES))
     assert all(any(name in text for text in found) for name in NAMES)
@@ -171,7 +164,7 @@ def test_figure_grows_with_the_arms_and_no_text_stands_outside(draw, count):
     assert height > count * (14 if draw is not calibration else 80)
 
 
-@pytest.mark.parametrize('draw', [forest, violin, rank, gate])
+@pytest.mark.parametrize('draw', [forest, violin, gate])
 def test_rows_do_not_overlap(draw):
     names = many_names(20)
     rows = sorted(
@@ -297,39 +290,6 @@ def test_labels_cover_no_marker_and_no_label():
 def test_lonely_labels_stand_close_to_their_points():
     anchors = np.array([[0.0, 0.0], [200.0, 0.0], [0.0, 200.0]])
     assert np.hypot(*label_offsets(anchors, 1).T).max() < 15
-
-
-def test_rank_plot_places_ranks_cliques_and_the_critical_difference():
-    ranks = {'best': 1.2, 'good': 2.0, 'bad': 3.3, 'worst': 3.5}
-    table = RankTable(ranks, 14, 0.012, 1.4, (('best', 'good'), ('good', 'bad', 'worst')))
-    svg = rank_plot(table)
-    stems = {name: points_of(next(titled(svg, f'{name}: ')[0].iter(f'{SVG}path'))) for name in ranks}
-    slope, start = assert_on_a_line([stem[0, 0] for stem in stems.values()], list(ranks.values()))
-    # Stems go down from the axis to the row of their name, the best on top.
-    assert len({stem[0, 1] for stem in stems.values()}) == 1
-    assert np.allclose(np.diff([stem[1, 1] for stem in stems.values()]), 22, atol=0.02)
-    bars = [points_of(next(titled(svg, ' = '.join(clique))[0].iter(f'{SVG}path'))) for clique in table.cliques]
-    expected = start + slope * np.array([[1.2, 2.0], [2.0, 3.5]])
-    np.testing.assert_allclose([bar[:, 0] for bar in bars], expected, atol=0.03)
-    # They share an arm, and thus may not touch.
-    assert bars[0][0, 1] != bars[1][0, 1]
-    ruler = markers(svg, 'critical difference')
-    np.testing.assert_allclose(ruler[:, 0], start + slope * np.array([1, 2.4]), atol=0.03)
-    found = texts(svg)
-    assert {'critical difference 1.40', 'average rank over 14 groups (Friedman test: p = 0.012)'} < set(found)
-    assert [text for text in found if text.split(' ')[0] in ranks] == [f'{name} ({ranks[name]:.2f})' for name in ranks]
-
-
-def test_bars_of_a_level_do_not_touch_and_no_level_is_spare():
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        bars = sorted(tuple(sorted(rng.integers(0, 12, 2).tolist())) for _ in range(8))
-        levels = bar_levels(bars)
-        for place in range(12):
-            there = [level for level, (start, end) in zip(levels, bars, strict=True) if start <= place <= end]
-            assert len(there) == len(set(there))
-        deepest = max(sum(start <= place <= end for start, end in bars) for place in range(12))
-        assert len(set(levels)) == max(levels) + 1 == deepest
 
 
 def test_calibration_plot_draws_a_panel_of_bins_that_have_counts():
