@@ -13,16 +13,16 @@ import torch
 from mmgfnuc.engine.provenance import hardware
 from mmgfnuc.files import read_json, remove_unfinished, waiting_lock, write_csv, write_text
 from mmgfnuc.models import complexity
+from mmgfnuc.visualization.study_page import study_page
 
 from . import costs
 from .cells import Cell, cell_config, code_digest
 from .costs import arm_costs, inference_costs
 from .folders import LOCK
-from .html_report import html_report
 from .markdown_report import markdown_report
 from .pictures import study_pictures
 from .results import study_results
-from .scores import KEYS, SCORES, study_scores
+from .scores import COMPARED, KEYS, SCORES, study_scores
 from .study import Arm, Study
 
 
@@ -57,7 +57,7 @@ def _write_report(study: Study, cells: Sequence[Cell], root: Path, folder: Path,
     for name, text in (
         ('results.json', json.dumps(results, indent=1, allow_nan=False) + '\n'),
         ('tables.md', markdown_report(results)),
-        ('report.html', html_report(results, pictures)),
+        ('report.html', study_page(results, pictures, SCORES, COMPARED)),
     ):
         write_text(folder / name, text)
 
