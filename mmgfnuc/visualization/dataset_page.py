@@ -16,7 +16,7 @@ from mmgfnuc.datasets.canonical import CLASSES, read_ignore, read_image, read_la
 from mmgfnuc.datasets.inspection import Measured, Report
 from mmgfnuc.datasets.inspection.faults import by_group
 from mmgfnuc.datasets.inspection.measure import diameters
-from mmgfnuc.datasets.inspection.text import DIAMETER_NOTE, class_cells, describe, number_cells, verdict
+from mmgfnuc.datasets.inspection.text import facts, report_tables, verdict
 from mmgfnuc.datasets.nuclei import PALETTE
 
 from .errors import TRUTH_COLOUR, line_width
@@ -34,9 +34,7 @@ BYTES_PER_PIXEL = 0.5
 SHOWN_CASES = 20
 
 NO_TYPE: Colour = (255, 255, 255)
-# Ignored areas are hatched in both, to be seen on tissue and on glass.
-HATCH: tuple[Colour, Colour] = ((255, 255, 255), (40, 40, 40))
-HATCH_PERIOD = 12
+IGNORED = (0, 0, 0, 128)
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,14 @@ class Drawn:
 def dataset_page(report: Report, pictures: int) -> str:
     """Render a report with at most so many of its images, spread over the groups."""
     drawn = draw_images(report, spread(report.measured, pictures))
-    facts = {
-        'licence': report.licence,
-        'citation': report.citation,
-        'source': report.source,
-        'classes': ', '.join(report.classes),
-        **(describe(report.total) if report.total else {}),
-    }
     legend = [(name, class_colour(index, report)) for index, name in enumerate(report.classes)][1:]
     legend += [('no type', NO_TYPE)] if report.types else []
     return render(
         'dataset',
         report=report,
         verdict=verdict(report),
-        facts=facts,
-        tables=_tables(report),
+        facts=facts(report),
+        tables=[Table(*table) for table in report_tables(report)],
         figures=_figures(report.measured),
         legend=legend,
         drawn=drawn,
@@ -111,17 +102,14 @@ def _draw(report: Report, side: int, image: Measured) -> Drawn:
 def draw_outlines(
     image: Measured, instances: NDArray[np.int32], ignored: NDArray[np.bool_] | None, report: Report
 ) -> Pixels:
-    """Outline nuclei in the colours of their types, and hatch ignored areas; all else is transparent.
+    """Outline nuclei in the colours of their types, and dim ignored areas; all else is transparent.
 
     Shape:
         instances and ignored (H, W) -> (H, W, 4) RGBA
     """
     drawn = np.zeros((*instances.shape, 4), np.uint8)
     if ignored is not None:
-        phase = np.indices(instances.shape).sum(axis=0) % HATCH_PERIOD
-        for place, colour in enumerate(HATCH):
-            drawn[ignored & (phase == place)] = *colour, 255
-        drawn[outline(ignored)] = *HATCH[1], 255
+        drawn[ignored] = IGNORED
     colours = np.array([*(class_colour(index, report) for index in range(len(report.classes))), NO_TYPE], np.uint8)
     types = np.where(image.nuclei.types > 0, image.nuclei.types, -1) if report.types else np.ones_like(image.nuclei.ids)
     edge = outline(instances, line_width(instances))
@@ -140,28 +128,11 @@ def class_colour(index: int, report: Report) -> Colour:
     return PALETTE[index % len(PALETTE)] if len(report.classes) > len(CLASSES) else TRUTH_COLOUR
 
 
-def _tables(report: Report) -> list[Table]:
-    if report.total is None:
-        return []
-    header = ['Group', 'Images', 'Nuclei', 'Per image', 'Area %', 'Diameter px', 'Diameter µm', 'Mean RGB', 'Std RGB']
-    rows = [[name, *number_cells(numbers)] for name, numbers in {'all': report.total, **report.groups}.items()]
-    tables = [Table(DIAMETER_NOTE, header, rows)]
-    if report.types:
-        rows = [[name, *class_cells(numbers)] for name, numbers in report.types.items()]
-        tables.append(Table('Types of nuclei', ['Class', 'Nuclei', 'Diameter px', 'Diameter µm'], rows))
-    if report.splits:
-        rows = [[n, ', '.join(f'{count:,} {part}' for part, count in of.items())] for n, of in report.splits.items()]
-        tables.append(Table('Splits', ['Split', 'Images'], rows))
-    return tables
-
-
 def _figures(images: Sequence[Measured]) -> list[Figure]:
-    counts = [image.nuclei.ids.size for image in images]
-    shares = [100 * image.nucleus_share for image in images]
     drawn = [
-        ('Nuclei per image', counts, 'nuclei'),
-        ('Area that nuclei cover', shares, '% of the image'),
-        ('Size of nuclei', diameters(images), 'diameter in pixels'),
-        ('Size of nuclei', diameters(images, in_um=True), 'diameter in µm'),
+        ('Nuclei per image', 'nuclei', np.array([image.nuclei.ids.size for image in images])),
+        ('Area that nuclei cover', '% of the image', np.array([100 * image.nucleus_share for image in images])),
+        ('Size of nuclei', 'diameter in pixels', diameters(images)),
+        ('Size of nuclei', 'diameter in µm', diameters(images, in_um=True)),
     ]
-    return [Figure(histogram(values, title, unit), title) for title, values, unit in drawn if len(values)]
+    return [Figure(histogram(values, title, unit), title) for title, unit, values in drawn if values.size]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -107,8 +108,9 @@ def difference_plot(rows: Sequence[Difference], label: str) -> Figure:
     for place, row in enumerate(rows):
         numbers = f'{row.mean:+.3f}'
         if row.interval is not None:
-            axes.hlines(place, *row.interval, color=BLUE)
-            numbers += ' [{:+.3f}, {:+.3f}]'.format(*row.interval)
+            low, high = row.interval
+            axes.hlines(place, low, high, color=BLUE)
+            numbers += f' [{low:+.3f}, {high:+.3f}]'
         axes.plot(row.mean, place, **_marker(row.significant))
         _write_right_of(axes, place, numbers.replace('-', '\N{MINUS SIGN}'))
     _legend_above(axes)
@@ -246,16 +248,17 @@ def gate_plot(histograms: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -
 
 
 @as_svg
-def histogram(values: Sequence[float], title: str, unit: str) -> Figure:
+def histogram(values: npt.ArrayLike, title: str, unit: str) -> Figure:
     """Draw the distribution of values from 0 up, and their median. The last bar holds all that lies beyond."""
     figure, axes = _new_axes(WIDTH * 0.8, HEIGHT * 0.4)
+    values = np.asarray(values, float)
     end = max(float(np.percentile(values, SHOWN_PERCENTILE)), 1e-9)
     if np.array_equal(values, np.rint(values)):  # whole numbers: bars of equal numbers of them
         step = max(math.ceil((end + 1) / BINS), 1)
         edges = np.arange(0, end + step + 1, step, dtype=float)
     else:
         edges = np.linspace(0, end, BINS + 1)
-    axes.hist(np.minimum(values, np.nextafter(edges[-1], 0)), edges, color=BLUE, rwidth=0.9)
+    axes.hist(np.minimum(values, np.nextafter(edges[-1], 0)), edges.tolist(), color=BLUE, rwidth=0.9)
     axes.axvline(float(np.median(values)), color=INK, linestyle='--', linewidth=1)
     axes.set(title=title, xlabel=f'{unit}, median {np.median(values):.4g}')
     axes.grid(axis='y')

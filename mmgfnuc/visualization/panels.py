@@ -75,7 +75,8 @@ def _flow(
     legend: Legend, width: int, font: Font, size: int
 ) -> tuple[list[list[tuple[float, str, Colour | None]]], int]:
     """Left end, text and colour of each entry in lines that fit the width, and the width that they take."""
-    lines, widest = [], 0.0
+    lines: list[list[tuple[float, str, Colour | None]]] = []
+    widest = 0.0
     for entries in legend:
         lines.append([])
         left = size / 2
