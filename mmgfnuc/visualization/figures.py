@@ -76,16 +76,15 @@ def as_svg(draw: Callable[Given, Figure]) -> Callable[Given, Markup]:
 
 def _for_html(svg: str) -> str:
     svg = svg[svg.index('<svg ') :].replace(INK, 'currentColor')
-    # The style sheet would hold for the whole page, and nothing refers to the ids of groups.
+    # The style sheet would hold for the whole page.
     svg = re.sub('<style.*?</style>', '', svg, count=1, flags=re.DOTALL)
-    svg = re.sub('<g id="[^"]*">', '<g>', svg)
     svg = re.sub(r' width="([\d.]+)pt" height="[\d.]+pt"', r' style="max-width: \1px"', svg, count=1)
     return re.sub('<[^>]*>\\s*', _shortened, svg)
 
 
 def _shortened(tag: re.Match[str]) -> str:
-    """Leave the font to the page; drop digits that nobody sees, and the blanks behind a tag."""
-    text = re.sub('font-family: [^;]*; ', '', tag[0].rstrip())
+    """Leave the font to the page; drop ids that nothing refers to, digits that nobody sees, and blanks behind a tag."""
+    text = re.sub(r'font-family: [^;]*; | id="[A-Za-z0-9.]+_\d+"', '', tag[0].rstrip())
     return re.sub(r'(\.\d\d)\d+', r'\1', text)
 
 

@@ -14,13 +14,13 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.studies.cells import Cell
 from mmgfnuc.studies.conclusions import conclusions
 from mmgfnuc.studies.folders import record_divergence
-from mmgfnuc.studies.html_report import html_report
 from mmgfnuc.studies.markdown_report import markdown_report
 from mmgfnuc.studies.pairs import control_pairs, fusion_pairs, is_control, other_pairs
 from mmgfnuc.studies.pooled import pooled_findings, rebinned
 from mmgfnuc.studies.results import study_results
 from mmgfnuc.studies.scores import COMPARED, SCORES, study_scores
 from mmgfnuc.studies.study import make_study
+from mmgfnuc.visualization.study_page import study_page
 
 META = {
     'name': 'made',
@@ -140,8 +140,8 @@ def test_reports_say_which_runs_diverged(made):
     text = markdown_report(results)
     assert f'| `{PAPER}` | diverged | diverged | diverged |' in text
     assert f'- `{PAPER}` f0 seed 0: training diverged: the loss is not finite since step 7' in text
-    page = html_report(results, {})
-    assert page.count('<td data-value="">diverged</td>') == 3
+    page = study_page(results, {}, SCORES, COMPARED)
+    assert page.count('<td>diverged</td>') == 3
     json.dumps(results, allow_nan=False)
 
 
@@ -156,7 +156,7 @@ def test_results_of_earlier_versions_are_shown(results):
     for chapter in results['chapters']:
         del chapter['diverged']
     assert 'diverged' not in markdown_report(results)
-    assert 'diverged' not in html_report(results, {})
+    assert 'diverged' not in study_page(results, {}, SCORES, COMPARED)
 
 
 DAMAGED = {
