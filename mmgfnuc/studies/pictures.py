@@ -197,7 +197,7 @@ def _error_gallery(which: str, name: str, view: ImageViews, scores: Mapping[str,
     for arm, nuclei in view.nuclei.items():
         errors = draw_errors(view.image, view.truth, nuclei, view.ignore)
         panels.append(Panel(errors[region], [arm, _dice(scores[arm])]))
-    return Gallery(f'{which.capitalize()} image', caption, panels, COLUMNS, list(STATE_COLOURS.items()))
+    return Gallery.of(f'{which.capitalize()} image', caption, panels, COLUMNS, STATE_COLOURS)
 
 
 def _dice(score: float | None) -> str:
@@ -232,4 +232,4 @@ def _feature_gallery(name: str, features: Mapping[str, Features]) -> Gallery:
     for arm, of_arm in features.items():
         drawn = [of_arm.seen, *principal_colours([of_arm.encoder]), *principal_colours([of_arm.before, of_arm.after])]
         panels += [Panel(pixels, [heading, arm]) for pixels, heading in zip(drawn, FEATURE_HEADINGS, strict=True)]
-    return Gallery('Features before and after fusion', caption, panels, len(FEATURE_HEADINGS))
+    return Gallery.of('Features before and after fusion', caption, panels, len(FEATURE_HEADINGS), {})

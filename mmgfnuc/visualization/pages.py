@@ -6,10 +6,10 @@ Every text is escaped: names of arms, images and data sets may hold anything.
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -51,14 +51,24 @@ class Words:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Panels of equal size in rows, and the colours of their legend."""
+    """Pictures in rows, and the colours of their legend; it can be kept as JSON.
+
+    Attributes:
+        pictures: for each the lines above it, and its `data_uri`.
+    """
 
     title: str
     caption: str
-    panels: Sequence[Panel]
+    pictures: Sequence[tuple[Sequence[str], str]]
     columns: int
     legend: Sequence[tuple[str, Colour]] = ()
     kind: ClassVar = 'gallery'
+
+    @classmethod
+    def of(cls, title: str, caption: str, panels: Sequence[Panel], columns: int, legend: Mapping[str, Colour]) -> Self:
+        """Encode panels."""
+        pictures = [(panel.caption, data_uri(panel.pixels)) for panel in panels]
+        return cls(title, caption, pictures, columns, list(legend.items()))
 
 
 @dataclass(frozen=True)

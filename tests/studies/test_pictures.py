@@ -98,12 +98,12 @@ def test_pictures_of_a_study(study):
     for gallery, (image, dice) in zip(galleries, shown, strict=False):
         assert f'Image {image}, the ' in gallery.caption
         assert 'Shown is all of it' in gallery.caption
-        captions = [panel.caption for panel in gallery.panels]
+        captions = [lines for lines, _ in gallery.pictures]
         assert captions[:2] == [['tissue'], ['truth']]
         assert captions[2:] == [[arm, f'Dice {dice:.3f}'] for arm in [cell.arm.name for cell in cells[:3]]]
     # The median image is another than those of the second fold.
     assert 'val_0000' in galleries[3].caption
-    of_features = [panel.caption[1] for panel in galleries[3].panels]
+    of_features = [lines[1] for lines, _ in galleries[3].pictures]
     assert of_features == [cells[1].arm.name] * 4 + [cells[2].arm.name] * 4
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -58,7 +59,11 @@ class Page(HTMLParser):
 def gallery(name):
     pixels = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     features = [Panel(pixels[:16, :16], [f'{name} {number}', 'Dice 0.5']) for number in range(5)]
-    return [Gallery(name, name, features, 4, [('matched', (0, 158, 115))]), Gallery(name, name, [Panel(pixels)], 1)]
+    galleries = [
+        Gallery.of(name, name, features, 4, {name: (0, 158, 115)}),
+        Gallery.of(name, name, [Panel(pixels)], 1, {}),
+    ]
+    return [Gallery(**each) for each in json.loads(json.dumps([asdict(each) for each in galleries]))]
 
 
 def results_of(text=RESULTS):
