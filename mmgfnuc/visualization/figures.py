@@ -18,7 +18,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 # matplotlib has no name for the colour of the surrounding text: this one stands for it until the SVG is written.
 INK = '#010203'
@@ -168,7 +168,7 @@ def pareto_plot(points: Mapping[str, tuple[float, float]], x_label: str, y_label
     if min(times) > 0 and max(times) > LOG_RATIO * min(times):
         axes.set_xscale('log')
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(times) < LOG_RATIO**2 * min(times) else (1,)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f'{time:g}'))
+        axes.xaxis.set_major_formatter('{x:g}')
         axes.xaxis.set_minor_locator(NullLocator())
     front = pareto_front(points)
     steps = [points[name] for name in front] + [(max(times), points[front[-1]][1])]

@@ -42,7 +42,6 @@ def study_page(
         'study',
         results=results,
         parts=[(data, _sections(data, galleries.get(data['data'], ()), scores, compared)) for data in data_sets],
-        facts=_facts(results['study'], data_sets),
         conditions=_conditions(results, data_sets[0]['arms']),
     )
 
@@ -51,11 +50,10 @@ def _sections(
     data: Data, galleries: Sequence[Gallery], scores: Mapping[str, str], compared: Mapping[str, str]
 ) -> list[Section]:
     """Sections on one data set that have something to show, in the order of the report."""
-    controls = {(row['arm'], row['baseline']) for row in data['controls']['dice']}
     sections = [
         Section('Scores and costs', _leaderboard(data, scores, compared)),
         Section('Differences to the baseline', _differences(data['comparisons'], compared)),
-        Section('Differences to the controls', _differences(data['controls'], compared) if controls else []),
+        Section('Differences to the controls', _differences(data['controls'], compared)),
         Section('Spread over images', _images(data)),
         Section('Score against time', _trade_off(data)),
         Section('Scores of the groups', _groups(data, compared)),
@@ -190,19 +188,6 @@ def _gates(data: Data) -> list[Figure | Table]:
         'Values of the gates over test images. A gate that has one value everywhere selects nothing.',
     )
     return [drawn, Table(caption, header, rows)]
-
-
-def _facts(study: Mapping[str, Any], data_sets: Sequence[Data]) -> dict[str, int]:
-    """Numbers that say how large a study is."""
-    return {
-        'arms': max(len(data['arms']) for data in data_sets),
-        'data sets': len(data_sets),
-        'images': sum(data['num_images'] for data in data_sets),
-        'groups': sum(len(data['groups']) for data in data_sets),
-        'splits': len(study['splits']),
-        'seeds': len(study['seeds']),
-        'steps': study['steps'],
-    }
 
 
 def _conditions(results: Mapping[str, Any], arms: Sequence[Data]) -> Table:

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from mmgfnuc.visualization.overlay import draw_overlay, outline
+from mmgfnuc.visualization.overlay import PREDICTION_COLOUR, draw_overlay, outline
 
 CLASSES = ('background', 'epithelial', 'lymphocyte', 'stromal')
 PALETTE = [[0, 0, 0], [0, 158, 115], [230, 159, 0], [86, 180, 233]]
@@ -47,4 +47,6 @@ def test_nuclei_have_the_colours_of_their_types_and_a_legend_below():
         assert (shown[~outline(labels)] == 100).all()
         assert all((legend == colour).all(2).sum() > 50 for colour in PALETTE[1:])
     two_classes = draw_overlay(image, labels, np.array([1, 1, 1]), CLASSES[:2], PALETTE[:2])
+    assert (two_classes[outline(labels)] == PREDICTION_COLOUR).all()
+    assert (two_classes[~outline(labels)] == 100).all()
     assert np.array_equal(two_classes, draw_overlay(image, labels))
