@@ -15,7 +15,6 @@ from mmgfnuc.datasets.limits import require_room
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, output_lock
 from mmgfnuc.visualization.overlay import draw_overlay
-from mmgfnuc.visualization.typed_overlay import draw_typed_overlay
 
 from .geojson import feature_collection
 from .inferencer import NucleiInferencer
@@ -170,8 +169,7 @@ def _predict(inferencer: NucleiInferencer, name: str, path: Path, out: Path, mpp
     measures = measure_nuclei(prediction, image, mpp)
     numbers, types = measures['nucleus'].tolist(), measures['type']
     values = _rounded(measures)
-    typed = inferencer.num_classes > 2
-    overlay = draw_typed_overlay(image, labels, types, classes, palette) if typed else draw_overlay(image, labels)
+    overlay = draw_overlay(image, labels, types, classes, palette)
     outlines = feature_collection(name, labels, types, classes, palette, values)
     # After a kill between two of the files no earlier one shall stand beside them.
     _discard(out, path.stem)

@@ -1,6 +1,5 @@
 """Writes what a study found: a table of scores, the results as JSON, a report as Markdown and one as HTML."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from mmgfnuc.files import read_csv, read_json, remove_unfinished, waiting_lock, write_csv, write_text
+from mmgfnuc.visualization.pages import Gallery
+from mmgfnuc.visualization.study_page import study_page
 
 from .costs import KnownCosts
-from .html_report import html_report
 from .identity import PICTURED, code_digest, digest_of
 from .markdown import markdown_report
-from .pictures import Picture, study_pictures
+from .pictures import study_pictures
 from .results import study_record, study_results
 from .runs import Run
-from .storage import KEYS, LOCK, SCORES, study_scores
+from .storage import COMPARED, KEYS, LOCK, SCORES, study_scores
 from .study import Study
 
 SCORES_FILE, RESULTS, PICTURES = 'scores.csv', 'results.json', 'pictures.json'
-Pictures = Mapping[str, Sequence[Picture]]
+Pictures = Mapping[str, Sequence[Gallery]]
 
 
 def write_report(study: Study, runs: Sequence[Run], root: Path, folder: Path, command: str) -> None:
@@ -65,7 +65,7 @@ def _write(record: Mapping[str, Any], folder: Path) -> None:
     for name, text in (
         (RESULTS, json.dumps(results, indent=1, allow_nan=False) + '\n'),
         ('tables.md', markdown_report(results)),
-        ('report.html', html_report(results, read_pictures(folder / PICTURES))),
+        ('report.html', study_page(results, read_pictures(folder / PICTURES), SCORES, COMPARED)),
     ):
         write_text(folder / name, text)
 
@@ -106,14 +106,11 @@ def _draw(study: Study, runs: Sequence[Run], root: Path, folder: Path) -> None:
 
 def write_pictures(pictures: Pictures, key: str, path: Path) -> None:
     """Keep the pictures of each data set, with the key of the runs and the code that they are made of."""
-    drawn = {
-        data: [{**asdict(one), 'image': base64.b64encode(one.image).decode()} for one in own]
-        for data, own in pictures.items()
-    }
+    drawn = {data: [asdict(gallery) for gallery in own] for data, own in pictures.items()}
     write_text(path, json.dumps({'key': key, 'pictures': drawn}, indent=1) + '\n')
 
 
-def read_pictures(path: Path) -> dict[str, list[Picture]]:
+def read_pictures(path: Path) -> Pictures:
     """Read the pictures of each data set; none, where there is no such file.
 
     Raises:
@@ -122,7 +119,4 @@ def read_pictures(path: Path) -> dict[str, list[Picture]]:
     if not path.is_file():
         return {}
     drawn = read_json(path, 'delete it, and run the study', pictures=dict)['pictures']
-    return {
-        data: [Picture(**{**one, 'image': base64.b64decode(one['image'])}) for one in own]
-        for data, own in drawn.items()
-    }
+    return {data: [Gallery(**gallery) for gallery in own] for data, own in drawn.items()}

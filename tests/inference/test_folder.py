@@ -13,7 +13,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference import Prediction
 from mmgfnuc.inference.folder import FILES, find_images, segment_images
 from mmgfnuc.inference.writers import write_png
-from mmgfnuc.visualization.outline import outline
+from mmgfnuc.visualization.overlay import outline
 
 from .stub import Stub, outputs, read, states, table
 

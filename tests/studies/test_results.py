@@ -25,6 +25,7 @@ from mmgfnuc.studies.results import (
 from mmgfnuc.studies.runs import Run
 from mmgfnuc.studies.storage import COMPARED, SCORES, inside_file, record_divergence, study_scores
 from mmgfnuc.studies.study import make_study
+from mmgfnuc.visualization.study_page import study_page
 
 META = {
     'name': 'made',
@@ -135,6 +136,7 @@ def test_an_arm_that_diverged_has_no_scores(made, results):
     text = markdown_report(left)
     assert f'| `{PAPER}` | diverged | diverged | diverged |' in text
     assert f'- `{PAPER}` f0 seed 1: training diverged: the loss is not finite since step 7' in text
+    assert '>diverged<' in study_page(left, {}, SCORES, COMPARED)
     json.dumps(left, allow_nan=False)
 
 

@@ -1,13 +1,14 @@
-"""Write a page that shows a prepared dataset: numbers, faults, distributions and images with their contours."""
+"""Write a page that shows a prepared dataset: numbers, faults, distributions and images with their outlines."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from mmgfnuc.datasets.inspection import build_page, inspect_dataset
+from mmgfnuc.datasets.inspection import inspect_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import output_lock, whole_file
+from mmgfnuc.visualization.dataset_page import dataset_page
 
 EPILOG = """\
 The page is one HTML file of at most about 10 MB: it needs no network and can be sent by mail. More images
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.out.exists() and not args.out.is_file():
         raise UserError(f'--out {args.out} is a folder or a device, which is not written over; name a file')
     with output_lock(args.out), whole_file(args.out) as file:
-        page = build_page(inspect_dataset(args.root), args.images)
+        page = dataset_page(inspect_dataset(args.root), args.images)
         file.write_text(page, encoding='utf-8', errors='backslashreplace')
     name = str(args.out).encode(errors='backslashreplace').decode()
     print(f'{name}: {args.out.stat().st_size / 1e6:.1f} MB, open it in a browser')
