@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmgfnuc.studies.scores import COMPARED, SCORES
+from mmgfnuc.studies.storage import COMPARED, SCORES
 
 from mmgfnuc.datasets.inspection import inspect_dataset
 from mmgfnuc.datasets.synthetic import write_dataset
@@ -94,7 +94,7 @@ def test_what_has_nothing_to_show_is_left_out(pages):
     alone = [SECTIONS[0], SECTIONS[3], SECTIONS[6]]
     assert large.titles[1:] == ['nuinsseg', *SECTIONS, 'Provenance']
     assert small.titles[-9:] == ['nuinsseg', *alone, 'other', *alone, 'Provenance']
-    assert 'With one group there is no interval and no test' in small.words
+    assert 'With fewer than six groups there is no interval and no verdict' in small.words
 
 
 def test_numbers_stand_in_the_page(pages):
