@@ -21,8 +21,8 @@ from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.complexity import count_macs, count_parameters, on_meta
 from mmgfnuc.models.create import create_model, list_unets
-from mmgfnuc.presets import list_presets
 from mmgfnuc.models.losses import DiceFocalLoss
+from mmgfnuc.presets import list_presets
 
 EPILOG = """examples:
   python benchmarks/unets.py --out docs/results/unets.json         every U-Net; then `make table`
