@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmgfnuc.studies.storage import COMPARED, SCORES
 
 from mmgfnuc.datasets.inspection import inspect_dataset
 from mmgfnuc.datasets.synthetic import write_dataset
+from mmgfnuc.studies.storage import COMPARED, SCORES
 from mmgfnuc.visualization.dataset_page import dataset_page
 from mmgfnuc.visualization.pages import Gallery
 from mmgfnuc.visualization.panels import Panel
