@@ -17,9 +17,10 @@ from typing import Any
 
 from mmgfnuc.engine.cli import positive_float
 from mmgfnuc.errors import UserError
-from mmgfnuc.studies.cells import Cell, study_cells
-from mmgfnuc.studies.folders import DIVERGED, ENDED, cell_state
-from mmgfnuc.studies.progress import status_lines
+from mmgfnuc.studies.engines import devices
+from mmgfnuc.studies.runs import Run, study_runs
+from mmgfnuc.studies.scheduling import FailedRunsError, run_all, status_lines
+from mmgfnuc.studies.storage import DIVERGED, ENDED, SCORED, run_state
 from mmgfnuc.studies.study import (
     ARM_KEYS,
     Study,
@@ -30,23 +31,26 @@ from mmgfnuc.studies.study import (
     read_study,
 )
 
+# PyTorch is imported where it is needed: to say how far a study is takes a second without it.
 EPILOG = """\
 examples:
   mmgfnuc benchmark smoke                a ready study, by its name: minutes, no download, no GPU
-  mmgfnuc benchmark fusions --dry-run    the cells, what is done of them, what they cost
+  mmgfnuc benchmark fusions --dry-run    the runs, what is done of them, what they cost
   mmgfnuc benchmark fusions --status     while it runs, from another terminal
   mmgfnuc benchmark my_study.yaml --seeds 0 1 2
+  mmgfnuc benchmark --rewrite docs/results/studies/fusions
   mmgfnuc benchmark --unets unet eunet3+ --encoders vit-tiny --fusions none paper --data nuinsseg \\
       --splits grouped-3-fold-0 grouped-3-fold-1 --seeds 0 1 --steps 300
 
 ready studies:
 {studies}
 
-A cell is one arm on one split of one data set with one seed. It is known by its config, the code of this package and
-the data: what is done is not done again, in this study or in another; what was interrupted or has failed goes on from
-its last checkpoint. The report leaves out arms with a failed cell. In the output folder: cells/<key>/ (config, log,
-checkpoints, scores), and for each study <study>/ with report.html, tables.md, results.json and scores.csv. Where arms
-or conditions are given here, the name of that folder ends with a short hash of them, as in fusions-1a2b3c/.
+A run is one training: one arm on one split of one data set with one seed. It is known by its config, the data, the
+libraries and the code that scores depend on: what is done is not done again, in this study or in another; what was
+interrupted or has failed goes on from its last checkpoint. The report leaves out arms with a failed run. In the output
+folder: runs/<key>/ (config, log, checkpoints, scores), and for each study <study>/ with report.html, tables.md and what
+they are made of: results.json, scores.csv, pictures.json. Where arms or conditions are given here, the name of that
+folder ends with a short hash of them, as in fusions-1a2b3c/.
 
 docs/benchmark_protocol.md says how a study is written and what makes it fair."""
 
@@ -79,7 +83,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     conditions.add_argument('--amp', action='store_true', help='train under bfloat16 autocast')
     running = parser.add_argument_group('running')
     running.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='output folder (%(default)s)')
-    running.add_argument('--engine', choices=('local', 'ray'), default='local', help='where cells run (%(default)s)')
+    running.add_argument('--engine', choices=('local', 'ray'), default='local', help='what starts runs (%(default)s)')
     running.add_argument(
         '--processes', type=positive_int, metavar='N', default=None, help='at a time (one for each GPU, else core)'
     )
@@ -88,11 +92,18 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
         type=positive_float,
         metavar='N',
         default=None,
-        help='keep features of frozen encoders for all cells, in files of at most so many gigabytes (none)',
+        help='keep features of frozen encoders for all runs, in files of at most so many gigabytes (none)',
     )
     what = running.add_mutually_exclusive_group()
-    what.add_argument('--dry-run', action='store_true', default=False, help='only list cells and estimate their cost')
+    what.add_argument('--dry-run', action='store_true', default=False, help='only list runs and estimate their cost')
     what.add_argument('--status', action='store_true', default=False, help='only say how far it is')
+    what.add_argument(
+        '--rewrite',
+        type=Path,
+        metavar='DIR',
+        default=None,
+        help='only write the reports in a folder again',
+    )
     return parser.parse_args(arguments)
 
 
@@ -131,17 +142,15 @@ def short_hash(settings: Mapping[str, Any]) -> str:
 
 
 def print_plan(study: Study, root: Path, processes: int | None) -> None:
-    """Print the cells, what each arm costs by a step that is timed now, and how long what is not done will take."""
+    """Print the runs, what each arm costs by a step that is timed now, and how long what is not done will take."""
     from mmgfnuc.studies.costs import arm_costs, step_seconds
-    from mmgfnuc.studies.encoders import is_at_hand
-    from mmgfnuc.studies.local import devices
-    from mmgfnuc.studies.preparation import check_weights, encoder_weights
+    from mmgfnuc.studies.preparation import check_weights, encoder_weights, is_at_hand
 
-    cells = study_cells(study)
-    check_weights(cells, root)
-    states = [cell_state(root, cell) for cell in cells]
-    for cell, state in zip(cells, states, strict=True):
-        print(f'{cell.key}  {state:6}  {cell.name}')
+    runs = study_runs(study, root)
+    check_weights(runs, root)
+    states = [run_state(root, run) for run in runs]
+    for run, state in zip(runs, states, strict=True):
+        print(f'{run.key}  {state:6}  {run.name}')
     for name, weights in encoder_weights(study.arms):
         if not is_at_hand(name, weights):
             print(f"weights '{weights or name}' are not here; they are looked for on the hub when the study starts")
@@ -152,64 +161,67 @@ def print_plan(study: Study, root: Path, processes: int | None) -> None:
             f'{arm.name}: {costs.parameters / 1e6:.2f} M parameters, {costs.macs / 1e9:.2f} G multiply-adds, '
             f'{seconds[arm.name]:.2f} s a step, about {seconds[arm.name] * study.steps / 60:.1f} minutes of training'
         )
-    print(f'{len(cells)} cells: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
-    left = [cell for cell, state in zip(cells, states, strict=True) if state not in ENDED]
-    hours = sum(seconds[cell.arm.name] for cell in left) * study.steps / len(devices(processes)) / 3600
+    print(f'{len(runs)} runs: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
+    left = [run for run, state in zip(runs, states, strict=True) if state not in (*ENDED, SCORED)]
+    hours = sum(seconds[run.arm.name] for run in left) * study.steps / len(devices(processes)) / 3600
     print(f'about {hours:.1f} hours of training are left, without start, loading and scoring')
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run a study, or say how far it is, as the arguments say."""
     args = parse_args(arguments)
+    if args.rewrite:
+        from mmgfnuc.studies.report import rewrite_report
+
+        return rewrite_report(args.rewrite)
     command = shlex.join(['mmgfnuc', 'benchmark', *arguments])
     name, study = asked_study(args)
-    root = args.out / 'cells'
+    root = args.out / 'runs'
     if args.dry_run:
         print_plan(study, root, args.processes)
     elif args.status:
-        print('\n'.join(status_lines(study_cells(study), root)))
+        print('\n'.join(status_lines(study_runs(study, root), root)))
     else:
         run_study(study, root, args.out / name, args, command)
 
 
 def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace, command: str) -> None:
     """Run what is not done, then report."""
-    from mmgfnuc.studies.local import FailedCellsError, run_cells
     from mmgfnuc.studies.preparation import check_weights, draw_missing_data, fetch_encoders
 
     draw_missing_data(study)
-    cells = study_cells(study)
-    check_weights(cells, root)
-    fetch_encoders(cell.arm for cell in cells if cell_state(root, cell) not in ENDED)
+    runs = study_runs(study, root)
+    check_weights(runs, root)
+    fetch_encoders(run.arm for run in runs if run_state(root, run) not in ENDED)
     try:
-        run_cells(cells, root, args.processes, args.engine, args.cache_gb)
-    except FailedCellsError as error:
-        left_out = report_finished(study, cells, root, folder, command)
+        run_all(runs, root, args.processes, args.engine, args.cache_gb)
+    except FailedRunsError as error:
+        left_out = report_finished(study, runs, root, folder, command)
         raise UserError(f'{error}\n{left_out}; the same command runs them again, and only them') from error
-    report(study, cells, root, folder, command)
+    report(study, runs, root, folder, command)
 
 
-def report_finished(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> str:
-    """Report the arms whose cells have all ended, if the baseline is one of them; say what is left out."""
-    failed = {cell.arm.name for cell in cells if cell_state(root, cell) not in ENDED}
+def report_finished(study: Study, runs: Sequence[Run], root: Path, folder: Path, command: str) -> str:
+    """Report the arms whose runs have all ended, if the baseline is one of them; say what is left out."""
+    failed = {run.arm.name for run in runs if run_state(root, run) not in ENDED}
     if study.arms[0].name in failed:
         return f'no report without the baseline, {study.arms[0].name}'
-    left_out = f'left out, as cells of them failed: {", ".join(sorted(failed))}'
+    left_out = f'left out, as runs of them failed: {", ".join(sorted(failed))}'
     rest = replace(
         study,
         arms=tuple(arm for arm in study.arms if arm.name not in failed),
         remark=f'{study.remark} Arms {left_out}.'.strip(),
     )
-    report(rest, [cell for cell in cells if cell.arm.name not in failed], root, folder, command)
+    report(rest, [run for run in runs if run.arm.name not in failed], root, folder, command)
     return f'of the report {left_out}'
 
 
-def report(study: Study, cells: Sequence[Cell], root: Path, folder: Path, command: str) -> None:
-    from mmgfnuc.studies.reports import write_report
+def report(study: Study, runs: Sequence[Run], root: Path, folder: Path, command: str) -> None:
+    from mmgfnuc.studies.report import write_report
 
-    write_report(study, cells, root, folder, command)
-    diverged = sum(cell_state(root, cell) == DIVERGED for cell in cells)
+    write_report(study, runs, root, folder, command)
+    diverged = sum(run_state(root, run) == DIVERGED for run in runs)
     print(
-        f'{len(cells) - diverged} cells done{f", {diverged} diverged" if diverged else ""}; '
+        f'{len(runs) - diverged} runs done{f", {diverged} diverged" if diverged else ""}; '
         f'report: {folder / "report.html"}'
     )

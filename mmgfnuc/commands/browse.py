@@ -27,14 +27,15 @@ def main(arguments: Sequence[str]) -> None:
         '--images', type=int, default=48, metavar='N', help='images to show, evenly over groups (%(default)s)'
     )
     args = parser.parse_args(arguments)
-    from mmgfnuc.datasets.inspection import build_page, inspect_dataset
+    from mmgfnuc.datasets.inspection import inspect_dataset
+    from mmgfnuc.visualization.dataset_page import dataset_page
 
     if args.images < 1:
         raise UserError(f'--images {args.images}: give a number from 1')
     if args.out.exists() and not args.out.is_file():
         raise UserError(f'--out {args.out} is a folder or a device, which is not written over; name a file')
     with output_lock(args.out), whole_file(args.out) as file:
-        page = build_page(inspect_dataset(args.root), args.images)
+        page = dataset_page(inspect_dataset(args.root), args.images)
         file.write_text(page, encoding='utf-8', errors='backslashreplace')
     name = str(args.out).encode(errors='backslashreplace').decode()
     print(f'{name}: {args.out.stat().st_size / 1e6:.1f} MB, open it in a browser')

@@ -16,7 +16,6 @@ from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, output_lock
 from mmgfnuc.visualization.overlay import draw_overlay
-from mmgfnuc.visualization.typed_overlay import draw_typed_overlay
 
 from .geojson import feature_collection
 from .measurements import MEASURES, Measures, measure_nuclei
@@ -221,8 +220,7 @@ def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float 
     classes, palette = predictor.preprocessing.classes, predictor.preprocessing.palette
     measures = measure_nuclei(nuclei, image, mpp)
     values = _rounded(measures)
-    typed = len(classes) > 2
-    overlay = draw_typed_overlay(image, labels, types, classes, palette) if typed else draw_overlay(image, labels)
+    overlay = draw_overlay(image, labels, types, classes, palette)
     outlines = feature_collection(name, labels, types, classes, palette, values)
     # After a kill between two of the files no earlier one shall stand beside them.
     _discard(out, path.stem)

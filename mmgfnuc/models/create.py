@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.config import Config
 from torch import nn
 
-from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import list_foundation
-from mmgfnuc.names import find_preset, list_presets
+from mmgfnuc.names import list_presets
+from mmgfnuc.presets import model_config, model_parts
 from mmgfnuc.registry import MODELS
 
 from .parts import check_part
@@ -89,74 +88,8 @@ def create_model(
         UserError: a name is unknown, a part does not take a setting, or the arguments do not fit together. What else a
             part raises passes through.
     """
-    return MODELS.build(model_config(unet, foundation, fusion, head, num_classes, in_channels, weights, parts))
-
-
-def model_config(
-    unet: str,
-    foundation: str | Mapping[str, Any] | None,
-    fusion: str,
-    head: str,
-    num_classes: int,
-    in_channels: int,
-    weights: str | None,
-    parts: Mapping[str, Mapping[str, Any]] | None,
-) -> dict[str, Any]:
-    """Return the registry config of the model that `create_model` builds of the same arguments.
-
-    Raises:
-        UserError: a name is unknown, a part does not take a setting, or the arguments do not fit together.
-    """
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise UserError(
-            f'num_classes={num_classes!r}: background and nucleus are two softmax channels; give a whole number from 2'
-        )
-    settings = _preset('unets', 'unet', unet)
-    fused = _preset('fusion', 'fusion', fusion)
-    if (foundation is None) != (fused['neck'] is None):
-        given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
-        raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
-    settings |= fused | {'head': _preset('heads', 'head', head)['head']}
-    if foundation is not None:
-        if in_channels != 3:
-            raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
-        named = dict(type='mmgfnuc.foundation_encoder', name=foundation)
-        encoder = dict(foundation) if isinstance(foundation, Mapping) else named
-        settings['foundation'] = encoder | ({} if weights is None else {'weights': weights})
-    elif weights is not None:
-        raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
-    settings['backbone']['in_channels'] = in_channels
-    settings['head']['num_classes'] = num_classes
-    for part, changes in _as_mapping('parts', parts or {}).items():
-        if not isinstance(settings.get(part), dict):
-            raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
-        settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
-    for part in _parts(settings):
-        check_part(f'parts.{part}', settings[part], MODELS)
-    settings['decode_head'] = {**settings.pop('head'), 'decoder': settings['decode_head']}
-    return dict(type='mmgfnuc.FusionSegmentor', **settings)
-
-
-def _preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
-    return Config.fromfile(find_preset(kind, argument, name)).to_dict()
-
-
-def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UserError(
-            f"{name}={value!r}: give a dict of settings, such as {{'backbone': {{'widths': (16, 32, 64)}}}}"
-        )
-    return value
-
-
-def _laid_over(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Change some settings, and those within them."""
-    merged = dict(settings)
-    for key, value in changes.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _laid_over(merged[key], value) if nested else value
-    return merged
-
-
-def _parts(settings: dict[str, Any]) -> list[str]:
-    return [name for name, value in settings.items() if isinstance(value, dict)]
+    made = model_parts(unet, foundation, fusion, head, num_classes, in_channels, weights, parts)
+    for part, settings in made.items():
+        if isinstance(settings, dict):
+            check_part(f'parts.{part}', settings, MODELS)
+    return MODELS.build(model_config(made))

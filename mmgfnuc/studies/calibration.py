@@ -1,5 +1,7 @@
 """Do probabilities mean what they say? Counted image by image, so that no set has to be held in memory."""
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,3 +62,26 @@ class Calibration:
         ]
         ece = float((counts * np.abs(frequency - confidence)).sum() / total)
         return {'bins': bins, 'ece': ece, 'brier': self.squares / total}
+
+
+def pooled_calibration(calibrations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put the summaries of several models together: `ece` and `brier` are means over models, `bins` of all pixels."""
+    scored = [calibration for calibration in calibrations if calibration['bins']]
+    if not scored:
+        return {'bins': [], 'ece': None, 'brier': None}
+    by_place = defaultdict(list)
+    for entry in (entry for calibration in scored for entry in calibration['bins']):
+        # Empty bins are left out, so that a bin is known by its mean probability.
+        by_place[min(int(np.ceil(entry['confidence'] * NUM_BINS)), NUM_BINS)].append(entry)
+    return {
+        'bins': [_pooled_bin(by_place[place]) for place in sorted(by_place)],
+        **{score: float(np.mean([calibration[score] for calibration in scored])) for score in ('ece', 'brier')},
+    }
+
+
+def _pooled_bin(entries: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    counts = [entry['count'] for entry in entries]
+    means = {
+        name: float(np.average([e[name] for e in entries], weights=counts)) for name in ('confidence', 'frequency')
+    }
+    return {**means, 'count': int(sum(counts))}

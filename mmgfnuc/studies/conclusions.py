@@ -1,17 +1,14 @@
-"""What a chapter of a report concludes, in sentences made from its numbers."""
+"""What a study concludes on a data set, in sentences made from its numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmgfnuc.studies.paired_tests import smallest_wilcoxon_p
-from mmgfnuc.studies.statistics import ALPHA
-
-from .scores import COMPARED
+from .storage import COMPARED
 
 Found = Mapping[str, Any]
 Arms = Mapping[str, Mapping[str, Any]]
 
-# The score that is spoken of in detail.
+# The score that is told in detail.
 MAIN = 'dice'
 WITHOUT = 'the same U-Net without'
 # What a control takes away.
@@ -23,23 +20,23 @@ MEANINGS = {
 }
 
 
-def conclusions(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
+def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
     """Say what fusion brings on a data set: the gain with its interval, for which groups, at what cost, and from what.
 
-    Controls are no fusions here: they are spoken of by the arm that they are a control of.
+    Controls are no fusions here: they are told by the arm that they are a control of.
 
     Args:
-        chapter: of the results, all but its conclusion.
+        data_set: of the results, all but its conclusion.
         study: conditions of the results.
     """
-    arms = {arm['name']: arm for arm in chapter['arms']}
-    gains = chapter['fusion_gains']
+    arms = {arm['name']: arm for arm in data_set['arms']}
+    gains = data_set['fusion_gains']
     fusions = {score: [found for found in gains[score] if not arms[found['arm']]['control']] for score in COMPARED}
     fused = {found['arm'] for found in gains[MAIN]}
-    others = [found for found in chapter['comparisons'][MAIN] if found['arm'] not in fused]
+    others = [found for found in data_set['comparisons'][MAIN] if found['arm'] not in fused]
     lines = []
     if fusions[MAIN]:
-        lines = _of_fusion(fusions, chapter['controls'][MAIN], arms)
+        lines = _of_fusion(fusions, data_set['controls'][MAIN], arms)
     elif fused:
         lines = [_overall(gains[score], title, 'controls', WITHOUT) for score, title in COMPARED.items()]
     if others:
@@ -49,20 +46,20 @@ def conclusions(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> list[st
         lines.append(
             f'One arm, {arm["name"]}, with a mean Dice of {arm["scores"][MAIN]["mean"]:.3f}: nothing to compare.'
         )
-    return [*lines, _scope(chapter, study), *filter(None, [study['remark']])]
+    return [*lines, _scope(data_set, study), *filter(None, [study['remark']])]
 
 
 def _of_fusion(gains: Mapping[str, Sequence[Found]], controls: Sequence[Found], arms: Arms) -> list[str]:
     main = gains[MAIN]
     best = max(main, key=lambda found: found['mean_difference'])
-    spoken_of = [found for found in main if found['significant'] and found['mean_difference'] > 0] or [best]
+    told = [found for found in main if found['significant'] and found['mean_difference'] > 0] or [best]
     controlled = {found['arm'] for found in controls}
     return [
         _overall(main, COMPARED[MAIN], 'fusions', WITHOUT),
-        *(_groups(found) for found in spoken_of),
-        *(_cost(found, arms) for found in spoken_of),
+        *(_groups(found) for found in told if found['significant']),
+        *(_cost(found, arms) for found in told),
         *(_control(found, arms) for found in controls),
-        *(_uncontrolled(found) for found in spoken_of if found['significant'] and found['arm'] not in controlled),
+        *(_uncontrolled(found) for found in told if found['significant'] and found['arm'] not in controlled),
         *(_overall(gains[score], title, 'fusions', WITHOUT) for score, title in COMPARED.items() if score != MAIN),
     ]
 
@@ -77,20 +74,11 @@ def _overall(founds: Sequence[Found], title: str, kind: str, against: str) -> st
     if parts:
         return f'{start}: {"; ".join(parts)}.'
     best = max(founds, key=lambda found: found['mean_difference'])
-    few = f' (with {_count(len(best["by_group"]), "groups")} none could be found)' if best['smallest_p'] > ALPHA else ''
-    return f'{start}: no significant difference{few}; the largest is that of {_listed([best])}.'
+    return f'{start}: {best["verdict"]}; the largest is that of {_listed([best])}.'
 
 
 def _listed(founds: Sequence[Found]) -> str:
-    return ', '.join(f'{found["arm"]} ({found["mean_difference"]:+.3f}{_interval(found)})' for found in founds)
-
-
-def _interval(found: Found) -> str:
-    if not found['interval']:
-        return ''
-    groups = len(found['by_group'])
-    narrow = f', too narrow with {groups} groups' if smallest_wilcoxon_p(groups) > ALPHA else ''
-    return f', 95 % interval {found["interval"][0]:+.3f} to {found["interval"][1]:+.3f}{narrow}'
+    return ', '.join(f'{found["arm"]} {found["evidence"]}' for found in founds)
 
 
 def _groups(found: Found) -> str:
@@ -120,11 +108,10 @@ def _control(found: Found, arms: Arms) -> str:
     """Say whether an arm is better than a control that has learned nothing, or does not see the image."""
     control = arms[found['baseline']]
     meaning = MEANINGS.get(control['fusion'], RANDOM_MEANING)
-    verdict = 'a significant difference' if found['significant'] else 'no significant difference'
     shown = meaning if found['significant'] and found['mean_difference'] > 0 else f'that {meaning} is not shown'
     return (
-        f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["mean_difference"]:+.3f}'
-        f'{_interval(found)}, {verdict}; {shown}.'
+        f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["evidence"]}, '
+        f'{found["verdict"]}; {shown}.'
     )
 
 
@@ -132,14 +119,15 @@ def _uncontrolled(found: Found) -> str:
     return f'No control of {found["arm"]} was run: that its gain comes from what the encoder sees is not shown.'
 
 
-def _scope(chapter: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+def _scope(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    images, groups = _count(data_set['num_images'], 'images'), _count(len(data_set['groups']), 'groups')
     text = (
-        f'All this holds for {_count(chapter["num_images"], "images")} of {_count(len(chapter["groups"]), "groups")}, '
+        f'All this holds for {images} of {groups}, '
         f'{_count(len(study["seeds"]), "seeds")}, {_count(study["steps"], "steps")} of '
         f'{_count(study["batch_size"], "images")} and one learning rate for all arms.'
     )
-    mixed = ' Cells ran under different versions or on different hardware, which may be part of the differences.'
-    return text + mixed * chapter['mixed']
+    mixed = ' The runs differ in versions or hardware, which may be part of the differences.'
+    return text + mixed * data_set['mixed']
 
 
 def _count(number: int, nouns: str) -> str:

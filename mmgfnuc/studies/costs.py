@@ -1,10 +1,12 @@
 """What arms cost: parameters, multiply-adds, the time of a training step, time and memory of inference."""
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,12 +15,15 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmgfnuc.engine.provenance import hardware
+from mmgfnuc.files import read_json, write_text
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import MODELS
 
-from .cells import cell_config
+from .identity import code_digest, digest_of, library_versions
+from .runs import run_config
 from .study import Arm, Study
 
 TIMED_STEPS = 3
@@ -73,14 +78,14 @@ def arm_costs(study: Study, arm: Arm) -> ArmCosts:
 def step_seconds(study: Study, arm: Arm) -> float:
     """Time a training step on noise: forward, loss and backward; median of three, after one that is not counted.
 
-    On a CPU it has one thread, as a cell has. Loading and the optimiser are left out, and other work on the machine is
+    On a CPU it has one thread, as a run has. Loading and the optimiser are left out, and other work on the machine is
     in it: an estimate.
     """
     config, size, channels = _model_of(study, arm)
     model = _build(config).train().to(_device())
     images = torch.rand(study.batch_size, channels, size, size, device=_device())
     samples = [_noise_truth(model.decode_head, size).to(_device()) for _ in images]
-    with _threads_of_a_cell():
+    with _threads_of_a_run():
         times = [_seconds(lambda: _step(model, images, samples, study.amp)) for _ in range(TIMED_STEPS + 1)]
     return median(times[1:])
 
@@ -89,14 +94,14 @@ def step_seconds(study: Study, arm: Arm) -> float:
 def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
     """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not told apart.
 
-    On a CPU both have one thread, as a cell has. Other work on the machine is in the seconds, but in the ratio only as
+    On a CPU both have one thread, as a run has. Other work on the machine is in the seconds, but in the ratio only as
     far as it changes from one turn to the next.
     """
     pair = [_ready(study, each) for each in (arm, study.arms[0])]
-    with _threads_of_a_cell():
-        for run in pair:
-            run()
-        times = [[_seconds(run) for run in pair] for _ in range(TIMED_PAIRS)]
+    with _threads_of_a_run():
+        for model in pair:
+            model()
+        times = [[_seconds(model) for model in pair] for _ in range(TIMED_PAIRS)]
     ratio = 1.0 if arm == study.arms[0] else median(own / baseline for own, baseline in times)
     with TensorMemory() as memory:
         pair[0]()
@@ -104,7 +109,7 @@ def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
 
 
 @contextmanager
-def _threads_of_a_cell() -> Iterator[None]:
+def _threads_of_a_run() -> Iterator[None]:
     """One on a CPU; to a GPU they make no difference."""
     before = torch.get_num_threads()
     if _device() == 'cpu':
@@ -160,7 +165,45 @@ def _build(config: Config) -> Any:
 
 def _model_of(study: Study, arm: Arm) -> tuple[Config, int, int]:
     """Config of a model with random weights, side of its tiles and channels of its images."""
-    model = cell_config(study, arm, study.splits[0], study.seeds[0]).model
+    model = Config(run_config(study, arm, study.splits[0], study.seeds[0])).model
     if model.foundation:
         model.foundation.weights = RANDOM
     return model, model.test_cfg.tile, 6 if model.get('partner_context') else 3
+
+
+class KnownCosts:
+    """Costs of the arms of a study, kept in a file: what was measured before for the same model is not measured again.
+
+    Args:
+        study: that the arms are of; its first arm is the baseline.
+        path: of the file.
+    """
+
+    def __init__(self, study: Study, path: Path) -> None:
+        self.study, self.path = study, path
+        self.known: dict[str, Any] = {}
+        if path.is_file():
+            self.known = read_json(path, 'delete it, and it is measured again')
+
+    def __call__(self, arm: Arm) -> dict[str, Any]:
+        """Costs of an arm."""
+        key = self._key(arm)
+        if key not in self.known:
+            self.known[key] = self._measure(arm)
+            write_text(self.path, json.dumps(self.known, indent=1) + '\n')
+        return self.known[key]
+
+    def _key(self, arm: Arm) -> str:
+        study = self.study
+        models = [run_config(study, each, study.splits[0], study.seeds[0])['model'] for each in (arm, study.arms[0])]
+        code = code_digest('models', 'studies/costs.py')
+        return digest_of(models, code, library_versions(), hardware())
+
+    def _measure(self, arm: Arm) -> dict[str, Any]:
+        inference = inference_costs(self.study, arm)
+        return {
+            **asdict(arm_costs(self.study, arm)),
+            'inference_seconds': inference.seconds,
+            'inference_ratio': inference.ratio,
+            'inference_mb': inference.bytes / 10**6,
+        }

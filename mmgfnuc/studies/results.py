@@ -1,9 +1,13 @@
-"""What a study found, as one JSON-able table from which both reports are made."""
+"""What a study found, as one JSON-able table from which all reports are made.
+
+A record is gathered from the runs; the rest follows from it and from the scores of the images alone, so that a study
+can be reported again without its runs.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -12,70 +16,141 @@ from typing import Any
 from mmgfnuc import __version__
 from mmgfnuc.datasets.canonical import read_meta
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import read_json
 from mmgfnuc.models.weights.locate import RANDOM
-from mmgfnuc.studies.paired_tests import Comparison, compare, percentile_interval
-from mmgfnuc.studies.statistics import StudyScores
-from mmgfnuc.studies.statistics_ranks import rank_arms
 
-from .cells import Cell, code_digest, data_digest, data_root
 from .conclusions import conclusions
-from .folders import DIVERGED, FINDINGS, again, cell_folder, cell_state, divergence, read_run, weights_of
-from .pairs import control_pairs, fusion_pairs, is_control, other_pairs
-from .pooled import pooled_findings
-from .scores import COMPARED, SCORES, study_scores
-from .study import Arm, Study
+from .identity import SCORED, code_digest, data_digest
+from .inside import pooled_inside
+from .runs import Run, data_root, manifests
+from .statistics import Comparison, StudyScores, compare, interval_of
+from .storage import (
+    COMPARED,
+    DIVERGED,
+    SCORES,
+    divergence,
+    read_inside,
+    read_record,
+    run_folder,
+    run_state,
+    weights_of,
+)
+from .study import FUSED_PARTS, Arm, Study
 
-FEWEST_RANKED, FEWEST_GROUPS = 3, 2
+CONDITIONS = ('steps', 'batch_size', 'amp', 'seeds', 'splits', 'remark')
+# Of a data set and of an arm: what only the runs can tell. The rest is worked out.
+RECORDED = ('data', 'source', 'mixed', 'diverged', 'arms')
+ARM_FIELDS = tuple(field.name for field in fields(Arm))
+ARM_RECORDED = ('name', *ARM_FIELDS, 'costs', 'calibration', 'gates')
+# Fusions that keep the design of `context` and take away what the encoder sees in the image, or where.
+BLIND = ('zero-context', 'shuffled-context-image', 'shuffled-context-spatial')
+SEEING = 'context'
+# These get no context at all.
+WITHOUT_CONTEXT = ('attention-only',)
 
 
-def study_results(
-    study: Study, cells: Sequence[Cell], root: Path, command: str, costs_of: Callable[[Arm], dict[str, Any]]
+def study_record(
+    study: Study, runs: Sequence[Run], root: Path, command: str, costs_of: Callable[[Arm], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Gather scores, comparisons, costs and provenance of a finished study.
+    """Gather from the runs of a study all but their scores: conditions, provenance, costs, what is inside the models.
 
-    An arm of which a run diverged on a data set has no scores there, and is compared with nothing.
+    An arm of which a run diverged on a data set is left out there.
 
     Args:
         study: what was asked for.
-        cells: of the study, all ended.
+        runs: of the study, all ended.
         root: folder of the runs.
         command: that ran it.
         costs_of: gives parameters, multiply-adds, token stride and what inference costs of an arm.
 
     Raises:
-        UserError: some cells have no scores, or the first arm diverged.
+        UserError: a file of a run is damaged, or the first arm diverged.
     """
-    done = [cell for cell in cells if cell_state(root, cell) != DIVERGED]
-    runs = {cell.key: read_run(cell_folder(root, cell)) for cell in done}
-    chapters = []
-    for data in study.data:
-        own = [cell for cell in cells if cell.data == data]
-        diverged = diverged_arms(own, root)
-        if study.arms[0].name in diverged:
-            raise UserError(f'{in_words(diverged)[0]} It is what others are compared with: train with another rate')
-        rest = replace(study, arms=tuple(arm for arm in study.arms if arm.name not in diverged))
-        kept = [cell for cell in own if cell.arm.name not in diverged]
-        chapters.append({**_chapter(rest, kept, root, runs, costs_of), 'diverged': diverged})
-    conditions = {name: getattr(study, name) for name in ('steps', 'batch_size', 'amp', 'seeds', 'splits', 'remark')}
-    for chapter in chapters:
-        chapter['conclusion'] = [*conclusions(chapter, conditions), *in_words(chapter['diverged'])]
+    done = [run for run in runs if run_state(root, run) != DIVERGED]
+    records = {run.key: read_record(run_folder(root, run)) for run in done}
     return {
         'title': study.title,
-        'study': conditions,
-        'provenance': {**_provenance(study, list(runs.values()), command), 'weights': _weights(done, root)},
-        'chapters': chapters,
+        'study': {name: getattr(study, name) for name in CONDITIONS},
+        'provenance': {
+            **_provenance(study, list(records.values()), root, command),
+            'weights': _weights(done, root),
+        },
+        'data_sets': [
+            _recorded(study, [run for run in runs if run.data == data], root, records, costs_of) for data in study.data
+        ],
     }
 
 
-def diverged_arms(cells: Sequence[Cell], root: Path) -> dict[str, dict[str, Any]]:
+def _provenance(study: Study, records: Sequence[Mapping[str, Any]], root: Path, command: str) -> dict[str, Any]:
+    return {
+        'commits': sorted({record['commit'] or 'installed' for record in records}),
+        'versions': {
+            name: ' and '.join(sorted({record['versions'][name] for record in records}))
+            for name in records[0]['versions']
+        },
+        'hardware': sorted({record['hardware'] for record in records}),
+        'code_digest': code_digest(*SCORED),
+        'data_digests': {data: data_digest(data_root(study, data), manifests(root)) for data in study.data},
+        'command': command,
+        'date': datetime.now().date().isoformat(),
+        'package': __version__,
+    }
+
+
+def _weights(runs: Sequence[Run], root: Path) -> dict[str, str]:
+    """SHA-256 of the weight file of each encoder, where it has one."""
+    folders = {run.arm.foundation: run_folder(root, run) for run in runs if run.arm.encoder_weights != RANDOM}
+    digests = {encoder: weights_of(folder) for encoder, folder in folders.items() if encoder}
+    return {encoder: digest for encoder, digest in digests.items() if digest}
+
+
+def _recorded(
+    study: Study,
+    runs: Sequence[Run],
+    root: Path,
+    records: Mapping[str, Mapping[str, Any]],
+    costs_of: Callable[[Arm], dict[str, Any]],
+) -> dict[str, Any]:
+    """What the runs on one data set tell."""
+    diverged = diverged_arms(runs, root)
+    if study.arms[0].name in diverged:
+        raise UserError(f'{in_words(diverged)[0]} It is what others are compared with: train with another rate')
+    runs = [run for run in runs if run.arm.name not in diverged]
+    meta = read_meta(data_root(study, runs[0].data))
+    made = {json.dumps([records[run.key]['versions'], records[run.key]['hardware']]) for run in runs}
+    arms = []
+    for arm in study.arms:
+        if arm.name not in diverged:
+            folders = {run.key: run_folder(root, run) for run in runs if run.arm == arm}
+            costs = {**costs_of(arm), **_training([records[key] for key in folders])}
+            inside = pooled_inside([read_inside(folder) for folder in folders.values()])
+            settings = {name: getattr(arm, name) for name in ARM_FIELDS}
+            arms.append({'name': arm.name, **settings, 'costs': costs, **inside})
+    return {
+        'data': runs[0].data,
+        'source': f'{meta["citation"]}, {meta["licence"]}',
+        'mixed': len(made) > 1,
+        'diverged': diverged,
+        'arms': arms,
+    }
+
+
+def _training(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Median time and largest memory; no time where features came from a cache, for it says nothing of the arm."""
+    cached = any(record['cached'] for record in records)
+    return {
+        'train_seconds': None if cached else median(record['train_seconds'] for record in records),
+        'train_mb': max(record['peak_mb'] for record in records),
+    }
+
+
+def diverged_arms(runs: Sequence[Run], root: Path) -> dict[str, dict[str, Any]]:
     """Arms of which runs diverged: how many of how many, and what each said."""
-    of = Counter(cell.arm.name for cell in cells)
+    of = Counter(run.arm.name for run in runs)
     found: dict[str, dict[str, Any]] = {}
-    for cell in cells:
-        if cell_state(root, cell) == DIVERGED:
-            name = cell.arm.name
-            said = f'{cell.split} seed {cell.seed}: {divergence(root, cell)}'
+    for run in runs:
+        if run_state(root, run) == DIVERGED:
+            name = run.arm.name
+            said = f'{run.split} seed {run.seed}: {divergence(root, run)}'
             found.setdefault(name, {'of': of[name], 'runs': []})['runs'].append(said)
     return found
 
@@ -88,119 +163,133 @@ def in_words(diverged: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _provenance(study: Study, runs: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
-    return {
-        'commits': sorted({run['commit'] or 'installed' for run in runs}),
-        'versions': {
-            name: ' and '.join(sorted({run['versions'][name] for run in runs})) for name in runs[0]['versions']
-        },
-        'hardware': sorted({run['hardware'] for run in runs}),
-        'code_digest': code_digest(),
-        'data_digests': {data: data_digest(data_root(study, data)) for data in study.data},
-        'command': command,
-        'date': datetime.now().date().isoformat(),
-        'package': __version__,
-    }
+def study_results(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Work out what a study found: scores of the arms, comparisons, conclusions.
+
+    Args:
+        record: of `study_record`, or results that were worked out before.
+        rows: scores of every image, with the name of its data set, see `read_scores`.
+
+    Raises:
+        UserError: scores are missing.
+    """
+    data_sets = []
+    for recorded in record['data_sets']:
+        own = [row for row in rows if row['data'] == recorded['data']]
+        kept = {name: recorded[name] for name in RECORDED}
+        kept['arms'] = [{name: arm[name] for name in ARM_RECORDED} for arm in recorded['arms']]
+        data_set = _found(kept, own)
+        data_set['conclusion'] = [*conclusions(data_set, record['study']), *in_words(data_set['diverged'])]
+        data_sets.append(data_set)
+    return {**record, 'data_sets': data_sets}
 
 
-def _weights(cells: Sequence[Cell], root: Path) -> dict[str, str]:
-    """SHA-256 of the weight file of each encoder, where it has one."""
-    folders = {cell.arm.foundation: cell_folder(root, cell) for cell in cells if cell.arm.encoder_weights != RANDOM}
-    digests = {encoder: weights_of(folder) for encoder, folder in folders.items() if encoder}
-    return {encoder: digest for encoder, digest in digests.items() if digest}
-
-
-def _chapter(
-    study: Study,
-    cells: Sequence[Cell],
-    root: Path,
-    runs: Mapping[str, Mapping[str, Any]],
-    costs_of: Callable[[Arm], dict[str, Any]],
-) -> dict[str, Any]:
-    """All that is said of one data set."""
-    rows = study_scores(cells, root)
+def _found(recorded: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All that is said of one data set but its conclusion."""
     tables = {score: StudyScores.from_rows(rows, score) for score in SCORES}
-    meta = read_meta(data_root(study, cells[0].data))
-    chapter: dict[str, Any] = {
-        'data': cells[0].data,
-        'source': f'{meta["citation"]}, {meta["licence"]}',
+    arms = [Arm(**{name: arm[name] for name in ARM_FIELDS}) for arm in recorded['arms']]
+    fused = fusion_pairs(arms)
+    comparisons = _compared(tables, [*fused, *other_pairs(arms)])
+    return {
+        **recorded,
         'num_images': len({row['image'] for row in rows}),
-        'mixed': len({json.dumps([runs[cell.key]['versions'], runs[cell.key]['hardware']]) for cell in cells}) > 1,
         'groups': list(tables['dice'].groups),
         'left_out': {score: tables[score].left_out for score in COMPARED},
-        'arms': [],
+        'arms': [
+            {**known, 'control': is_control(arm), **_scores(arm.name, tables)}
+            for known, arm in zip(recorded['arms'], arms, strict=True)
+        ],
+        'comparisons': comparisons,
+        'fusion_gains': {
+            score: [found for found in founds if (found['arm'], found['baseline']) in fused]
+            for score, founds in comparisons.items()
+        },
+        'controls': _compared(tables, control_pairs(arms)),
     }
-    for arm in study.arms:
-        own = [cell for cell in cells if cell.arm == arm]
-        costs = {**costs_of(arm), **_training([runs[cell.key] for cell in own])}
-        findings = [_findings(cell_folder(root, cell)) for cell in own]
-        chapter['arms'].append({**_arm(arm, tables), 'costs': costs, **pooled_findings(findings)})
-    fused = fusion_pairs(study.arms)
-    chapter['comparisons'] = _compared(tables, [*fused, *other_pairs(study.arms)])
-    chapter['fusion_gains'] = {
-        score: [found for found in comparisons if (found['arm'], found['baseline']) in fused]
-        for score, comparisons in chapter['comparisons'].items()
-    }
-    chapter['controls'] = _compared(tables, control_pairs(study.arms))
-    chapter['ranks'] = {score: _ranks(tables[score]) for score in COMPARED}
-    return chapter
 
 
 def _compared(tables: Mapping[str, StudyScores], pairs: Sequence[tuple[str, str]]) -> dict[str, list[dict[str, Any]]]:
     return {
-        score: [_as_dict(found, title) for found in compare(tables[score], pairs)] if pairs else []
-        for score, title in COMPARED.items()
+        score: [_as_dict(found, title) for found in compare(tables[score], pairs)] for score, title in COMPARED.items()
     }
 
 
 def _as_dict(found: Comparison, title: str) -> dict[str, Any]:
-    return {**asdict(found), 'significant': found.significant, 'words': found.in_words(title)}
+    said = {name: getattr(found, name) for name in ('significant', 'evidence', 'verdict')}
+    return {**asdict(found), **said, 'words': found.in_words(title)}
 
 
-def _arm(arm: Arm, tables: Mapping[str, StudyScores]) -> dict[str, Any]:
+def _scores(arm: str, tables: Mapping[str, StudyScores]) -> dict[str, Any]:
     dice = tables['dice']
     return {
-        'name': arm.name,
-        'unet': arm.unet,
-        'foundation': arm.foundation,
-        'fusion': arm.fusion,
-        'weights': arm.weights,
-        'head': arm.head,
-        'parts': arm.parts,
-        'label': arm.label,
-        'control': is_control(arm),
-        'scores': {score: _with_interval(table, arm.name) for score, table in tables.items()},
-        'groups': {score: _by_group(tables[score], arm.name) for score in COMPARED},
-        'images': {'dice': dice.values[dice.index(arm.name)].mean(axis=1).tolist()},
+        'scores': {score: _with_interval(table, arm) for score, table in tables.items()},
+        'groups': {score: _by_group(tables[score], arm) for score in COMPARED},
+        'images': {'dice': dice.values[dice.index(arm)].mean(axis=1).tolist()},
     }
 
 
 def _with_interval(table: StudyScores, arm: str) -> dict[str, Any]:
     """Mean over groups, and its 95 % interval."""
-    values = table.values[table.index(arm)]
-    drawn = table.resampled_group_means(values).mean(axis=1)
-    # Stretched deviations may leave the range of the scores.
-    interval = percentile_interval(drawn.clip(0, 1), len(table.groups))
-    return {'mean': float(table.group_means()[table.index(arm)].mean()), 'interval': interval}
+    by_group, values = table.group_means()[table.index(arm)], table.values[table.index(arm)]
+    ends = interval_of(by_group, table.network_shares(values))
+    # Scores lie between 0 and 1.
+    return {'mean': float(by_group.mean()), 'interval': ends and [max(ends[0], 0.0), min(ends[1], 1.0)]}
 
 
 def _by_group(table: StudyScores, arm: str) -> dict[str, float]:
     return dict(zip(table.groups, table.group_means()[table.index(arm)].tolist(), strict=True))
 
 
-def _ranks(table: StudyScores) -> dict[str, Any] | None:
-    ranked = len(table.arms) >= FEWEST_RANKED and len(table.groups) >= FEWEST_GROUPS
-    return asdict(rank_arms(table)) if ranked else None
+def is_control(arm: Arm) -> bool:
+    """Say whether an arm has a fusion from which nothing of what a trained encoder sees in the image can come."""
+    return bool(arm.foundation) and (arm.fusion in (*BLIND, *WITHOUT_CONTEXT) or arm.encoder_weights == RANDOM)
 
 
-def _training(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Median time and largest memory; no time where features came from a cache, for it says nothing of the arm."""
-    cached = any(run['cached'] for run in runs)
-    return {
-        'train_seconds': None if cached else median(run['train_seconds'] for run in runs),
-        'train_mb': max(run['peak_mb'] for run in runs),
-    }
+def fusion_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Pair each arm with fusion with the same arm without, as far as the study has it."""
+    return [
+        (arm.name, alone.name)
+        for arm in arms
+        if arm.foundation
+        for alone in [each for each in arms if not each.foundation and _host(each) == _host(arm)][:1]
+    ]
 
 
-def _findings(folder: Path) -> dict[str, Any]:
-    return read_json(folder / FINDINGS, again(folder), calibration=dict, gates=list)
+def other_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Pair all other arms with the first, the baseline of the study."""
+    fused = fusion_pairs(arms)
+    done = {arm for arm, _ in fused}
+    pairs = [(arm.name, arms[0].name) for arm in arms[1:] if arm.name not in done]
+    return [(arm, first) for arm, first in pairs if (first, arm) not in fused]
+
+
+def control_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Pair each arm whose fusion sees the image with the controls that differ from it in just that.
+
+    They are the same arm with a random encoder, and, for cross-attention, with features that are permuted, those of
+    another image, or zero.
+    """
+    return [
+        (arm.name, control.name)
+        for arm in arms
+        if arm.foundation and not is_control(arm)
+        for control in arms
+        if _without_weights(control) == _without_weights(arm)
+        if (control.fusion == arm.fusion and control.encoder_weights == RANDOM)
+        or (arm.fusion == SEEING and control.fusion in BLIND and control.encoder_weights == arm.encoder_weights)
+    ]
+
+
+def _host(arm: Arm) -> tuple[Any, ...]:
+    """All of an arm that does not belong to its fusion."""
+    return arm.unet, arm.head, _without(arm.parts, *FUSED_PARTS)
+
+
+def _without_weights(arm: Arm) -> tuple[Any, ...]:
+    """All of an arm but its fusion and weights."""
+    foundation = _without(arm.parts.get('foundation', {}), 'weights')
+    return arm.unet, arm.head, arm.foundation, {**arm.parts, 'foundation': foundation}
+
+
+def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}

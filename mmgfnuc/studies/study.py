@@ -10,10 +10,8 @@ import yaml
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation.catalogue import find_foundation
-from mmgfnuc.names import configs_folder, find_name, list_presets
-
-from .encoders import encoders_at_hand
+from mmgfnuc.names import find_name, list_presets
+from mmgfnuc.shipped import configs_folder
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
 ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label')
@@ -179,7 +177,9 @@ def _checked(key: str, value: Any) -> Any:
         raise UserError(f'{key}={value!r}: give a name')
     if key in PRESET_KINDS:
         return find_name(key, value, list_presets(PRESET_KINDS[key]))
-    return find_foundation(value) if key == 'foundation' and value != PRESENT else value
+    if key == 'foundation' and ':' not in value:  # names of other libraries, such as timm:vit_tiny, stay as they are
+        return value.lower().replace('_', '-')
+    return value
 
 
 def _checked_parts(parts: Any) -> Mapping[str, Any]:
@@ -193,6 +193,8 @@ def _checked_parts(parts: Any) -> Mapping[str, Any]:
 
 
 def _with_present(names: Sequence[Any]) -> list[Any]:
+    from .preparation import encoders_at_hand  # it imports PyTorch, which a study without `present` does not need
+
     return [one for name in names for one in (encoders_at_hand() if name == PRESENT else [name])]
 
 

@@ -1,15 +1,20 @@
-"""What a process does for one cell: train to the end, from the last checkpoint if there is one, score, examine.
+"""What a process does for one run: train to the end, from the last checkpoint if there is one, score, look inside.
 
-Called as `python -m mmgfnuc.studies.worker FOLDER`, the folder holding the `config.py` of the cell.
+Called as `python -m mmgfnuc.studies.worker FOLDER`, the folder holding the `config.py` of the run.
 """
 
 import argparse
 import json
+import resource
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmgfnuc.engine import launch
 from mmgfnuc.engine.cli import run_cli
@@ -22,22 +27,23 @@ from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
 
-from .examine import examine_cell
-from .folders import DIVERGENCE, LOCK, RUN, is_done, read_config, record_divergence
+from .inside import measure_inside, read_config
 from .preparation import weights_digest
-from .progress import ReportHook, peak_megabytes, report
+from .storage import DIVERGENCE, LOCK, PROGRESS, RECORD, is_done, read_report, record_divergence
+
+REPORT_SECONDS = 1.0
 
 
-def run_cell(folder: Path, cache_gb: float | None = None) -> None:
-    """Train, score and examine the cell of a folder; what is done of it is not done again.
+def complete_run(folder: Path, cache_gb: float | None = None) -> None:
+    """Train and score the run of a folder, and look inside its model; what is done of it is not done again.
 
-    `run.json` says where and when it was trained and scored; `findings.json`, written last, that it is done. Where the
-    training diverges there is `diverged.txt` instead, and no score. Another process that works on the cell is waited
-    for.
+    `run.json` says where and when it was trained and scored; the file of `measure_inside`, written last, that it is
+    done. Where the training diverges there is `diverged.txt` instead, and no score. Another process that works on the
+    run is waited for.
 
     Args:
-        folder: of the cell.
-        cache_gb: limit of the feature cache of all cells, in gigabytes; None for no cache.
+        folder: of the run.
+        cache_gb: limit of the feature cache of all runs, in gigabytes; None for no cache.
     """
     with full_disk_told(folder), waiting_lock(folder / LOCK):
         if is_done(folder) or (folder / DIVERGENCE).is_file():
@@ -45,14 +51,14 @@ def run_cell(folder: Path, cache_gb: float | None = None) -> None:
         remove_unfinished(folder)
         steps = read_config(folder).train_cfg.max_iters
         try:
-            if not (folder / RUN).is_file():
+            if not (folder / RECORD).is_file():
                 _train_and_score(folder, steps, cache_gb)
         except DivergedError as error:
             print(error)
             record_divergence(folder, str(error))
             return
-        report(folder, 'examining', steps)
-        examine_cell(folder)
+        report(folder, 'looking inside', steps)
+        measure_inside(folder)
 
 
 def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
@@ -62,7 +68,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
         _train(folder, found and found[0], cache)
     report(folder, 'scoring', steps)
     # That of the training: scoring may hold more.
-    peak_mb = peak_megabytes(folder)
+    peak_mb = read_report(folder)['peak_mb']
     start = time.monotonic()
     train_seconds = _score(folder, end, cache)
     record = {
@@ -75,7 +81,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
         'hardware': hardware(),
         'weights_sha256': _weights_digest(folder),
     }
-    write_text(folder / RUN, json.dumps(record, indent=1, allow_nan=False) + '\n')
+    write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + '\n')
 
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
@@ -115,9 +121,49 @@ def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | No
     return dict(folder=str(folder.parent.parent / 'features'), dtype='float32', max_gb=cache_gb)
 
 
+def report(folder: Path, phase: str, step: int) -> None:
+    """Say what the process of a run does now, how many steps are trained, and the most memory up to now.
+
+    The memory is that of this process or of an earlier one of the run that was interrupted, whichever had more.
+    """
+    peak_mb = max(round(_peak_bytes() / 10**6), read_report(folder)['peak_mb'])
+    write_text(folder / PROGRESS, json.dumps({'phase': phase, 'step': step, 'peak_mb': peak_mb}) + '\n')
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held: of a GPU its tensors, else all of it."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class ReportHook(Hook):
+    """Report the steps of a training, at most one a second.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Report where the training begins, or goes on."""
+        report(self.folder, 'training', runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Report a step."""
+        if time.monotonic() - self.last >= REPORT_SECONDS:
+            report(self.folder, 'training', runner.iter + 1)
+            self.last = time.monotonic()
+
+
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--cache-gb', type=float)
     args = parser.parse_args()
-    sys.exit(run_cli(lambda: run_cell(args.folder, args.cache_gb)))
+    sys.exit(run_cli(lambda: complete_run(args.folder, args.cache_gb)))

@@ -1,134 +1,91 @@
-"""One picture of a scored image: tissue, truth, prediction and errors side by side, with counts and scores."""
+"""Pictures side by side in one, each below its caption, with a legend at the foot."""
 
-import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mmgfnuc.evaluation.functional import (
-    Contingency,
-    NucleusStates,
-    contingency_table,
-    instance_counts,
-    instance_scores,
-    nucleus_states,
-)
-from mmgfnuc.visualization.outline import TRUTH_COLOUR, outline
+SMALLEST_TEXT, TEXT_PER_WIDTH = 14, 1 / 70  # pixels, and as a part of the width of the page
+LINE = 1.5  # heights of a text
 
-from .overlay import PREDICTION_COLOUR
-
-# Told apart by colour-blind readers too: Okabe & Ito, Color Universal Design, 2008.
-STATE_COLOURS = {
-    'matched': (0, 158, 115),
-    'merged': (240, 228, 66),
-    'split': (86, 180, 233),
-    'missed': (213, 94, 0),
-    'invented': (0, 114, 178),
-}
-HEADINGS = ('tissue', 'truth', 'prediction', 'errors')
-FILL = 0.5
-SMALLEST_PANEL = 256  # pixels; narrower images are enlarged, or no text would fit
-
-Picture = NDArray[np.uint8]
-LabelMap = NDArray[np.integer]
+Pixels = NDArray[np.uint8]
+Colour = Sequence[int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Legend = Sequence[Sequence[tuple[str, Colour | None]]]
 
 
-def draw_panels(
-    image: Picture, truth: LabelMap, prediction: LabelMap, ignore: NDArray[np.bool_] | None = None
-) -> Picture:
-    """Draw tissue, truth, prediction and errors of one image, the counts of each kind of error, and AJI, PQ and F1.
+@dataclass(frozen=True)
+class Panel:
+    """A picture (H, W, 3) and the lines of text above it."""
 
-    Truth and prediction show the outline of each nucleus. The errors, on grey tissue, show predicted nuclei, and above
-    them the true ones that none of them matches, in the colours of their states (`nucleus_states`, which says what
-    the words mean). Ignored areas are dimmed; what lies there is no error. F1 is that at IoU 0.5.
+    pixels: Pixels
+    caption: Sequence[str] = ()
 
-    Each panel is as large as the image; an image narrower than 256 pixels is enlarged by a whole factor.
 
-    Shape:
-        image (H, W, 3) RGB, truth and prediction (H, W) label maps, ignore (H, W), True where nothing is scored
-        -> (H', W', 3) RGB
+def arrange(panels: Sequence[Panel], columns: int, legend: Legend = ()) -> Pixels:
+    """Set panels in rows; one alone gets no frame.
 
-    Raises:
-        UserError: the label maps differ in shape, or are none.
+    Args:
+        panels: of one height and width.
+        columns: panels of a row.
+        legend: lines of texts, each with the colour of the square before it, or None. A line that is too long is
+            broken; if a single text is, the page gets wider.
     """
-    ignore = np.zeros(truth.shape, bool) if ignore is None else ignore
-    table = contingency_table(prediction, truth, ignore)
-    states = nucleus_states(table)
-    image, truth, prediction, ignore = (_enlarged(array) for array in (image, truth, prediction, ignore))
-    panels = [
-        image,
-        _outlined(image, truth, TRUTH_COLOUR),
-        _outlined(image, prediction, PREDICTION_COLOUR),
-        _errors(image, np.where(ignore, 0, truth), np.where(ignore, 0, prediction), table, states),
-    ]
-    for panel in panels[1:]:
-        panel[ignore] //= 2
-    return _framed(panels, table, states)
-
-
-def _enlarged(array: NDArray) -> NDArray:
-    factor = math.ceil(SMALLEST_PANEL / array.shape[1])
-    return array.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _line_width(picture: NDArray) -> int:
-    return max(1, round(picture.shape[1] / 300))
-
-
-def _outlined(image: Picture, labels: LabelMap, colour: tuple[int, int, int]) -> Picture:
-    picture = image.copy()
-    picture[outline(labels, _line_width(image))] = colour
-    return picture
-
-
-def _errors(
-    image: Picture, truth: LabelMap, prediction: LabelMap, table: Contingency, states: NucleusStates
-) -> Picture:
-    lost = states.truth != 'matched'
-    # Grey of little contrast and middle brightness: every colour stands out from it.
-    tissue = np.repeat(40 + 0.6 * image.mean(axis=2, keepdims=True), 3, axis=2)
-    colours, edges = np.zeros_like(tissue), np.zeros(truth.shape, bool)
-    for labels, ids, of_each in (
-        (prediction, table.predicted_ids, states.predicted),
-        (truth, table.truth_ids[lost], states.truth[lost]),
-    ):
-        labels = np.where(np.isin(labels, ids), labels, 0)
-        inside = labels > 0
-        palette = np.array([STATE_COLOURS[state] for state in of_each], float).reshape(-1, 3)
-        colours[inside] = palette[np.searchsorted(ids, labels[inside])]
-        edges |= outline(labels, _line_width(image))
-    filled = np.where(colours.any(axis=2, keepdims=True), (1 - FILL) * tissue + FILL * colours, tissue)
-    filled[edges] = colours[edges]
-    return filled.round().astype(np.uint8)
-
-
-def _framed(panels: list[Picture], table: Contingency, states: NucleusStates) -> Picture:
-    """Panels in a row, a heading above each, scores and legend below."""
-    height, width = panels[0].shape[:2]
-    size = width / 19
-    font = ImageFont.load_default(size)
-    line = round(1.6 * size)
-    gap = line // 2
-    page = Image.new('RGB', (4 * width + 5 * gap, height + 5 * line), 'white')
+    height, width = panels[0].pixels.shape[:2]
+    columns = min(columns, len(panels))
+    size = max(SMALLEST_TEXT, round(columns * width * TEXT_PER_WIDTH))
+    font, line, gap = ImageFont.load_default(size), round(LINE * size), size // 2 if len(panels) > 1 else 0
+    captions = [[part for text in panel.caption for part in _wrapped(text, width, font)] for panel in panels]
+    head = line * max(map(len, captions))
+    grid = columns * (width + gap) + gap
+    lines, widest = _flow(legend, grid - gap, font, size)
+    bottom = -(-len(panels) // columns) * (head + height + gap)
+    page = Image.new('RGB', (max(grid, widest), bottom + line * len(lines) + gap * bool(lines)), 'white')
     draw = ImageDraw.Draw(page)
-    for number, (heading, panel) in enumerate(zip(HEADINGS, panels, strict=True)):
-        left = gap + number * (width + gap)
-        page.paste(Image.fromarray(panel), (left, line))
-        draw.text((left, line / 2), heading, 'black', font, anchor='lm')
-    draw.text((gap, height + 1.75 * line), _score_line(table), 'black', font, anchor='lm')
-    for row, (kind, counts) in enumerate(zip(('true', 'predicted'), states.counts, strict=True)):
-        middle = height + (3 + 1.25 * row) * line
-        draw.text((gap, middle), f'{sum(counts.values())} {kind} nuclei', 'black', font, anchor='lm')
-        for column, (state, count) in enumerate(counts.items()):
-            left = (14 + 10 * column) * size
-            draw.rectangle((left, middle - size / 2, left + size, middle + size / 2), STATE_COLOURS[state], 'black')
-            draw.text((left + 1.5 * size, middle), f'{state} {count}', 'black', font, anchor='lm')
+    for place, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = gap + column * (width + gap), row * (head + height + gap) + head
+        page.paste(Image.fromarray(panel.pixels), (left, top))
+        for number, text in enumerate(reversed(caption)):  # from below: a short one stands directly above its panel
+            draw.text((left, top - (number + 0.5) * line), text, 'black', font, anchor='lm')
+    for number, entries in enumerate(lines):
+        for left, text, colour in entries:
+            middle = bottom + (number + 0.5) * line
+            if colour is not None:
+                square = (left, middle - size // 2, left + size, middle + size // 2)
+                draw.rectangle(square, tuple(colour), 'black')
+                left += 1.5 * size
+            draw.text((left, middle), text, 'black', font, anchor='lm')
     return np.asarray(page)
 
 
-def _score_line(table: Contingency) -> str:
-    if not table.num_pixels:
-        return 'everything is ignored: no scores'
-    scores = instance_scores(instance_counts(table))
-    return f'AJI {scores["aji"]:.3f}    PQ {scores["pq"]:.3f}    F1 {scores["f1_50"]:.3f}'
+def _wrapped(line: str, width: int, font: Font) -> list[str]:
+    """Break a line behind slashes and blanks where it is wider than `width` pixels."""
+    lines = ['']
+    for word in line.replace('/', '/\0').replace(' ', ' \0').split('\0'):
+        if lines[-1] and font.getlength((lines[-1] + word).rstrip()) > width:
+            lines.append('')
+        lines[-1] += word
+    return lines
+
+
+def _flow(
+    legend: Legend, width: int, font: Font, size: int
+) -> tuple[list[list[tuple[float, str, Colour | None]]], int]:
+    """Left end, text and colour of each entry in lines that fit the width, and the width that they take."""
+    lines: list[list[tuple[float, str, Colour | None]]] = []
+    widest = 0.0
+    for entries in legend:
+        lines.append([])
+        left = size / 2
+        for text, colour in entries:
+            end = left + font.getlength(text) + (1.5 * size if colour is not None else 0)
+            if lines[-1] and end > width:
+                lines.append([])
+                left, end = size / 2, end - left + size / 2
+            lines[-1].append((left, text, colour))
+            widest = max(widest, end)
+            left = end + 1.5 * size
+    return lines, round(widest + size / 2) if lines else 0

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from mmgfnuc.datasets.inspection import inspect_dataset, report_text
-from mmgfnuc.datasets.inspection.charts import ticks
-from mmgfnuc.datasets.inspection.page import spread
+from mmgfnuc.visualization.dataset_page import spread
 
 from .small_set import GROUPS, Dataset, nuclei_of
 
@@ -47,10 +46,3 @@ def test_pictures_are_spread_over_groups(dataset):
     assert [image.id for image in spread(images, 3)] == ['a', 'b', 'c']
     assert len(spread(images, 1)) == 1
     assert [image.id for image in spread(images, 48)] == ['a', 'b', 'c', 'd']
-
-
-@pytest.mark.parametrize(
-    ('end', 'expected'), [(30.0, [0, 10, 20, 30]), (1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (274.0, [0, 100, 200])]
-)
-def test_axis_ticks_are_round(end, expected):
-    assert ticks(end) == pytest.approx(expected)

@@ -17,7 +17,7 @@ from mmgfnuc.engine import BroadcastBuffersHook, CheckpointGuardHook, Prediction
 from mmgfnuc.engine.hooks import checkpoint_guard
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation.catalogue import find_entry
-from mmgfnuc.visualization.panels import draw_panels
+from mmgfnuc.visualization.errors import draw_panels
 
 
 def draw(seed=0, rank=0, step=0):

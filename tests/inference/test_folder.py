@@ -14,7 +14,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference import Nuclei
 from mmgfnuc.inference.folder import FILES, find_images, scale_notices, segment_images, stated_scale
 from mmgfnuc.inference.results import write_png
-from mmgfnuc.visualization.outline import outline
+from mmgfnuc.visualization.overlay import outline
 
 from .stub import Stub, outputs, read, states, table
 

@@ -1,12 +1,10 @@
-"""Two small cells, and what they leave behind when nothing disturbs them."""
-
-from dataclasses import replace
+"""Two small runs, and what they leave behind when nothing disturbs them."""
 
 import pytest
 
 from mmgfnuc.datasets import synthetic
-from mmgfnuc.studies import run_cells, study_cells
-from mmgfnuc.studies.folders import cell_folder
+from mmgfnuc.studies import run_all, study_runs
+from mmgfnuc.studies.storage import run_folder
 from mmgfnuc.studies.study import make_study
 
 SMALL = {'backbone': {'widths': [4, 8, 16]}}
@@ -23,29 +21,31 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def cells_of(data):
-    """Make cells of a study with some settings changed; a checkpoint is saved every 4 of their 10 steps."""
+def runs_of(data):
+    """Make runs of a study with some settings changed; a checkpoint is saved every 4 of their 10 steps."""
 
     def make(**changes):
         settings = dict(title='A study', data='synthetic', data_root=str(data), splits=['default'], arms=ARMS)
-        cells = study_cells(make_study(settings | dict(steps=10, batch_size=2) | changes))
-        return [replace(cell, config=cell.config.replace('interval=200', 'interval=4')) for cell in cells]
+        runs = study_runs(make_study(settings | dict(steps=10, batch_size=2) | changes), data.parent / 'runs')
+        for run in runs:
+            run.config['default_hooks']['checkpoint']['interval'] = 4
+        return runs
 
     return make
 
 
 @pytest.fixture(scope='session')
-def whole(cells_of, tmp_path_factory):
-    """What the cells leave behind when each is run at once: key -> file -> content."""
-    root = tmp_path_factory.mktemp('whole') / 'cells'
-    cells = cells_of()
-    run_cells(cells, root, processes=2)
-    return {cell.key: contents(cell_folder(root, cell)) for cell in cells}
+def whole(runs_of, tmp_path_factory):
+    """What the runs leave behind when each is run at once: key -> file -> content."""
+    root = tmp_path_factory.mktemp('whole') / 'runs'
+    runs = runs_of()
+    run_all(runs, root, processes=2)
+    return {run.key: contents(run_folder(root, run)) for run in runs}
 
 
 @pytest.fixture
 def assert_as_whole(whole):
-    """Compare the folder of a cell with that of the undisturbed run, by its bytes."""
+    """Compare the folder of a run with that of the undisturbed run, by its bytes."""
 
     def check(folder):
         assert contents(folder) == whole[folder.name]
@@ -55,6 +55,6 @@ def assert_as_whole(whole):
 
 def contents(folder):
     """Everything that tells of scores and of the model; not of times."""
-    paths = [*folder.glob('test/*.csv'), folder / 'findings.json']
+    paths = [*folder.glob('test/*.csv'), *folder.glob('inside-*.json')]
     assert len(paths) == 3
     return {path.name: path.read_bytes() for path in paths}

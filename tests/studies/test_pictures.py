@@ -1,15 +1,12 @@
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_image, read_split, write_split
-from mmgfnuc.studies.folders import FINDINGS, cell_folder
+from mmgfnuc.studies.inside import load_trained
 from mmgfnuc.studies.pictures import choose_images, disagreement_region, study_pictures, tile_features
-from mmgfnuc.studies.trained import load_trained
+from mmgfnuc.studies.storage import inside_file, run_folder
 
-from .trained_cells import FUSED, SMALL, cells_of, write_data, write_trained
+from .trained_runs import FUSED, SMALL, runs_of, write_data, write_trained
 
 PLAIN = {'unet': 'unet', 'parts': SMALL}
 CONTROL = FUSED | {'fusion': 'shuffled-context-image'}
@@ -69,68 +66,60 @@ def test_a_small_image_is_shown_as_a_whole():
 def study(tmp_path_factory):
     """Three test images in two folds, three arms that look trained, two seeds of which the first is."""
     folder = tmp_path_factory.mktemp('pictures')
-    data, root = write_data(folder / 'data'), folder / 'cells'
+    data, root = write_data(folder / 'data'), folder / 'runs'
     parts = read_split(data, 'default')
     images = parts['val']
     for fold, val in zip(FOLDS, (images[:1], images[1:]), strict=True):
         # A partner is another image of the same part.
         write_split(data, fold, {'train': parts['train'], 'val': val + parts['train'][:1]})
-    cells = cells_of(data, PLAIN, FUSED | {'fusion': 'context'}, CONTROL, splits=FOLDS, seeds=[3, 4])
-    for cell in cells:
-        if cell.seed == 3:
-            (write_trained(root, cell) / FINDINGS).write_text('{}\n')
+    runs = runs_of(data, PLAIN, FUSED | {'fusion': 'context'}, CONTROL, splits=FOLDS, seeds=[3, 4])
+    for run in runs:
+        if run.seed == 3:
+            inside_file(write_trained(root, run)).write_text('{}\n')
     rows = [
-        {'arm': cell.arm.name, 'fold': cell.split, 'seed': 3, 'image': image, 'group': 'a', 'dice': dice}
-        for cell in cells[:6]
+        {'arm': run.arm.name, 'fold': run.split, 'seed': 3, 'image': image, 'group': 'a', 'dice': dice}
+        for run in runs[:6]
         for image, dice in zip(images, (0.5, 0.75, 0.25), strict=True)
-        if (image == images[0]) == (cell.split == FOLDS[0])
+        if (image == images[0]) == (run.split == FOLDS[0])
     ]
-    return data, root, cells, rows
+    return data, root, runs, rows
 
 
 def test_pictures_of_a_study(study):
-    _, root, cells, rows = study
-    pictures = study_pictures(cells, root, rows)
-    assert [picture.title for picture in pictures] == [
+    _, root, runs, rows = study
+    galleries = study_pictures(runs, root, rows)
+    assert [gallery.title for gallery in galleries] == [
         'Best image',
         'Median image',
         'Worst image',
         'Features before and after fusion',
     ]
-    assert [picture.kind for picture in pictures] == ['panel'] * 3 + ['features']
-    for picture, (image, dice) in zip(
-        pictures, [('val_0001', 0.75), ('val_0000', 0.5), ('val_0002', 0.25)], strict=False
-    ):
-        assert f'Image {image}, the ' in picture.caption
-        assert f'unet/none/semantic Dice {dice:.3f}' in picture.alt
-        assert 'Shown is all of it' in picture.caption
+    shown = [('val_0001', 0.75), ('val_0000', 0.5), ('val_0002', 0.25)]
+    for gallery, (image, dice) in zip(galleries, shown, strict=False):
+        assert f'Image {image}, the ' in gallery.caption
+        assert 'Shown is all of it' in gallery.caption
+        captions = [lines for lines, _ in gallery.pictures]
+        assert captions[:2] == [['tissue'], ['truth']]
+        assert captions[2:] == [[arm, f'Dice {dice:.3f}'] for arm in [run.arm.name for run in runs[:3]]]
     # The median image is another than those of the second fold.
-    assert 'val_0000' in pictures[3].caption
-    assert 'unet/none' not in pictures[3].alt
-    assert 'unet/context/vit-tiny:random/semantic, unet/shuffled-context-image' in pictures[3].alt
-    for picture in pictures:
-        opened = Image.open(io.BytesIO(picture.image))
-        assert picture.media_type == Image.MIME[opened.format]
-        assert opened.width == picture.width
-    # Tissue, truth, three arms: four panels of 256 pixels in a row, then one.
-    assert pictures[0].width == 4 * 256 + 5 * 10
-    assert study_pictures(cells, root, rows) == pictures
+    assert 'val_0000' in galleries[3].caption
+    of_features = [lines[1] for lines, _ in galleries[3].pictures]
+    assert of_features == [runs[1].arm.name] * 4 + [runs[2].arm.name] * 4
 
 
 def test_the_encoder_of_the_control_sees_another_image(study):
     """Shown are the 256 pixels that the model sees of an image of 64 pixels: the image in the middle, mirrored."""
-    data, root, cells, _ = study
+    data, root, runs, _ = study
     seen = {}
-    for cell in cells[1:3]:
-        trained = load_trained(cell_folder(root, cell))
+    for run in runs[1:3]:
+        trained = load_trained(run_folder(root, run))
         inputs, sample = trained.load(0)
         features = tile_features(trained, inputs)
-        seen[cell.arm.fusion] = features.seen[96:160, 96:160]
+        seen[run.arm.fusion] = features.seen[96:160, 96:160]
         assert sample.img_id == 'val_0000'
-        assert features.encoder[0].shape == (24, 16, 16)
-        assert features.before[0].shape == features.after[0].shape == (16, 64, 64)
-        assert (features.encoder[1], features.before[1], features.after[1]) == (16, 4, 4)
-        assert not np.allclose(features.before[0], features.after[0])
+        assert features.encoder.shape == (24, 16, 16)
+        assert features.before.shape == features.after.shape == (16, 64, 64)
+        assert not np.allclose(features.before, features.after)
     own, partner = (read_image(data / 'images' / f'{image}.png') for image in ('val_0000', 'train_0000'))
     np.testing.assert_array_equal(seen['context'], own)
     np.testing.assert_array_equal(seen['shuffled-context-image'], partner)
@@ -138,20 +127,19 @@ def test_the_encoder_of_the_control_sees_another_image(study):
 
 def test_features_of_a_fusion_within_the_encoder(tmp_path):
     """Those of the deepest level, before and after its block."""
-    (cell,) = cells_of(write_data(tmp_path / 'data'), FUSED | {'fusion': 'released-multilevel'})
-    trained = load_trained(write_trained(tmp_path / 'cells', cell))
+    (run,) = runs_of(write_data(tmp_path / 'data'), FUSED | {'fusion': 'released-multilevel'})
+    trained = load_trained(write_trained(tmp_path / 'runs', run))
     features = tile_features(trained, trained.load(0)[0])
-    assert features.before[0].shape == features.after[0].shape == (16, 64, 64)
-    assert (features.encoder[1], features.before[1], features.after[1]) == (16, 4, 4)
-    assert not np.allclose(features.before[0], features.after[0])
+    assert features.before.shape == features.after.shape == (16, 64, 64)
+    assert not np.allclose(features.before, features.after)
 
 
 def test_without_checkpoints_there_are_no_pictures(study):
-    _, root, cells, rows = study
-    checkpoint = cell_folder(root, cells[0]) / 'iter_1.pth'
+    _, root, runs, rows = study
+    checkpoint = run_folder(root, runs[0]) / 'iter_1.pth'
     hidden = checkpoint.rename(checkpoint.with_suffix('.hidden'))
     try:
         with pytest.warns(UserWarning, match=r'no pictures: checkpoint .*iter_1.pth. is not there'):
-            assert study_pictures(cells, root, rows) == []
+            assert study_pictures(runs, root, rows) == []
     finally:
         hidden.rename(checkpoint)

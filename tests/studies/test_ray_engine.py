@@ -1,4 +1,4 @@
-"""Cells as tasks of a Ray cluster: the same scores, failures and interruptions as on one machine alone."""
+"""Runs as tasks of a Ray cluster: the same scores, failures and interruptions as on one machine alone."""
 
 import sys
 import time
@@ -6,10 +6,9 @@ import time
 import pytest
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.studies import run_cells
-from mmgfnuc.studies.folders import cell_folder, cell_state, is_locked, prepare_folder
-from mmgfnuc.studies.processes import Setting
-from mmgfnuc.studies.ray_engine import ray_engine
+from mmgfnuc.studies import run_all
+from mmgfnuc.studies.engines import Setting, ray_engine
+from mmgfnuc.studies.storage import is_locked, prepare_folder, run_folder, run_state
 
 PATIENCE_SECONDS = 300
 
@@ -24,7 +23,7 @@ def wait_until(condition):
 def test_without_ray(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'ray', None)
     with pytest.raises(UserError, match=r"Ray is not installed; run pip install 'mmgfnuc\[ray\]'"):
-        run_cells([], tmp_path, engine='ray')
+        run_all([], tmp_path, engine='ray')
 
 
 @pytest.mark.parametrize(
@@ -45,30 +44,30 @@ def test_no_cluster(tmp_path, monkeypatch, address, words):
     else:
         monkeypatch.delenv('RAY_ADDRESS', raising=False)
     with pytest.raises(UserError, match=words):
-        run_cells([], tmp_path, engine='ray')
+        run_all([], tmp_path, engine='ray')
 
 
 @pytest.mark.slow
-def test_a_cluster_of_its_own_gives_the_same_scores(cells_of, assert_as_whole, tmp_path):
+def test_a_cluster_of_its_own_gives_the_same_scores(runs_of, assert_as_whole, tmp_path):
     ray = pytest.importorskip('ray')
     broken = {'unet': 'unet', 'parts': {'backbone': {'widths': [4, 8, -1]}}}
-    bad = cells_of(arms=[broken])
-    with pytest.raises(UserError, match=r'1 of 3 cells failed; the others are done:\nunet/none/semantic default'):
-        run_cells([*bad, *cells_of()], tmp_path, processes=2, engine='ray')
+    bad = runs_of(arms=[broken])
+    with pytest.raises(UserError, match=r'1 of 3 runs failed; the others are done:\nunet/none/semantic default'):
+        run_all([*bad, *runs_of()], tmp_path, processes=2, engine='ray')
     assert not ray.is_initialized()
-    assert cell_state(tmp_path, bad[0]) == 'failed'
-    assert 'give whole numbers from 1' in (cell_folder(tmp_path, bad[0]) / 'failed.txt').read_text()
-    for cell in cells_of():
-        assert_as_whole(cell_folder(tmp_path, cell))
+    assert run_state(tmp_path, bad[0]) == 'failed'
+    assert 'give whole numbers from 1' in (run_folder(tmp_path, bad[0]) / 'failed.txt').read_text()
+    for run in runs_of():
+        assert_as_whole(run_folder(tmp_path, run))
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_there_is_used_and_left(cells_of, tmp_path):
+def test_a_cluster_that_is_there_is_used_and_left(runs_of, tmp_path):
     """What runs at the end of a study, because of Ctrl-C for one, is killed; the cluster is not."""
     ray = pytest.importorskip('ray')
-    (cell,) = cells_of(arms=[{'unet': 'unet'}], steps=10**6)
-    folder = cell_folder(tmp_path, cell)
-    prepare_folder(folder, cell)
+    (run,) = runs_of(arms=[{'unet': 'unet'}], steps=10**6)
+    folder = run_folder(tmp_path, run)
+    prepare_folder(folder, run)
     ray.init(address='local', num_cpus=1, object_store_memory=80 * 10**6, include_dashboard=False, log_to_driver=False)
     try:
         with ray_engine(None, Setting()) as submit:
@@ -78,6 +77,6 @@ def test_a_cluster_that_is_there_is_used_and_left(cells_of, tmp_path):
             assert not job.done()
         wait_until(lambda: not is_locked(folder / 'lock'))
         assert ray.is_initialized()
-        assert cell_state(tmp_path, cell) == 'begun'
+        assert run_state(tmp_path, run) == 'begun'
     finally:
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""From the files of finished cells to what is said of them. Each expected number is worked out by hand."""
+"""From the files of finished runs to what is said of them. Each expected number is worked out by hand."""
 
 import csv
 import json
@@ -11,16 +11,21 @@ from markdown_it import MarkdownIt
 from mmgfnuc.datasets.canonical import CLASSES, write_meta
 from mmgfnuc.engine.tested import write_tested
 from mmgfnuc.errors import UserError
-from mmgfnuc.studies.cells import Cell
 from mmgfnuc.studies.conclusions import conclusions
-from mmgfnuc.studies.folders import record_divergence
-from mmgfnuc.studies.html_report import html_report
-from mmgfnuc.studies.markdown_report import markdown_report
-from mmgfnuc.studies.pairs import control_pairs, fusion_pairs, is_control, other_pairs
-from mmgfnuc.studies.pooled import pooled_findings, rebinned
-from mmgfnuc.studies.results import study_results
-from mmgfnuc.studies.scores import COMPARED, SCORES, study_scores
+from mmgfnuc.studies.inside import pooled_inside, rebinned
+from mmgfnuc.studies.markdown import markdown_report
+from mmgfnuc.studies.results import (
+    control_pairs,
+    fusion_pairs,
+    is_control,
+    other_pairs,
+    study_record,
+    study_results,
+)
+from mmgfnuc.studies.runs import Run
+from mmgfnuc.studies.storage import COMPARED, SCORES, inside_file, record_divergence, study_scores
 from mmgfnuc.studies.study import make_study
+from mmgfnuc.visualization.study_page import study_page
 
 META = {
     'name': 'made',
@@ -51,6 +56,7 @@ COSTS = {
     'inference_ratio': 1.0,
     'inference_mb': 50.0,
 }
+CONFIG = {'train_cfg': {'max_iters': 0}}
 CALIBRATION = {'bins': [{'confidence': 0.5, 'frequency': 0.4, 'count': 10}], 'ece': 0.1, 'brier': 0.25}
 
 
@@ -61,141 +67,123 @@ def write_table(path, rows):
         table.writerows(rows)
 
 
-def write_cell(root, cell):
-    """A cell with one image of each group; the first group is the hardest, and gains go up from group to group."""
-    folder = root / cell.key
+def write_run(root, run):
+    """A run with one image of each group; the first group is the hardest, and gains go up from group to group."""
+    folder = root / run.key
     (folder / 'test').mkdir(parents=True)
-    values = [0.3 + 0.01 * number + GAINS[cell.arm.name] * (1 + number / 10) for number in range(len(GROUPS))]
+    values = [0.3 + 0.01 * number + GAINS[run.arm.name] * (1 + number / 10) for number in range(len(GROUPS))]
     rows = [
-        {'id': f'{cell.split} {group}', 'group': group} | dict.fromkeys(SCORES, value)
+        {'id': f'{run.split} {group}', 'group': group} | dict.fromkeys(SCORES, value)
         for group, value in zip(GROUPS, values, strict=True)
     ]
     for name in ('per_image.csv', 'instances.csv'):
         write_table(folder / 'test' / name, rows)
-    run = {'train_seconds': 60 + 60 * cell.seed, 'test_seconds': 1.0, 'peak_mb': 500 + cell.seed}
-    run |= {'cached': False, 'weights_sha256': 'f00d' if cell.arm.foundation else None}
+    record = {'train_seconds': 60 + 60 * run.seed, 'test_seconds': 1.0, 'peak_mb': 500 + run.seed}
+    record |= {'cached': False, 'weights_sha256': 'f00d' if run.arm.foundation else None}
     made = {'commit': 'abc', 'versions': {'torch': '2'}, 'hardware': 'a CPU'}
-    (folder / 'run.json').write_text(json.dumps(run | made))
-    (folder / 'findings.json').write_text(json.dumps({'calibration': CALIBRATION, 'gates': []}))
+    (folder / 'run.json').write_text(json.dumps(record | made))
+    inside_file(folder).write_text(json.dumps({'calibration': CALIBRATION, 'gates': []}))
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A study, its cells, and where they ran."""
+    """A study, its runs, and where they ran."""
     data = tmp_path / 'data'
     data.mkdir()
     write_meta(data, META)
     settings = dict(title='A study', data='synthetic', data_root=str(data), splits=['f0', 'f1'], seeds=[0, 1])
     study = make_study(settings | {'arms': ARMS})
-    cells = [
-        Cell(arm, 'synthetic', split, seed, '', f'{number}-{split}-{seed}')
+    runs = [
+        Run(arm, 'synthetic', split, seed, CONFIG, f'{number}-{split}-{seed}')
         for number, arm in enumerate(study.arms)
         for split in study.splits
         for seed in study.seeds
     ]
-    for cell in cells:
-        write_cell(tmp_path / 'cells', cell)
-    return study, cells, tmp_path / 'cells'
+    for run in runs:
+        write_run(tmp_path / 'runs', run)
+    return study, runs, tmp_path / 'runs'
+
+
+def results_of(study, runs, root):
+    return study_results(study_record(study, runs, root, 'the command', lambda arm: COSTS), study_scores(runs, root))
 
 
 @pytest.fixture
 def results(made):
-    return study_results(*made, 'the command', lambda arm: COSTS)
+    return results_of(*made)
 
 
-def diverge(root, cell):
-    """As the process of a cell leaves it: no run, no scores."""
-    for path in (
-        root / cell.key / 'run.json',
-        root / cell.key / 'findings.json',
-        *(root / cell.key / 'test').glob('*'),
-    ):
+def diverge(root, run):
+    """As the process of a run leaves it: no record, no scores."""
+    folder = root / run.key
+    for path in (folder / 'run.json', inside_file(folder), *(folder / 'test').glob('*')):
         path.unlink()
-    record_divergence(root / cell.key, 'training diverged: the loss is not finite since step 7')
+    record_divergence(folder, 'training diverged: the loss is not finite since step 7')
 
 
 def test_an_arm_that_diverged_has_no_scores(made, results):
-    study, cells, root = made
-    lost = [cell for cell in cells if cell.arm.name == PAPER][1:3]
-    for cell in lost:
-        diverge(root, cell)
-    (chapter,) = study_results(study, cells, root, 'the command', lambda arm: COSTS)['chapters']
-    assert PAPER not in [arm['name'] for arm in chapter['arms']]
-    assert {PAPER} == set(chapter['diverged'])
-    assert f'{PAPER}: 2 of 4 runs diverged; it has no scores and is compared with nothing.' in chapter['conclusion']
-    # The other arms are what they were.
-    (before,) = results['chapters']
-    assert chapter['arms'] == [arm for arm in before['arms'] if arm['name'] != PAPER]
-    assert PAPER not in {found['arm'] for found in chapter['comparisons']['dice']}
-    assert not any(
-        row['arm'] == PAPER and row['seed'] == lost[0].seed and row['fold'] == lost[0].split
-        for row in study_scores(cells, root)
-    )
-
-
-def test_reports_say_which_runs_diverged(made):
-    study, cells, root = made
-    diverge(root, next(cell for cell in cells if cell.arm.name == PAPER))
-    results = study_results(study, cells, root, 'the command', lambda arm: COSTS)
-    text = markdown_report(results)
+    study, runs, root = made
+    for run in [run for run in runs if run.arm.name == PAPER][1:3]:
+        diverge(root, run)
+    # What an arm has scored in other runs is left out by the report.
+    kept = [run for run in runs if run.arm.name != PAPER]
+    record = study_record(study, runs, root, 'the command', lambda arm: COSTS)
+    left = study_results(record, study_scores(kept, root))
+    (data_set,), (before,) = left['data_sets'], results['data_sets']
+    assert data_set['arms'] == [arm for arm in before['arms'] if arm['name'] != PAPER]
+    assert PAPER not in {found['arm'] for found in data_set['comparisons']['dice']}
+    assert f'{PAPER}: 2 of 4 runs diverged; it has no scores and is compared with nothing.' in data_set['conclusion']
+    text = markdown_report(left)
     assert f'| `{PAPER}` | diverged | diverged | diverged |' in text
-    assert f'- `{PAPER}` f0 seed 0: training diverged: the loss is not finite since step 7' in text
-    page = html_report(results, {})
-    assert page.count('<td data-value="">diverged</td>') == 3
-    json.dumps(results, allow_nan=False)
+    assert f'- `{PAPER}` f0 seed 1: training diverged: the loss is not finite since step 7' in text
+    assert '>diverged<' in study_page(left, {}, SCORES, COMPARED)
+    json.dumps(left, allow_nan=False)
 
 
 def test_without_the_first_arm_there_is_no_report(made):
-    study, cells, root = made
-    diverge(root, cells[0])
+    study, runs, root = made
+    diverge(root, runs[0])
     with pytest.raises(UserError, match=f'{NONE}: 1 of 4 runs diverged'):
-        study_results(study, cells, root, 'the command', lambda arm: COSTS)
-
-
-def test_results_of_earlier_versions_are_shown(results):
-    for chapter in results['chapters']:
-        del chapter['diverged']
-    assert 'diverged' not in markdown_report(results)
-    assert 'diverged' not in html_report(results, {})
+        results_of(study, runs, root)
 
 
 DAMAGED = {
     'run.json': ['', '{"train_seconds": ', '[]', '{"train_seconds": "long"}'],
-    'findings.json': ['', '{"gates": []}', '{"gates": 5, "calibration": {}}'],
+    'inside': ['', '{"gates": []}', '{"gates": 5, "calibration": {}}'],
     'test/per_image.csv': ['', 'id,dice\na', 'name,group\na,b\n'],
     'test/instances.csv': ['', 'id,group\nother,x\n'],
 }
 
 
 @pytest.mark.parametrize(('name', 'content'), [(name, text) for name, texts in DAMAGED.items() for text in texts])
-def test_a_damaged_file_of_a_finished_cell_is_named_with_what_to_do(made, tmp_path, name, content):
-    folder = min((tmp_path / 'cells').iterdir())
-    (folder / name).write_text(content)
+def test_a_damaged_file_of_a_finished_run_is_named_with_what_to_do(made, tmp_path, name, content):
+    folder = min((tmp_path / 'runs').iterdir())
+    (inside_file(folder) if name == 'inside' else folder / name).write_text(content)
     with pytest.raises(UserError, match=f'{folder}.*; delete the folder {folder}') as caught:
-        study_results(*made, 'the command', lambda arm: COSTS)
+        results_of(*made)
     assert '\n' not in str(caught.value)
 
 
-def test_scores_of_another_checkpoint_are_not_those_of_the_cell(made, tmp_path):
-    """Somebody has tested another one with the folder of the cell as the working folder."""
-    folder = min((tmp_path / 'cells').iterdir())
+def test_scores_of_another_checkpoint_are_not_those_of_the_run(made, tmp_path):
+    """Somebody has tested another one with the folder of the run as the working folder."""
+    folder = min((tmp_path / 'runs').iterdir())
     (folder / 'iter_0.pth').write_bytes(b'the last step')
     other = tmp_path / 'other.pth'
     other.write_bytes(b'other')
     write_tested(folder / 'test', other, {'data_root': 'data'}, ['metrics.json'])
     with pytest.raises(UserError, match=r'holds the scores of another other\.pth'):
-        study_results(*made, 'the command', lambda arm: COSTS)
+        results_of(*made)
 
 
 def test_text_of_others_is_no_html_in_a_report(results):
     evil = '<img src=x onerror=alert(1)>|`<script>`[click](javascript:alert(1))\n# a heading'
-    (chapter,) = results['chapters']
-    chapter['groups'] = [evil, *chapter['groups'][1:]]
-    for arm in chapter['arms']:
+    (data_set,) = results['data_sets']
+    data_set['groups'] = [evil, *data_set['groups'][1:]]
+    for arm in data_set['arms']:
         arm['groups']['dice'][evil] = 0.5
-    for place, key in ((results, 'title'), (chapter, 'data'), (chapter, 'source'), (chapter['arms'][0], 'name')):
+    for place, key in ((results, 'title'), (data_set, 'data'), (data_set, 'source'), (data_set['arms'][0], 'name')):
         place[key] = evil
-    chapter['conclusion'] = [evil]
+    data_set['conclusion'] = [evil]
     results['provenance']['data_digests'][evil] = '0'
     results['provenance']['command'] = f'```\n{evil}'
     html = MarkdownIt('commonmark').enable('table').render(markdown_report(results))
@@ -213,30 +201,27 @@ def arms_of(*groups):
 
 
 def test_scores_are_means_over_groups(results):
-    (chapter,) = results['chapters']
-    arms = {arm['name']: arm for arm in chapter['arms']}
+    (data_set,) = results['data_sets']
+    arms = {arm['name']: arm for arm in data_set['arms']}
     # 0.3 + 0.01 * 3.5, and 0.2 * 1.35 more.
     assert arms[NONE]['scores']['dice']['mean'] == pytest.approx(0.335)
     assert arms[CONTEXT]['scores']['miou']['mean'] == pytest.approx(0.605)
     assert arms[CONTEXT]['groups']['pq']['organ 7'] == pytest.approx(0.37 + 0.34)
     low, high = arms[NONE]['scores']['dice']['interval']
     assert low < 0.335 < high
-    assert len(arms[NONE]['images']['dice']) == chapter['num_images'] == 16
+    assert len(arms[NONE]['images']['dice']) == data_set['num_images'] == 16
     assert arms[NONE]['costs'] == COSTS | {'train_seconds': 90.0, 'train_mb': 501}
 
 
 def test_each_arm_is_compared_with_its_own_baseline(results):
-    (chapter,) = results['chapters']
-    found = {each['arm']: each for each in chapter['comparisons']['dice']}
+    (data_set,) = results['data_sets']
+    found = {each['arm']: each for each in data_set['comparisons']['dice']}
     assert {each['baseline'] for each in found.values()} == {NONE}
-    # All eight groups agree: p = 2 / 2^8, four comparisons.
-    assert found[CONTEXT]['p_holm'] == pytest.approx(4 * 2 / 256)
-    assert found[CONTEXT]['significant']
     assert found[CONTEXT]['mean_difference'] == pytest.approx(0.27)
-    assert not found[SHUFFLED]['significant']
-    controls = [(each['arm'], each['baseline']) for each in chapter['controls']['dice']]
+    assert found[CONTEXT]['verdict'] == 'a significant gain'
+    assert found[SHUFFLED]['verdict'] == 'no significant difference'
+    controls = [(each['arm'], each['baseline']) for each in data_set['controls']['dice']]
     assert controls == [(CONTEXT, SHUFFLED), (CONTEXT, RANDOM)]
-    assert chapter['ranks']['dice']['average_ranks'][CONTEXT] == 1
 
 
 def test_pairs_of_arms():
@@ -285,60 +270,52 @@ def test_what_counts_as_a_control():
 
 
 def test_the_conclusion_says_gain_groups_cost_and_controls(results):
-    text = ' '.join(results['chapters'][0]['conclusion'])
+    text = ' '.join(results['data_sets'][0]['conclusion'])
     # The two controls are no fusions, though the random one gains.
-    assert f'Dice of 1 fusion against the same U-Net without: 1 significantly higher: {CONTEXT} (+0.270' in text
+    assert (
+        f'Dice of 1 fusion against the same U-Net without: 1 significantly higher: {CONTEXT} +0.270 (95 % interval '
+        in text
+    )
     assert f'{CONTEXT} has the higher Dice in 8 of 8 groups; the difference is largest in organ 7 (+0.340)' in text
     assert f'{CONTEXT} against its control {SHUFFLED}: Dice +0.270' in text
     assert '; what the encoder sees in the image counts.' in text
     assert '; what the encoder has learned counts.' in text
     assert f'{CONTEXT} costs 1.0 times the inference time of {NONE}' in text
-    assert f'Dice of 1 arm against the first arm, {NONE}: 1 significantly lower: {PAPER} (-0.135' in text
+    assert f'Dice of 1 arm against the first arm, {NONE}: 1 significantly lower: {PAPER} -0.135 (' in text
     assert '16 images of 8 groups, 2 seeds, 300 steps of 4 images and one learning rate for all arms.' in text
     assert 'No control' not in text
     assert 'hardware' not in text
 
 
-def test_nothing_found_is_said(results):
-    (chapter,) = results['chapters']
-    for kind in ('fusion_gains', 'controls'):
-        for score in COMPARED:
-            chapter[kind][score] = [found | {'significant': False} for found in chapter[kind][score]]
-    lines = conclusions(chapter, results['study'])
+def test_a_conclusion_is_no_more_than_its_interval(results):
+    """Nothing found; too few groups; no control; only controls; several machines; a remark."""
+    (data_set,), study = results['data_sets'], results['study']
+
+    def said(**changes):
+        return conclusions({**data_set, **changes}, study)
+
+    def changed(kind, **found):
+        return {kind: {score: [each | found for each in data_set[kind][score]] for score in COMPARED}}
+
+    unsure = {'significant': False, 'verdict': 'no significant difference'}
+    lines = said(**changed('fusion_gains', **unsure), **changed('controls', **unsure))
     assert lines[0].startswith(
-        'Dice of 1 fusion against the same U-Net without: no significant difference; the largest is'
+        'Dice of 1 fusion against the same U-Net without: no significant difference; the largest'
     )
     assert sum('is not shown' in line for line in lines) == 2
-    for found in chapter['fusion_gains']['dice']:
-        found['smallest_p'] = 0.5
-    assert (
-        ': no significant difference (with 8 groups none could be found); ' in conclusions(chapter, results['study'])[0]
+    assert not any('has the higher Dice' in line for line in lines)
+    few = {'significant': False, 'verdict': 'no verdict, 3 groups are too few', 'evidence': '+0.270'}
+    assert said(**changed('fusion_gains', **few))[0] == (
+        'Dice of 1 fusion against the same U-Net without: no verdict, 3 groups are too few; the largest is that of '
+        f'{CONTEXT} +0.270.'
     )
-
-
-def test_a_gain_without_a_control_is_not_put_down_to_the_encoder(results):
-    (chapter,) = results['chapters']
-    chapter['controls'] = {score: [] for score in COMPARED}
-    assert f'No control of {CONTEXT} was run' in ' '.join(conclusions(chapter, results['study']))
-
-
-def test_controls_alone_are_spoken_of_as_such(results):
-    (chapter,) = results['chapters']
-    arms = [arm | {'control': bool(arm['foundation'])} for arm in chapter['arms']]
-    lines = conclusions(chapter | {'arms': arms}, results['study'])
-    assert lines[0].startswith('Dice of 3 controls against the same U-Net without: 2 significantly higher')
-    assert not any('No control' in line for line in lines)
-
-
-def test_cells_of_several_machines_are_told(results):
-    (chapter,) = results['chapters']
-    assert not chapter['mixed']
-    assert 'on different hardware' in conclusions(chapter | {'mixed': True}, results['study'])[-1]
-
-
-def test_a_remark_ends_the_conclusion(results):
-    (chapter,) = results['chapters']
-    assert conclusions(chapter, results['study'] | {'remark': 'Beware.'})[-1] == 'Beware.'
+    assert f'No control of {CONTEXT} was run' in ' '.join(said(controls={score: [] for score in COMPARED}))
+    only = said(arms=[arm | {'control': bool(arm['foundation'])} for arm in data_set['arms']])
+    assert only[0].startswith('Dice of 3 controls against the same U-Net without: 2 significantly higher')
+    assert not any('No control' in line for line in only)
+    assert not data_set['mixed']
+    assert 'versions or hardware' in said(mixed=True)[-1]
+    assert conclusions(data_set, study | {'remark': 'Beware.'})[-1] == 'Beware.'
 
 
 def test_the_markdown_has_every_arm_score_and_comparison(results):
@@ -347,7 +324,7 @@ def test_the_markdown_has_every_arm_score_and_comparison(results):
     assert text.count('significant gain') >= 2
     for title in SCORES.values():
         assert title in text
-    for found in results['chapters'][0]['comparisons']['pq']:
+    for found in results['data_sets'][0]['comparisons']['pq']:
         assert f'- {found["words"]}' in text
     assert '| organ 7 | 0.370 | 0.710 |' in text
     assert 'Images: Who 2024, CC0.' in text
@@ -361,7 +338,7 @@ def gate(edges, counts, mean, std, entropy):
     return {'level': 2, 'mean': mean, 'std': std, 'edges': edges, 'counts': counts, 'entropy': entropy}
 
 
-def test_findings_of_cells_are_pooled():
+def test_what_is_inside_runs_is_pooled():
     first = {'bins': [{'confidence': 0.05, 'frequency': 0.1, 'count': 30}], 'ece': 0.05, 'brier': 0.2}
     second = {
         'bins': [
@@ -372,7 +349,7 @@ def test_findings_of_cells_are_pooled():
         'brier': 0.4,
     }
     gates = [gate([0, 1, 2], [2, 2], 1.0, 0.5, 0.8), gate([1, 2, 3], [0, 4], 2.5, 0.1, None)]
-    pooled = pooled_findings([{'calibration': first, 'gates': gates[:1]}, {'calibration': second, 'gates': gates[1:]}])
+    pooled = pooled_inside([{'calibration': first, 'gates': gates[:1]}, {'calibration': second, 'gates': gates[1:]}])
     low, high = pooled['calibration']['bins']
     assert (low['confidence'], low['frequency'], low['count']) == (pytest.approx(0.04), pytest.approx(0.2), 40)
     assert high['count'] == 5

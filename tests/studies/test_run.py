@@ -1,4 +1,4 @@
-"""A study from its cells to its scores, with processes that are killed, fail and begin again."""
+"""A study from its runs to its scores, with processes that are killed, fail and begin again."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,13 +15,10 @@ from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import META_KEYS
-from mmgfnuc.studies import run_cells
-from mmgfnuc.studies.cells import cell_config
-from mmgfnuc.studies.folders import cell_folder, cell_state, is_locked, prepare_folder
-from mmgfnuc.studies.local import devices
-from mmgfnuc.studies.processes import ONE_THREAD
-from mmgfnuc.studies.study import make_study
-from mmgfnuc.studies.worker import _train_and_score, run_cell
+from mmgfnuc.studies import run_all
+from mmgfnuc.studies.engines import ONE_THREAD
+from mmgfnuc.studies.storage import is_done, is_locked, prepare_folder, run_folder, run_state
+from mmgfnuc.studies.worker import _train_and_score, complete_run
 
 SMALL = {'backbone': {'widths': [4, 8, 16]}}
 ENCODER = {'foundation': {'arch': {'embed_dim': 24, 'depth': 2, 'num_heads': 2}, 'out_layers': [-1]}}
@@ -31,10 +27,10 @@ PATIENCE_SECONDS = 300
 RUNNER = """
 import pickle, sys
 from pathlib import Path
-from mmgfnuc.studies import run_cells
+from mmgfnuc.studies import run_all
 from mmgfnuc.engine.cli import run_cli
 
-sys.exit(run_cli(lambda: run_cells(pickle.loads(Path('cells.pkl').read_bytes()), 'cells', processes=1)))
+sys.exit(run_cli(lambda: run_all(pickle.loads(Path('runs.pkl').read_bytes()), 'runs', processes=1)))
 """
 
 
@@ -66,61 +62,6 @@ def phase_of(folder):
     return json.loads(path.read_text())['phase'] if path.is_file() else None
 
 
-def test_a_config_is_made_of_its_parts(data):
-    arm = {'foundation': 'vit-tiny', 'fusion': 'shuffled-context-image', 'head': 'hover', 'parts': SMALL}
-    study = make_study(dict(title='', data='synthetic', data_root=str(data), arms=[arm], steps=4, amp=True))
-    config = cell_config(study, study.arms[0], 'default', 3)
-    assert config.train_cfg.max_iters == 4
-    assert config.randomness.seed == config.train_dataloader.dataset.seed == 3
-    for part in ('train', 'test'):
-        assert config[f'{part}_dataloader'].dataset.partner_images
-        assert config[f'{part}_dataloader'].dataset.data_root == str(data)
-    assert config.model.partner_context
-    assert 'HoverTarget' in str(config.train_dataloader.dataset.pipeline[-2].type)
-    assert config.model.decode_head.decoder.type.endswith('UNetHead')
-    assert config.optim_wrapper.type == 'mmgfnuc.BFloat16OptimWrapper'
-    assert Config.fromstring(config.pretty_text, '.py').to_dict() == config.to_dict()
-
-
-def test_keys_follow_config_code_and_data(cells_of, monkeypatch):
-    keys = [cell.key for cell in cells_of()]
-    assert keys == [cell.key for cell in cells_of()]
-    assert len(set(keys)) == 2
-    assert not set(keys) & {cell.key for cell in cells_of(steps=5)}
-    assert not set(keys) & {cell.key for cell in cells_of(seeds=[1])}
-    monkeypatch.setattr('mmgfnuc.studies.cells.code_digest', lambda: 'other code')
-    assert not set(keys) & {cell.key for cell in cells_of()}
-
-
-def test_a_split_that_is_not_there(cells_of):
-    with pytest.raises(UserError, match=r"split='fold-9': .* has default"):
-        cells_of(splits=['fold-9'])
-
-
-def test_one_process_for_each_device(monkeypatch):
-    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
-    assert devices() == [{'CUDA_VISIBLE_DEVICES': '0'}, {'CUDA_VISIBLE_DEVICES': '1'}]
-    assert [device['CUDA_VISIBLE_DEVICES'] for device in devices(3)] == ['0', '1', '0']
-    monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
-    assert devices(1) == [{'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}]
-
-
-def test_processes_get_what_this_one_may_use(monkeypatch):
-    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '2, GPU-8f3a')
-    assert devices() == [{'CUDA_VISIBLE_DEVICES': '2'}, {'CUDA_VISIBLE_DEVICES': 'GPU-8f3a'}]
-    monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    monkeypatch.setattr('os.sched_getaffinity', lambda pid: {1, 5, 6})
-    assert len(devices()) == 3
-
-
-def test_an_engine_that_does_not_exist(tmp_path):
-    with pytest.raises(UserError, match="engine='slurm' is unknown; choose one of local, ray"):
-        run_cells([], tmp_path, engine='slurm')
-
-
 class BegunError(Exception):
     """In place of a training."""
 
@@ -149,15 +90,15 @@ def test_a_part_of_a_checkpoint_is_no_checkpoint(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_cell_that_is_killed_ends_with_the_same_bytes(cells_of, assert_as_whole, tmp_path):
-    """SIGKILL while it trains, scores and examines; in the end two processes begin at the same time."""
-    _, cell = cells_of()
-    folder = cell_folder(tmp_path, cell)
-    prepare_folder(folder, cell)
+def test_a_run_that_is_killed_ends_with_the_same_bytes(runs_of, assert_as_whole, tmp_path):
+    """SIGKILL while it trains, scores and looks inside; in the end two processes begin at the same time."""
+    _, run = runs_of()
+    folder = run_folder(tmp_path, run)
+    prepare_folder(folder, run)
     moments = [
         lambda: (folder / 'iter_4.pth').is_file(),
         lambda: phase_of(folder) == 'scoring',
-        lambda: phase_of(folder) == 'examining',
+        lambda: phase_of(folder) == 'looking inside',
     ]
     draw = random.Random(0)
     for moment in moments:
@@ -166,7 +107,7 @@ def test_a_cell_that_is_killed_ends_with_the_same_bytes(cells_of, assert_as_whol
         time.sleep(draw.uniform(0.0, 0.1))
         worker.kill()
         worker.communicate()
-        assert not (folder / 'findings.json').is_file()
+        assert not is_done(folder)
     trained = (folder / 'run.json').read_bytes()
     workers = [start_worker(folder), start_worker(folder)]
     output = b''.join(worker.communicate()[0] for worker in workers)
@@ -181,24 +122,11 @@ def times_trained(folder):
 
 
 @pytest.mark.slow
-def test_two_that_begin_at_the_same_time_train_once(cells_of, assert_as_whole, tmp_path):
-    cell, _ = cells_of()
-    folder = cell_folder(tmp_path, cell)
-    prepare_folder(folder, cell)
-    workers = [start_worker(folder), start_worker(folder)]
-    for worker in workers:
-        worker.communicate()
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert times_trained(folder) == 1
-    assert_as_whole(folder)
-
-
-@pytest.mark.slow
-def test_a_study_that_is_ended_or_killed_goes_on(cells_of, assert_as_whole, tmp_path):
+def test_a_study_that_is_ended_or_killed_goes_on(runs_of, assert_as_whole, tmp_path):
     """SIGTERM leaves nothing running. SIGKILL of the study alone leaves a process, which is waited for."""
-    cell, _ = cells_of()
-    folder = cell_folder(tmp_path / 'cells', cell)
-    (tmp_path / 'cells.pkl').write_bytes(pickle.dumps([cell]))
+    run, _ = runs_of()
+    folder = run_folder(tmp_path / 'runs', run)
+    (tmp_path / 'runs.pkl').write_bytes(pickle.dumps([run]))
     runs = lambda: is_locked(folder / 'lock')  # noqa: E731
     for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
         study = start('-c', RUNNER, cwd=tmp_path)
@@ -206,66 +134,63 @@ def test_a_study_that_is_ended_or_killed_goes_on(cells_of, assert_as_whole, tmp_
         study.send_signal(number)
         output, _ = study.communicate()
         assert study.returncode == code, output.decode()
-        assert cell_state(tmp_path / 'cells', cell) == 'begun'
+        assert run_state(tmp_path / 'runs', run) == 'begun'
         assert runs() == (number == signal.SIGKILL)
-    run_cells([cell], tmp_path / 'cells', processes=1)
+    run_all([run], tmp_path / 'runs', processes=1)
     assert times_trained(folder) == 1
     assert_as_whole(folder)
     stamp = (folder / 'run.json').stat().st_mtime_ns
-    run_cells([cell], tmp_path / 'cells', processes=1)
+    run_all([run], tmp_path / 'runs', processes=1)
     assert (folder / 'run.json').stat().st_mtime_ns == stamp
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_does_not_stop_the_rest(cells_of, assert_as_whole, tmp_path):
+def test_a_run_that_fails_or_diverges_does_not_stop_the_rest(runs_of, assert_as_whole, tmp_path):
+    """Another process has begun with the good one: it is trained once. What has diverged is not run again."""
     broken = {'unet': 'unet', 'parts': {'backbone': {'widths': [4, 8, -1]}}}
-    cells = [*cells_of(arms=[broken]), cells_of()[0]]
-    with pytest.raises(UserError, match=r'1 of 2 cells failed; the others are done:\nunet/none/semantic default'):
-        run_cells(cells, tmp_path, processes=1)
-    assert [cell_state(tmp_path, cell) for cell in cells] == ['failed', 'done']
-    assert 'give whole numbers from 1' in (cell_folder(tmp_path, cells[0]) / 'failed.txt').read_text()
-    assert_as_whole(cell_folder(tmp_path, cells[1]))
+    (bad,), (wild,), good = runs_of(arms=[broken]), runs_of(arms=[{'unet': 'unet', 'parts': SMALL}]), runs_of()[0]
+    wild.config['optim_wrapper']['optimizer']['lr'] = 1e30
+    folders = [run_folder(tmp_path, run) for run in (bad, wild, good)]
+    prepare_folder(folders[2], good)
+    worker = start_worker(folders[2])
+    with pytest.raises(UserError, match=r'1 of 3 runs failed; the others are done:\nunet/none/semantic default'):
+        run_all([bad, wild, good], tmp_path, processes=2)
+    assert worker.wait() == 0
+    assert [run_state(tmp_path, run) for run in (bad, wild, good)] == ['failed', 'diverged', 'done']
+    assert 'give whole numbers from 1' in (folders[0] / 'failed.txt').read_text()
+    assert (folders[1] / 'diverged.txt').read_text().startswith('training diverged: ')
+    assert not (folders[1] / 'test').exists()
+    assert times_trained(folders[2]) == 1
+    assert_as_whole(folders[2])
+    log = (folders[1] / 'log.txt').read_text()
+    run_all([wild], tmp_path, processes=1)
+    assert (folders[1] / 'log.txt').read_text() == log
 
 
-@pytest.mark.slow
-def test_a_cell_that_diverges_has_ended_without_scores(cells_of, tmp_path):
-    """It is no failure, and not run again."""
-    (cell,) = cells_of(arms=[{'unet': 'unet', 'parts': SMALL}])
-    cell = replace(cell, config=cell.config.replace('lr=0.001', 'lr=1e+30'))
-    run_cells([cell], tmp_path, processes=1)
-    folder = cell_folder(tmp_path, cell)
-    assert cell_state(tmp_path, cell) == 'diverged'
-    assert (folder / 'diverged.txt').read_text().startswith('training diverged: ')
-    assert not (folder / 'test').exists()
-    log = (folder / 'log.txt').read_text()
-    run_cells([cell], tmp_path, processes=1)
-    assert (folder / 'log.txt').read_text() == log
-
-
-def test_a_config_in_the_folder_of_a_cell_is_not_run(cells_of, tmp_path):
-    cell, _ = cells_of()
-    folder = cell_folder(tmp_path, cell)
-    prepare_folder(folder, cell)
-    (folder / 'config.py').write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{cell.config}")
+def test_a_config_in_the_folder_of_a_run_is_not_run(runs_of, tmp_path):
+    run, _ = runs_of()
+    folder = run_folder(tmp_path, run)
+    prepare_folder(folder, run)
+    (folder / 'config.py').write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     with pytest.raises(UserError, match=r'config\.py is not read: line 1 is no setting'):
-        run_cell(folder)
+        complete_run(folder)
     assert not (tmp_path / 'ran').exists()
 
 
 @pytest.mark.slow
-def test_cells_share_features_and_keep_their_scores(cells_of, assert_as_whole, tmp_path):
+def test_runs_share_features_and_keep_their_scores(runs_of, assert_as_whole, tmp_path):
     """The second arm sees the same images through the same encoder: nothing is computed anew."""
-    root = tmp_path / 'cells'
-    _, context = cells_of()
-    run_cells([context], root, cache_gb=0.1)
-    assert_as_whole(cell_folder(root, context))
+    root = tmp_path / 'runs'
+    _, context = runs_of()
+    run_all([context], root, cache_gb=0.1)
+    assert_as_whole(run_folder(root, context))
     features = sorted(tmp_path.glob('features/*/*.features'))
     # 10 steps of 2 augmented images, and 2 that are scored.
     assert len(features) == 22
-    (concat,) = cells_of(arms=[CONCAT])
-    run_cells([concat], root, cache_gb=0.1)
+    (concat,) = runs_of(arms=[CONCAT])
+    run_all([concat], root, cache_gb=0.1)
     assert sorted(tmp_path.glob('features/*/*.features')) == features
-    for cell in (context, concat):
-        assert json.loads((cell_folder(root, cell) / 'run.json').read_text())['cached']
-        checkpoint = torch.load(cell_folder(root, cell) / 'iter_10.pth', weights_only=False)
+    for run in (context, concat):
+        assert json.loads((run_folder(root, run) / 'run.json').read_text())['cached']
+        checkpoint = torch.load(run_folder(root, run) / 'iter_10.pth', weights_only=False)
         assert 'cache' not in Config.fromstring(checkpoint['meta']['cfg'], '.py').model.foundation

@@ -1,7 +1,6 @@
 """Studies as they are written down."""
 
 import itertools
-import json
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,11 @@ from mmengine.config import Config
 
 from mmgfnuc import list_fusions
 from mmgfnuc.datasets import synthetic
+from mmgfnuc.engine.targets import add_target
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
-from mmgfnuc.studies import cells
-from mmgfnuc.studies.cells import cell_config, describe, study_cells
+from mmgfnuc.studies import runs
+from mmgfnuc.studies.runs import describe, run_config, study_runs
 from mmgfnuc.studies.study import Arm, find_study, list_studies, make_study, read_study
 
 YAML = """
@@ -78,7 +78,7 @@ def test_without_fusion_the_encoders_of_a_list_make_no_difference():
 def test_an_encoder_whose_fusion_was_forgotten_is_a_mistake():
     study = make_study({'title': '', 'arms': [{'foundation': 'vit-tiny'}], 'data': 'synthetic'})
     with pytest.raises(UserError, match="foundation='vit-tiny' with fusion='none'"):
-        cell_config(study, study.arms[0], 'default', 0)
+        run_config(study, study.arms[0], 'default', 0)
 
 
 def test_names_are_taken_as_the_model_takes_them():
@@ -102,11 +102,11 @@ def test_a_label_tells_arms_apart_and_changes_nothing_else():
         for label in ({}, {'label': 'narrow'})
     )
     assert labelled.arms[0].name == 'unet/none/semantic/narrow'
-    texts = [cell_config(study, study.arms[0], 'default', 0).pretty_text for study in (plain, labelled)]
+    texts = [run_config(study, study.arms[0], 'default', 0) for study in (plain, labelled)]
     assert texts[0] == texts[1]
 
 
-def test_the_cells_of_several_data_sets(tmp_path, monkeypatch):
+def test_the_runs_of_several_data_sets(tmp_path, monkeypatch):
     """Each has its own pixels, resolution and key."""
     monkeypatch.chdir(tmp_path)
     for number, data in enumerate(('synthetic', 'nuinsseg')):
@@ -115,28 +115,57 @@ def test_the_cells_of_several_data_sets(tmp_path, monkeypatch):
         {'title': '', 'arms': [{}, {'unet': 'unet++'}], 'data': ['synthetic', 'nuinsseg'], 'splits': ['default']}
         | {'seeds': [0, 1]}
     )
-    all_cells = study_cells(study)
+    all_runs = study_runs(study, 'out/runs')
     order = itertools.product((0, 1), ('synthetic', 'nuinsseg'), ('unet', 'unet++'))
-    assert [(cell.seed, cell.data, cell.arm.unet) for cell in all_cells] == list(order)
-    assert len({cell.key for cell in all_cells}) == len(all_cells)
-    for cell in all_cells:
-        config = Config.fromstring(cell.config, '.py')
-        assert config.test_dataloader.dataset.data_root == f'data/{cell.data}'
-        assert config.model.test_cfg.get('scale', 1) == {'synthetic': 1, 'nuinsseg': 0.5}[cell.data]
-        assert json.loads(describe(cell))['data'] == cell.data in cell.name
-    # A study of one of them has the same cells.
-    (one,) = study_cells(make_study({'title': '', 'arms': [{}], 'data': 'nuinsseg', 'splits': ['default']}))
-    assert one.key in {cell.key for cell in all_cells}
+    assert [(run.seed, run.data, run.arm.unet) for run in all_runs] == list(order)
+    assert len({run.key for run in all_runs}) == len(all_runs)
+    for run in all_runs:
+        config = Config(run.config)
+        assert config.test_dataloader.dataset.data_root == f'data/{run.data}'
+        assert config.model.test_cfg.get('scale', 1) == {'synthetic': 1, 'nuinsseg': 0.5}[run.data]
+        assert describe(run)['data'] == run.data in run.name
+    # A study of one of them has the same runs.
+    (one,) = study_runs(make_study({'title': '', 'arms': [{}], 'data': 'nuinsseg', 'splits': ['default']}), 'out/runs')
+    assert one.key in {run.key for run in all_runs}
 
 
 def test_data_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data='nuinsseg': folder data/nuinsseg is not there; prepare it first"):
-        study_cells(make_study({'title': '', 'arms': [{}]}))
+        study_runs(make_study({'title': '', 'arms': [{}]}), 'out/runs')
     with pytest.raises(UserError, match=r"data='synthetic': .* is not there; it is drawn when the study is run"):
-        study_cells(make_study({'title': '', 'arms': [{}], 'data': 'synthetic'}))
+        study_runs(make_study({'title': '', 'arms': [{}], 'data': 'synthetic'}), 'out/runs')
     with pytest.raises(UserError, match=r"data='monuseg' is unknown; did you mean cryonuseg or nuinsseg"):
-        study_cells(make_study({'title': '', 'arms': [{}], 'data': 'monuseg'}))
+        study_runs(make_study({'title': '', 'arms': [{}], 'data': 'monuseg'}), 'out/runs')
+
+
+def test_a_split_that_is_not_there(tmp_path):
+    synthetic.write_dataset(tmp_path / 'data', num_train=2, num_val=1, size=64, seed=0)
+    study = make_study(dict(title='', data='synthetic', data_root=str(tmp_path / 'data'), arms=[{}], splits=['fold-9']))
+    with pytest.raises(UserError, match=r"split='fold-9': .* has default"):
+        study_runs(study, tmp_path / 'runs')
+
+
+def test_a_config_is_made_of_its_parts():
+    arm = {
+        'foundation': 'vit-tiny',
+        'fusion': 'shuffled-context-image',
+        'head': 'hover',
+        'parts': {'backbone': {'widths': [4, 8, 16]}},
+    }
+    study = make_study(dict(title='', data='synthetic', data_root='here', arms=[arm], steps=4, amp=True))
+    config = Config(run_config(study, study.arms[0], 'default', 3))
+    add_target(config)
+    assert config.train_cfg.max_iters == 4
+    assert config.randomness.seed == config.train_dataloader.dataset.seed == 3
+    for part in ('train', 'test'):
+        assert config[f'{part}_dataloader'].dataset.partner_images
+        assert config[f'{part}_dataloader'].dataset.data_root == 'here'
+    assert config.model.partner_context
+    assert 'HoverTarget' in str(config.train_dataloader.dataset.pipeline[-2].type)
+    assert config.model.decode_head.decoder.type.endswith('UNetHead')
+    assert config.optim_wrapper.type == 'mmgfnuc.BFloat16OptimWrapper'
+    assert Config.fromstring(config.pretty_text, '.py').to_dict() == config.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -209,39 +238,34 @@ def test_the_encoders_that_are_here(weights_here):
     assert names == [None, 'vit-tiny', 'dinov2-vit-s14', 'vit-tiny']
 
 
-def test_the_studies_of_encoders_and_fusions_share_cells(weights_here, monkeypatch):
+def test_the_studies_of_encoders_and_fusions_share_runs(weights_here, monkeypatch):
     """What both compare is trained once, so their conditions must stay the same."""
     studies = [read_study(find_study(name)) for name in ('encoders', 'fusions')]
-    monkeypatch.setattr(cells, '_checked_digest', lambda study, data: '')
-    encoders, fusions = ({cell.name: cell.key for cell in study_cells(study)} for study in studies)
+    monkeypatch.setattr(runs, '_checked_digest', lambda study, data, folder: '')
+    encoders, fusions = ({run.name: run.key for run in study_runs(study, 'out/runs')} for study in studies)
     shared = encoders.keys() & fusions.keys()
     assert len(shared) == 3 * len(studies[0].splits) * len(studies[0].seeds)
     assert all(encoders[name] == fusions[name] for name in shared)
 
 
 def test_the_tables_of_the_paper():
-    """Six networks on three data sets, four activations with and without fusion, three sizes of SAM."""
+    """Networks on three data sets, four activations with and without fusion, three sizes of SAM."""
     study = read_study(find_study('paper_tables'))
     assert study.data == ('cryonuseg', 'nuinsseg', 'conic')
-    alone = [arm.unet for arm in study.arms if arm.fusion == 'none']
-    assert alone == ['unet', 'ddunet', 'unet3+', 'awgunet', *['eunet3+'] * 4]
-    labels = [[arm.label for arm in study.arms if arm.label and arm.fusion == fusion] for fusion in ('none', 'paper')]
-    assert labels == [['relu', 'leaky_relu', 'silu']] * 2
-    fused = [arm for arm in study.arms if arm.fusion == 'paper']
-    assert {arm.unet for arm in fused} == {'eunet3+'}
-    configs = [cell_config(study, arm, study.splits[0], 0).model for arm in fused]
-    activations = [config.backbone.activation for config in configs if config.foundation.name == 'sam-vit-b']
-    assert activations == ['glu', 'relu', 'leaky_relu', 'silu']
-    sizes = {config.foundation.name for config in configs if config.backbone.activation == 'glu'}
+    for fusion in ('none', 'paper'):
+        labels = [arm.label for arm in study.arms if arm.label and arm.fusion == fusion]
+        assert labels == ['relu', 'leaky_relu', 'silu']
+    sizes = {arm.foundation for arm in study.arms if arm.fusion == 'paper' and not arm.label}
     assert sizes == {'sam-vit-b', 'sam-vit-l', 'sam-vit-h'}
 
 
 @pytest.mark.parametrize('name', list_studies())
 def test_every_arm_of_the_ready_studies_can_be_built(name, weights_here):
-    """On the meta device, with random weights, from the text that a cell is run from."""
+    """On the meta device, with random weights, from the text that a run is run from."""
     study = read_study(find_study(name))
+    assert_one_host(study)
     for arm in study.arms:
-        config = Config.fromstring(cell_config(study, arm, study.splits[0], 0).pretty_text, '.py')
+        config = Config.fromstring(Config(run_config(study, arm, study.splits[0], 0)).pretty_text, '.py')
         if config.model.foundation:
             config.model.foundation.weights = 'random'
         with torch.device('meta'):
@@ -253,18 +277,13 @@ def assert_one_host(study):
     """Arms that differ in their fusion have one host, its dropout included, and none in the fusion."""
     hosts = {}
     for arm in study.arms:
-        model = cell_config(study, arm, study.splits[0], 0).model.to_dict()
+        model = run_config(study, arm, study.splits[0], 0)['model']
         assert model['bottleneck_dropout'] == 0.3
         assert 'dropout' not in str(model['neck'])
         for part in ('foundation', 'neck', 'partner_context'):
             model.pop(part, None)
         assert model == hosts.setdefault((arm.unet, arm.head, arm.label, str(arm.parts)), model)
     return hosts
-
-
-@pytest.mark.parametrize('name', list_studies())
-def test_every_arm_of_the_ready_studies_has_the_dropout(name, weights_here):
-    assert_one_host(read_study(find_study(name)))
 
 
 def test_every_fusion_has_the_same_host():
@@ -278,7 +297,7 @@ def test_every_fusion_has_the_same_host():
 def test_every_data_set_is_worked_at_the_same_resolution(data, scale):
     """40x at half its resolution, 20x as it is: 256 pixels of about half a micrometre."""
     study = make_study({'title': '', 'arms': [{}], 'data': data})
-    config = cell_config(study, study.arms[0], 'some', 0)
+    config = Config(run_config(study, study.arms[0], 'some', 0))
     assert config.model.test_cfg.get('scale', 1) == scale
     factors = [step.get('factor', 1) for step in config.train_dataloader.dataset.pipeline]
     assert min(factors) == scale

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from mmgfnuc.studies import local, reports
+from mmgfnuc.studies import report, scheduling
+from mmgfnuc.studies.storage import inside_file, run_folder
 from mmgfnuc.studies.study import Arm
 
 STUDY = """
@@ -40,8 +41,8 @@ def bench(tool, tmp_path, monkeypatch):
 def calls(monkeypatch):
     """What would be run and reported."""
     made = {}
-    monkeypatch.setattr(local, 'run_cells', lambda *arguments: made.update(run=arguments))
-    monkeypatch.setattr(reports, 'write_report', lambda *arguments: made.update(report=arguments))
+    monkeypatch.setattr(scheduling, 'run_all', lambda *arguments: made.update(run=arguments))
+    monkeypatch.setattr(report, 'write_report', lambda *arguments: made.update(report=arguments))
     return made
 
 
@@ -78,25 +79,25 @@ def test_flags_make_a_study(bench, calls, capsys, data_root, monkeypatch, tmp_pa
     monkeypatch.setenv('MMGFNUC_WEIGHTS', str(tmp_path))
     conditions = ['--data-root', data_root, '--splits', 'default', '--seeds', 0, 1, '--steps', 7, '--batch-size', 2]
     assert bench(*FLAGS, *conditions, '--amp', '--engine', 'ray', '--cache-gb', 2, '--processes', 3) == 0
-    made, cells, root, folder, command = calls['report']
+    made, runs, root, folder, command = calls['report']
     assert made.arms == tuple(
         Arm(unet=unet, **fused)
         for unet in ('unet', 'unet++')
         for fused in ({}, {'foundation': 'vit-tiny', 'fusion': 'paper'})
     )
     assert (made.seeds, made.steps, made.batch_size, made.amp) == ((0, 1), 7, 2, True)
-    assert len(cells) == 8
-    assert calls['run'] == (cells, root, 3, 'ray', 2.0)
+    assert len(runs) == 8
+    assert calls['run'] == (runs, root, 3, 'ray', 2.0)
     assert re.fullmatch(r'work_dirs/benchmark/unet-unet\+\+-vit-tiny-none-paper-[0-9a-f]{6}', folder.as_posix())
     assert '--unets unet unet++ --encoders vit-tiny' in command
-    assert capsys.readouterr().out == f'8 cells done; report: {folder}/report.html\n'
+    assert capsys.readouterr().out == f'8 runs done; report: {folder}/report.html\n'
 
 
 def test_flags_change_the_conditions_of_a_file(bench, calls, study):
     assert bench(study, '--seeds', 5, 6, '--title', 'Again', '--out', 'elsewhere') == 0
     made, _, root, folder, _ = calls['report']
     assert (made.seeds, made.title, made.steps) == ((5, 6), 'Again', 4)
-    assert root.as_posix() == 'elsewhere/cells'
+    assert root.as_posix() == 'elsewhere/runs'
     assert re.fullmatch('elsewhere/two_heads-[0-9a-f]{6}', folder.as_posix())
 
 
@@ -135,41 +136,41 @@ def test_what_a_study_costs(bench, capsys, study):
         f'open    unet/none/{head} default seed 0 on synthetic' for head in ('semantic', 'hover')
     ]
     assert lines[2].startswith('unet/none/semantic: 0.0')
-    assert lines[-2] == '2 cells: 2 open'
+    assert lines[-2] == '2 runs: 2 open'
     assert lines[-1].endswith(' hours of training are left, without start, loading and scoring')
 
 
 @pytest.mark.parametrize(('failed', 'reported'), [('hover', ['semantic']), ('semantic', [])])
 def test_a_report_without_the_arms_that_have_failed(bench, calls, capsys, study, monkeypatch, failed, reported):
-    """There is none without the baseline. Of the arm that has failed one of two cells is done."""
+    """There is none without the baseline. Of the arm that has failed one of two runs is done."""
 
-    def fail(cells, root, *_):
-        for cell in cells:
-            if (cell.arm.head, cell.seed) != (failed, 1):
-                folder = local.cell_folder(root, cell)
+    def fail(runs, root, *_):
+        for run in runs:
+            if (run.arm.head, run.seed) != (failed, 1):
+                folder = run_folder(root, run)
                 folder.mkdir(parents=True)
                 (folder / 'run.json').touch()
-                (folder / 'findings.json').touch()
-        raise local.FailedCellsError('1 of 4 cells failed')
+                inside_file(folder).touch()
+        raise scheduling.FailedRunsError('1 of 4 runs failed')
 
-    monkeypatch.setattr(local, 'run_cells', fail)
+    monkeypatch.setattr(scheduling, 'run_all', fail)
     assert bench(study, '--seeds', 0, 1) == 2
     said = capsys.readouterr()
     if reported:
-        made, cells, *_ = calls['report']
+        made, runs, *_ = calls['report']
         assert [arm.head for arm in made.arms] == reported
-        assert [(cell.arm.head, cell.seed) for cell in cells] == [('semantic', 0), ('semantic', 1)]
-        assert said.out.startswith('2 cells done; report: work_dirs/benchmark/two_heads')
-        words = 'of the report left out, as cells of them failed: unet/none/hover'
+        assert [(run.arm.head, run.seed) for run in runs] == [('semantic', 0), ('semantic', 1)]
+        assert said.out.startswith('2 runs done; report: work_dirs/benchmark/two_heads')
+        words = 'of the report left out, as runs of them failed: unet/none/hover'
     else:
         assert not calls
         words = 'no report without the baseline, unet/none/semantic'
-    assert said.err == f'error: 1 of 4 cells failed\n{words}; the same command runs them again, and only them\n'
+    assert said.err == f'error: 1 of 4 runs failed\n{words}; the same command runs them again, and only them\n'
 
 
 def test_status(bench, capsys, study):
     assert bench(study, '--status') == 0
-    assert capsys.readouterr().out == '2 cells: 2 open\n'
+    assert capsys.readouterr().out == '2 runs: 2 open\n'
 
 
 @pytest.mark.parametrize('flag', ['--status', '--dry-run'])
@@ -182,15 +183,21 @@ def test_to_look_at_a_study_draws_no_data(bench, capsys, tmp_path, flag):
 
 
 @pytest.mark.slow
-def test_a_study_from_its_file_to_its_report(bench, study, tmp_path, capsys):
-    """Then again: nothing is left to run, and the results are the same."""
-    assert bench(study, '--seeds', 0, 1, '--processes', 2) == 0
+def test_a_study_from_its_file_to_its_report(process, study, tmp_path):
+    """Then again: nothing is left to run, and the results are the same, without the runs too."""
+    done = process('benchmark.py', study, '--seeds', 0, 1, '--processes', 2, cwd=tmp_path)
     (folder,) = (tmp_path / 'work_dirs' / 'benchmark').glob('two_heads-*')
-    assert capsys.readouterr().out.endswith(f'4 cells done; report: work_dirs/benchmark/{folder.name}/report.html\n')
-    assert {path.name for path in folder.iterdir()} >= {'scores.csv', 'results.json', 'tables.md', 'report.html'}
+    assert done.stdout.endswith(f'4 runs done; report: work_dirs/benchmark/{folder.name}/report.html\n')
+    made = {'scores.csv', 'results.json', 'pictures.json', 'tables.md', 'report.html'}
+    assert {path.name for path in folder.iterdir()} >= made
     results = json.loads((folder / 'results.json').read_text())
-    (chapter,) = results['chapters']
-    assert [arm['name'] for arm in chapter['arms']] == ['unet/none/semantic', 'unet/none/hover']
-    assert results['provenance']['command'].startswith(f'mmgfnuc benchmark {study} --seeds 0 1')
-    assert bench(study, '--seeds', 0, 1) == 0
-    assert json.loads((folder / 'results.json').read_text())['chapters'] == [chapter]
+    (data_set,) = results['data_sets']
+    assert [arm['name'] for arm in data_set['arms']] == ['unet/none/semantic', 'unet/none/hover']
+    assert 'benchmark.py' in results['provenance']['command']
+    process('benchmark.py', study, '--seeds', 0, 1, cwd=tmp_path)
+    assert json.loads((folder / 'results.json').read_text())['data_sets'] == [data_set]
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / 'report.html').unlink()
+    (tmp_path / 'work_dirs' / 'benchmark' / 'runs').rename(tmp_path / 'elsewhere')
+    process('benchmark.py', '--rewrite', folder, cwd=tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept

@@ -14,7 +14,7 @@ from PIL import Image
 from mmgfnuc.commands.test import summary
 from mmgfnuc.datasets import canonical
 from mmgfnuc.evaluation.functional import contingency_table, instance_counts, instance_scores, summarise_instances
-from mmgfnuc.visualization.panels import draw_panels
+from mmgfnuc.visualization.errors import draw_panels
 
 VAL = [f'val_{index:04d}' for index in range(5)]
 

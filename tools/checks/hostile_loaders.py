@@ -42,10 +42,10 @@ from safetensors.torch import save
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.models.foundation import foundation_encoder
-from mmgfnuc.studies.cells import study_cells
-from mmgfnuc.studies.folders import cell_folder, prepare_folder
+from mmgfnuc.studies.runs import study_runs
+from mmgfnuc.studies.storage import prepare_folder, run_folder
 from mmgfnuc.studies.study import make_study
-from mmgfnuc.studies.worker import run_cell
+from mmgfnuc.studies.worker import complete_run
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCH = dict(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
@@ -131,12 +131,13 @@ class Entries:
         """Run the worker of a run whose `config.py` is another's."""
         arms = [{'unet': 'unet', 'parts': {'backbone': {'widths': [4, 8, 16]}}}]
         settings = dict(title='A study', data='synthetic', data_root=str(self.data), splits=['default'], arms=arms)
-        (cell,) = study_cells(make_study(settings | dict(steps=2, batch_size=2)))
-        folder = cell_folder(self.folder / 'cells', cell)
-        prepare_folder(folder, cell)
+        root = self.folder / 'runs'
+        (run,) = study_runs(make_study(settings | dict(steps=2, batch_size=2)), root)
+        folder = run_folder(root, run)
+        prepare_folder(folder, run)
         if text is not None:
             (folder / 'config.py').write_text(text)
-        return self._run(lambda: sys.exit(run_cli(lambda: run_cell(folder))))
+        return self._run(lambda: sys.exit(run_cli(lambda: complete_run(folder))))
 
     def cache(self, content: bytes | None) -> tuple[int, str]:
         """Train with features in files that all have one content."""

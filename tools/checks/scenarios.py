@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,12 +28,12 @@ from mmgfnuc.engine.resume import POINTER
 from mmgfnuc.engine.tested import read_tested
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import file_sha256
-from mmgfnuc.studies.cells import study_cells
 from mmgfnuc.studies.costs import InferenceCosts
-from mmgfnuc.studies.folders import cell_folder, prepare_folder
-from mmgfnuc.studies.reports import write_report
+from mmgfnuc.studies.report import write_report
+from mmgfnuc.studies.runs import study_runs
+from mmgfnuc.studies.storage import prepare_folder, run_folder
 from mmgfnuc.studies.study import make_study
-from mmgfnuc.studies.worker import run_cell
+from mmgfnuc.studies.worker import complete_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / 'docs' / 'generate'
@@ -264,23 +264,22 @@ def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
 
 
 def run_study(inputs: Path, folder: Path) -> int:
-    """Run a study of one cell in this process, as its own process does."""
+    """Run a study of one run in this process, as its own process does."""
     torch.set_num_threads(1)
     arm = {'unet': 'unet', 'parts': {'backbone': {'widths': [4, 8]}}}
     settings = dict(title='A study', arms=[arm], data=['synthetic'], data_root=str(inputs / 'data'))
     study = make_study({**settings, 'splits': ['default'], 'steps': 4, 'batch_size': 2})
-    often = [('interval=200', 'interval=2'), ('num_workers=1', 'num_workers=0')]
-    often.append(('persistent_workers=True', 'persistent_workers=False'))
-    (cell,) = study_cells(study)
-    for before, after in often:
-        cell = replace(cell, config=cell.config.replace(before, after))
-    root = folder / 'cells'
-    prepare_folder(cell_folder(root, cell), cell)
-    run_cell(cell_folder(root, cell))
+    root = folder / 'runs'
+    (run,) = study_runs(study, root)
+    run.config['default_hooks']['checkpoint']['interval'] = 2
+    for loader in ('train_dataloader', 'test_dataloader'):
+        run.config[loader].update(num_workers=0, persistent_workers=False)
+    prepare_folder(run_folder(root, run), run)
+    complete_run(run_folder(root, run))
     # To measure takes longer than all the rest, and writes nothing.
     costs = InferenceCosts(0.1, 1.0, 10**6)
-    with patch('mmgfnuc.studies.reports.inference_costs', lambda study, arm: costs):
-        write_report(study, [cell], root, folder / 'study', 'none')
+    with patch('mmgfnuc.studies.costs.inference_costs', lambda study, arm: costs):
+        write_report(study, [run], root, folder / 'study', 'none')
     return 0
 
 

@@ -1,8 +1,7 @@
-"""What a prepared dataset holds, and what is wrong with it: numbers, faults, and a page to look at."""
+"""What a prepared dataset holds, and what is wrong with it: numbers and faults."""
 
 from .faults import ERROR, REMARK, WARNING, Fault
 from .measure import ClassNumbers, Measured, Numbers
-from .page import build_page
 from .report import Report, inspect_dataset
 from .text import report_text
 
@@ -15,7 +14,6 @@ __all__ = [
     'Measured',
     'Numbers',
     'Report',
-    'build_page',
     'inspect_dataset',
     'report_text',
 ]

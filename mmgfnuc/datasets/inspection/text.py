@@ -7,38 +7,34 @@ from .measure import ClassNumbers, Numbers, Triple
 from .report import Report
 
 SHOWN_CASES = 5
-SHOWN_GROUPS = 40
+SHOWN_ROWS = 41
 INDENT = '  '
+DIAMETER_NOTE = 'diameter: median (5th to 95th percentile) of the disc of equal area, of nuclei that no image edge cuts'
+
+ReportTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 
 def report_text(report: Report) -> str:
     """Numbers as tables, then the faults and what to do about each."""
-    blocks = [_head(report), *_tables(report), *_fault_blocks(report), [verdict(report)]]
+    head = [f'{report.name} ({report.root})', *(f'{INDENT}{key:<9} {value}' for key, value in facts(report).items())]
+    blocks = [head, *map(_table_lines, report_tables(report)), *_fault_blocks(report), [verdict(report)]]
     return '\n\n'.join(map('\n'.join, blocks))
 
 
-def _head(report: Report) -> list[str]:
-    lines = [f'{report.name} ({report.root})']
-    for key in ('licence', 'citation', 'source'):
-        lines.append(f'{INDENT}{key:<9} {getattr(report, key) or "not stated"}')
-    lines.append(f'{INDENT}{"classes":<9} {", ".join(report.classes)}')
-    if report.total:
-        lines += [f'{INDENT}{key:<9} {value}' for key, value in describe(report.total).items()]
-    unmeasured = report.images - len(report.measured)
-    if unmeasured:
-        lines.append(f'{INDENT}{"faulty":<9} files of {unmeasured} of {report.images} images, not in the numbers')
-    return lines
-
-
-def describe(total: Numbers) -> dict[str, str]:
-    """Size of the images, pixel size and nuclei per image, in words."""
-    low, median, mean, high = total.nuclei_per_image
-    words = {
-        'size': f'{_range(total.heights)} x {_range(total.widths)} pixels (height x width)',
-        'mpp': _pixel_sizes(total.mpp),
-        'per image': f'{low:,} to {high:,} nuclei, median {median:,.0f}, mean {mean:,.1f}',
-    }
-    return words | ({'ambiguous': f'{total.ignored_share:.1%} of the area'} if total.ignored_share else {})
+def facts(report: Report) -> dict[str, str]:
+    """Say where a data set comes from, and of its images size, pixel size and nuclei."""
+    words = {key: getattr(report, key) or 'not stated' for key in ('licence', 'citation', 'source')}
+    words['classes'] = ', '.join(report.classes)
+    if total := report.total:
+        low, median, mean, high = total.nuclei_per_image
+        words['size'] = f'{_range(total.heights)} x {_range(total.widths)} pixels (height x width)'
+        words['mpp'] = _pixel_sizes(total.mpp)
+        words['per image'] = f'{low:,} to {high:,} nuclei, median {median:,.0f}, mean {mean:,.1f}'
+        if total.ignored_share:
+            words['ambiguous'] = f'{total.ignored_share:.1%} of the area'
+    if unmeasured := report.images - len(report.measured):
+        words['faulty'] = f'files of {unmeasured} of {report.images} images, not in the numbers'
+    return words
 
 
 def _pixel_sizes(mpp: Sequence[float | None]) -> str:
@@ -53,9 +49,18 @@ def _range(values: Triple) -> str:
     return f'{low:.0f}' if low == high else f'{low:.0f} to {high:.0f} (median {median:.0f})'
 
 
-def _tables(report: Report) -> Iterator[list[str]]:
+def _table_lines(table: ReportTable) -> list[str]:
+    caption, header, rows = table
+    hidden = len(rows) - SHOWN_ROWS
+    more = f'... and {hidden} more, see --json' if hidden > 0 else ''
+    return [*align([header, *rows[:SHOWN_ROWS]]), *filter(None, [more, caption])]
+
+
+def report_tables(report: Report) -> list[ReportTable]:
+    """Numbers of the groups, types and splits of a data set; what it does not have is left out."""
+    tables: list[ReportTable] = []
     if report.total:
-        header = (
+        header = [
             'group',
             'images',
             'nuclei',
@@ -65,23 +70,19 @@ def _tables(report: Report) -> Iterator[list[str]]:
             'diameter um',
             'mean RGB',
             'std RGB',
-        )
-        rows = [(name, *number_cells(numbers)) for name, numbers in report.groups.items()][:SHOWN_GROUPS]
-        table = align([header, ('all', *number_cells(report.total)), *rows])
-        hidden = len(report.groups) - len(rows)
-        yield [*table, *([f'... and {hidden} more groups, see --json'] if hidden else []), DIAMETER_NOTE]
+        ]
+        rows = [(name, *number_cells(numbers)) for name, numbers in [('all', report.total), *report.groups.items()]]
+        tables.append((DIAMETER_NOTE, header, rows))
     if report.types:
         rows = [(name, *class_cells(numbers)) for name, numbers in report.types.items()]
-        yield align([('class', 'nuclei', 'diameter px', 'diameter um'), *rows])
+        tables.append(('', ['class', 'nuclei', 'diameter px', 'diameter um'], rows))
     if report.splits:
         rows = [
             (name, ', '.join(f'{count:,} {part}' for part, count in parts.items()))
             for name, parts in report.splits.items()
         ]
-        yield align([('split', 'images'), *rows])
-
-
-DIAMETER_NOTE = 'diameter: median (5th to 95th percentile) of the disc of equal area, of nuclei that no image edge cuts'
+        tables.append(('', ['split', 'images'], rows))
+    return tables
 
 
 def number_cells(numbers: Numbers) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from mmgfnuc.datasets.images import read_image
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
 from mmgfnuc.inference.results import write_label_map, write_mask, write_png
 from mmgfnuc.registry import HOOKS
-from mmgfnuc.visualization.panels import draw_panels
+from mmgfnuc.visualization.errors import draw_panels
 
 
 @HOOKS.register_module()

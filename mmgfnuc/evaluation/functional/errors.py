@@ -9,8 +9,8 @@ import numpy.typing as npt
 from .contingency import Contingency, Indices
 from .instance import merged_nuclei, split_nuclei
 
-TRUE_STATES = ('matched', 'merged', 'split', 'missed')
-PREDICTED_STATES = ('matched', 'merged', 'split', 'invented')
+TRUE_STATES = ('matched', 'merged', 'split', 'false negative')
+PREDICTED_STATES = ('matched', 'merged', 'split', 'false positive')
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ def nucleus_states(table: Contingency) -> NucleusStates:
     - `matched`: its IoU with a nucleus of the other map is above 0.5;
     - `merged`: predicted, it merges true nuclei (`merged_nuclei`); true, more than half of it lies in one that does;
     - `split`: true, it is split (`split_nuclei`); predicted, more than half of it lies in one that is;
-    - `missed` (true) or `invented` (predicted): none of these.
+    - `false negative` (true) or `false positive` (predicted): none of these.
 
     The matched are the hits of the scores at IoU 0.5; the other states tell apart why the rest is lost or too many.
-    Fewer are `missed` and `invented` than in `instance_scores`, where those merged and split count too.
+    Fewer are so than in `instance_scores`, where those merged and split count too.
 
     A nucleus that merges others may match the largest of them, and is matched then; the others are not, and stay
     `merged`: each merge shows on at least one true nucleus. So does each split on at least one predicted nucleus.
@@ -50,16 +50,17 @@ def nucleus_states(table: Contingency) -> NucleusStates:
     Source: as `merged_nuclei`.
 
     Examples:
-        The predicted nucleus 4 matches the true nucleus 1 (IoU 4 of 6) and swallows 2; 3 is missed, 5 invented.
+        The predicted nucleus 4 matches the true nucleus 1 (IoU 4 of 6) and swallows 2; 3 is a false negative, 5 a
+        false positive.
 
         >>> from mmgfnuc.evaluation.functional import contingency_table
         >>> target = np.array([1, 1, 1, 1, 2, 2, 0, 3, 0, 0])
         >>> prediction = np.array([4, 4, 4, 4, 4, 4, 0, 0, 0, 5])
         >>> states = nucleus_states(contingency_table(prediction, target))
         >>> states.truth.tolist(), states.predicted.tolist()
-        (['matched', 'merged', 'missed'], ['matched', 'invented'])
+        (['matched', 'merged', 'false negative'], ['matched', 'false positive'])
         >>> states.counts[0]
-        {'matched': 1, 'merged': 1, 'split': 0, 'missed': 1}
+        {'matched': 1, 'merged': 1, 'split': 0, 'false negative': 1}
 
     """
     truth, predicted = table.truth_index, table.predicted_index

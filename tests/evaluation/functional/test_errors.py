@@ -27,8 +27,8 @@ def states_of(prediction, target):
     [
         # IoU 2 of 3, above a half; then exactly a half, which is no match.
         ([1, 1, 1, 0], [5, 5, 0, 0], ['matched'], ['matched']),
-        ([1, 1, 1, 1], [5, 5, 0, 0], ['missed'], ['invented']),
-        ([1, 1, 0, 0], [0, 0, 5, 5], ['missed'], ['invented']),
+        ([1, 1, 1, 1], [5, 5, 0, 0], ['false negative'], ['false positive']),
+        ([1, 1, 0, 0], [0, 0, 5, 5], ['false negative'], ['false positive']),
         # Two equal nuclei under one: IoU 2 of 5, each.
         ([1, 1, 0, 2, 2], [4, 4, 4, 4, 4], ['merged', 'merged'], ['merged']),
         ([4, 4, 4, 4, 4], [1, 1, 0, 2, 2], ['split'], ['split', 'split']),
@@ -36,7 +36,7 @@ def states_of(prediction, target):
         ([1, 1, 1, 1, 2, 2], [4, 4, 4, 4, 4, 4], ['matched', 'merged'], ['matched']),
         ([4, 4, 4, 4, 4, 4], [1, 1, 1, 1, 2, 2], ['matched'], ['matched', 'split']),
         # 4 covers all of 1 and half of 2 only: no merge. 1: IoU 2 of 4.
-        ([1, 1, 0, 2, 2], [4, 4, 4, 4, 0], ['missed', 'missed'], ['invented']),
+        ([1, 1, 0, 2, 2], [4, 4, 4, 4, 0], ['false negative', 'false negative'], ['false positive']),
         # 1 lies by 3 of 5 in the merging 7, and is split into 8 and 9: the merge goes first.
         (
             [1, 1, 1, 1, 1, 2, 2, 2, 0, 0],
@@ -44,8 +44,8 @@ def states_of(prediction, target):
             ['merged', 'merged'],
             ['merged', 'split', 'split'],
         ),
-        ([0, 0, 3], [0, 0, 0], ['missed'], []),
-        ([0, 0, 0], [3, 0, 0], [], ['invented']),
+        ([0, 0, 3], [0, 0, 0], ['false negative'], []),
+        ([0, 0, 0], [3, 0, 0], [], ['false positive']),
         ([0, 0, 0], [0, 0, 0], [], []),
     ],
 )
@@ -77,10 +77,10 @@ def test_random_maps_by_definition(maps, ignore):
     table = contingency_table(*maps, ignore)
     states = nucleus_states(table)
     assert states.truth.tolist() == [
-        state_by_definition(pixels, predicted, truth, 'split', 'merged', 'missed') for pixels in truth
+        state_by_definition(pixels, predicted, truth, 'split', 'merged', 'false negative') for pixels in truth
     ]
     assert states.predicted.tolist() == [
-        state_by_definition(pixels, truth, predicted, 'merged', 'split', 'invented') for pixels in predicted
+        state_by_definition(pixels, truth, predicted, 'merged', 'split', 'false positive') for pixels in predicted
     ]
     of_truth, of_predicted = states.counts
     assert tuple(of_truth) == TRUE_STATES

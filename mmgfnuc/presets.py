@@ -1,0 +1,100 @@
+"""The presets of `configs/_base_`: what they say, and the model that some of them make.
+
+Nothing here imports PyTorch: a config is only text until it is built.
+"""
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.names import find_preset
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    from mmengine.config import Config
+
+    return Config.fromfile(path).to_dict()
+
+
+def read_preset(path: Path) -> dict[str, Any]:
+    """Read the file of a preset; it is parsed once."""
+    return copy.deepcopy(_read(path))
+
+
+def model_config(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the registry config of the model of some parts, see `model_parts`: its head gets its network decoder."""
+    others = {name: value for name, value in parts.items() if name != 'head'}
+    return dict(
+        type='mmgfnuc.FusionSegmentor', **others | {'decode_head': {**parts['head'], 'decoder': parts['decode_head']}}
+    )
+
+
+def model_parts(
+    unet: str,
+    foundation: str | Mapping[str, Any] | None,
+    fusion: str,
+    head: str,
+    num_classes: int,
+    in_channels: int,
+    weights: str | None,
+    parts: Mapping[str, Mapping[str, Any]] | None,
+) -> dict[str, Any]:
+    """Return the registry config of each part of the model that `create_model` builds of the same arguments.
+
+    Raises:
+        UserError: a name is unknown, or the arguments do not fit together.
+    """
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise UserError(
+            f'num_classes={num_classes!r}: background and nucleus are two softmax channels; give a whole number from 2'
+        )
+    settings = _preset('unets', 'unet', unet)
+    fused = _preset('fusion', 'fusion', fusion)
+    if (foundation is None) != (fused['neck'] is None):
+        given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
+        raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
+    settings |= fused | {'head': _preset('heads', 'head', head)['head']}
+    if foundation is not None:
+        if in_channels != 3:
+            raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
+        named = dict(type='mmgfnuc.foundation_encoder', name=foundation)
+        encoder = dict(foundation) if isinstance(foundation, Mapping) else named
+        settings['foundation'] = encoder | ({} if weights is None else {'weights': weights})
+    elif weights is not None:
+        raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
+    settings['backbone']['in_channels'] = in_channels
+    settings['head']['num_classes'] = num_classes
+    for part, changes in _as_mapping('parts', parts or {}).items():
+        if not isinstance(settings.get(part), dict):
+            raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
+        settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
+    return settings
+
+
+def _preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
+    return read_preset(find_preset(kind, argument, name))
+
+
+def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(
+            f"{name}={value!r}: give a dict of settings, such as {{'backbone': {{'widths': (16, 32, 64)}}}}"
+        )
+    return value
+
+
+def _laid_over(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change some settings, and those within them."""
+    merged = dict(settings)
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _laid_over(merged[key], value) if nested else value
+    return merged
+
+
+def _parts(settings: dict[str, Any]) -> list[str]:
+    return [name for name, value in settings.items() if isinstance(value, dict)]
