@@ -21,7 +21,7 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
 from mmgfnuc.engine.targets import add_target
 from mmgfnuc.files import write_text
-from mmgfnuc.inference import NucleiInferencer
+from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, forget_caches, read_dumped
 from mmgfnuc.models.necks.attention import pool_factor
 from mmgfnuc.models.necks.context_adapter import Step
@@ -85,7 +85,7 @@ def load_trained(folder: Path) -> TrainedRun:
     with warnings.catch_warnings():
         # Random weights are meant, and in the checkpoint.
         warnings.filterwarnings('ignore', message='.* has RANDOM weights')
-        model = NucleiInferencer(checkpoint, config).model
+        model = Predictor(checkpoint, config).model
     return TrainedRun(model, DATASETS.build(config.test_dataloader.dataset))
 
 
@@ -116,8 +116,8 @@ def _inside(run: TrainedRun) -> dict[str, Any]:
             block.register_forward_pre_hook(partial(watch, int(level)))
     for index in evenly_spaced(len(run.data), MOST_IMAGES):
         images, sample = run.load(index)
-        logits, _ = run.model.predict_maps(images)
-        probability = -torch.expm1(logits[0, 0]).cpu().numpy()
+        probabilities, _ = run.model.predict_maps(images, sample.get('mpp'))
+        probability = (1 - probabilities[0, 0]).cpu().numpy()
         truth = sample.gt_sem_seg.data[0].cpu().numpy()
         counts = truth != IGNORE_LABEL
         calibration.add(probability[counts], truth[counts] > 0)

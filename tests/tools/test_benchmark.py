@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from mmgfnuc.studies import report, scheduling
+from mmgfnuc.commands import benchmark
+from mmgfnuc.studies import report
 from mmgfnuc.studies.storage import inside_file, run_folder
 from mmgfnuc.studies.study import Arm
 
@@ -41,7 +42,7 @@ def bench(tool, tmp_path, monkeypatch):
 def calls(monkeypatch):
     """What would be run and reported."""
     made = {}
-    monkeypatch.setattr(scheduling, 'run_all', lambda *arguments: made.update(run=arguments))
+    monkeypatch.setattr(benchmark, 'run_all', lambda *arguments: made.update(run=arguments))
     monkeypatch.setattr(report, 'write_report', lambda *arguments: made.update(report=arguments))
     return made
 
@@ -151,9 +152,9 @@ def test_a_report_without_the_arms_that_have_failed(bench, calls, capsys, study,
                 folder.mkdir(parents=True)
                 (folder / 'run.json').touch()
                 inside_file(folder).touch()
-        raise scheduling.FailedRunsError('1 of 4 runs failed')
+        raise benchmark.FailedRunsError('1 of 4 runs failed')
 
-    monkeypatch.setattr(scheduling, 'run_all', fail)
+    monkeypatch.setattr(benchmark, 'run_all', fail)
     assert bench(study, '--seeds', 0, 1) == 2
     said = capsys.readouterr()
     if reported:
@@ -193,7 +194,7 @@ def test_a_study_from_its_file_to_its_report(process, study, tmp_path):
     results = json.loads((folder / 'results.json').read_text())
     (data_set,) = results['data_sets']
     assert [arm['name'] for arm in data_set['arms']] == ['unet/none/semantic', 'unet/none/hover']
-    assert 'benchmark.py' in results['provenance']['command']
+    assert results['provenance']['command'].startswith(f'mmgfnuc benchmark {study} --seeds 0 1')
     process('benchmark.py', study, '--seeds', 0, 1, cwd=tmp_path)
     assert json.loads((folder / 'results.json').read_text())['data_sets'] == [data_set]
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
