@@ -147,6 +147,13 @@ def flat(*colour):
             ['d: standard deviation 1.4, 0% white'],
         ),
         (
+            # Grey is not white.
+            lambda d: d.write('d', image=flat(210, 215, 212)),
+            WARNING,
+            'blank image',
+            ['d: standard deviation 1.4, 0% white'],
+        ),
+        (
             lambda d: d.write('d', image=flat(250, 250, 250)),
             WARNING,
             'blank image',

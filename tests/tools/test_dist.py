@@ -118,7 +118,7 @@ def test_a_launcher_that_did_not_start_the_process(tool, config, tmp_path, capsy
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: launcher '{launcher}': ")
 
 
-@pytest.mark.parametrize('value', ['$(touch evil)', 'a[$(touch evil)]', '-1', '0', '08'])
+@pytest.mark.parametrize('value', ['$(touch evil)', 'a[$(touch evil)]', '-1', '0', '08', '1.5', 'two'])
 @pytest.mark.parametrize(
     ('script', 'variable'),
     [

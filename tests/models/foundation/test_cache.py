@@ -258,6 +258,17 @@ def test_what_rounds_the_features_is_part_of_their_name(build):
     assert count(encoder, images)[1] == 1
 
 
+def test_features_that_float16_cannot_hold(build, tmp_path):
+    encoder = build(dtype='float16')
+    with torch.no_grad():
+        encoder.network.norm.weight *= 1e6
+    images = torch.rand(1, 3, 32, 32)
+    with pytest.warns(UserWarning, match="exceed the range of float16; take dtype='bfloat16'; from now on"):
+        features = encoder(images)
+    assert_same(features, encoder._encode(images), rtol=0, atol=0)
+    assert files(tmp_path) == []
+
+
 def test_the_limit_counts_what_others_write(build, tmp_path):
     encoder = build()
     encoder(torch.rand(1, 3, 32, 32))
