@@ -22,9 +22,9 @@ EPILOG = """examples:
   python benchmarks/perfect_maps.py --data data/nuinsseg --out docs/results/perfect_maps.json
   python benchmarks/perfect_maps.py --data data/nuinsseg --scale 0.5    at the resolution that the configs work at
 
-The line, for each head: AJI, PQ (means over the images), and how many of its nuclei are missed, merged and split. No
-model can be better than that, on these images and with the decoders as they are. At a scale below 1 the maps are those
-of the label map at that scale, interpolated to the size of the image, as a model's are."""
+The line, for each head: AJI, PQ (means over the images), and how many of its nuclei are false negatives, merged and
+split. No model can be better than that, on these images and with the post-processors as they are. At a scale below 1
+the maps are those of the label map at that scale, interpolated to the size of the image, as a model's are."""
 
 Maps = tuple[NDArray[np.float32], ...]
 
@@ -69,7 +69,7 @@ def measure(dataset: NucleiDataset, scale: float) -> list[dict[str, Any]]:
     rows = []
     for name, images in counts.items():
         scores = summarise_instances(images)
-        kept = ('num_truth', 'missed', 'merged', 'split')
+        kept = ('num_truth', 'false_negatives', 'merged', 'split')
         rows.append(
             {'head': name, **{key: round(scores[key], 4) for key in ('aji', 'pq')}, **{k: scores[k] for k in kept}}
         )

@@ -18,7 +18,7 @@ DECODER_COLUMNS = {
     'share_mark': 'markers',
     'share_divide': 'watershed',
 }
-LOSS_COLUMNS = {'aji': 'AJI', 'pq': 'PQ', 'missed': 'missed', 'merged': 'merged', 'split': 'split'}
+LOSS_COLUMNS = {'aji': 'AJI', 'pq': 'PQ', 'false_negatives': 'false negatives', 'merged': 'merged', 'split': 'split'}
 METRIC_ROWS = {
     'cost_vs_unique': 'time of AJI, AJI+, PQ and F1 over that of one sort of the pixels (`numpy.unique`)',
     'cost_vs_unique_large': 'the same on large maps',

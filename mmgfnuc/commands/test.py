@@ -20,7 +20,7 @@ EPILOG = """examples:
 
 written to <work dir>/test/, beside a log and the config of the test:
   metrics.json, per_image.csv     semantic scores (Dice, IoU): of all images and by group; of each image
-  instances.json, instances.csv   instance scores (AJI, PQ, F1) and numbers of nuclei missed, invented, merged, split
+  instances.json, instances.csv   instance scores (AJI, PQ, F1); false negatives and positives, merged, split
   tested.json                     which checkpoint and data these are of
 Intervals in the JSON files are bootstrapped over groups (slides, patients or organs, as the data set says).
 
@@ -28,8 +28,8 @@ Intervals in the JSON files are bootstrapped over groups (slides, patients or or
   DIR/<id>.png                    semantic mask: 0 background, 255 nucleus (types: grey levels evenly between)
   DIR/labels/<id>.png             label map: 0 background, then the id of each nucleus (16 bits; <id>.tif above 65,535)
 --show-dir writes DIR/<id>.png: tissue, truth, prediction and errors side by side. Colours say what became of each
-nucleus: matched (IoU above 0.5), else merged with a neighbour, else split, else missed (true) or invented (predicted).
-The scores count as missed or invented all that are not matched, and as merged or split the matched ones too."""
+nucleus: matched (IoU above 0.5), else merged with a neighbour, else split, else a false negative (true)
+or a false positive (predicted). The scores count as false all that are not matched, and as merged or split the matched ones too."""
 
 SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
 NUM_WORST = 3
@@ -77,9 +77,12 @@ def summary(scores: dict[str, Any], folder: Path) -> str:
     lines = _score_lines(scores, [report['intervals'] for report in reports if report.get('intervals')])
     if 'aji' in scores:
         counts = {name: f'{scores[name]:,}' for name in ('num_truth', 'num_predicted')}
-        lines.append(f'{counts["num_truth"]} true nuclei, {scores["missed"]:,} missed, {scores["split"]:,} split')
         lines.append(
-            f'{counts["num_predicted"]} predicted nuclei, {scores["invented"]:,} invented, '
+            f'{counts["num_truth"]} true nuclei, {scores["false_negatives"]:,} false negatives, '
+            f'{scores["split"]:,} split'
+        )
+        lines.append(
+            f'{counts["num_predicted"]} predicted nuclei, {scores["false_positives"]:,} false positives, '
             f'{scores["merged"]:,} merge several true ones'
         )
         lines += _worst_line(folder / 'instances.csv') if 'instances.json' in made else []

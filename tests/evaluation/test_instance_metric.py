@@ -22,7 +22,7 @@ from .functional.label_maps import SIDE, disturb, draw_map
 from .two_processes import assert_two_processes_equal_one
 
 TYPED = {'classes': ('background', 'epithelial', 'lymphocyte', 'stroma')}
-COUNTS = ['num_truth', 'num_predicted', 'missed', 'invented', 'merged', 'split']
+COUNTS = ['num_truth', 'num_predicted', 'false_negatives', 'false_positives', 'merged', 'split']
 LOGGED = ['aji', 'aji_plus', 'dq', 'sq', 'pq', 'pq_pooled', 'f1_50', 'detection_f1', 'boundary_f1', 'hausdorff95']
 LOGGED_TYPED = ['mpq_plus', 'mpq', 'bpq', 'type_f1', 'count_r2']
 OTHER_SCORES = ['detection_f1', 'boundary_f1', 'hausdorff95', 'hausdorff95_um']
@@ -175,7 +175,7 @@ def test_images_without_nuclei(tmp_path):
         assert [row[name] for row in rows] == ['1.0', '0.0', '']
         assert (report[name], report[f'{name}_pooled']) == (0.5, 0.0)
     assert [row['num_predicted'] for row in rows] == ['0', '1', '0']
-    assert (report['num_images'], report['num_unscored'], report['invented']) == (3, 1, 1)
+    assert (report['num_images'], report['num_unscored'], report['false_positives']) == (3, 1, 1)
 
 
 @pytest.mark.parametrize('dataset_meta', [None, TYPED])

@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_model_is_refused(tool, config, checkpoint, tmp_
 
 
 SCORES = {'dice': 0.8124, 'iou': 0.7, 'aji': 0.6, 'pq': math.nan, 'num_truth': 1234, 'num_predicted': 1250}
-SCORES |= {'missed': 45, 'invented': 61, 'merged': 12, 'split': 8}
+SCORES |= {'false_negatives': 45, 'false_positives': 61, 'merged': 12, 'split': 8}
 
 
 def write_reports(folder, intervals, rows='b,0.25\na,\nc,0.5\nd,0.0\ne,0.125\n'):

@@ -1,4 +1,4 @@
-"""What became of each nucleus: found, or lost and invented for which reason."""
+"""What became of each nucleus: found, or a false negative or false positive, and why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

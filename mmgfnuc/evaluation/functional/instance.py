@@ -27,7 +27,7 @@ from .matching import best_matching
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 F1_NAMES = tuple(f'f1_{round(100 * threshold)}' for threshold in IOU_THRESHOLDS)
 INSTANCE_SCORE_NAMES = ('aji', 'aji_plus', 'dq', 'sq', 'pq', *F1_NAMES)
-INSTANCE_COUNT_NAMES = ('num_truth', 'num_predicted', 'missed', 'invented', 'merged', 'split')
+INSTANCE_COUNT_NAMES = ('num_truth', 'num_predicted', 'false_negatives', 'false_positives', 'merged', 'split')
 
 
 def aji_areas(table: Contingency) -> tuple[int, int]:
@@ -173,8 +173,9 @@ def instance_scores(counts: InstanceCounts) -> dict[str, float]:
     - `sq` = sum of IoU over the matched pairs / TP, segmentation quality; 0 where nothing matches;
     - `pq` = dq * sq, panoptic quality;
     - `f1_50` to `f1_95` = 2 TP_t / (2 TP_t + FP_t + FN_t) at t = 0.5 to 0.95; `f1_50` equals `dq`;
-    - `num_truth` = T, `num_predicted` = P, `missed` = FN and `invented` = FP at t = 0.5, `merged`: predicted nuclei
-      that merge true ones, `split`: true nuclei that are split. A nucleus may be both, merged and missed say.
+    - `num_truth` = T, `num_predicted` = P, `false_negatives` = FN and `false_positives` = FP at t = 0.5;
+    - `merged`: predicted nuclei that merge true ones, `split`: true nuclei that are split. A nucleus may be two of
+      these, such as merged and a false negative.
 
     Neither truth nor prediction has a nucleus: every score is 1, `sq` too. Exactly one of them has: every score is 0.
     Not one pixel counted: every score is NaN.
@@ -192,7 +193,7 @@ def instance_scores(counts: InstanceCounts) -> dict[str, float]:
         >>> scores = instance_scores(instance_counts(contingency_table(prediction, target)))
         >>> scores['dq'], scores['sq'], scores['pq'], scores['f1_70'], scores['f1_75']
         (0.8, 0.875, 0.7000000000000001, 0.8, 0.4)
-        >>> round(scores['aji'], 3), scores['missed'], scores['invented']
+        >>> round(scores['aji'], 3), scores['false_negatives'], scores['false_positives']
         (0.667, 1, 0)
 
     """
@@ -200,8 +201,8 @@ def instance_scores(counts: InstanceCounts) -> dict[str, float]:
     numbers = {
         'num_truth': counts.num_truth,
         'num_predicted': counts.num_predicted,
-        'missed': counts.num_truth - int(hits[0]),
-        'invented': counts.num_predicted - int(hits[0]),
+        'false_negatives': counts.num_truth - int(hits[0]),
+        'false_positives': counts.num_predicted - int(hits[0]),
         'merged': counts.merged,
         'split': counts.split,
     }
@@ -250,7 +251,7 @@ def summarise_instances(counts: Sequence[InstanceCounts]) -> dict[str, float]:
 
 def _areas(table: Contingency, pairs: npt.NDArray[np.int64]) -> tuple[int, int]:
     """Intersection and union of some pairs, the nuclei in none of them added to the union."""
-    missed = np.delete(table.truth_areas, table.truth_index[pairs])
-    invented = np.delete(table.predicted_areas, table.predicted_index[pairs])
-    union = table.unions[pairs].sum() + missed.sum() + invented.sum()
+    false_negatives = np.delete(table.truth_areas, table.truth_index[pairs])
+    false_positives = np.delete(table.predicted_areas, table.predicted_index[pairs])
+    union = table.unions[pairs].sum() + false_negatives.sum() + false_positives.sum()
     return int(table.intersections[pairs].sum()), int(union)

@@ -90,7 +90,7 @@ def test_random_maps_by_definition(maps, ignore):
     scores = instance_scores(instance_counts(table))
     lost, invented = (sum(counts.values()) - counts['matched'] for counts in states.counts)
     assert of_truth['matched'] == of_predicted['matched']
-    assert (lost, invented) == (scores['missed'], scores['invented'])
+    assert (lost, invented) == (scores['false_negatives'], scores['false_positives'])
 
 
 @given(label_map_pairs())

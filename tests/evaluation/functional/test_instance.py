@@ -92,8 +92,12 @@ def test_random_maps_by_definition(maps, ignore):
         assert scores['dq'] == scores['f1_50']
         assert scores['sq'] == pytest.approx(sum(half) / len(half) if half else 0, abs=1e-12)
         assert scores['pq'] == pytest.approx(sum(half) / ((len(truth) + len(predicted)) / 2), abs=1e-12)
-        assert scores['missed'] == sum(all(iou(t, p) <= 0.5 for p in predicted.values()) for t in truth.values())
-        assert scores['invented'] == sum(all(iou(t, p) <= 0.5 for t in truth.values()) for p in predicted.values())
+        assert scores['false_negatives'] == sum(
+            all(iou(t, p) <= 0.5 for p in predicted.values()) for t in truth.values()
+        )
+        assert scores['false_positives'] == sum(
+            all(iou(t, p) <= 0.5 for t in truth.values()) for p in predicted.values()
+        )
     merged = [sum(covers(p, t) for t in truth.values()) > 1 for p in predicted.values()]
     split = [sum(covers(t, p) for p in predicted.values()) > 1 for t in truth.values()]
     assert merged_nuclei(table).tolist() == merged
@@ -120,7 +124,7 @@ def test_hand_computed_scores():
     assert scores['sq'] == pytest.approx((3 / 4 + 2 / 3) / 2, abs=1e-15)
     assert scores['pq'] == pytest.approx((3 / 4 + 2 / 3) / 3, abs=1e-15)
     assert [scores[f'f1_{at}'] for at in (50, 65, 70, 75)] == pytest.approx([4 / 6, 4 / 6, 2 / 6, 0], abs=1e-15)
-    numbers = dict(num_truth=3, num_predicted=3, missed=1, invented=1, merged=0, split=0)
+    numbers = dict(num_truth=3, num_predicted=3, false_negatives=1, false_positives=1, merged=0, split=0)
     assert {name: scores[name] for name in INSTANCE_COUNT_NAMES} == numbers
 
 
@@ -176,7 +180,7 @@ def test_summary_tells_mean_over_images_from_pooled():
     assert summary['pq_pooled'] == pytest.approx(1.75 / 3, abs=1e-15)
     assert summary['aji'] == pytest.approx((1 + 3 / 5 + 0) / 3, abs=1e-15)
     assert summary['aji_pooled'] == pytest.approx(5 / (2 + 5 + 3), abs=1e-15)
-    assert (summary['num_truth'], summary['num_predicted'], summary['invented']) == (2, 4, 2)
+    assert (summary['num_truth'], summary['num_predicted'], summary['false_positives']) == (2, 4, 2)
     assert (summary['num_images'], summary['num_unscored']) == (3, 0)
 
 

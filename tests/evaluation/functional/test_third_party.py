@@ -49,4 +49,4 @@ def test_matching_of_stardist(maps):
         if threshold == 0.5:
             assert scores['sq'] == pytest.approx(other.mean_matched_score, abs=1e-6)
             assert scores['pq'] == pytest.approx(other.panoptic_quality, abs=1e-6)
-            assert (scores['missed'], scores['invented']) == (other.fn, other.fp)
+            assert (scores['false_negatives'], scores['false_positives']) == (other.fn, other.fp)
