@@ -18,7 +18,7 @@ def read_studies(results: Path) -> dict[str, dict[str, Any]]:
     """Read the results of the studies that are kept in `studies/<name>/`, as `tools/benchmark.py` writes them."""
     paths = sorted((results / FOLDER).glob('*/results.json'))
     fix = 'get the file of the repository again, or run the study'
-    keys = dict(title=str, chapters=list, study=dict, provenance=dict)
+    keys = dict(title=str, data_sets=list, study=dict, provenance=dict)
     return {path.parent.name: read_json(path, fix, **keys) for path in paths}
 
 
@@ -29,11 +29,11 @@ def readme_section(studies: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _scores(name: str, study: Mapping[str, Any]) -> str:
     lines = [_title(name, study, 'docs/results/')]
-    for chapter in study['chapters']:
-        lines += [f'On {prose(chapter["data"])}:'] if len(study['chapters']) > 1 else []
-        arms = sorted(chapter['arms'], key=lambda arm: arm['scores']['dice']['mean'], reverse=True)
+    for data_set in study['data_sets']:
+        lines += [f'On {prose(data_set["data"])}:'] if len(study['data_sets']) > 1 else []
+        arms = sorted(data_set['arms'], key=lambda arm: arm['scores']['dice']['mean'], reverse=True)
         rows = [[code(arm['name']), *(_score(arm['scores'][score]) for score in SCORES)] for arm in arms]
-        lines += [table_lines(['arm', *SCORES.values()], rows), prose(chapter['conclusion'][0])]
+        lines += [table_lines(['arm', *SCORES.values()], rows), prose(data_set['conclusion'][0])]
     return '\n\n'.join(lines)
 
 

@@ -29,7 +29,8 @@ Intervals in the JSON files are bootstrapped over groups (slides, patients or or
   DIR/labels/<id>.png             label map: 0 background, then the id of each nucleus (16 bits; <id>.tif above 65,535)
 --show-dir writes DIR/<id>.png: tissue, truth, prediction and errors side by side. Colours say what became of each
 nucleus: matched (IoU above 0.5), else merged with a neighbour, else split, else a false negative (true)
-or a false positive (predicted). The scores count as false all that are not matched, and as merged or split the matched ones too."""
+or a false positive (predicted). The scores count as false all that are not matched, and as merged or split the
+matched ones too."""
 
 SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ'}
 NUM_WORST = 3
