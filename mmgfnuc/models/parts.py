@@ -20,7 +20,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.foundation.cache import CacheSettings
 from mmgfnuc.models.foundation.lora import LoraSettings
-from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.models.segmentors import TEST_SETTINGS, FusionSegmentor
 
 from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
 
@@ -40,9 +40,7 @@ WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
 # What stands in groups of settings that are no parts themselves. engine.settings adds those of transforms, which models
 # do not import.
 GROUPS: dict[Any, dict[str, Accepted]] = {
-    FusionSegmentor: {
-        'test_cfg': Accepted({'scale': float | None, 'tile': int | None, 'overlap': int}),
-    },
+    FusionSegmentor: {'test_cfg': Accepted(TEST_SETTINGS)},
     foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},
 }
 # MMEngine's annotations are wider than what works.

@@ -18,7 +18,8 @@ from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
 
-TEST_SETTINGS = {'scale', 'mpp', 'tile', 'overlap', 'tiles_per_batch'}
+# What `test_cfg` takes.
+TEST_SETTINGS = {'scale': float | None, 'mpp': float | None, 'tile': int | None, 'overlap': int, 'tiles_per_batch': int}
 # Of the size of a pixel: scanners differ by a few percent, and the models see random scaling in training.
 MPP_TOLERANCE = 0.25
 
@@ -260,7 +261,7 @@ def check_test_cfg(settings: dict) -> dict:
     Raises:
         UserError: one is unknown, out of its range or does not fit another.
     """
-    unknown = sorted(set(settings) - TEST_SETTINGS)
+    unknown = sorted(set(settings) - set(TEST_SETTINGS))
     if unknown:
         raise UserError(f"model.test_cfg has no '{unknown[0]}'; it takes {', '.join(sorted(TEST_SETTINGS))}")
     for setting in ('scale', 'mpp', 'tile', 'tiles_per_batch'):
