@@ -53,7 +53,11 @@ def test_words_and_other_tools_cost_nothing(known, package):
 
 @pytest.mark.parametrize(
     ('file', 'before', 'after'),
-    [(LOSS, 'gamma: float = 2.0', 'gamma: float = 2.5'), ('postprocess/__init__.py', '', 'NEW = 1\n')],
+    [
+        (LOSS, 'gamma: float = 2.0', 'gamma: float = 2.5'),
+        ('postprocess/__init__.py', '', 'NEW = 1\n'),
+        ('inference/preprocessing.py', 'preprocessing.mpp / factor', 'preprocessing.mpp'),
+    ],
 )
 def test_code_that_scores_depend_on_makes_other_runs(known, package, file, before, after):
     keys = known()[0]
