@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgfnuc.engine.provenance import commit, hardware, versions
-from mmgfnuc.files import write_text
+from mmgfnuc.files import write_json
 
 # Kind of record, by which docs/generate/ finds it -> title.
 TITLES = {
@@ -48,4 +48,4 @@ def report(
         'settings': dict(settings),
         'rows': [result] if isinstance(result, Mapping) else list(result),
     }
-    write_text(out, json.dumps(record, indent=1) + '\n')
+    write_json(out, record)

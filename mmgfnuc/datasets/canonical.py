@@ -35,7 +35,7 @@ from mmgfnuc.datasets.images import read_label_map as read_label_map
 from mmgfnuc.datasets.images import read_types as read_types
 from mmgfnuc.datasets.pixel_size import LARGEST, SMALLEST, is_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file, write_text
+from mmgfnuc.files import whole_file, write_json
 
 CLASSES = ['background', 'nucleus']
 META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
@@ -159,7 +159,7 @@ def write_meta(root: str | Path, meta: dict[str, Any]) -> None:
 
     """
     _check_meta(meta, Path(root) / 'meta.json')
-    _write_json(Path(root) / 'meta.json', meta)
+    write_json(Path(root) / 'meta.json', meta)
 
 
 def read_meta(root: str | Path) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def read_meta(root: str | Path) -> dict[str, Any]:
 def write_split(root: str | Path, name: str, parts: dict[str, list[str]]) -> Path:
     """Write splits/<name>.json, the ids of each part, and give its path."""
     path = Path(root) / 'splits' / f'{name}.json'
-    _write_json(path, parts)
+    write_json(path, parts)
     return path
 
 
@@ -232,10 +232,6 @@ def _write_png(path: Path, array: NDArray, compression: int = 6) -> None:
     _, encoded = cv2.imencode('.png', array[..., ::-1] if array.ndim == 3 else array, settings)
     with whole_file(path) as file:
         file.write_bytes(encoded.tobytes())
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
 from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import DiskFullError, output_lock
+from mmgfnuc.files import DiskFullError, output_lock, write_json
 from mmgfnuc.visualization.overlay import draw_overlay
 
 from .geojson import feature_collection
 from .measurements import MEASURES, Measures, measure_nuclei
 from .predictor import Predictor
-from .results import Record, Records, printable, write_json, write_label_map, write_mask, write_png
+from .results import Record, Records, printable, write_label_map, write_mask, write_png
 
 FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 'geojson': ('.geojson',)}
 # For each pixel that the model sees: its maps, nuclei, measures and overlay. On a CPU the largest resident memory
@@ -227,7 +227,7 @@ def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float 
     write_label_map(out / 'labels', path.stem, labels)
     write_mask(out / 'masks' / f'{path.stem}.png', nuclei.semantic, len(classes))
     write_png(out / 'overlays' / f'{path.stem}.png', overlay)
-    write_json(out / 'geojson' / f'{path.stem}.geojson', outlines)
+    write_json(out / 'geojson' / f'{path.stem}.geojson', outlines, indent=None)
     return [
         [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
         for number, kind, of_one in zip(measures['nucleus'].tolist(), types, values, strict=True)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from unicodedata import category
 
 import numpy as np
@@ -21,7 +20,7 @@ from PIL import Image
 
 from mmgfnuc.datasets.canonical import LARGEST_PNG_ID
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file, write_csv, write_text
+from mmgfnuc.files import whole_file, write_csv, write_json
 
 from .measurements import MEASURES
 
@@ -66,11 +65,6 @@ def write_label_map(folder: Path, name: str, labels: NDArray[np.integer]) -> Non
     else:
         write_png(png, labels.astype(np.uint16))
         tiff.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON on one line, strictly: NaN and infinity are no numbers of it."""
-    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(',', ':')) + '\n')
 
 
 def printable(text: str) -> str:
@@ -132,7 +126,7 @@ class Records:
         """
         path = self._path(record.image)
         write_csv(path.with_suffix('.csv'), NUCLEI_HEADER, nuclei)
-        write_json(path, asdict(record))
+        write_json(path, asdict(record), indent=None)
         self.all[record.image] = record
 
     def forget(self, image: str) -> None:

@@ -1,6 +1,5 @@
 """What arms cost: parameters, multiply-adds, the time of a training step, time and memory of inference."""
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmgfnuc.engine.provenance import hardware
-from mmgfnuc.files import read_json, write_text
+from mmgfnuc.files import read_json, write_json
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.weights.locate import RANDOM
@@ -190,7 +189,7 @@ class KnownCosts:
         key = self._key(arm)
         if key not in self.known:
             self.known[key] = self._measure(arm)
-            write_text(self.path, json.dumps(self.known, indent=1) + '\n')
+            write_json(self.path, self.known)
         return self.known[key]
 
     def _key(self, arm: Arm) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import file_sha256, read_json, waiting_lock, write_text
+from mmgfnuc.files import file_sha256, read_json, waiting_lock, write_json
 
 PACKAGE = Path(__file__).parents[1]
 # Folders and files of the package that scores depend on; those that what is seen inside a trained model depends on; and
@@ -66,7 +66,7 @@ def data_digest(root: Path, folder: Path) -> str:
         manifest[name] = [stat.st_size, stat.st_mtime_ns, digest]
     if manifest != known:
         with suppress(OSError), waiting_lock(folder / 'lock'):
-            write_text(path, json.dumps(manifest) + '\n')
+            write_json(path, manifest, indent=None)
     lines = [f'{name} {digest}' for name, (_, _, digest) in manifest.items()]
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
 

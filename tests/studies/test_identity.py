@@ -46,7 +46,7 @@ def test_words_and_other_tools_cost_nothing(known, package):
     edit(package / LOSS, '"""', '"""Other words. ')
     edit(package / LOSS, '\nimport', '\n# A remark.\n\nimport')
     edit(package / LOSS, 'gamma: float = 2.0,', 'gamma: float = (\n            2.0\n        ),')
-    edit(package / 'studies' / 'report.py', 'indent=1', 'indent=2')
+    edit(package / 'studies' / 'report.py', 'tables.md', 'table.md')
     (package / 'doctor.py').write_text('CHECKS = ()\n')
     assert known() == before
 
