@@ -17,7 +17,7 @@ TITLES = {
     'sam_encoder': "SAM's image encoder against segment-anything's own: speed and memory",
     'feature_cache': 'Training with features of a frozen encoder that are kept on disk',
     'data_loading': 'Reading, augmentation and stain transforms: images per second of a worker',
-    'postprocess': 'From instance maps to nuclei: speed of the decoders',
+    'postprocess': 'From instance maps to nuclei: speed of the post-processors',
     'perfect_maps': 'What is lost where a head makes no mistake',
     'instance_metrics': 'AJI, AJI+ and PQ of two label maps: time',
 }
