@@ -94,7 +94,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Write JSON whole and strictly: NaN and infinity are no numbers of it.
+    """Write JSON whole and strictly: NaN and infinity are refused.
 
     Args:
         path: of the file.

@@ -144,7 +144,7 @@ def list_ids(root: str | Path) -> list[str]:
     ids = sorted(path.stem for path in folder.glob('*.png') if not path.name.startswith('.'))
     strange = [sample_id for sample_id in ids if not is_utf8(sample_id)]
     if strange:
-        raise UserError(f'{folder}: {strange[0]!r} is no name in UTF-8; rename the files of this image')
+        raise UserError(f'{folder}: {strange[0]!r} is not a name in UTF-8; rename the files of this image')
     return ids
 
 
@@ -197,7 +197,9 @@ def read_split(root: str | Path, name: str) -> dict[str, list[str]]:
         raise BadFileError(path, f'no split {name!r}', f'splits there: {there}')
     parts = _read_json(path)
     if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in parts.values()):
-        raise BadFileError(path, 'a part is no list of ids', 'write it as {"train": ["id", ...], "val": ["id", ...]}')
+        raise BadFileError(
+            path, 'a part is not a list of ids', 'write it as {"train": ["id", ...], "val": ["id", ...]}'
+        )
     return parts
 
 
@@ -214,7 +216,7 @@ def _check_sample(
     types: NDArray[np.integer] | None,
 ) -> None:
     if not sample_id or sample_id != Path(sample_id).name:
-        raise UserError(f'id {sample_id!r} is no plain file name; use letters, digits, "_" and "-"')
+        raise UserError(f'id {sample_id!r} is not a plain file name; use letters, digits, "_" and "-"')
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f'{sample_id}: image is {image.dtype} {image.shape}; give uint8 (H, W, 3)')
     if not np.issubdtype(instances.dtype, np.integer) or instances.min(initial=0) < 0:

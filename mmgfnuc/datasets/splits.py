@@ -23,7 +23,7 @@ def group_holdout(groups: Mapping[str, str], val_groups: Iterable[str]) -> Split
         val_groups: Names of the groups held out.
 
     Raises:
-        UserError: A name is no group of the dataset (the nearest names are proposed), or a part would be empty.
+        UserError: The dataset has no group of a name (the nearest names are proposed), or a part would be empty.
 
     """
     held_out = set(val_groups)

@@ -37,7 +37,7 @@ TEST_FOLDER = 'test'
 def use_data(cfg: Config, root: str | None, split: str | None, parts: Sequence[str] = PARTS) -> None:
     """Read the named parts from another data set, or another split of it; None keeps the config's.
 
-    What is no group of settings with a known type is left to `check_settings`.
+    What is not a group of settings with a known type is left to `check_settings`.
 
     Raises:
         UserError: a part is read by something else than `NucleiDataset`, so that it has no such settings.

@@ -214,7 +214,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _strict(report: Any) -> Any:
-    # NaN is no JSON: strict readers refuse the file.
+    # NaN is not JSON: strict readers refuse the file.
     if isinstance(report, Mapping):
         return {name: _strict(value) for name, value in report.items()}
     return None if _is_nan(report) else report

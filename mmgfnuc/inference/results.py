@@ -30,7 +30,7 @@ NUCLEI_HEADER = ('image', 'nucleus', 'type', *MEASURES)
 IMAGES_HEADER = ('image', 'state', 'nuclei', 'mpp', 'reason', 'file')
 # Of the time of a run that may go into writing tables.
 TABLE_SHARE = 0.1
-# Control characters, halves of a pair (which stand for bytes that are no UTF-8), ends of lines and paragraphs.
+# Control characters, halves of a pair (which stand for bytes that are not UTF-8), ends of lines and paragraphs.
 UNSHOWN = ('Cc', 'Cs', 'Zl', 'Zp')
 
 
@@ -68,7 +68,7 @@ def write_label_map(folder: Path, name: str, labels: NDArray[np.integer]) -> Non
 
 
 def printable(text: str) -> str:
-    r"""Escape what no table, page or terminal can show: line ends, control characters, bytes that are no UTF-8.
+    r"""Escape what no table, page or terminal can show: line ends, control characters, bytes that are not UTF-8.
 
     Examples:
         >>> print(printable('a\nb\udcff'))

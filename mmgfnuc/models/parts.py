@@ -37,7 +37,7 @@ ABOVE_ZERO = ('max_norm', 'clip_value')
 LARGEST_SEED = 2**32 - 1
 # What nobody sets by hand.
 WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
-# What stands in groups of settings that are no parts themselves. engine.settings adds those of transforms, which models
+# What groups of settings hold that are not parts themselves. engine.settings adds those of transforms, which models
 # do not import.
 GROUPS: dict[Any, dict[str, Accepted]] = {
     FusionSegmentor: {'test_cfg': Accepted(TEST_SETTINGS)},

@@ -91,7 +91,7 @@ def step_seconds(study: Study, arm: Arm) -> float:
 
 @torch.inference_mode()
 def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
-    """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not told apart.
+    """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not separated.
 
     On a CPU both have one thread, as a run has. Other work on the machine is in the seconds, but in the ratio only as
     far as it changes from one turn to the next.

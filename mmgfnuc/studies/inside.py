@@ -37,7 +37,7 @@ def read_config(folder: Path) -> Config:
     """Read the config of a run as data, and let it work in its folder.
 
     Raises:
-        UserError: it holds code, names what is no registered part, or where to write.
+        UserError: it holds code, names what is not a registered part, or where to write.
     """
     path = folder / 'config.py'
     config = read_dumped(path.read_text(encoding='utf-8'), str(path))

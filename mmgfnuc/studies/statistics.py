@@ -56,7 +56,7 @@ class StudyScores:
 
         Raises:
             UserError: a column or a row is missing, arms do not have the same images, folds and seeds, a row is there
-                twice, an image is in two groups, a score is no finite number, or no image has one everywhere.
+                twice, an image is in two groups, a score is not a finite number, or no image has one everywhere.
         """
         entries, group_by_image = _read_entries(rows, score)
         arms = tuple(dict.fromkeys(arm for arm, *_ in entries))

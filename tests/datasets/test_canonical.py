@@ -232,7 +232,7 @@ def test_meta_that_is_a_named_pipe_is_not_waited_for(tmp_path):
 def test_an_id_that_is_not_utf_8(tmp_path, image):
     (tmp_path / 'images').mkdir()
     (tmp_path / 'images' / os.fsdecode(b'caf\xe9.png')).touch()
-    with pytest.raises(UserError, match='is no name in UTF-8') as caught:
+    with pytest.raises(UserError, match='is not a name in UTF-8') as caught:
         canonical.list_ids(tmp_path)
     str(caught.value).encode()
 

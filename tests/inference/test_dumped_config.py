@@ -102,7 +102,7 @@ def test_anything_else_is_refused_in_one_line(text):
     ['os.system', 'subprocess.call', 'antigravity', 'builtins.exec', 'mmengine.load', 'torch.load', 'evil.Part', '', 3],
 )
 def test_a_type_that_is_no_registered_part_is_refused(name):
-    with pytest.raises(UserError, match=r'the config in a\.pth names type=.*which is no registered part'):
+    with pytest.raises(UserError, match=r'the config in a\.pth names type=.*which is not a registered part'):
         check_registered({'model': [{'neck': dict(type=name)}]}, 'a.pth')
 
 
