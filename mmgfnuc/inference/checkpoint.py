@@ -165,7 +165,7 @@ def _faults(checkpoint: Mapping[str, Any]) -> Iterator[str]:
     meta = checkpoint.get('meta', {})
     for key, kind in {**META_KEYS, EPOCH: int}.items():
         if key in meta and (not isinstance(meta[key], kind) or isinstance(meta[key], bool)):
-            yield f'meta.{key}={meta[key]!r:.60} is no {kind.__name__}'
+            yield f'meta.{key}={meta[key]!r:.60} is not of type {kind.__name__}'
         elif kind is int and not 0 <= meta.get(key, 0) <= (2**32 - 1 if key == 'seed' else MOST_STEPS):
             yield f'meta.{key}={meta[key]!r:.60} is out of range'
     classes = meta.get('dataset_meta', {}).get('classes', [])

@@ -202,8 +202,9 @@ def interval_of(by_group: Floats, by_network: Floats, num_comparisons: int = 1) 
     The mean varies with the groups, V_g = variance over G groups / G, and with the luck of training, V_n = sum over F
     folds of (variance over S seeds / S) of what their networks add to it. The interval is
     mean -+ sqrt(t_g^2 V_g + t_n^2 V_n), t_g and t_n being the 1 - 0.05 / (2 m) quantiles of Student's t for m
-    comparisons (Bonferroni), with G - 1 and F (S - 1) degrees of freedom. If both are normal, each interval misses the
-    true value with probability 0.05 / m at most, whatever their shares. One seed shows no V_n.
+    comparisons (Bonferroni), with G - 1 and F (S - 1) degrees of freedom. If both are normal, and the luck of training
+    varies alike in all folds, each interval leaves out the true value with probability 0.05 / m at most, whatever their
+    shares. One seed shows no V_n.
 
     A resampling of the seeds would not do: two in each of three folds have only 27 different draws.
 

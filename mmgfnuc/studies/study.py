@@ -10,7 +10,7 @@ import yaml
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.names import find_name, list_presets
+from mmgfnuc.names import find_name, list_presets, plain_name
 from mmgfnuc.shipped import configs_folder
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
@@ -178,7 +178,7 @@ def _checked(key: str, value: Any) -> Any:
     if key in PRESET_KINDS:
         return find_name(key, value, list_presets(PRESET_KINDS[key]))
     if key == 'foundation' and ':' not in value:  # names of other libraries, such as timm:vit_tiny, stay as they are
-        return value.lower().replace('_', '-')
+        return plain_name(value)
     return value
 
 

@@ -188,7 +188,7 @@ WRONG = [
     ('optimizer', ADAM, 'meta.epoch is not there'),
     *(('meta', {**RUN, key: value}, f'meta.{key}=') for key in RUN for value in (None, [1], 2.5)),
     *(('meta', {**RUN, 'dataset_meta': {'classes': value}}, 'are not names') for value in (5, None, [1])),
-    ('meta', {**RUN, 'iter': 'abc'}, "meta.iter='abc' is no int"),
+    ('meta', {**RUN, 'iter': 'abc'}, "meta.iter='abc' is not of type int"),
     ('meta', {**RUN, 'iter': -5}, 'meta.iter=-5 is out of range'),
     ('meta', {**RUN, 'iter': True}, 'meta.iter=True'),
     ('meta', {**RUN, 'iter': 10**12}, 'out of range'),
