@@ -160,7 +160,7 @@ def test_ignore_is_whatever_is_not_zero(tmp_path, dtype):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'sample_id': '../a'}, 'no plain file name'),
+        ({'sample_id': '../a'}, 'not a plain file name'),
         ({'image': np.zeros((6, 9), np.uint8)}, r'give uint8 \(H, W, 3\)'),
         ({'image': np.zeros((6, 9, 3))}, r'give uint8 \(H, W, 3\)'),
         ({'instances': np.zeros((6, 8), int)}, r'instances \(6, 8\) and image \(6, 9\) differ'),
@@ -246,7 +246,7 @@ def test_split_comes_back_and_a_missing_one_lists_those_there(tmp_path):
     with pytest.raises(UserError, match="no split 'organ'; splits there: fold-0, organs"):
         canonical.read_split(tmp_path, 'organ')
     path.write_text('{"train": "a"}')
-    with pytest.raises(UserError, match='no list of ids'):
+    with pytest.raises(UserError, match='not a list of ids'):
         canonical.read_split(tmp_path, 'organs')
 
 

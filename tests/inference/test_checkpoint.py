@@ -199,7 +199,7 @@ WRONG = [
     *(('optimizer', value, 'optimizer holds no state') for value in ({}, None, [1], {**ADAM, 'param_groups': [5]})),
     *(('optimizer', {**ADAM, 'state': value}, 'optimizer holds no state') for value in ([], {0: 1})),
     ('optimizer', {**ADAM, 'state': {0: {'x': torch.tensor(math.nan)}}}, r'optimizer\.state\.0\.x holds NaN'),
-    *(('param_schedulers', value, 'no list of states') for value in ('x', [1], {'a': 'x'}, None)),
+    *(('param_schedulers', value, 'not a list of states') for value in ('x', [1], {'a': 'x'}, None)),
 ]
 
 

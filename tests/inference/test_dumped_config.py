@@ -143,7 +143,7 @@ def test_other_settings_that_name_a_part(key):
 )
 def test_readers_and_writers_of_other_packages_are_refused(name):
     """They unpickle what a setting names, or write and send where one says."""
-    with pytest.raises(UserError, match='no registered part'):
+    with pytest.raises(UserError, match='not a registered part'):
         check_registered({'x': dict(type=name)}, 'a.pth')
 
 
@@ -164,7 +164,7 @@ def test_caches_are_forgotten():
 def test_a_model_has_parts_of_models():
     runner = dict(type='mmengine.hooks.CheckpointHook')
     check_registered(runner, 'a.pth')
-    with pytest.raises(UserError, match='no registered part'):
+    with pytest.raises(UserError, match='not a registered part'):
         check_registered(runner, 'a.pth', MODEL_PARTS)
 
 
