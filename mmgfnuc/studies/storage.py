@@ -22,7 +22,7 @@ RECORD = 'run.json'
 PROGRESS, FAILURE, DIVERGENCE, LOG, LOCK = 'progress.json', 'failed.txt', 'diverged.txt', 'log.txt', 'lock'
 
 KEYS = ('data', 'arm', 'fold', 'seed', 'image', 'group')
-# Column of the tables that tools/test.py writes -> what it is called in a report.
+# Column of the tables that `mmgfnuc test` writes -> what it is called in a report.
 SCORES = {
     'dice': 'foreground Dice',
     'iou': 'foreground IoU',

@@ -153,7 +153,7 @@ class InstanceHead(BaseModule):
         if any(key not in sample for sample in samples):
             raise UserError(
                 f'{type(self).__name__} learns from {key}, which the training samples lack; put {target} before '
-                'PackNucleiInputs in the training pipeline, as tools/train.py does'
+                'PackNucleiInputs in the training pipeline, as mmgfnuc train does'
             )
         return torch.stack([sample.get(key).data for sample in samples])
 
