@@ -138,7 +138,7 @@ class Comparison:
         """What the interval says."""
         if self.interval is None:
             needed = f'{_count(self.num_comparisons, "comparison")} would take {fewest_groups(self.num_comparisons)}'
-            return f'no verdict, {_count(len(self.by_group), "group")} are too few ({needed})'
+            return f'no verdict, too few groups: {len(self.by_group)} ({needed})'
         if self.significant:
             return 'a significant gain' if self.mean_difference > 0 else 'a significant loss'
         return 'no significant difference'
