@@ -14,14 +14,14 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmgfnuc.engine.provenance import hardware
+from mmgfnuc.engine.provenance import hardware, library_versions
 from mmgfnuc.files import read_json, write_json
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import MODELS
 
-from .identity import code_digest, digest_of, library_versions
+from .identity import code_digest, digest_of
 from .runs import run_config
 from .study import Arm, Study
 

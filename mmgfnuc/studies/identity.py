@@ -5,7 +5,6 @@ import hashlib
 import json
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from mmgfnuc.errors import UserError
@@ -18,7 +17,6 @@ PACKAGE = Path(__file__).parents[1]
 SCORED = ('models', 'datasets', 'engine', 'evaluation', 'postprocess', 'inference/preprocessing.py')
 INSIDE = ('inference', 'studies/inside.py', 'studies/calibration.py')
 PICTURED = ('inference', 'visualization', 'studies/inside.py', 'studies/pictures.py')
-LIBRARIES = ('torch', 'timm', 'segment-anything', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation')
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -39,11 +37,6 @@ def _syntax(code: str) -> str:
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
     return ast.dump(tree)
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that scores depend on."""
-    return {name: version(name) for name in LIBRARIES}
 
 
 def data_digest(root: Path, folder: Path) -> str:
