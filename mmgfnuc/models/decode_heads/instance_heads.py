@@ -1,4 +1,4 @@
-"""Heads that give nuclei, not only foreground: any decode head of the zoo, and what tells touching nuclei apart.
+"""Heads that give nuclei, not only foreground: any decode head of the zoo, and what divides touching nuclei.
 
 All of them predict the classes (background, nucleus or its types) and, but for `SemanticHead`, auxiliary maps besides.
 A post-processor of `mmgfnuc.postprocess`, named by config, makes nuclei of both.
