@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import mmgfnuc
 from mmgfnuc import list_fusions, list_heads, list_unets, names
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation.catalogue import find_foundation
@@ -27,7 +28,7 @@ def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
     """Beside the package in a clone, within it in an installation; a new file is a new preset."""
     package = tmp_path / 'mmgfnuc'
     package.mkdir()
-    monkeypatch.setattr(names, '__file__', str(package / 'names.py'))
+    monkeypatch.setattr(mmgfnuc, '__file__', str(package / '__init__.py'))
     for folder, stem in (('configs', 'in_a_clone'), ('mmgfnuc/.mim/configs', 'installed_plusplus')):
         target = tmp_path / folder / '_base_' / 'unets'
         target.mkdir(parents=True)

@@ -60,7 +60,7 @@ def create_model(
 
     >>> (sample,) = model.eval()(torch.rand(1, 3, 100, 140), mode='predict')
     >>> sample.pred_instance_map.data.shape
-    torch.Size([1, 100, 140])
+    (1, 100, 140)
 
     Only the latter trains the side outputs of unet3+.
     With a loss of your own leave them out, so that no parameter goes without a gradient:

@@ -20,5 +20,5 @@ def test_maps_are_the_same_each_time_and_have_every_error():
     assert (instance_metrics.draw_maps(400, 225)[0] == prediction).all()
     assert len(np.unique(target)) == 225 + 1
     numbers = instance_scores(instance_counts(contingency_table(prediction, target)))
-    assert all(numbers[name] for name in ('missed', 'invented', 'merged'))
+    assert all(numbers[name] for name in ('false_negatives', 'false_positives', 'merged'))
     assert 0.5 < numbers['pq'] < 0.9

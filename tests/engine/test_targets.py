@@ -33,7 +33,7 @@ def test_before_the_packing_of_the_training_pipeline(head):
     assert others == untouched
 
 
-@pytest.mark.parametrize('path', ['instances/unet_context_semantic.py', 'fusion/unet_none.py'])
+@pytest.mark.parametrize('path', ['instances/unet_context_semantic.py', 'paper/nuinsseg_none.py'])
 def test_a_head_without_auxiliary_maps(path):
     assert pipelines(load_config(str(CONFIGS / path))) == pipelines(Config.fromfile(CONFIGS / path))
 

@@ -177,8 +177,8 @@ def test_summary_of_the_scores(tmp_path):
         'Dice   0.812       0.790 to 0.835',
         'AJI    0.600       none',
         'PQ      none       none',
-        '1,234 true nuclei, 45 missed, 8 split',
-        '1,250 predicted nuclei, 61 invented, 12 merge several true ones',
+        '1,234 true nuclei, 45 false negatives, 8 split',
+        '1,250 predicted nuclei, 61 false positives, 12 merge several true ones',
         'lowest AJI: d (0.000), e (0.125), b (0.250)',
     ]
 
