@@ -32,7 +32,7 @@ The line:
   ms, ms_large           medians of ours; on this machine only
 
 The nuclei are ellipses on a jittered grid, drawn from a fixed seed. In the prediction they are moved and resized; of
-each twenty nuclei one is missed, one has the id of its neighbour, one is two."""
+each twenty nuclei one is left out, one has the id of its neighbour, one is two."""
 
 SCORES = ('aji', 'aji_plus', 'pq')
 

@@ -30,7 +30,7 @@ Maps = tuple[NDArray[np.float32], ...]
 
 
 def perfect_maps(labels: NDArray[np.int32]) -> dict[str, Maps]:
-    """What each decoder takes, from a label map."""
+    """What each post-processor takes, from a label map."""
     foreground = (labels > 0).astype(np.float32)
     boundary = (BoundaryTarget.target(labels) == BOUNDARY).astype(np.float32)
     return {
@@ -41,7 +41,7 @@ def perfect_maps(labels: NDArray[np.int32]) -> dict[str, Maps]:
     }
 
 
-DECODERS = {
+POST_PROCESSORS = {
     'semantic': WatershedInstances(),
     'dual-decoder': DistanceInstances(),
     'hover': HoverInstances(),
@@ -57,14 +57,14 @@ def enlarged(channels: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np
 
 
 def measure(dataset: NucleiDataset, scale: float) -> list[dict[str, Any]]:
-    """Decode the maps of every image, and score what comes out."""
-    counts: dict[str, list] = {name: [] for name in DECODERS}
+    """Make nuclei of the maps of every image, and score what comes out."""
+    counts: dict[str, list] = {name: [] for name in POST_PROCESSORS}
     rescale = Rescale(scale)
-    for index in tqdm(range(len(dataset)), desc='decode', unit='image', leave=False):
+    for index in tqdm(range(len(dataset)), desc='post-process', unit='image', leave=False):
         sample = dataset[index]
         truth = sample['instance_map']
         for name, maps in perfect_maps(rescale(sample.copy())['instance_map']).items():
-            found = DECODERS[name](*(enlarged(channels, truth.shape) for channels in maps), mpp=sample['mpp'])
+            found = POST_PROCESSORS[name](*(enlarged(channels, truth.shape) for channels in maps), mpp=sample['mpp'])
             counts[name].append(instance_counts(contingency_table(found, truth, sample['ignore_map'])))
     rows = []
     for name, images in counts.items():

@@ -33,17 +33,17 @@ EPILOG = """examples:
   python benchmarks/postprocess.py --threads 1 --out docs/results/postprocess.json
   python benchmarks/postprocess.py --size 512 --images 8 --pairs 11
 
-The line, for each decoder:
-  speedup_vs_skimage   time of the plain recipe over that of the decoder: median of pairs of runs, in turn
+The line, for each post-processor:
+  speedup_vs_skimage   time of the plain recipe over that of the post-processor: median of pairs of runs, in turn
   pq, pq_skimage       panoptic quality of both, mean over the images
-  megapixels_per_s, nuclei_per_s   of the decoder; on this machine only
+  megapixels_per_s, nuclei_per_s   of the post-processor; on this machine only
   share_mask, share_mark, share_divide   of its time: foreground, holes and small objects; markers; watershed
 
 The maps are those of synthetic nuclei, blurred by 1.5 pixels and with noise, the same in every run. The plain recipe
 takes the foreground alone: SciPy's distance transform of the whole image, scikit-image's peak_local_max (5 pixels
 apart, the best of 3, 5 and 8 on these maps) and watershed."""
 
-DECODERS = {
+POST_PROCESSORS = {
     'semantic': WatershedInstances(),
     'distance': DistanceInstances(),
     'hover': HoverInstances(),
@@ -71,8 +71,8 @@ def perturb(channel: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
     return cv2.GaussianBlur(channel, (0, 0), BLUR) + NOISE * (spots + white / 2)
 
 
-def decoder_maps(labels: NDArray[np.int32], rng: np.random.Generator) -> dict[str, Maps]:
-    """Make the foreground of an image, and the auxiliary maps that each decoder's `mark` takes besides."""
+def noisy_maps(labels: NDArray[np.int32], rng: np.random.Generator) -> dict[str, Maps]:
+    """Make the foreground of an image, and the auxiliary maps that the `mark` of each post-processor takes besides."""
     classes = BoundaryTarget.target(labels)
     inside, boundary = (perturb((classes == index).astype(np.float32), rng) for index in (1, 2))
     foreground = perturb((labels > 0).astype(np.float32), rng)
@@ -90,16 +90,16 @@ def for_all(action: Callable, inputs: list) -> list:
     return [action(*arguments) for arguments in inputs]
 
 
-def stage_shares(decoder: InstancePostProcessor, inputs: list[Maps], repeats: int) -> dict[str, float]:
+def stage_shares(post_processor: InstancePostProcessor, inputs: list[Maps], repeats: int) -> dict[str, float]:
     """Time the three stages one after the other; return the share of each."""
     mask_inputs = [(foreground, MPP) for foreground, *_ in inputs]
-    masks = for_all(decoder.mask, mask_inputs)
+    masks = for_all(post_processor.mask, mask_inputs)
     mark_inputs = [(mask, MPP, *auxiliary) for mask, (_, *auxiliary) in zip(masks, inputs, strict=True)]
-    marks = for_all(decoder.mark, mark_inputs)
+    marks = for_all(post_processor.mark, mark_inputs)
     divide_inputs = [(mask, *marked, MPP) for mask, marked in zip(masks, marks, strict=True)]
     stages = {'mask': mask_inputs, 'mark': mark_inputs, 'divide': divide_inputs}
     times = {
-        name: median(seconds(partial(for_all, getattr(decoder, name), given), 'cpu') for _ in range(repeats))
+        name: median(seconds(partial(for_all, getattr(post_processor, name), given), 'cpu') for _ in range(repeats))
         for name, given in stages.items()
     }
     return {f'share_{name}': round(time / sum(times.values()), 3) for name, time in times.items()}
@@ -112,9 +112,11 @@ def quality(predictions: list[NDArray], truths: list[NDArray]) -> float:
 
 
 def measure(name: str, maps: list[dict[str, Maps]], truths: list[NDArray], pairs: int) -> dict[str, str | float]:
-    """Compare one decoder to the plain recipe on the foreground of `semantic`."""
-    decoder, inputs = DECODERS[name], [each[name] for each in maps]
-    decode = partial(for_all, decoder.label, [(foreground, MPP, *auxiliary) for foreground, *auxiliary in inputs])
+    """Compare one post-processor to the plain recipe on the foreground of `semantic`."""
+    post_processor, inputs = POST_PROCESSORS[name], [each[name] for each in maps]
+    decode = partial(
+        for_all, post_processor.label, [(foreground, MPP, *auxiliary) for foreground, *auxiliary in inputs]
+    )
     recipe = partial(for_all, plain_recipe, [each['semantic'] for each in maps])
     times: list[float] = []
 
@@ -125,13 +127,13 @@ def measure(name: str, maps: list[dict[str, Maps]], truths: list[NDArray], pairs
     speedup = paired_ratio(timed, partial(seconds, recipe, 'cpu'), pairs)
     megapixels, nuclei = sum(truth.size for truth in truths) / 10**6, sum(int(truth.max()) for truth in truths)
     return {
-        'decoder': name,
+        'post_processor': name,
         'speedup_vs_skimage': round(speedup, 2),
         'pq': quality(decode(), truths),
         'pq_skimage': quality(recipe(), truths),
         'megapixels_per_s': round(megapixels / median(times[1:]), 1),
         'nuclei_per_s': round(nuclei / median(times[1:])),
-        **stage_shares(decoder, inputs, pairs),
+        **stage_shares(post_processor, inputs, pairs),
     }
 
 
@@ -151,8 +153,8 @@ def main() -> None:
     args = parse_args()
     cv2.setNumThreads(args.threads)
     truths = [render_tile(np.random.default_rng(seed), args.size)[1] for seed in range(args.images)]
-    maps = [decoder_maps(truth, np.random.default_rng(seed)) for seed, truth in enumerate(truths)]
-    rows = [measure(name, maps, truths, args.pairs) for name in DECODERS]
+    maps = [noisy_maps(truth, np.random.default_rng(seed)) for seed, truth in enumerate(truths)]
+    rows = [measure(name, maps, truths, args.pairs) for name in POST_PROCESSORS]
     settings = {key: value for key, value in vars(args).items() if key not in ('out', 'images')}
     settings |= {'batch': args.images, 'device': 'cpu'}
     report('postprocess', rows, settings, args.out)

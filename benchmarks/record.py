@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgfnuc.engine.provenance import commit, hardware, versions
-from mmgfnuc.files import write_text
+from mmgfnuc.files import write_json
 
 # Kind of record, by which docs/generate/ finds it -> title.
 TITLES = {
@@ -17,7 +17,7 @@ TITLES = {
     'sam_encoder': "SAM's image encoder against segment-anything's own: speed and memory",
     'feature_cache': 'Training with features of a frozen encoder that are kept on disk',
     'data_loading': 'Reading, augmentation and stain transforms: images per second of a worker',
-    'postprocess': 'From instance maps to nuclei: speed of the decoders',
+    'postprocess': 'From instance maps to nuclei: speed of the post-processors',
     'perfect_maps': 'What is lost where a head makes no mistake',
     'instance_metrics': 'AJI, AJI+ and PQ of two label maps: time',
 }
@@ -48,4 +48,4 @@ def report(
         'settings': dict(settings),
         'rows': [result] if isinstance(result, Mapping) else list(result),
     }
-    write_text(out, json.dumps(record, indent=1) + '\n')
+    write_json(out, record)

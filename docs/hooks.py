@@ -1,4 +1,4 @@
-"""What the site needs beyond MkDocs: links of pages to files that are no part of the site."""
+"""What the site needs beyond MkDocs: links from pages to files outside the site."""
 
 import re
 from pathlib import Path

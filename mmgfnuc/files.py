@@ -93,6 +93,24 @@ def write_text(path: Path, text: str) -> None:
         unfinished.write_text(text, encoding='utf-8')
 
 
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write JSON whole and strictly: NaN and infinity are refused.
+
+    Args:
+        path: of the file.
+        content: what JSON can hold.
+        indent: None writes one line without spaces, for files that are large or many.
+
+    Raises:
+        UserError: see `whole_file`.
+    """
+    separators = (',', ':') if indent is None else None
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    with whole_file(path) as unfinished:
+        # A byte of a path that is not UTF-8 becomes an escape, as JSON itself writes it.
+        unfinished.write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
+
+
 def read_json(path: Path, fix: str, **keys: type | tuple[type, ...]) -> dict[str, Any]:
     """Read a JSON object that an earlier run wrote.
 

@@ -18,7 +18,7 @@ AUGMENTATION = 'augmentation'
 def list_presets(kind: str) -> dict[str, Path]:
     """Name -> file of the presets of one kind, a folder of `configs/_base_`."""
     files = (configs_folder() / '_base_' / kind).glob('*.py')
-    return dict(sorted((_key(file.stem), file) for file in files if not file.stem.startswith(AUGMENTATION)))
+    return dict(sorted((plain_name(file.stem), file) for file in files if not file.stem.startswith(AUGMENTATION)))
 
 
 def find_preset(kind: str, argument: str, name: Any) -> Path:
@@ -45,8 +45,8 @@ def find_name(argument: str, name: Any, known: Collection[str], otherwise: str =
     Traceback (most recent call last):
     mmgfnuc.errors.UserError: fusion='contex' is unknown; did you mean context or concat?
     """
-    names = {_key(one): one for one in known}
-    key = _key(str(name))
+    names = {plain_name(one): one for one in known}
+    key = plain_name(str(name))
     if key in names:
         return names[key]
     raise unknown_name(argument, name, known, otherwise)
@@ -54,8 +54,8 @@ def find_name(argument: str, name: Any, known: Collection[str], otherwise: str =
 
 def unknown_name(argument: str, name: Any, known: Collection[str], otherwise: str = '') -> UserError:
     """Say that there is no such name, and which are near; for the arguments see `find_name`."""
-    names = {_key(one): one for one in known}
-    near = _near(_key(str(name)), names)
+    names = {plain_name(one): one for one in known}
+    near = _near(plain_name(str(name)), names)
     hint = f'did you mean {" or ".join(names[one] for one in near)}?' if near else otherwise
     return UserError(f"{argument}='{name}' is unknown; {hint or 'choose one of ' + ', '.join(known)}")
 
@@ -67,7 +67,8 @@ def _near(key: str, keys: Collection[str]) -> list[str]:
     return same or longer[:MOST_NEAR] or difflib.get_close_matches(key, keys, cutoff=NEAR)
 
 
-def _key(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Spell a name as lists of names do: in small letters, with `-` for `_` and `+` for `plus`."""
     return name.lower().replace('_', '-').replace('plus', '+')
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import DiskFullError, output_lock, read_csv, read_json, whole_file, write_csv, write_text
+from mmgfnuc.files import DiskFullError, output_lock, read_csv, read_json, whole_file, write_csv, write_json, write_text
 
 
 def files_below(folder):
@@ -195,6 +195,18 @@ def test_a_full_disk_in_an_output_folder_names_the_folder(tmp_path):
 
     with pytest.raises(DiskFullError, match=f'{tmp_path / "out"} cannot be written'):
         write()
+
+
+def test_json_is_strict_and_comes_back_as_it_was_written(tmp_path):
+    path, content = tmp_path / 'a.json', {'name': 'Zürich', 'file': os.fsdecode(b'caf\xe9'), 'values': [1, 0.5]}
+    write_json(path, content)
+    assert read_json(path, 'write it again') == content
+    write_json(path, content, indent=None)
+    assert path.read_bytes() == '{"name":"Zürich","file":"caf\\udce9","values":[1,0.5]}\n'.encode()
+    assert read_json(path, 'write it again') == content
+    with pytest.raises(ValueError, match='not JSON compliant'):
+        write_json(path, {'name': float('nan')})
+    assert [each.name for each in tmp_path.iterdir()] == ['a.json']
 
 
 @pytest.mark.parametrize('content', ['', '{"dice": 0.5', '[]', '{"dice": "high"}', '{}', '\xff', '[' * 100_000])

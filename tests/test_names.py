@@ -9,7 +9,7 @@ import pytest
 import mmgfnuc
 from mmgfnuc import list_fusions, list_heads, list_unets, names
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation.catalogue import find_foundation
+from mmgfnuc.models.foundation.catalogue import find_entry
 from mmgfnuc.names import find_preset, list_presets
 
 BASE = Path(__file__).parents[1] / 'configs' / '_base_'
@@ -55,8 +55,8 @@ def test_names_are_forgiving(kind, name, file):
 
 @pytest.mark.parametrize('name', ['vit-tiny', 'vit_tiny', 'VIT_TINY'])
 def test_names_of_foundation_encoders(name):
-    assert find_foundation(name) == 'vit-tiny'
-    assert find_foundation('timm:vit_tiny_patch16_224') == 'timm:vit_tiny_patch16_224'
+    assert find_entry(name).name == 'vit-tiny'
+    assert find_entry('timm:vit_tiny_patch16_224').name == 'timm:vit_tiny_patch16_224'
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_unknown_names_get_a_suggestion(kind, name, hint):
 )
 def test_unknown_encoders_get_a_suggestion(name, hint):
     with pytest.raises(UserError, match=hint):
-        find_foundation(name)
+        find_entry(name)
 
 
 def test_examples():

@@ -8,7 +8,7 @@ help_or_go() {
     esac
 }
 
-# whole NAME VALUE LEAST: refuse a value that is no plain whole number; the shell would run code in it as arithmetic.
+# whole NAME VALUE LEAST: refuse a value that is not a plain whole number; the shell would run code in it as arithmetic.
 whole() {
     if [[ ! $2 =~ ^(0|[1-9][0-9]{0,8})$ ]] || [ "$2" -lt "$3" ]; then
         echo "error: $1=$2: give a whole number from $3" >&2

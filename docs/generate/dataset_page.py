@@ -14,7 +14,7 @@ python tools/datasets/check.py data/NAME                              # numbers 
 python tools/datasets/browse.py data/NAME --out page.html             # the same with pictures
 ```
 
-An archive is unpacked only if all of its files lie within it and are no links, if they fit into the free space, and if
+An archive is unpacked only if all of its files lie within it and are not links, if they fit into the free space, and if
 they are not more than 500 times as large as the archive (10 MB are always taken): unpack another one yourself, and give
 the folder.
 
@@ -25,7 +25,7 @@ FORM = """## The form on disk
 ```
 images/<id>.png      RGB, 8 bit
 labels/<id>.png      a number for each nucleus, 16 bit, 0 = background; <id>.tif (32 bit) above 65,535
-types/<id>.png       where types are told apart: index into the classes of meta.json
+types/<id>.png       with nucleus types: index into the classes of meta.json
 ignore/<id>.png      optional: non-zero where the truth is unknown, out of loss and scores
 meta.json            name, classes, licence, citation, source; of each image its group (slide, patient or organ) and mpp
 splits/<name>.json   {"train": [ids], "val": [ids], ...}

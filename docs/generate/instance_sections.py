@@ -7,8 +7,8 @@ from records import Record, command_block, conditions
 
 from mmgfnuc.studies.markdown import table_lines
 
-# Key of a decoder's row -> heading.
-DECODER_COLUMNS = {
+# Key of a row of a post-processor -> heading.
+POSTPROCESS_COLUMNS = {
     'speedup_vs_skimage': 'time of the plain recipe over its time',
     'pq': 'PQ',
     'pq_skimage': 'PQ of the plain recipe',
@@ -41,7 +41,7 @@ def speed_sections(records: Sequence[Record]) -> str:
             [
                 f'### {record["title"]}',
                 command_block(record),
-                *(_decoders(record) if record['kind'] == 'postprocess' else _metrics(record)),
+                *(_post_processors(record) if record['kind'] == 'postprocess' else _metrics(record)),
                 f'Medians of {record["settings"]["pairs"]} pairs of runs, in turn in one process: {conditions(record)}',
             ]
         )
@@ -77,18 +77,19 @@ def _lost_cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _decoders(record: Record) -> list[str]:
+def _post_processors(record: Record) -> list[str]:
     rows = [
-        [f'`{row["decoder"]}`', *(_decoder_cell(key, row[key]) for key in DECODER_COLUMNS)] for row in record['rows']
+        [f'`{row["post_processor"]}`', *(_speed_cell(key, row[key]) for key in POSTPROCESS_COLUMNS)]
+        for row in record['rows']
     ]
     return [
-        table_lines(['decoder', *DECODER_COLUMNS.values()], rows),
+        table_lines(['post-processor', *POSTPROCESS_COLUMNS.values()], rows),
         'The plain recipe is that of scikit-image on the foreground alone. The maps are those of synthetic nuclei, '
-        'blurred and with noise: PQ compares the decoders on these, it is no score on tissue.',
+        'blurred and with noise: PQ compares the post-processors on these, which is not a score on tissue.',
     ]
 
 
-def _decoder_cell(key: str, value: float) -> str:
+def _speed_cell(key: str, value: float) -> str:
     return f'{value:.0%}' if key.startswith('share') else f'{value:.3f}' if key.startswith('pq') else f'{value:,}'
 
 
@@ -100,6 +101,6 @@ def _metrics(record: Record) -> list[str]:
             (f'{row["nuclei"]:,} nuclei', 'ratio, difference or time'),
             [[text, f'{row[key]:.2g}' if 'diff' in key else f'{row[key]:,}'] for key, text in METRIC_ROWS.items()],
         ),
-        f'Prediction and truth are ellipses, some of them missed, joined or doubled. Large maps have {large}x{large} '
-        'pixels and as many nuclei to the pixel.',
+        f'Prediction and truth are ellipses; in the prediction some are left out, joined or doubled. Large maps have '
+        f'{large}x{large} pixels and as many nuclei to the pixel.',
     ]

@@ -38,7 +38,8 @@ def _scores(name: str, study: Mapping[str, Any]) -> str:
 
 
 def _score(score: Mapping[str, Any]) -> str:
-    return f'{score["mean"]:.3f} ({score["interval"][0]:.3f} to {score["interval"][1]:.3f})'
+    ends = score['interval']
+    return f'{score["mean"]:.3f}' + (f' ({ends[0]:.3f} to {ends[1]:.3f})' if ends else '')
 
 
 def _title(name: str, study: Mapping[str, Any], prefix: str = '') -> str:

@@ -5,8 +5,6 @@ and reports what can be said of their differences. The first arm is the baseline
 """
 
 import argparse
-import hashlib
-import json
 import re
 import shlex
 from collections import Counter
@@ -18,6 +16,7 @@ from typing import Any
 from mmgfnuc.engine.cli import positive_float
 from mmgfnuc.errors import UserError
 from mmgfnuc.studies.engines import devices
+from mmgfnuc.studies.identity import digest_of
 from mmgfnuc.studies.runs import Run, study_runs
 from mmgfnuc.studies.scheduling import FailedRunsError, run_all, status_lines
 from mmgfnuc.studies.storage import DIVERGED, ENDED, SCORED, run_state
@@ -138,7 +137,7 @@ def study_of_flags(arms: dict[str, list[str]], conditions: dict[str, Any]) -> tu
 
 
 def short_hash(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
+    return digest_of(settings)[:6]
 
 
 def print_plan(study: Study, root: Path, processes: int | None) -> None:

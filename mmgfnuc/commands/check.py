@@ -1,11 +1,10 @@
 """Measure a prepared dataset and report what is wrong with it."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmgfnuc.files import write_text
+from mmgfnuc.files import write_json
 
 EPILOG = """\
 Each fault comes with its number, examples and what to do.
@@ -37,5 +36,5 @@ def main(arguments: Sequence[str]) -> int:
     report = inspect_dataset(args.root)
     print(report_text(report))
     if args.json:
-        write_text(args.json, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + '\n')
+        write_json(args.json, report.to_json())
     return 0 if report.sound else 1

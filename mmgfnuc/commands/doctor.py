@@ -48,7 +48,7 @@ MIN_FREE_GB = 5
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; `fix` says what to do where it is not PASS."""
+    """The result of one check; `fix` says what to do where it is not PASS."""
 
     status: str
     what: str
@@ -156,7 +156,7 @@ def check_weights() -> Check:
         return Check(WARN, 'weights', f'${WEIGHTS_ENV} is not set', fix)
     if not Path(folder).is_dir():
         return Check(
-            FAIL, 'weights', f'${WEIGHTS_ENV}={folder} is no folder', f'mkdir -p {folder}, or correct the name'
+            FAIL, 'weights', f'${WEIGHTS_ENV}={folder} is not a folder', f'mkdir -p {folder}, or correct the name'
         )
     names = sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith('.'))
     if not names:
@@ -195,7 +195,7 @@ def checks(folder: Path) -> Iterator[Check]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Show every finding; return 1 if something must be mended, else 0."""
+    """Show every result; return 1 if something must be mended, else 0."""
     parser = argparse.ArgumentParser(
         prog='mmgfnuc doctor',
         description=__doc__,

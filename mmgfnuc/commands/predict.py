@@ -16,7 +16,7 @@ EPILOG = """examples:
   mmgfnuc predict scans/*.tif --checkpoint CHECKPOINT --out results --mpp 0.5
 
 The checkpoint carries its config, whose `model.test_cfg` says at which resolution and in which (overlapping) tiles
-large images are predicted; nuclei are told apart in the whole image afterwards, so that no seam cuts one.
+large images are predicted; nuclei are separated in the whole image afterwards, so that no seam cuts one.
 
 in the output folder, for each image:
   labels/<name>.png       label map, 16 bits: 0 background, 1, 2, 3, ... the nuclei (<name>.tif, 32 bits, above 65,535)
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
         check_mpp(args.mpp, '--mpp')
     images = find_images(args.input)
     if Path(args.out).exists() and not Path(args.out).is_dir():
-        raise UserError(f"--out '{args.out}' is no folder; name one")
+        raise UserError(f"--out '{args.out}' is not a folder; name one")
     # As Ctrl-C does, a polite request to end leaves complete tables.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     predictor = Predictor(args.checkpoint, changed_config(args), device=args.device, mpp=args.mpp)

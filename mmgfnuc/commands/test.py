@@ -1,7 +1,6 @@
 """Score a checkpoint on the test part of its data."""
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from mmgfnuc.engine.cli import ConfigOptions
 from mmgfnuc.engine.distributed import LAUNCHERS
-from mmgfnuc.files import read_csv
+from mmgfnuc.files import read_csv, read_json
 
 EPILOG = """examples:
   mmgfnuc test work_dirs/nuinsseg_vit-tiny/iter_1000.pth       on the data that it was trained on
@@ -73,8 +72,8 @@ def summary(scores: dict[str, Any], folder: Path) -> str:
     """Put what a reader wants first into a few lines: scores of the run, with more from the reports in its folder."""
     from mmgfnuc.evaluation.per_image_metric import TESTED
 
-    made = json.loads((folder / TESTED).read_text('utf-8'))['reports'] if (folder / TESTED).is_file() else []
-    reports = [json.loads((folder / name).read_text('utf-8')) for name in made]
+    made = read_json(folder / TESTED, 'test again', reports=list)['reports'] if (folder / TESTED).is_file() else []
+    reports = [read_json(folder / name, 'test again') for name in made]
     lines = _score_lines(scores, [report['intervals'] for report in reports if report.get('intervals')])
     if 'aji' in scores:
         counts = {name: f'{scores[name]:,}' for name in ('num_truth', 'num_predicted')}

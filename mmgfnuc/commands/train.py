@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
 
     if Path(args.config).suffix == config.CHECKPOINT_SUFFIX:
         raise UserError(
-            f"'{args.config}' is no config; to go on from a checkpoint: mmgfnuc train CONFIG --resume CHECKPOINT"
+            f"'{args.config}' is not a config; to go on from a checkpoint: mmgfnuc train CONFIG --resume CHECKPOINT"
         )
     cfg = config.load_config(args.config, args.cfg_options, args.work_dir)
     launch.use_data(cfg, args.data, args.split)

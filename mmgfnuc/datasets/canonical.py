@@ -35,7 +35,7 @@ from mmgfnuc.datasets.images import read_label_map as read_label_map
 from mmgfnuc.datasets.images import read_types as read_types
 from mmgfnuc.datasets.pixel_size import LARGEST, SMALLEST, is_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file, write_text
+from mmgfnuc.files import whole_file, write_json
 
 CLASSES = ['background', 'nucleus']
 META_KEYS = ('name', 'classes', 'licence', 'citation', 'source', 'images')
@@ -144,7 +144,7 @@ def list_ids(root: str | Path) -> list[str]:
     ids = sorted(path.stem for path in folder.glob('*.png') if not path.name.startswith('.'))
     strange = [sample_id for sample_id in ids if not is_utf8(sample_id)]
     if strange:
-        raise UserError(f'{folder}: {strange[0]!r} is no name in UTF-8; rename the files of this image')
+        raise UserError(f'{folder}: {strange[0]!r} is not a name in UTF-8; rename the files of this image')
     return ids
 
 
@@ -159,7 +159,7 @@ def write_meta(root: str | Path, meta: dict[str, Any]) -> None:
 
     """
     _check_meta(meta, Path(root) / 'meta.json')
-    _write_json(Path(root) / 'meta.json', meta)
+    write_json(Path(root) / 'meta.json', meta)
 
 
 def read_meta(root: str | Path) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def read_meta(root: str | Path) -> dict[str, Any]:
 def write_split(root: str | Path, name: str, parts: dict[str, list[str]]) -> Path:
     """Write splits/<name>.json, the ids of each part, and give its path."""
     path = Path(root) / 'splits' / f'{name}.json'
-    _write_json(path, parts)
+    write_json(path, parts)
     return path
 
 
@@ -197,7 +197,9 @@ def read_split(root: str | Path, name: str) -> dict[str, list[str]]:
         raise BadFileError(path, f'no split {name!r}', f'splits there: {there}')
     parts = _read_json(path)
     if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in parts.values()):
-        raise BadFileError(path, 'a part is no list of ids', 'write it as {"train": ["id", ...], "val": ["id", ...]}')
+        raise BadFileError(
+            path, 'a part is not a list of ids', 'write it as {"train": ["id", ...], "val": ["id", ...]}'
+        )
     return parts
 
 
@@ -214,7 +216,7 @@ def _check_sample(
     types: NDArray[np.integer] | None,
 ) -> None:
     if not sample_id or sample_id != Path(sample_id).name:
-        raise UserError(f'id {sample_id!r} is no plain file name; use letters, digits, "_" and "-"')
+        raise UserError(f'id {sample_id!r} is not a plain file name; use letters, digits, "_" and "-"')
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f'{sample_id}: image is {image.dtype} {image.shape}; give uint8 (H, W, 3)')
     if not np.issubdtype(instances.dtype, np.integer) or instances.min(initial=0) < 0:
@@ -232,10 +234,6 @@ def _write_png(path: Path, array: NDArray, compression: int = 6) -> None:
     _, encoded = cv2.imencode('.png', array[..., ::-1] if array.ndim == 3 else array, settings)
     with whole_file(path) as file:
         file.write_bytes(encoded.tobytes())
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
 
 
 def _read_json(path: Path) -> dict[str, Any]:

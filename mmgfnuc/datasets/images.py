@@ -273,7 +273,7 @@ def _parsed(file: FileIO, start: bytes) -> Image.Image:
     for factory, marks in FORMATS:
         if start.startswith(marks):
             return factory(file)
-    raise ValueError('it is no PNG, TIFF, JPEG, BMP or WebP')
+    raise ValueError('it is not a PNG, TIFF, JPEG, BMP or WebP')
 
 
 def _require_colours(picture: Image.Image) -> None:

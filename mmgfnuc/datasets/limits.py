@@ -54,7 +54,7 @@ def largest_megapixels() -> float:
     except ValueError:
         most = 0.0
     if not most > 0:
-        raise UserError(f'{LIMIT_ENV}={text!r} is no number of megapixels above 0; give one such as 1000')
+        raise UserError(f'{LIMIT_ENV}={text!r} is not a number of megapixels above 0; give one such as 1000')
     return most
 
 

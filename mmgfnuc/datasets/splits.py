@@ -4,11 +4,11 @@ Images of one group share stain, scanner and tissue: a group that stands in two 
 what it was trained on. Source: over scikit-learn's splitters.
 """
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.names import unknown_name
 
 Split = dict[str, list[str]]
 
@@ -23,14 +23,14 @@ def group_holdout(groups: Mapping[str, str], val_groups: Iterable[str]) -> Split
         val_groups: Names of the groups held out.
 
     Raises:
-        UserError: A name is no group of the dataset (the nearest names are proposed), or a part would be empty.
+        UserError: The dataset has no group of a name (the nearest names are proposed), or a part would be empty.
 
     """
     held_out = set(val_groups)
     known = set(groups.values())
     unknown = sorted(held_out - known)
     if unknown:
-        raise UserError('; '.join(_no_such_group(name, known) for name in unknown))
+        raise UserError('; '.join(str(unknown_name('group', name, sorted(known))) for name in unknown))
     if not held_out or held_out == known:
         raise UserError(f'{len(held_out)} of {len(known)} groups held out; leave at least one on each side')
     return {
@@ -113,9 +113,3 @@ def find_leaks(parts: Split, groups: Mapping[str, str], digests: Mapping[str, st
 
 def _splits(ids: Sequence[str], folds: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[Split]:
     return [{'train': [ids[i] for i in train], 'val': [ids[i] for i in val]} for train, val in folds]
-
-
-def _no_such_group(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    hint = f'did you mean {near[0]!r}?' if near else f'groups there: {", ".join(sorted(known))}'
-    return f'no group {name!r}, {hint}'

@@ -230,7 +230,7 @@ def check_sizes(root: Path, images: Mapping[str, Sizes]) -> Iterator[Problem]:
                 f'nucleus above {TIMES_THE_MEDIAN} times the median diameter',
                 where,
                 f'{len(giants)} (id {", ".join(map(str, giants[:5]))}{", ..." if len(giants) > 5 else ""})',
-                'see that it is no area of tissue, nor the background; take it out of the label map',
+                'check whether it is an area of tissue or the background; take it out of the label map',
                 WARNING,
             )
         if own.sum() > LARGEST_SHARE * pixels:

@@ -46,8 +46,8 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     the one that it lies in.
 
     Raises:
-        UserError: the file does not exist or is no valid config, a setting at its top is misspelt or of the wrong type
-            (see `check_names`), or an option does not fit it.
+        UserError: the file does not exist or is not a valid config, a setting at its top is misspelt or of the wrong
+            type (see `check_names`), or an option does not fit it.
     """
     if not Path(path).is_file():
         path = _shipped_config(path)
@@ -155,7 +155,7 @@ def _config_of_checkpoint(path: str) -> Config:
     """Take from a checkpoint's config what a test or a prediction needs, and may be trusted with.
 
     Raises:
-        UserError: a setting names what is no registered part, or where to write.
+        UserError: a setting names what is not a registered part, or where to write.
     """
     source = f"checkpoint '{path}'"
     carried = carried_config(read_checkpoint(path), path).to_dict()

@@ -37,7 +37,7 @@ TEST_FOLDER = 'test'
 def use_data(cfg: Config, root: str | None, split: str | None, parts: Sequence[str] = PARTS) -> None:
     """Read the named parts from another data set, or another split of it; None keeps the config's.
 
-    What is no group of settings with a known type is left to `check_settings`.
+    What is not a group of settings with a known type is left to `check_settings`.
 
     Raises:
         UserError: a part is read by something else than `NucleiDataset`, so that it has no such settings.
@@ -60,7 +60,7 @@ def use_data(cfg: Config, root: str | None, split: str | None, parts: Sequence[s
 def check_data(cfg: Config, *parts: str) -> None:
     """Check every data set that the named dataloaders read, once; all faults are reported together.
 
-    A notice says where a set has nucleus types that the config does not tell apart.
+    A notice says where a set has nucleus types that the config takes for one class.
 
     Raises:
         UserError: one line for each bad file.
@@ -82,7 +82,7 @@ def check_data(cfg: Config, *parts: str) -> None:
 
 
 def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
-    """Compare the nucleus types that a checkpoint tells apart with those of the data it is tested on.
+    """Compare the nucleus types of a checkpoint with those of the data it is tested on.
 
     Raises:
         UserError: they have other names or another order, so that scores would compare different types.
@@ -92,7 +92,7 @@ def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
         classes = read_meta(dataset.data_root)['classes']
         if list(classes) != list(known):
             raise UserError(
-                f'the checkpoint tells apart {", ".join(known[1:])}, and {dataset.data_root} has '
+                f'the checkpoint has the types {", ".join(known[1:])}, and {dataset.data_root} has '
                 f'{", ".join(classes[1:])}: the scores would compare different types; test on data of the same types, '
                 'in the same order, or prepare these again with the names of the checkpoint'
             )

@@ -6,20 +6,26 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 import mmgfnuc
 
-PACKAGES = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'timm', 'segment-anything')
+# That shape a result.
+LIBRARIES = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'timm', 'segment-anything')
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that shape a result."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this package and of those that shape a result."""
-    return {'mmgfnuc': mmgfnuc.__version__, **{name: version(name) for name in PACKAGES}}
+    """Return the versions of this package and of those libraries."""
+    return {'mmgfnuc': mmgfnuc.__version__, **library_versions()}
 
 
 def hardware() -> str:
     """Name the processor, its cores and the GPUs of this machine."""
+    import torch  # not above: the versions of a study are asked for without PyTorch
+
     model = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():

@@ -1,13 +1,12 @@
 """Which checkpoint and data the reports in a folder belong to: a mark, written last; without it they are not read."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.per_image_metric import TESTED
-from mmgfnuc.files import file_sha256, read_json, write_text
+from mmgfnuc.files import file_sha256, read_json, write_json
 
 
 def write_tested(folder: Path, checkpoint: Path, dataset: Mapping[str, Any], reports: Sequence[str]) -> None:
@@ -21,7 +20,7 @@ def write_tested(folder: Path, checkpoint: Path, dataset: Mapping[str, Any], rep
     """
     data = {'data_root': str(dataset['data_root']), 'split': dataset.get('split'), 'part': dataset.get('part')}
     record = {'checkpoint': checkpoint.name, 'sha256': file_sha256(checkpoint), **data, 'reports': list(reports)}
-    write_text(folder / TESTED, json.dumps(record, indent=1) + '\n')
+    write_json(folder / TESTED, record)
 
 
 def read_tested(folder: Path, checkpoint: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What the metrics share: images that count once, exact gathering, reports and intervals."""
 
-import json
 import math
 import zlib
 from abc import abstractmethod
@@ -17,7 +16,7 @@ from mmengine.evaluator import BaseMetric
 
 from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import write_csv, write_text
+from mmgfnuc.files import write_csv, write_json
 
 from .functional import bootstrap_interval
 
@@ -146,7 +145,7 @@ class PerImageMetric(BaseMetric):
             report = {**summary, 'groups': groups, 'intervals': self._intervals(images)}
             (self.out_dir / TESTED).unlink(missing_ok=True)
             self._write_table(self.out_dir / self.csv_name, images)
-            write_text(self.out_dir / self.json_name, json.dumps(_strict(report), indent=2, allow_nan=False) + '\n')
+            write_json(self.out_dir / self.json_name, _strict(report))
         return summary
 
     def intervals(self, images: Sequence[ImageResult]) -> dict[str, Interval]:
@@ -215,7 +214,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _strict(report: Any) -> Any:
-    # NaN is no JSON: strict readers refuse the file.
+    # NaN is not JSON: strict readers refuse the file.
     if isinstance(report, Mapping):
         return {name: _strict(value) for name, value in report.items()}
     return None if _is_nan(report) else report

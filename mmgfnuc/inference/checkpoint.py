@@ -39,7 +39,7 @@ class _DType:
 
     def __init__(self, name: str, *_: Any) -> None:
         if name not in NUMBERS:
-            raise ValueError(f'an array of {name!r}, which is no type of numbers')
+            raise ValueError(f'an array of {name!r}, which is not a type of numbers')
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple) -> None:
@@ -111,7 +111,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         raise UserError(f"checkpoint '{path}' cannot be read ({reason_of(error)}); copy it again") from error
     if weights is None:
         held = 'parts of the wrong types' if isinstance(checkpoint, dict) else f'a {type(checkpoint).__name__}'
-        raise UserError(f"'{path}' is no checkpoint of mmgfnuc train: it holds {held}")
+        raise UserError(f"'{path}' is not a checkpoint of mmgfnuc train: it holds {held}")
     if wrong:
         raise UserError(
             f"checkpoint '{path}': {wrong} holds NaN or infinity: the file is damaged, or its training diverged; take "
@@ -143,7 +143,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     missing = [key for key in ('state_dict', 'meta') if key not in checkpoint]
     missing += [f'meta.{key}' for key in META_KEYS if key not in checkpoint.get('meta', {})]
     if missing:
-        raise UserError(f"'{path}' is no whole checkpoint of mmgfnuc train: it lacks {', '.join(missing)}")
+        raise UserError(f"'{path}' is not a whole checkpoint of mmgfnuc train: it lacks {', '.join(missing)}")
     check_state(checkpoint, path)
     return checkpoint
 
@@ -165,15 +165,15 @@ def _faults(checkpoint: Mapping[str, Any]) -> Iterator[str]:
     meta = checkpoint.get('meta', {})
     for key, kind in {**META_KEYS, EPOCH: int}.items():
         if key in meta and (not isinstance(meta[key], kind) or isinstance(meta[key], bool)):
-            yield f'meta.{key}={meta[key]!r:.60} is no {kind.__name__}'
+            yield f'meta.{key}={meta[key]!r:.60} is not of type {kind.__name__}'
         elif kind is int and not 0 <= meta.get(key, 0) <= (2**32 - 1 if key == 'seed' else MOST_STEPS):
             yield f'meta.{key}={meta[key]!r:.60} is out of range'
     classes = meta.get('dataset_meta', {}).get('classes', [])
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
-        yield f'meta.dataset_meta.classes={classes!r:.60} are no names'
+        yield f'meta.dataset_meta.classes={classes!r:.60} are not names'
     seconds = meta.get(TRAIN_SECONDS, 0.0)
     if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        yield f'meta.{TRAIN_SECONDS}={seconds!r:.60} is no time'
+        yield f'meta.{TRAIN_SECONDS}={seconds!r:.60} is not a time'
     hub = checkpoint.get('message_hub', {part: {} for part in HUB_PARTS})
     if not _is_hub(hub):
         yield f'message_hub lacks {", ".join(HUB_PARTS)}, or they are of wrong types'
@@ -188,7 +188,7 @@ def _faults(checkpoint: Mapping[str, Any]) -> Iterator[str]:
     schedules = checkpoint.get('param_schedulers', [])
     lists = list(schedules.values()) if isinstance(schedules, dict) else [schedules]
     if not all(isinstance(states, list) and all(isinstance(one, dict) for one in states) for states in lists):
-        yield 'param_schedulers is no list of states'
+        yield 'param_schedulers is not a list of states'
 
 
 def _is_hub(hub: Any) -> bool:
@@ -269,5 +269,5 @@ def check_classes(num_classes: int, classes: Sequence[str]) -> None:
     if num_classes != len(classes):
         raise UserError(
             f'the head has num_classes={num_classes}, the data set {len(classes)} classes ({", ".join(classes)}); set '
-            'model.decode_head.num_classes, and types=True in the datasets where types are told apart'
+            'model.decode_head.num_classes, and types=True in the datasets for nucleus types'
         )

@@ -64,7 +64,7 @@ def read_dumped(text: Any, source: str) -> Config:
     """
     try:
         if not isinstance(text, str) or len(text) > LONGEST:
-            raise ValueError(f'it is no text of at most {LONGEST:,} characters')
+            raise ValueError(f'it is not a text of at most {LONGEST:,} characters')
         return Config(dict(_setting(line) for line in ast.parse(text).body))
     except (SyntaxError, ValueError, KeyError, RecursionError, MemoryError) as error:  # of ast.parse or of Config
         reason = str(error).partition('\n')[0] or type(error).__name__
@@ -78,7 +78,7 @@ def _setting(line: ast.stmt) -> tuple[str, Any]:
     match line:
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
             return _checked_key(name), _value(value)
-    raise ValueError(f'line {line.lineno} is no setting')
+    raise ValueError(f'line {line.lineno} is not a setting')
 
 
 def _value(node: ast.expr) -> Any:
@@ -96,7 +96,7 @@ def _value(node: ast.expr) -> Any:
             return {_key(key): _value(value) for key, value in zip(keys, values, strict=True)}
         case ast.Call(func=ast.Name(id='dict'), args=[], keywords=pairs) if all(pair.arg for pair in pairs):
             return {_checked_key(pair.arg): _value(pair.value) for pair in pairs}
-        # Where a key is no name.
+        # Where a key is not a name.
         case ast.Call(func=ast.Name(id='dict'), args=[ast.Dict() as pairs], keywords=[]):
             return _value(pairs)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
@@ -155,7 +155,7 @@ def check_registered(settings: Any, source: str, kinds: Collection[str] = REGIST
             known = isinstance(value, str) and _is_safe(find_part(value, kinds), kinds)
         if not known:
             raise UserError(
-                f'the config in {source} names {key}={value!r}, which is no registered part that data may name; '
+                f'the config in {source} names {key}={value!r}, which is not a registered part that data may name; '
                 'name a config file of your own, or, of a part of your own, import the package that has it'
             )
 

@@ -14,13 +14,13 @@ from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
 from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import DiskFullError, output_lock
+from mmgfnuc.files import DiskFullError, output_lock, write_json
 from mmgfnuc.visualization.overlay import draw_overlay
 
 from .geojson import feature_collection
 from .measurements import MEASURES, Measures, measure_nuclei
 from .predictor import Predictor
-from .results import Record, Records, printable, write_json, write_label_map, write_mask, write_png
+from .results import Record, Records, printable, write_label_map, write_mask, write_png
 
 FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 'geojson': ('.geojson',)}
 # For each pixel that the model sees: its maps, nuclei, measures and overlay. On a CPU the largest resident memory
@@ -40,8 +40,8 @@ Rows = list[list[Any]]
 def find_images(sources: Sequence[str]) -> list[Path]:
     """Return the files that paths, folders and glob patterns name, sorted.
 
-    What lies in a folder and is no image by its suffix is skipped, and named in one printed line; hidden files are left
-    out.
+    Files in a folder that are not images by their suffix are skipped, and named in one printed line; hidden files are
+    left out.
 
     Raises:
         UserError: one of them names no image, or two images would write the same output.
@@ -58,7 +58,7 @@ def find_images(sources: Sequence[str]) -> list[Path]:
         found.update(files)
         skipped += others
     if skipped:
-        print(f'notice: {len(skipped)} skipped, which are no files of {", ".join(IMAGE_SUFFIXES)}: {_listed(skipped)}')
+        print(f'notice: {len(skipped)} skipped, which are not files of {", ".join(IMAGE_SUFFIXES)}: {_listed(skipped)}')
     twice = [name for name, count in Counter(map(_name, found)).items() if count > 1]
     if twice:
         raise UserError(f"{len(twice)} file names differ only in folder or suffix, such as '{twice[0]}'; rename them")
@@ -66,7 +66,7 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
 
 def _files_of(source: str) -> tuple[list[Path], list[str]]:
-    """Files that a source names, and what it skips. A named pipe is no file: to read from it may never end."""
+    """Files that a source names, and what it skips. A named pipe is not a file: reading it may never end."""
     path = Path(source)
     if not path.is_dir():
         named = [path] if path.is_file() else [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207
@@ -227,7 +227,7 @@ def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float 
     write_label_map(out / 'labels', path.stem, labels)
     write_mask(out / 'masks' / f'{path.stem}.png', nuclei.semantic, len(classes))
     write_png(out / 'overlays' / f'{path.stem}.png', overlay)
-    write_json(out / 'geojson' / f'{path.stem}.geojson', outlines)
+    write_json(out / 'geojson' / f'{path.stem}.geojson', outlines, indent=None)
     return [
         [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
         for number, kind, of_one in zip(measures['nucleus'].tolist(), types, values, strict=True)

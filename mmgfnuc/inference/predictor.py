@@ -31,8 +31,8 @@ class Nuclei:
     Attributes:
         labels: the nuclei, from 1 without gaps; 0 = background.
         types: of each nucleus, by number: the class that most of its pixels have, 0 where none has any.
-        semantic: class of each pixel, before nuclei are told apart: 0 background, 1 nucleus, or its type where the
-            model tells types apart.
+        semantic: class of each pixel, before nuclei are separated: 0 background, 1 nucleus, or its type where the
+            model has types.
         foreground: probability that the pixel belongs to a nucleus.
 
     Shape:

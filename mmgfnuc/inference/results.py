@@ -11,7 +11,6 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from unicodedata import category
 
 import numpy as np
@@ -21,7 +20,7 @@ from PIL import Image
 
 from mmgfnuc.datasets.canonical import LARGEST_PNG_ID
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import whole_file, write_csv, write_text
+from mmgfnuc.files import whole_file, write_csv, write_json
 
 from .measurements import MEASURES
 
@@ -31,7 +30,7 @@ NUCLEI_HEADER = ('image', 'nucleus', 'type', *MEASURES)
 IMAGES_HEADER = ('image', 'state', 'nuclei', 'mpp', 'reason', 'file')
 # Of the time of a run that may go into writing tables.
 TABLE_SHARE = 0.1
-# Control characters, halves of a pair (which stand for bytes that are no UTF-8), ends of lines and paragraphs.
+# Control characters, halves of a pair (which stand for bytes that are not UTF-8), ends of lines and paragraphs.
 UNSHOWN = ('Cc', 'Cs', 'Zl', 'Zp')
 
 
@@ -68,13 +67,8 @@ def write_label_map(folder: Path, name: str, labels: NDArray[np.integer]) -> Non
         tiff.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON on one line, strictly: NaN and infinity are no numbers of it."""
-    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(',', ':')) + '\n')
-
-
 def printable(text: str) -> str:
-    r"""Escape what no table, page or terminal can show: line ends, control characters, bytes that are no UTF-8.
+    r"""Escape what no table, page or terminal can show: line ends, control characters, bytes that are not UTF-8.
 
     Examples:
         >>> print(printable('a\nb\udcff'))
@@ -132,7 +126,7 @@ class Records:
         """
         path = self._path(record.image)
         write_csv(path.with_suffix('.csv'), NUCLEI_HEADER, nuclei)
-        write_json(path, asdict(record))
+        write_json(path, asdict(record), indent=None)
         self.all[record.image] = record
 
     def forget(self, image: str) -> None:

@@ -72,7 +72,7 @@ def create_model(
             encoder, where it needs settings of its own; None for a U-Net alone.
         fusion: one of `list_fusions()`. Under `shuffled-context-image` the model takes (B, 6, H, W): each image, then
             the one whose context it gets.
-        head: one of `list_heads()`: what tells touching nuclei apart.
+        head: one of `list_heads()`: what divides touching nuclei.
         num_classes: softmax channels: background, nucleus (or more nucleus types).
         in_channels: channels of the images; 3 where there is a foundation encoder.
         weights: of the foundation encoder: a file, a folder, a name in `$MMGFNUC_WEIGHTS`, or `random`. None finds

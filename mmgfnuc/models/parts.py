@@ -20,7 +20,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.foundation.cache import CacheSettings
 from mmgfnuc.models.foundation.lora import LoraSettings
-from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.models.segmentors import TEST_SETTINGS, FusionSegmentor
 
 from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
 
@@ -37,12 +37,10 @@ ABOVE_ZERO = ('max_norm', 'clip_value')
 LARGEST_SEED = 2**32 - 1
 # What nobody sets by hand.
 WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
-# What stands in groups of settings that are no parts themselves. engine.settings adds those of transforms, which models
+# What groups of settings hold that are not parts themselves. engine.settings adds those of transforms, which models
 # do not import.
 GROUPS: dict[Any, dict[str, Accepted]] = {
-    FusionSegmentor: {
-        'test_cfg': Accepted({'scale': float | None, 'tile': int | None, 'overlap': int}),
-    },
+    FusionSegmentor: {'test_cfg': Accepted(TEST_SETTINGS)},
     foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},
 }
 # MMEngine's annotations are wider than what works.

@@ -201,7 +201,7 @@ class HoverInstances(InstancePostProcessor):
 class BoundaryInstances(InstancePostProcessor):
     """Nuclei of a foreground and the probability that a pixel of it is boundary, as `BoundaryTarget` defines that.
 
-    Markers are where inside (the foreground that is no boundary) is more probable than boundary by `margin`.
+    Markers are where inside (the foreground without the boundary) is more probable than boundary by `margin`.
 
     Attributes:
         margin: of the probabilities, in a marker.

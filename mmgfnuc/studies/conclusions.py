@@ -23,7 +23,7 @@ MEANINGS = {
 def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[str]:
     """Say what fusion brings on a data set: the gain with its interval, for which groups, at what cost, and from what.
 
-    Controls are no fusions here: they are told by the arm that they are a control of.
+    Controls do not count as fusions here: the arm that they control names them.
 
     Args:
         data_set: of the results, all but its conclusion.

@@ -1,6 +1,5 @@
 """What arms cost: parameters, multiply-adds, the time of a training step, time and memory of inference."""
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,14 +14,14 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmgfnuc.engine.provenance import hardware
-from mmgfnuc.files import read_json, write_text
+from mmgfnuc.engine.provenance import hardware, library_versions
+from mmgfnuc.files import read_json, write_json
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import MODELS
 
-from .identity import code_digest, digest_of, library_versions
+from .identity import code_digest, digest_of
 from .runs import run_config
 from .study import Arm, Study
 
@@ -92,7 +91,7 @@ def step_seconds(study: Study, arm: Arm) -> float:
 
 @torch.inference_mode()
 def inference_costs(study: Study, arm: Arm) -> InferenceCosts:
-    """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not told apart.
+    """Time an arm and the baseline by turns on a tile of noise, with random weights; nuclei are not separated.
 
     On a CPU both have one thread, as a run has. Other work on the machine is in the seconds, but in the ratio only as
     far as it changes from one turn to the next.
@@ -190,7 +189,7 @@ class KnownCosts:
         key = self._key(arm)
         if key not in self.known:
             self.known[key] = self._measure(arm)
-            write_text(self.path, json.dumps(self.known, indent=1) + '\n')
+            write_json(self.path, self.known)
         return self.known[key]
 
     def _key(self, arm: Arm) -> str:

@@ -5,19 +5,18 @@ import hashlib
 import json
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import read_json, waiting_lock, write_text
+from mmgfnuc.files import file_sha256, read_json, waiting_lock, write_json
 
 PACKAGE = Path(__file__).parents[1]
 # Folders and files of the package that scores depend on; those that what is seen inside a trained model depends on; and
 # those of its pictures. What reads scores or arranges runs is in none: a better report does not cost a new study.
-SCORED = ('models', 'datasets', 'engine', 'evaluation', 'postprocess')
+# Presets and names need not be here: what they say is in the config of a run.
+SCORED = ('models', 'datasets', 'engine', 'evaluation', 'postprocess', 'inference/preprocessing.py')
 INSIDE = ('inference', 'studies/inside.py', 'studies/calibration.py')
 PICTURED = ('inference', 'visualization', 'studies/inside.py', 'studies/pictures.py')
-LIBRARIES = ('torch', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation')
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -40,11 +39,6 @@ def _syntax(code: str) -> str:
     return ast.dump(tree)
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that scores depend on."""
-    return {name: version(name) for name in LIBRARIES}
-
-
 def data_digest(root: Path, folder: Path) -> str:
     """SHA-256 of the manifest of a data set: the SHA-256 of every file, by its name.
 
@@ -61,12 +55,11 @@ def data_digest(root: Path, folder: Path) -> str:
         name, stat = file.relative_to(root).as_posix(), file.stat()
         size, time, digest = known.get(name, (None, None, ''))
         if (size, time) != (stat.st_size, stat.st_mtime_ns):
-            with file.open('rb') as content:
-                digest = hashlib.file_digest(content, 'sha256').hexdigest()
+            digest = file_sha256(file)
         manifest[name] = [stat.st_size, stat.st_mtime_ns, digest]
     if manifest != known:
         with suppress(OSError), waiting_lock(folder / 'lock'):
-            write_text(path, json.dumps(manifest) + '\n')
+            write_json(path, manifest, indent=None)
     lines = [f'{name} {digest}' for name, (_, _, digest) in manifest.items()]
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
 

@@ -1,6 +1,5 @@
 """What a trained model does inside: how far its probabilities can be trusted, and what its fusion lets through."""
 
-import json
 import math
 import warnings
 from collections import defaultdict
@@ -20,7 +19,7 @@ from torch import Tensor
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
 from mmgfnuc.engine.targets import add_target
-from mmgfnuc.files import write_text
+from mmgfnuc.files import write_json
 from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, forget_caches, read_dumped
 from mmgfnuc.models.necks.attention import pool_factor
@@ -38,7 +37,7 @@ def read_config(folder: Path) -> Config:
     """Read the config of a run as data, and let it work in its folder.
 
     Raises:
-        UserError: it holds code, names what is no registered part, or where to write.
+        UserError: it holds code, names what is not a registered part, or where to write.
     """
     path = folder / 'config.py'
     config = read_dumped(path.read_text(encoding='utf-8'), str(path))
@@ -102,10 +101,10 @@ def measure_inside(folder: Path) -> None:
     Raises:
         UserError: the checkpoint, the data or a weight file is missing or not finite.
     """
-    text = json.dumps(_inside(load_trained(folder)), indent=1, allow_nan=False) + '\n'
+    found = _inside(load_trained(folder))
     for earlier in folder.glob('inside-*.json'):
         earlier.unlink()
-    write_text(inside_file(folder), text)
+    write_json(inside_file(folder), found)
 
 
 @torch.inference_mode()

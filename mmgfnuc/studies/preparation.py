@@ -30,7 +30,7 @@ def draw_missing_data(study: Study) -> None:
     with waiting_lock(lock_file(root)):
         if not root.exists():
             print(f'{root} is not there: the synthetic tiles are being drawn', file=sys.stderr)
-            # What tools/datasets/prepare.py draws by default.
+            # What `mmgfnuc prepare synthetic` draws by default.
             write_dataset(root, num_train=64, num_val=16, size=256, seed=0)
 
 

@@ -1,12 +1,11 @@
 """Writes what a study found: a table of scores, the results as JSON, a report as Markdown and one as HTML."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmgfnuc.files import read_csv, read_json, remove_unfinished, waiting_lock, write_csv, write_text
+from mmgfnuc.files import read_csv, read_json, remove_unfinished, waiting_lock, write_csv, write_json, write_text
 from mmgfnuc.visualization.pages import Gallery
 from mmgfnuc.visualization.study_page import study_page
 
@@ -62,12 +61,10 @@ def rewrite_report(folder: Path) -> None:
 
 def _write(record: Mapping[str, Any], folder: Path) -> None:
     results = study_results(record, read_scores(folder / SCORES_FILE))
-    for name, text in (
-        (RESULTS, json.dumps(results, indent=1, allow_nan=False) + '\n'),
-        ('tables.md', markdown_report(results)),
-        ('report.html', study_page(results, read_pictures(folder / PICTURES), SCORES, COMPARED)),
-    ):
-        write_text(folder / name, text)
+    tables, page = markdown_report(results), study_page(results, read_pictures(folder / PICTURES), SCORES, COMPARED)
+    write_json(folder / RESULTS, results)
+    write_text(folder / 'tables.md', tables)
+    write_text(folder / 'report.html', page)
 
 
 def write_scores(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -107,7 +104,7 @@ def _draw(study: Study, runs: Sequence[Run], root: Path, folder: Path) -> None:
 def write_pictures(pictures: Pictures, key: str, path: Path) -> None:
     """Keep the pictures of each data set, with the key of the runs and the code that they are made of."""
     drawn = {data: [asdict(gallery) for gallery in own] for data, own in pictures.items()}
-    write_text(path, json.dumps({'key': key, 'pictures': drawn}, indent=1) + '\n')
+    write_json(path, {'key': key, 'pictures': drawn})
 
 
 def read_pictures(path: Path) -> Pictures:

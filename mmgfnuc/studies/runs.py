@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mmgfnuc.datasets.canonical import PREPARE_HINT, list_splits
+from mmgfnuc.engine.provenance import library_versions
 from mmgfnuc.errors import UserError
 from mmgfnuc.names import find_preset
 from mmgfnuc.presets import model_config, model_parts, read_preset
 
-from .identity import SCORED, code_digest, data_digest, digest_of, library_versions
+from .identity import SCORED, code_digest, data_digest, digest_of
 from .study import Arm, Study
 
 SCHEDULE = 'adam_steps'

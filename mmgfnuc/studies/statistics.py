@@ -56,7 +56,7 @@ class StudyScores:
 
         Raises:
             UserError: a column or a row is missing, arms do not have the same images, folds and seeds, a row is there
-                twice, an image is in two groups, a score is no finite number, or no image has one everywhere.
+                twice, an image is in two groups, a score is not a finite number, or no image has one everywhere.
         """
         entries, group_by_image = _read_entries(rows, score)
         arms = tuple(dict.fromkeys(arm for arm, *_ in entries))
@@ -138,7 +138,7 @@ class Comparison:
         """What the interval says."""
         if self.interval is None:
             needed = f'{_count(self.num_comparisons, "comparison")} would take {fewest_groups(self.num_comparisons)}'
-            return f'no verdict, {_count(len(self.by_group), "group")} are too few ({needed})'
+            return f'no verdict, too few groups: {len(self.by_group)} ({needed})'
         if self.significant:
             return 'a significant gain' if self.mean_difference > 0 else 'a significant loss'
         return 'no significant difference'
@@ -202,8 +202,9 @@ def interval_of(by_group: Floats, by_network: Floats, num_comparisons: int = 1) 
     The mean varies with the groups, V_g = variance over G groups / G, and with the luck of training, V_n = sum over F
     folds of (variance over S seeds / S) of what their networks add to it. The interval is
     mean -+ sqrt(t_g^2 V_g + t_n^2 V_n), t_g and t_n being the 1 - 0.05 / (2 m) quantiles of Student's t for m
-    comparisons (Bonferroni), with G - 1 and F (S - 1) degrees of freedom. If both are normal, each interval misses the
-    true value with probability 0.05 / m at most, whatever their shares. One seed shows no V_n.
+    comparisons (Bonferroni), with G - 1 and F (S - 1) degrees of freedom. If both are normal, and the luck of training
+    varies alike in all folds, each interval leaves out the true value with probability 0.05 / m at most, whatever their
+    shares. One seed shows no V_n.
 
     A resampling of the seeds would not do: two in each of three folds have only 27 different draws.
 

@@ -1,14 +1,13 @@
 """The folder of a run: where it is, what is in it, and who may write there."""
 
 import fcntl
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import read_csv, read_json, waiting_lock, write_text
+from mmgfnuc.files import read_csv, read_json, waiting_lock, write_json, write_text
 
 from .identity import INSIDE, code_digest
 from .runs import Run, describe
@@ -21,7 +20,7 @@ RECORD = 'run.json'
 PROGRESS, FAILURE, DIVERGENCE, LOG, LOCK = 'progress.json', 'failed.txt', 'diverged.txt', 'log.txt', 'lock'
 
 KEYS = ('data', 'arm', 'fold', 'seed', 'image', 'group')
-# Column of the tables that tools/test.py writes -> what it is called in a report.
+# Column of the tables that `mmgfnuc test` writes -> what it is called in a report.
 SCORES = {
     'dice': 'foreground Dice',
     'iou': 'foreground IoU',
@@ -79,7 +78,7 @@ def prepare_folder(folder: Path, run: Run) -> None:
     with waiting_lock(folder.parent / LOCK):
         (folder / FAILURE).unlink(missing_ok=True)
         write_text(folder / 'config.py', text)
-        write_text(folder / 'identity.json', json.dumps(describe(run), indent=1) + '\n')
+        write_json(folder / 'identity.json', describe(run))
 
 
 def record_failure(folder: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.names import find_name, list_presets
+from mmgfnuc.names import find_name, list_presets, plain_name
 from mmgfnuc.shipped import configs_folder
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
@@ -117,10 +117,10 @@ def _check(study: Study) -> None:
     for name in ('data', 'splits'):
         for value in getattr(study, name):
             if not isinstance(value, str):
-                raise UserError(f'{name}: {value!r} is no name; give text')
+                raise UserError(f'{name}: {value!r} is not a name; give text')
     for value in study.seeds:
         if not _is_whole(value, 0):
-            raise UserError(f'seeds: {value!r} is no seed; give whole numbers from 0')
+            raise UserError(f'seeds: {value!r} is not a seed; give whole numbers from 0')
     if not isinstance(study.amp, bool):
         raise UserError(f'amp={study.amp!r}: give true or false')
     if study.data_root and len(study.data) > 1:
@@ -140,7 +140,7 @@ def _as_tuple(value: Any) -> Any:
 def _arms_of(group: Any) -> list[Arm]:
     """Make an arm of each combination of what a group lists; those that come out the same are one."""
     if not isinstance(group, Mapping):
-        raise UserError(f'arms: {group!r} is no arm; give its settings, such as dict(unet="unet")')
+        raise UserError(f'arms: {group!r} is not an arm; give its settings, such as dict(unet="unet")')
     unknown = sorted(set(group) - set(ARM_KEYS))
     if unknown:
         raise UserError(f"an arm has no '{unknown[0]}'; it takes {', '.join(ARM_KEYS)}")
@@ -177,7 +177,7 @@ def _checked(key: str, value: Any) -> Any:
     if key in PRESET_KINDS:
         return find_name(key, value, list_presets(PRESET_KINDS[key]))
     if key == 'foundation' and ':' not in value:  # names of other libraries, such as timm:vit_tiny, stay as they are
-        return value.lower().replace('_', '-')
+        return plain_name(value)
     return value
 
 
@@ -230,7 +230,7 @@ def read_study(path: str | Path, changes: Mapping[str, Any] | None = None) -> St
         changes: settings that take the place of those of the file.
 
     Raises:
-        UserError: there is no such file, or it is no valid study.
+        UserError: there is no such file, or it is not a valid study.
     """
     return make_study({**read_settings(path), **(changes or {})})
 

@@ -4,7 +4,6 @@ Called as `python -m mmgfnuc.studies.worker FOLDER`, the folder holding the `con
 """
 
 import argparse
-import json
 import resource
 import sys
 import time
@@ -23,7 +22,7 @@ from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.engine.resume import find_resume, last_checkpoint
 from mmgfnuc.engine.settings import check_settings
 from mmgfnuc.errors import DivergedError
-from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_text
+from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_json
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
 
@@ -81,7 +80,7 @@ def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
         'hardware': hardware(),
         'weights_sha256': _weights_digest(folder),
     }
-    write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + '\n')
+    write_json(folder / RECORD, record)
 
 
 def _train(folder: Path, checkpoint: Path | None, cache: Mapping[str, Any] | None) -> None:
@@ -127,7 +126,7 @@ def report(folder: Path, phase: str, step: int) -> None:
     The memory is that of this process or of an earlier one of the run that was interrupted, whichever had more.
     """
     peak_mb = max(round(_peak_bytes() / 10**6), read_report(folder)['peak_mb'])
-    write_text(folder / PROGRESS, json.dumps({'phase': phase, 'step': step, 'peak_mb': peak_mb}) + '\n')
+    write_json(folder / PROGRESS, {'phase': phase, 'step': step, 'peak_mb': peak_mb}, indent=None)
 
 
 def _peak_bytes() -> int:

@@ -124,7 +124,7 @@ def _nearest(array: NDArray, size: tuple[int, int]) -> NDArray:
 
 
 def class_colour(index: int, report: Report) -> Colour:
-    """RGB of a class; that of the truth in all pictures where types are not told apart."""
+    """RGB of a class; that of the truth in all pictures without nucleus types."""
     return PALETTE[index % len(PALETTE)] if len(report.classes) > len(CLASSES) else TRUTH_COLOUR
 
 

@@ -10,7 +10,7 @@ from mmgfnuc.datasets.synthetic import render_tile
 
 def test_prints_one_line_and_writes_a_record(measured):
     rows = measured(postprocess, speed_sections, '--size', '192', '--images', '2', '--pairs', '1')
-    assert [row['decoder'] for row in rows] == ['semantic', 'distance', 'hover', 'boundary']
+    assert [row['post_processor'] for row in rows] == ['semantic', 'distance', 'hover', 'boundary']
     for row in rows:
         assert min(row['speedup_vs_skimage'], row['nuclei_per_s']) > 0
         assert sum(row[f'share_{stage}'] for stage in ('mask', 'mark', 'divide')) == pytest.approx(1, abs=0.002)
@@ -19,7 +19,7 @@ def test_prints_one_line_and_writes_a_record(measured):
 
 def test_the_maps_are_the_same_in_every_run():
     labels = render_tile(np.random.default_rng(0), 64)[1]
-    first, second = (postprocess.decoder_maps(labels, np.random.default_rng(1)) for _ in range(2))
+    first, second = (postprocess.noisy_maps(labels, np.random.default_rng(1)) for _ in range(2))
     for name, maps in first.items():
         for channel, again in zip(maps, second[name], strict=True):
             np.testing.assert_array_equal(channel, again)

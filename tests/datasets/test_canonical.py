@@ -160,7 +160,7 @@ def test_ignore_is_whatever_is_not_zero(tmp_path, dtype):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'sample_id': '../a'}, 'no plain file name'),
+        ({'sample_id': '../a'}, 'not a plain file name'),
         ({'image': np.zeros((6, 9), np.uint8)}, r'give uint8 \(H, W, 3\)'),
         ({'image': np.zeros((6, 9, 3))}, r'give uint8 \(H, W, 3\)'),
         ({'instances': np.zeros((6, 8), int)}, r'instances \(6, 8\) and image \(6, 9\) differ'),
@@ -232,7 +232,7 @@ def test_meta_that_is_a_named_pipe_is_not_waited_for(tmp_path):
 def test_an_id_that_is_not_utf_8(tmp_path, image):
     (tmp_path / 'images').mkdir()
     (tmp_path / 'images' / os.fsdecode(b'caf\xe9.png')).touch()
-    with pytest.raises(UserError, match='is no name in UTF-8') as caught:
+    with pytest.raises(UserError, match='is not a name in UTF-8') as caught:
         canonical.list_ids(tmp_path)
     str(caught.value).encode()
 
@@ -246,7 +246,7 @@ def test_split_comes_back_and_a_missing_one_lists_those_there(tmp_path):
     with pytest.raises(UserError, match="no split 'organ'; splits there: fold-0, organs"):
         canonical.read_split(tmp_path, 'organ')
     path.write_text('{"train": "a"}')
-    with pytest.raises(UserError, match='no list of ids'):
+    with pytest.raises(UserError, match='not a list of ids'):
         canonical.read_split(tmp_path, 'organs')
 
 

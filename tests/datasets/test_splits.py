@@ -18,9 +18,9 @@ def test_holdout_keeps_groups_whole():
 
 
 def test_unknown_group_gets_the_nearest_name_or_all_of_them():
-    with pytest.raises(UserError, match="no group 'human_rectum', did you mean 'human rectum'"):
+    with pytest.raises(UserError, match="group='human_rectum' is unknown; did you mean human rectum"):
         group_holdout(GROUPS, ['human_rectum'])
-    with pytest.raises(UserError, match='groups there: human kidney, human lung, human rectum, mouse heart'):
+    with pytest.raises(UserError, match='choose one of human kidney, human lung, human rectum, mouse heart'):
         group_holdout(GROUPS, ['zzz'])
 
 

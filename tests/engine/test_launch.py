@@ -154,7 +154,7 @@ def test_a_checkpoint_of_other_nucleus_types(cfg, tmp_path):
     assert launch.check_types(cfg, other) is None
     cfg.test_dataloader.dataset.types = True
     assert launch.check_types(cfg, same) is None
-    with pytest.raises(UserError, match=r'tells apart connective, .*set has epithelial, lymphocyte, connective'):
+    with pytest.raises(UserError, match=r'has the types connective, .*set has epithelial, lymphocyte, connective'):
         launch.check_types(cfg, other)
 
 

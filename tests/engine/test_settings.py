@@ -95,6 +95,9 @@ def test_what_predicting_uses():
     cfg = config()
     cfg.test_dataloader.dataset.pipeline[0].tpe = 1
     assert 'test_dataloader.dataset.pipeline.0.tpe' in refusal(check_model, cfg)
+    cfg = config()
+    cfg.model.test_cfg.update(tiles_per_batch=16, mpp=0.5)
+    check_model(cfg)
     cfg.model.test_cfg.tle = 64
     assert 'near it: tile' in refusal(check_model, cfg)
 

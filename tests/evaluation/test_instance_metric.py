@@ -43,7 +43,7 @@ def make_sample(img_id, prediction, target, *, group='liver', mpp=None, ignore=N
     return sample
 
 
-# IoU 3/4 and 1; nucleus 3 is missed, 8 invented.
+# IoU 3/4 and 1; nucleus 3 is a false negative, 8 a false positive.
 MAPS_A = [[5, 5, 5, 0, 0, 6, 6, 0, 0, 8]], [[1, 1, 1, 1, 0, 2, 2, 0, 3, 0]]
 # Nothing overlaps; the centroids are 6 pixels apart, the boundaries 5.
 MAPS_B = [[3, 3, 0, 0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 0, 1, 1]]
@@ -167,9 +167,9 @@ def test_ignored_nuclei_are_neither_missed_nor_invented():
 
 
 def test_images_without_nuclei(tmp_path):
-    nothing, invented = make_sample('a', EMPTY, EMPTY), make_sample('b', [[1, 1, 0, 0]], EMPTY)
+    nothing, positive = make_sample('a', EMPTY, EMPTY), make_sample('b', [[1, 1, 0, 0]], EMPTY)
     ignored = make_sample('c', [[1, 1, 0, 0]], [[2, 2, 0, 0]], ignore=np.ones((1, 4), bool))
-    evaluate([nothing, invented, ignored], out_dir=tmp_path)
+    evaluate([nothing, positive, ignored], out_dir=tmp_path)
     rows, report = read(tmp_path)
     for name in ('aji', 'sq', 'f1_95', 'detection_f1', 'boundary_f1'):
         assert [row[name] for row in rows] == ['1.0', '0.0', '']
@@ -203,7 +203,7 @@ def test_types_by_hand(tmp_path):
     assert list(metrics) == LOGGED + COUNTS + LOGGED_TYPED
     # Sums of IoU 2 * 0.75 of 2 true and 3 predicted ones; 1 of 2 and 2.
     pq = [1.5 / 2.5, 1 / 2]
-    # 2 right, 1 confused; 1 right, 1 confused, 1 invented.
+    # 2 right, 1 confused; 1 right, 1 confused, 1 false positive.
     f1 = [4 / (4 + 2), 2 / (2 + 2 + 1)]
     # Numbers of type 1: true 1 1 0, predicted 1 2 0; of type 2: 1 1 0 and 1 0 1; total squares are 2/3.
     r2 = [1 - 1 / (2 / 3), 1 - 2 / (2 / 3), 1.0]

@@ -69,12 +69,14 @@ def test_every_missing_part_is_named(tmp_path, content, missing):
     torch.save(content, tmp_path / 'a.pth')
     with pytest.raises(UserError) as caught:
         read_checkpoint(tmp_path / 'a.pth')
-    assert str(caught.value).endswith(f"a.pth' is no whole checkpoint of mmgfnuc train: it lacks {', '.join(missing)}")
+    assert str(caught.value).endswith(
+        f"a.pth' is not a whole checkpoint of mmgfnuc train: it lacks {', '.join(missing)}"
+    )
 
 
 def test_something_else_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=r"a\.pth' is no checkpoint of mmgfnuc train: it holds a list"):
+    with pytest.raises(UserError, match=r"a\.pth' is not a checkpoint of mmgfnuc train: it holds a list"):
         read_checkpoint(tmp_path / 'a.pth')
 
 
@@ -185,19 +187,19 @@ RUN = META | {'epoch': 0}
 WRONG = [
     ('optimizer', ADAM, 'meta.epoch is not there'),
     *(('meta', {**RUN, key: value}, f'meta.{key}=') for key in RUN for value in (None, [1], 2.5)),
-    *(('meta', {**RUN, 'dataset_meta': {'classes': value}}, 'are no names') for value in (5, None, [1])),
-    ('meta', {**RUN, 'iter': 'abc'}, "meta.iter='abc' is no int"),
+    *(('meta', {**RUN, 'dataset_meta': {'classes': value}}, 'are not names') for value in (5, None, [1])),
+    ('meta', {**RUN, 'iter': 'abc'}, "meta.iter='abc' is not of type int"),
     ('meta', {**RUN, 'iter': -5}, 'meta.iter=-5 is out of range'),
     ('meta', {**RUN, 'iter': True}, 'meta.iter=True'),
     ('meta', {**RUN, 'iter': 10**12}, 'out of range'),
     ('meta', {**RUN, 'seed': 2**32}, 'out of range'),
-    *(('meta', {**RUN, 'train_seconds': value}, 'is no time') for value in ('x', None, math.nan, -1.0)),
+    *(('meta', {**RUN, 'train_seconds': value}, 'is not a time') for value in ('x', None, math.nan, -1.0)),
     *(('message_hub', value, 'message_hub lacks') for value in ([1], {}, None, 'x', {**HUB, 'log_scalars': 3})),
     ('message_hub', {**HUB, 'runtime_info': {'keep_ckpt_ids': 3}}, 'message_hub lacks'),
     *(('optimizer', value, 'optimizer holds no state') for value in ({}, None, [1], {**ADAM, 'param_groups': [5]})),
     *(('optimizer', {**ADAM, 'state': value}, 'optimizer holds no state') for value in ([], {0: 1})),
     ('optimizer', {**ADAM, 'state': {0: {'x': torch.tensor(math.nan)}}}, r'optimizer\.state\.0\.x holds NaN'),
-    *(('param_schedulers', value, 'no list of states') for value in ('x', [1], {'a': 'x'}, None)),
+    *(('param_schedulers', value, 'not a list of states') for value in ('x', [1], {'a': 'x'}, None)),
 ]
 
 

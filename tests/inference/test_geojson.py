@@ -16,8 +16,9 @@ from skimage.measure import points_in_poly
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.converters import CONVERTERS, convert
 from mmgfnuc.datasets.synthetic import render_tile
+from mmgfnuc.files import write_json
 from mmgfnuc.inference.geojson import feature_collection, trace_polygons
-from mmgfnuc.inference.results import write_json, write_png
+from mmgfnuc.inference.results import write_png
 
 CLASSES, PALETTE = ('background', 'epithelial', 'lymphocyte'), [[0, 0, 0], [0, 158, 115], [230, 159, 0]]
 

@@ -233,8 +233,8 @@ def test_a_model_that_gives_no_numbers(plain, image, tmp_path):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ("model = dict(type='os.system', command='touch {proof}')", "type='os.system', which is no registered part"),
-        ("model = dict(type='builtins.open', file='{proof}', mode='w')", 'which is no registered part'),
+        ("model = dict(type='os.system', command='touch {proof}')", "type='os.system', which is not a registered part"),
+        ("model = dict(type='builtins.open', file='{proof}', mode='w')", 'which is not a registered part'),
         ("model = __import__('os').system('touch {proof}')", 'line 1 holds code'),
         ("model = dict(type='mmgfnuc.UNetEncoder', bogus=1)", 'builds no model'),
         ("model = dict(type='mmgfnuc.UNetEncoder')", 'only a FusionSegmentor gives nuclei'),

@@ -15,7 +15,6 @@ from mmgfnuc.inference.results import (
     Record,
     Records,
     printable,
-    write_json,
     write_label_map,
     write_mask,
     write_png,
@@ -152,16 +151,6 @@ def test_label_maps_are_those_of_the_canonical_form(tmp_path):
         assert np.array(Image.open(tmp_path / f'a.{suffix}')).dtype == kind
     write_label_map(tmp_path, 'a', np.zeros((2, 3), np.int32))
     assert [path.name for path in tmp_path.iterdir()] == ['a.png']
-
-
-def test_json_is_strict(tmp_path):
-    write_json(tmp_path / 'a.json', {'name': 'Zürich', 'values': [1, 0.5]})
-    text = (tmp_path / 'a.json').read_text(encoding='utf-8')
-    assert text == '{"name":"Zürich","values":[1,0.5]}\n'
-    with pytest.raises(ValueError, match='not JSON compliant'):
-        write_json(tmp_path / 'a.json', {'name': float('nan')})
-    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
-    assert json.loads(text) == json.loads((tmp_path / 'a.json').read_text(encoding='utf-8'))
 
 
 def test_names_that_nothing_can_show():

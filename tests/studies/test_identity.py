@@ -46,14 +46,18 @@ def test_words_and_other_tools_cost_nothing(known, package):
     edit(package / LOSS, '"""', '"""Other words. ')
     edit(package / LOSS, '\nimport', '\n# A remark.\n\nimport')
     edit(package / LOSS, 'gamma: float = 2.0,', 'gamma: float = (\n            2.0\n        ),')
-    edit(package / 'studies' / 'report.py', 'indent=1', 'indent=2')
+    edit(package / 'studies' / 'report.py', 'tables.md', 'table.md')
     (package / 'doctor.py').write_text('CHECKS = ()\n')
     assert known() == before
 
 
 @pytest.mark.parametrize(
     ('file', 'before', 'after'),
-    [(LOSS, 'gamma: float = 2.0', 'gamma: float = 2.5'), ('postprocess/__init__.py', '', 'NEW = 1\n')],
+    [
+        (LOSS, 'gamma: float = 2.0', 'gamma: float = 2.5'),
+        ('postprocess/__init__.py', '', 'NEW = 1\n'),
+        ('inference/preprocessing.py', 'preprocessing.mpp / factor', 'preprocessing.mpp'),
+    ],
 )
 def test_code_that_scores_depend_on_makes_other_runs(known, package, file, before, after):
     keys = known()[0]

@@ -304,9 +304,9 @@ def test_a_conclusion_is_no_more_than_its_interval(results):
     )
     assert sum('is not shown' in line for line in lines) == 2
     assert not any('has the higher Dice' in line for line in lines)
-    few = {'significant': False, 'verdict': 'no verdict, 3 groups are too few', 'evidence': '+0.270'}
+    few = {'significant': False, 'verdict': 'no verdict, too few groups: 3', 'evidence': '+0.270'}
     assert said(**changed('fusion_gains', **few))[0] == (
-        'Dice of 1 fusion against the same U-Net without: no verdict, 3 groups are too few; the largest is that of '
+        'Dice of 1 fusion against the same U-Net without: no verdict, too few groups: 3; the largest is that of '
         f'{CONTEXT} +0.270.'
     )
     assert f'No control of {CONTEXT} was run' in ' '.join(said(controls={score: [] for score in COMPARED}))

@@ -172,7 +172,7 @@ def test_a_config_in_the_folder_of_a_run_is_not_run(runs_of, tmp_path):
     folder = run_folder(tmp_path, run)
     prepare_folder(folder, run)
     (folder / 'config.py').write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(UserError, match=r'config\.py is not read: line 1 is no setting'):
+    with pytest.raises(UserError, match=r'config\.py is not read: line 1 is not a setting'):
         complete_run(folder)
     assert not (tmp_path / 'ran').exists()
 

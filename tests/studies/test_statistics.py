@@ -183,7 +183,7 @@ def test_too_few_groups_have_no_interval_and_no_verdict():
     assert found.interval is None
     assert not found.significant
     assert found.in_words('Dice') == (
-        'arm1: Dice +0.250 against arm0, better in 4 of 4 groups: no verdict, 4 groups are too few (2 comparisons '
+        'arm1: Dice +0.250 against arm0, better in 4 of 4 groups: no verdict, too few groups: 4 (2 comparisons '
         'would take 7).'
     )
 

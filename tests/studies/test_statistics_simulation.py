@@ -1,4 +1,4 @@
-"""Studies drawn from a known model: how often is a difference found that is not there, or missed that is?
+"""Studies drawn from a known model: how often is a difference found that is not there, or not found that is?
 
 The score of an image is the sum of what its group, the image, the arm on this group, the network (of an arm, fold and
 seed) and chance add. Bounds hold a binomial count with probability 0.999.

@@ -176,4 +176,4 @@ def test_names_that_are_not_utf_8(tool, root, tmp_path, capsys):
         first.rename(first.with_name(os.fsdecode(b'caf\xe9.png')))
     capsys.readouterr()
     assert tool('browse', odd, '--out', tmp_path / 'odd.html') == 2
-    assert r"'caf\udce9' is no name in UTF-8; rename" in capsys.readouterr().err
+    assert r"'caf\udce9' is not a name in UTF-8; rename" in capsys.readouterr().err

@@ -130,7 +130,7 @@ def test_old_python(tmp_path, monkeypatch):
     [
         (lambda folder: None, PASS, 'uni.bin'),
         (lambda folder: (folder / 'uni.bin').unlink(), WARN, 'is empty'),
-        (lambda folder: folder.rename(folder.with_name('elsewhere')), FAIL, 'is no folder'),
+        (lambda folder: folder.rename(folder.with_name('elsewhere')), FAIL, 'is not a folder'),
     ],
 )
 def test_weights_folder(change, status, found, weights, tmp_path):

@@ -103,8 +103,8 @@ def test_arguments_that_cannot_be_meant_are_told_before_the_checkpoint_is_read(t
         (tmp_path / 'out', -0.5, 'argument --mpp: -0.5 is not a number above 0'),
         (tmp_path / 'out', 0.04, '--mpp: 0.04 micrometres per pixel are not within 0.05 to 5'),
         (tmp_path / 'out', 5.1, '--mpp: 5.1 micrometres per pixel are not within 0.05 to 5'),
-        ('/dev/null', 0.5, "--out '/dev/null' is no folder"),
-        (scans / 'notes.txt', 0.5, f"--out '{scans / 'notes.txt'}' is no folder"),
+        ('/dev/null', 0.5, "--out '/dev/null' is not a folder"),
+        (scans / 'notes.txt', 0.5, f"--out '{scans / 'notes.txt'}' is not a folder"),
     ):
         assert tool('predict', scans, '--checkpoint', 'not read', '--out', out, '--mpp', mpp) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]

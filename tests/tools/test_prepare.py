@@ -102,7 +102,7 @@ def test_official_folds_are_written_only_for_the_full_set(prepare, tmp_path):
     ('args', 'message'),
     [
         (['--folds', '9'], '9 folds of 5 groups; choose 2 to 5'),
-        (['--val-groups', 'human_lung'], "no group 'human_lung', did you mean 'human lung'?"),
+        (['--val-groups', 'human_lung'], "group='human_lung' is unknown; did you mean human lung?"),
         (['--source', 'nowhere'], 'nowhere is not there; give the folder or archive'),
     ],
 )

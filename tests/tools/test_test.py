@@ -129,7 +129,11 @@ def test_a_missing_damaged_or_foreign_checkpoint(tool, config, tmp_path, capsys)
     missing, damaged, foreign = (tmp_path / f'{name}.pth' for name in ('missing', 'damaged', 'foreign'))
     damaged.write_bytes(b'PK\x03\x04 cut off')
     torch.save({'weight': torch.zeros(2)}, foreign)
-    for path, text in ((missing, 'is not there'), (damaged, 'cannot be read'), (foreign, 'is no whole checkpoint of')):
+    for path, text in (
+        (missing, 'is not there'),
+        (damaged, 'cannot be read'),
+        (foreign, 'is not a whole checkpoint of'),
+    ):
         message = error_of(tool, capsys, config, path, '--work-dir', tmp_path / 'run')
         assert f"'{path}' {text}" in message
     assert not (tmp_path / 'run').exists()

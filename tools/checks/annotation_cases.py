@@ -137,7 +137,7 @@ def geojson_cases() -> Iterator[Case]:
         deep = {'name': 'x', 'parentClass': deep}
     yield 'a class of 300 parents', READ, geojson(classified(deep), sound=False)
     strange = [classified({'name': name}) for name in ('\ud800', 'a\nb', '\0')]
-    yield 'classes that are no text, on one nucleus', NOTICE, geojson(*strange, sound=False)
+    yield 'classes that are not text, on one nucleus', NOTICE, geojson(*strange, sound=False)
     yield '300 nucleus types', ERROR, geojson(*(classified({'name': f'{k}'}) for k in range(300)), sound=False)
     for name, ring in {
         'empty': [],
@@ -236,7 +236,7 @@ def coco_cases() -> Iterator[Case]:
         'a file name that leads out': {'images': [{'id': 1, 'file_name': '../../etc/passwd'}]},
         'a file name with a zero': {'images': [{'id': 1, 'file_name': 'a\0.png'}]},
         'a file name of 10,000 letters': {'images': [{'id': 1, 'file_name': 'a' * 10**4}]},
-        'a file name that is no text': {'images': [{'id': 1, 'file_name': '\ud800.png'}]},
+        'a file name that is not text': {'images': [{'id': 1, 'file_name': '\ud800.png'}]},
         'an empty file name': {'images': [{'id': 1, 'file_name': ''}]},
         'two images of one id': {'images': [{'id': 1, 'file_name': 'a.png'}] * 2},
         'a height that is a text': {'images': [{'id': 1, 'file_name': 'a.png', 'height': 'high'}]},

@@ -1,4 +1,4 @@
-# The tiles of synthetic.py with their nucleus types told apart: background, epithelial, lymphocyte, connective, that is
+# The tiles of synthetic.py with their nucleus types: background, epithelial, lymphocyte, connective, that is
 # num_classes=4 of the head. tools/datasets/prepare.py synthetic --out data/synthetic_typed --types
 from mmengine.config import read_base
 

@@ -24,9 +24,9 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     'annotations': {'id': (int, str), 'image_id': (int, str), 'category_id': (int, str)},
     'categories': {'id': (int, str), 'name': (str,)},
 }
-BOX = 'no segmentation: a box is no outline'
+BOX = 'no segmentation: a box is not an outline'
 NO_POLYGON = 'no list of x, y, x, y, ...'
-NO_RUNS = 'its counts are no run lengths'
+NO_RUNS = 'its counts are not run lengths'
 
 
 def list_coco(source: Path, options: Options) -> list[Sample]:

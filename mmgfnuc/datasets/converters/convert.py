@@ -163,9 +163,9 @@ def _checked(converter: Converter, samples: list[Sample]) -> list[Sample]:
     places: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         if sample.id != Path(sample.id).name:
-            raise UserError(f'{sample.id!r} is no plain file name; an image is called so in {converter.title}')
+            raise UserError(f'{sample.id!r} is not a plain file name; an image is called so in {converter.title}')
         if not is_utf8(sample.id):
-            raise UserError(f'{sample.id!r} is no name in UTF-8; rename the file of {converter.title}')
+            raise UserError(f'{sample.id!r} is not a name in UTF-8; rename the file of {converter.title}')
         places[sample.id].append(repr(sample.group))
     doubled = [f'{name!r} in {" and ".join(groups)}' for name, groups in places.items() if len(groups) > 1]
     if doubled:

@@ -64,7 +64,7 @@ def read_masks(image: Path, path: Path, invert: bool = False) -> Content:
     mask = read_label_map(path)
     values = np.unique(mask[mask > 0])
     if len(values) > 1:
-        what = f'{len(values)} values besides 0, so it is no binary mask'
+        what = f'{len(values)} values besides 0, so it is not a binary mask'
         raise BadFileError(path, what, 'take the source "folders" for label maps, or save 0 and 255 alone')
     nuclei = (mask > 0) != invert
     instances = connected_components(nuclei).astype(np.int32)

@@ -48,7 +48,7 @@ TIMES_A_NUCLEUS = 5
 LARGE_SHARE, LARGE_NUCLEUS = 0.1, 1000
 LARGE = f'very large outlines, taken for nuclei; if they are the annotated area, give them the class Region{STAR}'
 NO_FEATURE = 'no feature of GeoJSON'
-NO_CLASS = 'its classification is no name'
+NO_CLASS = 'its classification is not a name'
 CELL = 'a cell without the outline of its nucleus'
 STARRED = f'outlines of a class that QuPath ignores ({STAR}), no nuclei; ignored where no nucleus is'
 ANNOTATED = 'outlines taken for the annotated area, no nuclei; what lies outside of it is ignored'
@@ -125,7 +125,7 @@ def read_annotations(path: Path) -> Annotations:
     for name, feature in _features(path):
         kind = _object_type(feature)
         if kind in NO_NUCLEI:
-            notices.setdefault(f'objects that are no nuclei, left out: {kind}', []).append(name)
+            notices.setdefault(f'objects that are not nuclei, left out: {kind}', []).append(name)
         else:
             shapes.append((kind, _outline(name, feature, kind)))
     # What a person drew wins over what was found: it comes first, and keeps shared pixels.

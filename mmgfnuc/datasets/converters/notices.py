@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmgfnuc.files import write_text
+from mmgfnuc.files import write_json
 
 FOLDER = 'notices'
 SHOWN_IMAGES = 3
@@ -14,7 +14,7 @@ SHOWN_NAMES = 3
 
 def write_notices(root: Path, sample_id: str, notices: Mapping[str, Sequence[str]]) -> None:
     """Write what was done to which outlines of an image."""
-    write_text(root / FOLDER / f'{sample_id}.json', json.dumps(notices, indent=1, ensure_ascii=False) + '\n')
+    write_json(root / FOLDER / f'{sample_id}.json', notices)
 
 
 def read_notices(root: Path) -> list[str]:

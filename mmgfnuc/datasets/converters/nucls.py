@@ -132,7 +132,7 @@ def _numbers(path: Path, text: str) -> NDArray[np.floating]:
     try:
         numbers = np.array([float(number) for number in text.split(',')])
     except ValueError as error:
-        raise BadFileError(path, f'{text!r} is no list of numbers', 'get the original file') from error
+        raise BadFileError(path, f'{text!r} is not a list of numbers', 'get the original file') from error
     if not np.isfinite(numbers).all():
         raise BadFileError(path, f'{text!r} is not finite', 'get the original file')
     return numbers

@@ -97,7 +97,7 @@ def _other_files(folder: Path, known: Container[Path]) -> list[Path]:
         more = f' and {len(others) - SHOWN_FILES} more' if len(others) > SHOWN_FILES else ''
         kinds = ', '.join(IMAGE_SUFFIXES)
         warnings.warn(
-            f'{len(others)} in {folder} not read, as they are no files of {kinds}: {names}{more}', stacklevel=4
+            f'{len(others)} in {folder} not read, as they are not files of {kinds}: {names}{more}', stacklevel=4
         )
     return others
 
@@ -133,7 +133,7 @@ def class_names(types: Sequence[str]) -> list[str]:
         UserError: There are more than a type map can hold.
     """
     if len(types) > LARGEST_TYPE:
-        raise UserError(f'{len(types)} nucleus types; at most {LARGEST_TYPE} can be told apart')
+        raise UserError(f'{len(types)} nucleus types; at most {LARGEST_TYPE} are possible')
     return [CLASSES[0], *types] if len(types) > 1 else CLASSES
 
 
@@ -167,7 +167,7 @@ def inside(name: str) -> Path:
     if any(unicodedata.category(letter) in ('Cc', 'Cs') for letter in name) or any(
         len(os.fsencode(part)) > LONGEST_NAME for part in path.parts
     ):
-        raise UserError(f'{name[:40]!r} is no name of a file: at most {LONGEST_NAME} bytes, no control characters')
+        raise UserError(f'{name[:40]!r} is not a name for a file: at most {LONGEST_NAME} bytes, no control characters')
     if path.is_absolute() or '..' in path.parts:
         raise UserError(f'{name!r} leads out of the source; give a path inside of it')
     return path
@@ -185,7 +185,7 @@ def read_groups(root: Path, stems: Iterable[str], pattern: str) -> dict[str, str
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f'--group-pattern {pattern!r} is no regular expression ({error}); see --help') from error
+        raise UserError(f'--group-pattern {pattern!r} is not a regular expression ({error}); see --help') from error
     if compiled.groups != 1:
         raise UserError(f'--group-pattern {pattern!r} has {compiled.groups} groups in (); give one')
     return _group_all(stems, lambda stem: (match := compiled.search(stem)) and match[1], f'--group-pattern {pattern!r}')

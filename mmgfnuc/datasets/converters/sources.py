@@ -38,7 +38,7 @@ def opened_source(source: str | Path, unpacked: Path) -> Iterator[Path]:
     if not source.exists():
         raise UserError(f'{source} is not there; give the folder or archive that was downloaded')
     if not source.name.lower().endswith(ARCHIVES):
-        raise UserError(f'{source} is no folder and no archive ({", ".join(ARCHIVES)}); give one')
+        raise UserError(f'{source} is neither a folder nor an archive ({", ".join(ARCHIVES)}); give one')
     shutil.rmtree(unpacked, ignore_errors=True)
     try:
         with full_disk_told(unpacked):

@@ -125,7 +125,7 @@ def _image_faults(images: Sequence[Measured]) -> Iterator[Fault]:
         images,
         lambda image: image.clipped > CLIPPED_SHARE and not is_blank(image),
         lambda image: f'{image.clipped:.0%} of the values are 0 or 255',
-        'export it again without contrast stretching; glass that the scanner made pure white is no loss',
+        'export it again without contrast stretching; glass that the scanner made pure white loses nothing',
     )
     yield _of_images(
         WARNING,

@@ -52,7 +52,7 @@ class Report:
         measured: the images that could be measured.
         total: numbers of all measured images; None without any.
         groups: numbers of each group.
-        types: numbers of each class but the background; empty where none are told apart.
+        types: numbers of each class but the background; empty without nucleus types.
         splits: number of images in each part of each split.
         faults: the grave ones first.
     """

@@ -16,7 +16,7 @@ IGNORE_LABEL = 255
 def semantic_map(instance_map: np.ndarray, ignore_map: np.ndarray, type_map: np.ndarray | None = None) -> np.ndarray:
     """Label of every pixel: 0 background, 1 nucleus or its type, 255 where `ignore_map` is True, nucleus or not.
 
-    Where types are told apart, a nucleus of unknown type (0) is 255 too: it is no background, and no type's.
+    With nucleus types, a nucleus of unknown type (0) is 255 too: it is neither background nor one of the types.
 
     Shape:
         - instance_map, ignore_map, type_map: (H, W)

@@ -11,7 +11,7 @@ from mmcv.transforms import BaseTransform
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import TRANSFORMS
 
-# Maps of a sample, and what they hold beyond its edges. `type_map` is there where nucleus types are told apart.
+# Maps of a sample, and what they hold beyond its edges. `type_map` is there with nucleus types.
 MAPS = {'instance_map': 0, 'ignore_map': True, 'type_map': 0}
 # Types of OpenCV by their bytes.
 MOVABLE = {1: np.uint8, 2: np.uint16, 4: np.float32}

@@ -44,7 +44,7 @@ class DistanceTarget(_InstanceTarget):
     """Adds the distance map: how deep in its nucleus a pixel lies, 1 at the deepest, 0 in the background.
 
     d(p) = D(p) / max D over the nucleus of p, with D(p) the Euclidean distance (pixels) from p to the nearest pixel
-    outside its nucleus, be it background or another nucleus. The edge of the map is no border: what a crop has cut
+    outside its nucleus, be it background or another nucleus. The edge of the map is not a border: what a crop has cut
     goes on beyond it, and a nucleus that fills the map is 1 everywhere.
 
     Shape:

@@ -135,7 +135,7 @@ class StainNormalize(BaseTransform):
     """Bring the image to the staining of a template, the same in training, test and use; nothing is drawn.
 
     It stands first in a pipeline, before any crop: the stains are told from the whole image. Images with less than 5 %
-    tissue, of one colour, or whose stains cannot be told apart pass unchanged.
+    tissue, of one colour, or whose stains cannot be separated pass unchanged.
 
     Args:
         method: 'macenko' (Macenko et al. 2009), 'reinhard' (Reinhard et al. 2001) or 'vahadane' (Vahadane et al. 2016).

@@ -41,7 +41,7 @@ def nucleus_states(table: Contingency) -> NucleusStates:
     - `split`: true, it is split (`split_nuclei`); predicted, more than half of it lies in one that is;
     - `false negative` (true) or `false positive` (predicted): none of these.
 
-    The matched are the hits of the scores at IoU 0.5; the other states tell apart why the rest is lost or too many.
+    The matched are the hits of the scores at IoU 0.5; the other states say why the rest is lost or too many.
     Fewer are so than in `instance_scores`, where those merged and split count too.
 
     A nucleus that merges others may match the largest of them, and is matched then; the others are not, and stay

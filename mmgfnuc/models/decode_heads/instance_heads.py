@@ -1,4 +1,4 @@
-"""Heads that give nuclei, not only foreground: any decode head of the zoo, and what tells touching nuclei apart.
+"""Heads that give nuclei, not only foreground: any decode head of the zoo, and what divides touching nuclei.
 
 All of them predict the classes (background, nucleus or its types) and, but for `SemanticHead`, auxiliary maps besides.
 A post-processor of `mmgfnuc.postprocess`, named by config, makes nuclei of both.
@@ -153,7 +153,7 @@ class InstanceHead(BaseModule):
         if any(key not in sample for sample in samples):
             raise UserError(
                 f'{type(self).__name__} learns from {key}, which the training samples lack; put {target} before '
-                'PackNucleiInputs in the training pipeline, as tools/train.py does'
+                'PackNucleiInputs in the training pipeline, as mmgfnuc train does'
             )
         return torch.stack([sample.get(key).data for sample in samples])
 

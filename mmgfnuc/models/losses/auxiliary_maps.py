@@ -1,4 +1,4 @@
-"""Losses of the auxiliary maps, by which touching nuclei are told apart.
+"""Losses of the auxiliary maps, by which touching nuclei are separated.
 
 Their weights are such that a map of zeros costs about as much as classes that are not learned yet do by DiceFocalLoss,
 on NuInsSeg at half its resolution: neither is to rule the encoder that both share.

@@ -18,7 +18,8 @@ from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
 
-TEST_SETTINGS = {'scale', 'mpp', 'tile', 'overlap', 'tiles_per_batch'}
+# What `test_cfg` takes.
+TEST_SETTINGS = {'scale': float | None, 'mpp': float | None, 'tile': int | None, 'overlap': int, 'tiles_per_batch': int}
 # Of the size of a pixel: scanners differ by a few percent, and the models see random scaling in training.
 MPP_TOLERANCE = 0.25
 
@@ -94,8 +95,8 @@ class FusionSegmentor(BaseSegmentor):
         if self.within_encoder and not isinstance(self.backbone, StagedBackbone):
             raise UserError(
                 f'{type(self.neck).__name__} works between the levels of the encoder, and '
-                f'{type(self.backbone).__name__} cannot be run level by level (it is no StagedBackbone); take that of '
-                'the presets unet, eunet3+, u2net, residual-unet or unext, or another neck'
+                f'{type(self.backbone).__name__} cannot be run level by level (it is not a StagedBackbone); take that '
+                'of the presets unet, eunet3+, u2net, residual-unet or unext, or another neck'
             )
         if type(bottleneck_dropout) not in (int, float) or not 0 <= bottleneck_dropout < 1:
             raise UserError(f'bottleneck_dropout={bottleneck_dropout!r}: give a probability from 0, below 1')
@@ -260,7 +261,7 @@ def check_test_cfg(settings: dict) -> dict:
     Raises:
         UserError: one is unknown, out of its range or does not fit another.
     """
-    unknown = sorted(set(settings) - TEST_SETTINGS)
+    unknown = sorted(set(settings) - set(TEST_SETTINGS))
     if unknown:
         raise UserError(f"model.test_cfg has no '{unknown[0]}'; it takes {', '.join(sorted(TEST_SETTINGS))}")
     for setting in ('scale', 'mpp', 'tile', 'tiles_per_batch'):

@@ -83,7 +83,7 @@ def read_script(path: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(SCRIPT_DATA) and name.count('/') == 1]
         if len(names) != 1:
-            raise ValueError('it is no archive of TorchScript')
+            raise ValueError('it is not an archive of TorchScript')
         return dict(_tensors(_ScriptUnpickler(archive, names[0]).load(), ''))
 
 

@@ -190,12 +190,12 @@ class TestCoco:
             ({'size': [12, 16], 'counts': [10**15]}, 'do not fill the image'),
             ({'size': [12, 16], 'counts': [2**62] * 4 + [192]}, 'do not fill the image'),
             ({'size': [12, 16], 'counts': [2**64 - 1, 193]}, 'run lengths'),
-            ({'size': [12, 16], 'counts': [10**399]}, 'no run lengths'),
-            ({'size': [12, 16], 'counts': [96.5, 95.5]}, 'no run lengths'),
-            ({'size': [12, 16], 'counts': ['192']}, 'no run lengths'),
-            ({'size': [12, 16], 'counts': [[192]]}, 'no run lengths'),
-            ({'size': [12, 16], 'counts': 'é'}, 'no run lengths'),
-            ({'size': [12, 16]}, 'no run lengths'),
+            ({'size': [12, 16], 'counts': [10**399]}, 'not run lengths'),
+            ({'size': [12, 16], 'counts': [96.5, 95.5]}, 'not run lengths'),
+            ({'size': [12, 16], 'counts': ['192']}, 'not run lengths'),
+            ({'size': [12, 16], 'counts': [[192]]}, 'not run lengths'),
+            ({'size': [12, 16], 'counts': 'é'}, 'not run lengths'),
+            ({'size': [12, 16]}, 'not run lengths'),
         ],
     )
     def test_bad_segmentations_are_explained(self, coco, tmp_path, segmentation, what):

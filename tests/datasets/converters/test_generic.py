@@ -77,7 +77,7 @@ class TestFolders:
         add_image(source, 'a').tofile(source / 'images' / f'{stem}.png')
         add_map(source, stem='a')
         (source / 'labels' / f'{stem}.png').touch()
-        assert 'is no name in UTF-8; rename' in fault('folders', source, tmp_path)
+        assert 'is not a name in UTF-8; rename' in fault('folders', source, tmp_path)
 
     @pytest.mark.parametrize('dtype', [np.int64, np.uint8, np.float32, bool])
     def test_whole_numbers_of_any_type_in_npy(self, source, tmp_path, dtype):
@@ -236,7 +236,7 @@ class TestGroups:
     @pytest.mark.parametrize(
         ('pattern', 'what'),
         [
-            ('(', 'is no regular expression'),
+            ('(', 'is not a regular expression'),
             ('^s[0-9]', 'has 0 groups in ()'),
             ('^(s)([0-9])', 'has 2 groups in ()'),
             ('_(y)', 'gives no group of s1_x and 1 more'),
@@ -277,5 +277,5 @@ class TestMasks:
         add_map(source, stem='map', folder='masks')
         add_map(source, (LABELS[:, :15] > 0), stem='wide', folder='masks')
         text = fault('masks', source, tmp_path)
-        assert 'map.png: 3 values besides 0, so it is no binary mask; take the source "folders"' in text
+        assert 'map.png: 3 values besides 0, so it is not a binary mask; take the source "folders"' in text
         assert 'wide.png: size (12, 15) differs' in text

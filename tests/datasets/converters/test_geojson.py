@@ -73,7 +73,7 @@ class TestGeoJSON:
             'unnamed': ([nucleus], 'feature 1 of 1 without classification'),
             'text': ('{"features": [', 'no JSON'),
             'foreign': ('{"shapes": []}', 'no features as QuPath writes them'),
-            'odd': ([nucleus | {'properties': {'classification': 5}}], 'its classification is no name'),
+            'odd': ([nucleus | {'properties': {'classification': 5}}], 'its classification is not a name'),
             'list': ([nucleus | {'properties': ['tumour']}], 'no feature of GeoJSON'),
             'away': ([feature('Polygon', [closed(50, 1, 58, 8)], 'immune')], 'feature 1: outside of the image'),
             'cell': (

@@ -162,7 +162,7 @@ GOOD = outlined('lymphocyte', [4, 8, 8, 4], [4, 4, 7, 7])
     [
         (outlined('lymphocyte', [4, 8], [4, 4]), HEADER, 'an outline of 2 x and 2 y'),
         ([*GOOD[:8], '4,8,8', '4,4,7,7'], HEADER, 'an outline of 3 x and 4 y'),
-        ([*GOOD[:8], '4,8,?', '4,4,7'], HEADER, "'4,8,?' is no list of numbers"),
+        ([*GOOD[:8], '4,8,?', '4,4,7'], HEADER, "'4,8,?' is not a list of numbers"),
         ([*GOOD[:8], '4,8,nan', '4,4,7'], HEADER, 'is not finite'),
         (outlined('alien', [4, 8, 8, 4], [4, 4, 7, 7]), HEADER, "main_classification 'alien'"),
         (GOOD, [*HEADER[:-1], 'ys'], 'no column coords_y'),

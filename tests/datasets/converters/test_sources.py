@@ -207,7 +207,7 @@ def test_corrupt_archives_are_explained(folder, outside, tmp_path, kind):
 
 def test_what_is_no_archive_is_explained(outside, tmp_path):
     assert 'is not there' in refusal(tmp_path / 'nowhere.zip', outside)
-    for name, text in (('page.zip', 'cannot be unpacked'), ('page.html', 'is no folder and no archive')):
+    for name, text in (('page.zip', 'cannot be unpacked'), ('page.html', 'is neither a folder nor an archive')):
         (tmp_path / name).write_text('<html>Sign in to download</html>')
         assert text in refusal(tmp_path / name, outside)
 

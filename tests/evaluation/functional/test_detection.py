@@ -89,7 +89,7 @@ def test_radius_in_pixels():
 
 
 def test_hand_computed_matrix_and_scores():
-    # Pairs: types (1, 1), (1, 2), (2, 2), (0, 2); a nucleus of type 1 is missed, one of type 2 and one of 0 invented.
+    # Pairs: types (1, 1), (1, 2), (2, 2), (0, 2); false negative: a nucleus of type 1; false positives: types 2 and 0.
     truth_types, predicted_types = np.array([1, 1, 2, 0, 1]), np.array([1, 2, 2, 2, 2, 0])
     pairs = np.array([0, 1, 2, 3]), np.array([0, 1, 2, 3])
     matrix = detection_matrix(pairs, predicted_types, truth_types, num_types=3)
@@ -102,11 +102,11 @@ def test_hand_computed_matrix_and_scores():
     np.testing.assert_allclose(type_f1(matrix), [2 / (2 + 2 + 1), 2 / (2 + 2 + 1), math.nan])
 
 
-def type_f1_of_the_authors(true, guess, missed, invented, kind):
+def type_f1_of_the_authors(true, guess, negatives, positives, kind):
     tp = sum(t == g == kind for t, g in zip(true, guess, strict=True))
     fp = sum(t != kind and g == kind for t, g in zip(true, guess, strict=True))
     fn = sum(t == kind and g != kind for t, g in zip(true, guess, strict=True))
-    return 2 * tp / (2 * tp + 2 * fp + 2 * fn + invented.count(kind) + missed.count(kind))
+    return 2 * tp / (2 * tp + 2 * fp + 2 * fn + positives.count(kind) + negatives.count(kind))
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -115,10 +115,10 @@ def test_type_f1_by_definition(seed):
     truth_types, predicted_types = rng.integers(1, 4, 30), rng.integers(1, 4, 25)
     pairs = rng.permutation(30)[:20], rng.permutation(25)[:20]
     matrix = detection_matrix(pairs, predicted_types, truth_types, num_types=3)
-    missed = np.delete(truth_types, pairs[0]).tolist()
-    invented = np.delete(predicted_types, pairs[1]).tolist()
+    negatives = np.delete(truth_types, pairs[0]).tolist()
+    positives = np.delete(predicted_types, pairs[1]).tolist()
     paired = truth_types[pairs[0]].tolist(), predicted_types[pairs[1]].tolist()
-    expected = [type_f1_of_the_authors(*paired, missed, invented, kind) for kind in (1, 2, 3)]
+    expected = [type_f1_of_the_authors(*paired, negatives, positives, kind) for kind in (1, 2, 3)]
     np.testing.assert_allclose(type_f1(matrix), expected, atol=1e-15)
 
 

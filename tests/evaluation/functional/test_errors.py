@@ -88,9 +88,9 @@ def test_random_maps_by_definition(maps, ignore):
     assert Counter(of_truth) == Counter(states.truth.tolist())
     assert Counter(of_predicted) == Counter(states.predicted.tolist())
     scores = instance_scores(instance_counts(table))
-    lost, invented = (sum(counts.values()) - counts['matched'] for counts in states.counts)
+    negatives, positives = (sum(counts.values()) - counts['matched'] for counts in states.counts)
     assert of_truth['matched'] == of_predicted['matched']
-    assert (lost, invented) == (scores['false_negatives'], scores['false_positives'])
+    assert (negatives, positives) == (scores['false_negatives'], scores['false_positives'])
 
 
 @given(label_map_pairs())

@@ -112,7 +112,7 @@ def test_of_ids_only_the_order_matters(maps):
 
 
 def test_hand_computed_scores():
-    # 1 is found with IoU 3/4, 2 with 2/3 by a nucleus that also grazes 3, 3 is missed, 9 is invented.
+    # 1 is found with IoU 3/4, 2 with 2/3 by a nucleus that also grazes 3, 3 is a false negative, 9 a false positive.
     target = [[1, 1, 1, 1, 0, 2, 2, 3, 3, 3, 0, 0]]
     prediction = [[4, 4, 4, 0, 0, 6, 6, 6, 0, 0, 0, 9]]
     scores = scores_of(prediction, target)

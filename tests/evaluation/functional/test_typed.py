@@ -80,7 +80,7 @@ def test_hand_computed_types():
     np.testing.assert_allclose(counts, [[2, 1 + 2 / 3, 3, 3], [0, 0, 0, 1], [0, 0, 0, 0]])
     np.testing.assert_allclose(typed_pq(counts), [(1 + 2 / 3) / 3, 0, math.nan])
     assert mpq_plus(counts) == pytest.approx((1 + 2 / 3) / 6, abs=1e-15)
-    # Type 2 is invented, which mPQ does not see.
+    # Type 2 is a false positive, which mPQ does not see.
     assert mpq(counts) == pytest.approx((1 + 2 / 3) / 3, abs=1e-15)
 
 

@@ -22,26 +22,16 @@ def list_foundation(pattern: str = '*') -> list[str]:
     return sorted(name for name in CATALOGUE if fnmatch(name, pattern.lower()))
 
 
-def find_foundation(name: str) -> str:
-    """Return a name as the catalogue has it; `timm:<name>` as it is.
+def find_entry(name: str) -> Entry:
+    """Return the entry of a name of the catalogue, or of `timm:<name>`.
 
     Raises:
-        UserError: there is none in the catalogue; proposes near ones.
+        UserError: there is none; proposes near ones.
     """
     if str(name).startswith(PREFIX):
-        return name
+        return timm_entry(name)
     otherwise = f"mmgfnuc.list_foundation() lists the names, and '{PREFIX}<name>' is any ViT or pyramid of timm"
-    return find_name('foundation', name, CATALOGUE, otherwise)
+    return CATALOGUE[find_name('foundation', name, CATALOGUE, otherwise)]
 
 
-def find_entry(name: str) -> Entry:
-    """Return the entry of a name.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = find_foundation(name)
-    return timm_entry(found) if found.startswith(PREFIX) else CATALOGUE[found]
-
-
-__all__ = ['CATALOGUE', 'Entry', 'find_entry', 'find_foundation', 'list_foundation']
+__all__ = ['CATALOGUE', 'Entry', 'find_entry', 'list_foundation']
