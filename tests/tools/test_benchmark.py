@@ -139,7 +139,7 @@ def test_what_a_study_costs(bench, capsys, study):
     ]
     assert lines[2].startswith('unet/none/semantic: 0.0')
     assert lines[-2] == '2 runs: 2 open'
-    assert lines[-1].endswith(' hours of training are left, without start, loading and scoring')
+    assert lines[-1].endswith(' of training are left, without start, loading and scoring')
 
 
 @pytest.mark.parametrize(('failed', 'reported'), [('hover', ['semantic']), ('semantic', [])])
