@@ -134,7 +134,7 @@ def test_the_config_of_a_checkpoint_names_parts_alone(tmp_path, carrying):
     scope = "default_scope = 'antigravity'"
     for added in (hostile, elsewhere, shown, scope, 'import os'):
         with pytest.raises(
-            UserError, match=r'hostile\.pth.*(no registered part|files would be written|no setting)'
+            UserError, match=r'hostile\.pth.*(not a registered part|files would be written|not a setting)'
         ) as error:
             load_config(carrying(added), {'train_cfg.max_iters': 3})
         assert '\n' not in str(error.value)
