@@ -35,7 +35,7 @@ demo: setup  ## synthetic data, training, test and pictures in one go
 	$(BIN)/python tools/demo.py
 
 test: setup  ## the whole test suite, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## style, format, types and import rules
 	$(BIN)/ruff check

@@ -22,6 +22,11 @@ def pytest_configure(config):
         config.addinivalue_line('filterwarnings', f'ignore:{message}')
 
 
+def pytest_collection_modifyitems(items):
+    # Files with long tests begin first, so that no process is left alone with one at the end.
+    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+
+
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
     """Nothing is fetched: a file that is not there is missing at once."""

@@ -15,6 +15,7 @@ from mmgfnuc.models.foundation import CATALOGUE
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_committed_pages_are_what_make_table_writes():
     stale = [str(path.relative_to(ROOT)) for path, text in table.rendered(ROOT).items() if path.read_text() != text]
     assert not stale, f'run `make table`: {stale} differ from what the records and the code give'

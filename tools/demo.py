@@ -39,6 +39,7 @@ def run(step: str, command: list[str], log: Path) -> None:
         try:
             for line in process.stdout:
                 file.write(line)
+                file.flush()
                 if PROGRESS.match(line):
                     print(f'   {line}', end='', flush=True)
         except BaseException:

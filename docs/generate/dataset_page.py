@@ -9,9 +9,9 @@ Made by `make table` from [the converters](../../mmgfnuc/datasets/converters/). 
 ship it (a folder or an archive), to the one form that everything here reads:
 
 ```bash
-python tools/datasets/prepare.py NAME --source DIR --out data/NAME    # --mpp 0.5 resamples; --help tells the rest
-python tools/datasets/check.py data/NAME                              # numbers and faults
-python tools/datasets/browse.py data/NAME --out page.html             # the same with pictures
+mmgfnuc prepare NAME --source DIR --out data/NAME    # --mpp 0.5 resamples; --help tells the rest
+mmgfnuc check data/NAME                              # numbers and faults
+mmgfnuc browse data/NAME --out page.html             # the same with pictures
 ```
 
 An archive is unpacked only if all of its files lie within it and are not links, if they fit into the free space, and if

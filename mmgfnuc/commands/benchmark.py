@@ -68,7 +68,12 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     arms = parser.add_argument_group('arms, in the place of STUDY: every combination of')
     names: dict[str, Any] = dict(nargs='+', metavar='NAME')
     arms.add_argument('--unets', dest='unet', **names, help='mmgfnuc.list_unets() (unet)')
-    arms.add_argument('--encoders', dest='foundation', **names, help='mmgfnuc.list_foundation(); present: all here')
+    arms.add_argument(
+        '--encoders',
+        dest='foundation',
+        **names,
+        help='mmgfnuc.list_foundation(); `present`: all whose weights are found here',
+    )
     arms.add_argument('--fusions', dest='fusion', **names, help='mmgfnuc.list_fusions(); none: without encoder (none)')
     arms.add_argument('--heads', dest='head', **names, help='mmgfnuc.list_heads() (semantic)')
     conditions = parser.add_argument_group('conditions; given with STUDY, they take the place of its own')
@@ -162,8 +167,9 @@ def print_plan(study: Study, root: Path, processes: int | None) -> None:
         )
     print(f'{len(runs)} runs: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
     left = [run for run, state in zip(runs, states, strict=True) if state not in (*ENDED, SCORED)]
-    hours = sum(seconds[run.arm.name] for run in left) * study.steps / len(devices(processes)) / 3600
-    print(f'about {hours:.1f} hours of training are left, without start, loading and scoring')
+    minutes = sum(seconds[run.arm.name] for run in left) * study.steps / len(devices(processes)) / 60
+    time = f'{minutes:.0f} minutes' if minutes < 60 else f'{minutes / 60:.1f} hours'
+    print(f'about {time} of training are left, without start, loading and scoring')
 
 
 def main(arguments: Sequence[str]) -> None:

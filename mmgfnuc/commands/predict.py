@@ -21,14 +21,14 @@ large images are predicted; nuclei are separated in the whole image afterwards, 
 in the output folder, for each image:
   labels/<name>.png       label map, 16 bits: 0 background, 1, 2, 3, ... the nuclei (<name>.tif, 32 bits, above 65,535)
   masks/<name>.png        0 background, 255 nucleus; with nucleus types each has a grey level of its own
-  overlays/<name>.png     the image, a contour around each nucleus, in the colour of its type if the model tells types
+  overlays/<name>.png     the image, a contour inside each nucleus, in the colour of its type if the model tells types
   geojson/<name>.geojson  outlines, classes and measures; drag it onto the open image in QuPath
 and for all of them:
   nuclei.csv              a line for each nucleus: place, size, shape, staining, confidence
   images.csv              a line for each image: done or failed and why, number of nuclei, size of a pixel
 
 Where the size of a pixel is known, by --mpp or from the file (SVS, OME-TIFF, tags of TIFF), the table also has
-micrometres, and what is too small for a nucleus is told by its true size. docs/prediction.md explains each column.
+micrometres, and what is too small for a nucleus is dropped by its true size. docs/prediction.md explains each column.
 
 A second run into the same folder replaces the results of its own images and keeps all others."""
 

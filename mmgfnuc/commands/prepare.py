@@ -190,7 +190,9 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
     """Keep what was prepared before, unless the user wants it replaced."""
     if (out / 'meta.json').is_file() and not overwrite:
         name = read_meta(out)['name']
-        raise UserError(f'{out} holds a prepared {name} already; --overwrite replaces it, another --out keeps it')
+        raise UserError(
+            f'{out} already holds a prepared dataset ({name}); --overwrite replaces it, another --out keeps it'
+        )
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -65,6 +65,8 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
 
 
 def _shipped_config(name: str) -> str:
+    if Path(name).suffix == CHECKPOINT_SUFFIX:
+        raise UserError(f"checkpoint '{name}' is not there; give the .pth file that mmgfnuc train wrote")
     shipped = find_config(name)
     if shipped is None:
         raise UserError(

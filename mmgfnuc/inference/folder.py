@@ -139,7 +139,7 @@ def scale_notices(stated: Mapping[Path, float | UserError | None], predictor: Pr
         if unknown:
             yield (
                 f'notice: the size of a pixel of {len(unknown)} of {total} images, such as {unknown[0]}, is unknown: '
-                'they are taken as they are, and their sizes told in pixels alone; say it with --mpp'
+                'they are taken as they are, and sizes are given in pixels only; give the pixel size with --mpp'
             )
     else:
         others = [mpp for mpp in known if abs(mpp / given - 1) > SAME_MPP]
@@ -147,7 +147,7 @@ def scale_notices(stated: Mapping[Path, float | UserError | None], predictor: Pr
             yield f'notice: {given:g} um per pixel are used, as given; the files state otherwise: {_counted(others)}'
         known = [given] * total
     if trained is None:
-        yield 'notice: the model does not say its pixel size: whether it fits the images is not known'
+        yield 'notice: the training images stated no pixel size, so images are not scaled to it'
         return
     for shown, count in _by_value(known).items():
         if predictor.scale_of(float(shown)) != predictor.scale_of(None):

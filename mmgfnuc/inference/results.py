@@ -164,7 +164,8 @@ class Records:
         content = path.read_bytes() if path.is_file() else b''
         if not content.startswith(header):
             raise UserError(
-                f'{path} is damaged or of another version; delete {path.with_suffix(".*")} and predict again'
+                f'{path} is damaged or has other columns; delete {path.with_suffix(".*")} and predict again, or name '
+                'another --out'
             )
         return content[len(header) :]
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from mmengine.config import Config
-
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import read_csv, read_json, waiting_lock, write_json, write_text
 
@@ -74,6 +72,8 @@ def is_done(folder: Path) -> bool:
 
 def prepare_folder(folder: Path, run: Run) -> None:
     """Write what the process of a run reads, and forget that an earlier one has failed."""
+    from mmengine.config import Config
+
     text = Config(dict(run.config)).pretty_text
     with waiting_lock(folder.parent / LOCK):
         (folder / FAILURE).unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.names import find_name, list_presets, plain_name
@@ -246,9 +245,15 @@ def read_settings(path: str | Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise UserError(f"study '{path}' is not there; give a .yaml or .py file, such as one of configs/studies/")
     try:
-        settings = Config.fromfile(path).to_dict() if path.suffix == '.py' else yaml.safe_load(path.read_text('utf-8'))
+        settings = _read_python(path) if path.suffix == '.py' else yaml.safe_load(path.read_text('utf-8'))
     except Exception as error:  # a Python file fails in any way that Python does
         raise UserError(f"study '{path}' cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(settings, Mapping):
         raise UserError(f"study '{path}' holds no settings; see configs/studies/ for an example")
     return settings
+
+
+def _read_python(path: Path) -> Mapping[str, Any]:
+    from mmengine.config import Config
+
+    return Config.fromfile(path).to_dict()

@@ -10,6 +10,7 @@ from mmgfnuc.models.foundation.cache import FeatureCache
 SMALL = ('--foundation', 'vit-tiny', '--width', '2', '--images', '2', '--batch', '1', '--pairs', '1', '--threads', '1')
 
 
+@pytest.mark.slow
 def test_prints_one_line_and_writes_a_record(measured):
     row = measured(feature_cache, encoder_page._cache_speed, *SMALL, '--dtype', 'float16')
     assert min(row['epoch_speedup'], row['step_vs_unet']) > 0
@@ -17,6 +18,7 @@ def test_prints_one_line_and_writes_a_record(measured):
     assert row['mb_per_image'] == pytest.approx(4 * 192 * 256 * 2 / 1e6, abs=0.01)
 
 
+@pytest.mark.slow
 def test_images_that_are_not_found_are_an_error(run_here, capsys, monkeypatch):
     monkeypatch.setattr(FeatureCache, '_write', lambda *_: None)
     assert run_here(feature_cache, *SMALL) == 2

@@ -1,6 +1,7 @@
 """benchmarks/sam_encoder.py: one JSON line, the same weights on both sides. What it measures is not asserted."""
 
 import encoder_page
+import pytest
 import sam_encoder
 from segment_anything import sam_model_registry
 from segment_anything.build_sam import _build_sam
@@ -10,6 +11,7 @@ from mmgfnuc.models.foundation.sam import ARCHITECTURES
 REDUCED = dict(embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,))
 
 
+@pytest.mark.slow
 def test_prints_one_line_and_writes_a_record(measured, monkeypatch):
     monkeypatch.setattr(sam_encoder, 'in_fresh_process', lambda function, *arguments: function(*arguments))
     monkeypatch.setitem(ARCHITECTURES, 'vit_b', REDUCED)

@@ -47,6 +47,7 @@ def in_order_of_use(model, images):
     return used
 
 
+@pytest.mark.slow
 def test_every_unet_in_its_own_process_prints_one_line_and_writes_a_record(measured):
     (row,) = measured(unets, zoo_page, '--only', 'eunet3+', '--size', '32', '--repeats', '1')
     assert set(row) == ROW
@@ -130,6 +131,7 @@ def test_a_killed_process_is_named():
         unets.in_fresh_process(ctypes.string_at, 1, 1)  # reads an address that no process may read
 
 
+@pytest.mark.slow
 def test_the_records_describe_every_unet_as_it_is():
     rows = [row for record in of_kind(read_records(ROOT / 'docs/results'), 'unets') for row in record['rows']]
     assert {row['unet'] for row in rows} == set(mmgfnuc.list_unets())

@@ -15,12 +15,14 @@ def archive(tmp_path):
     return found
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_ends_as_if_it_had_not_been(archive, tmp_path):
     number, faults = kills.check(archive, tmp_path / 'place', every=6)
     assert faults == []
     assert number >= 10
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_line(archive, tmp_path):
     assert disk_full.check(archive, tmp_path / 'place') == []
 

@@ -227,4 +227,4 @@ def test_what_is_said_of_the_sizes_of_pixels():
     (line,) = notices([None] * 9)
     assert '9 of 9 images, such as 0.tif, is unknown' in line
     (line,) = notices([0.5], given=0.5, trained=None)
-    assert 'the model does not say its pixel size' in line
+    assert 'the training images stated no pixel size' in line

@@ -168,6 +168,7 @@ def killed_at(number, run):
         os._exit(code)
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_table_of_another_prediction(many, tmp_path):
     """At every thirteenth change of the file system, while the results of another model are replaced."""
     out = tmp_path / 'out'

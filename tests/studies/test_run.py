@@ -1,4 +1,4 @@
-"""A study from its runs to its scores, with processes that are killed, fail and begin again."""
+"""A study from its runs to its scores, with processes that are killed, fail and begin again; on a Ray cluster too."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import META_KEYS
 from mmgfnuc.studies import run_all
-from mmgfnuc.studies.engines import ONE_THREAD
+from mmgfnuc.studies.engines import ONE_THREAD, Setting, ray_engine
 from mmgfnuc.studies.storage import is_done, is_locked, prepare_folder, run_folder, run_state
 from mmgfnuc.studies.worker import _train_and_score, complete_run
 
@@ -194,3 +194,37 @@ def test_runs_share_features_and_keep_their_scores(runs_of, assert_as_whole, tmp
         assert json.loads((run_folder(root, run) / 'run.json').read_text())['cached']
         checkpoint = torch.load(run_folder(root, run) / 'iter_10.pth', weights_only=False)
         assert 'cache' not in Config.fromstring(checkpoint['meta']['cfg'], '.py').model.foundation
+
+
+@pytest.mark.slow
+def test_a_cluster_of_its_own_gives_the_same_scores(runs_of, assert_as_whole, tmp_path):
+    ray = pytest.importorskip('ray')
+    broken = {'unet': 'unet', 'parts': {'backbone': {'widths': [4, 8, -1]}}}
+    (bad,), (_, good) = runs_of(arms=[broken]), runs_of()
+    with pytest.raises(UserError, match=r'1 of 2 runs failed; the others are done:\nunet/none/semantic default'):
+        run_all([bad, good], tmp_path, processes=2, engine='ray')
+    assert not ray.is_initialized()
+    assert run_state(tmp_path, bad) == 'failed'
+    assert 'give whole numbers from 1' in (run_folder(tmp_path, bad) / 'failed.txt').read_text()
+    assert_as_whole(run_folder(tmp_path, good))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_there_is_used_and_left(runs_of, tmp_path):
+    """What runs at the end of a study, because of Ctrl-C for one, is killed; the cluster is not."""
+    ray = pytest.importorskip('ray')
+    (run,) = runs_of(arms=[{'unet': 'unet'}], steps=10**6)
+    folder = run_folder(tmp_path, run)
+    prepare_folder(folder, run)
+    ray.init(address='local', num_cpus=1, object_store_memory=80 * 10**6, include_dashboard=False, log_to_driver=False)
+    try:
+        with ray_engine(None, Setting()) as submit:
+            job = submit(folder)
+            wait_until((folder / 'progress.json').is_file)
+            assert is_locked(folder / 'lock')
+            assert not job.done()
+        wait_until(lambda: not is_locked(folder / 'lock'))
+        assert ray.is_initialized()
+        assert run_state(tmp_path, run) == 'begun'
+    finally:
+        ray.shutdown()

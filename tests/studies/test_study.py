@@ -106,6 +106,7 @@ def test_a_label_tells_arms_apart_and_changes_nothing_else():
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_the_runs_of_several_data_sets(tmp_path, monkeypatch):
     """Each has its own pixels, resolution and key."""
     monkeypatch.chdir(tmp_path)
@@ -259,6 +260,7 @@ def test_the_tables_of_the_paper():
     assert sizes == {'sam-vit-b', 'sam-vit-l', 'sam-vit-h'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', list_studies())
 def test_every_arm_of_the_ready_studies_can_be_built(name, weights_here):
     """On the meta device, with random weights, from the text that a run is run from."""

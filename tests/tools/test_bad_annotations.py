@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = [
     'coco, segmentation: runs that wrap around to the right sum',
@@ -20,6 +22,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.slow
 def test_hostile_annotations_end_in_one_line_or_a_notice():
     script = ROOT / 'tools' / 'checks' / 'bad_annotations.py'
     environment = os.environ | {'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])}

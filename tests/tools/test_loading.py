@@ -53,6 +53,7 @@ def flip(saved, path):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('attack', ATTACKS)
 @pytest.mark.parametrize('entry', ['infer', 'test', 'resume', 'load_from', 'foundation'])
 def test_a_file_is_data(tool, config, saved, data_root, tmp_path, capsys, entry, attack):
@@ -123,6 +124,7 @@ def test_a_training_that_diverges_ends_in_one_line(tool, config, tmp_path, capsy
     assert not list(tmp_path.glob('*.pth'))
 
 
+@pytest.mark.slow
 def test_the_last_finite_checkpoint_is_kept(tool, config, straight, tmp_path, capsys):
     """Resumed with a rate that destroys it, at a step that saves."""
     options = ['default_hooks.checkpoint.interval=1', f'load_from={straight}/iter_2.pth']

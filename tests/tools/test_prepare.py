@@ -128,7 +128,7 @@ def test_an_earlier_preparation_is_kept_unless_it_may_be_replaced(prepare, sourc
         patch.setattr(CONVERT, '_write_one', None)
         assert prepare('nuinsseg', '--source', source, '--out', out, '--folds', 5) == 2
         error = capsys.readouterr().err.splitlines()[-1]
-        assert error.startswith(f'error: {out} holds a prepared nuinsseg already; --overwrite')
+        assert error.startswith(f'error: {out} already holds a prepared dataset (nuinsseg); --overwrite')
         assert prepare('synthetic', '--out', out, '--train', 1, '--val', 1) == 2
     assert files(out) == before
     assert prepare('nuinsseg', '--source', source, '--out', out, '--folds', 5, '--overwrite') == 0

@@ -102,6 +102,7 @@ def seconds(checkpoint):
     return load(checkpoint)['meta']['train_seconds']
 
 
+@pytest.mark.slow
 def test_seconds_of_training_add_up_over_resuming(tool, config, straight, tmp_path):
     passed = [seconds(straight / f'iter_{step}.pth') for step in (2, 4, 6, 8, 10)]
     assert passed[0] > 0
@@ -114,6 +115,7 @@ def test_seconds_of_training_add_up_over_resuming(tool, config, straight, tmp_pa
     assert 0 < seconds(tmp_path / 'iter_10.pth') - 86400 < 3600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('step', 'workers'), [(4, 0), (6, 1)])
 def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp_path, capsys, step, workers):
     loader = [f'train_dataloader.num_workers={workers}']
@@ -126,6 +128,7 @@ def test_resuming_from_any_checkpoint_ends_bit_equal(tool, config, straight, tmp
     assert_same_state(tmp_path / 'iter_10.pth', straight / 'iter_10.pth')
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_from_its_last_checkpoint(tool, config, straight, tmp_path, monkeypatch):
     reseed = StepSeedHook.before_train_iter
 
@@ -147,6 +150,7 @@ def rates(work_dir):
     return [line['lr'] for line in map(json.loads, logs.splitlines()) if 'lr' in line]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_resumed_with_more_steps(tool, config, straight, tmp_path, capsys):
     longer = ['--resume', straight / 'iter_10.pth', '--cfg-options', 'train_cfg.max_iters=14']
     assert tool('train', config, '--work-dir', tmp_path, *longer) == 0
@@ -183,6 +187,7 @@ def test_resume_begins_anew_where_there_is_no_checkpoint(tool, config, straight,
     assert losses(tmp_path)[0] == losses(straight)[0]
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_run_and_another_changes_it(tool, config, straight, tmp_path):
     first, again, resumed = (tmp_path / name for name in ('first', 'again', 'resumed'))
     for folder in (first, again):
@@ -201,6 +206,7 @@ def two_epochs(tool, epoch_config, tmp_path_factory):
     return work_dir
 
 
+@pytest.mark.slow
 def test_resuming_at_the_end_of_an_epoch_ends_bit_equal(tool, epoch_config, two_epochs, tmp_path):
     loader = ['--cfg-options', 'train_dataloader.num_workers=1']
     resume = ['--resume', two_epochs / 'epoch_1.pth']
@@ -216,6 +222,7 @@ def test_an_epoch_based_run_refuses_a_checkpoint_from_within_an_epoch(tool, epoc
     assert not list(tmp_path.glob('*.pth'))
 
 
+@pytest.mark.slow
 def test_bfloat16_training(tool, config, straight, tmp_path, monkeypatch):
     seen = set()
     convolve = nn.Conv2d.forward
@@ -251,6 +258,7 @@ def encoder_files(config, tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stays_in_its_own_file(tool, config, encoder_files, tmp_path, capsys):
     def run(name, *arguments, weights):
         options = ['train_cfg.max_iters=4', f'model.foundation.weights={weights}']

@@ -95,7 +95,6 @@ CONVERTERS = (
   SOURCE/labels/<stem>.png   8 or 16 bit, 0 = background, nuclei numbered from 1; also .tif .tiff .npy of integers
 {GROUPS_LAYOUT}""",
         list_samples=list_folders,
-        overlaps='A label map has none.',
         options=(IMAGES, folder_option('labels', 'label maps'), *OWN_OPTIONS),
     ),
     _OwnSource(

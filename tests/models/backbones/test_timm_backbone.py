@@ -244,8 +244,8 @@ def test_a_model_without_features(monkeypatch):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'model_name': 'resnet_34'}, r"no model 'resnet_34' \(model.backbone.model_name\); near: resnet34"),
-        ({'model_name': 'resnet34.a1_in1'}, "no model 'resnet34.a1_in1' .*; near: .*resnet34.a1_in1k"),
+        ({'model_name': 'resnet_34'}, r"backbone\.model_name='resnet_34' is unknown; did you mean resnet34\?"),
+        ({'model_name': 'resnet34.a1_in1'}, "'resnet34.a1_in1' is unknown; did you mean .*resnet34.a1_in1k"),
         ({'model_name': 'vit_tiny_patch16_224'}, 'levels of stride 16 .*, with strides that grow; .*timm:vit_tiny'),
         ({'model_name': 'vit_tiny_patch16_224', 'out_indices': (3, 7)}, 'levels of stride 16, 16'),
         ({'out_indices': (2,)}, r'levels of stride 8 \(pixels\): a pyramid needs at least two'),

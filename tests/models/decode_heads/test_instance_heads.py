@@ -85,6 +85,7 @@ def test_the_boundary_is_a_part_of_the_nucleus():
     torch.testing.assert_close(activated, torch.tensor([0.2, 0.8 / 4, 0.8 * 3 / 4, 0.4]))
 
 
+@pytest.mark.slow
 @each_head
 @pytest.mark.parametrize('types', [1, 3])
 def test_training_separates_touching_discs(head, types):

@@ -221,6 +221,7 @@ def losses(cache_settings, steps=20):
     return done
 
 
+@pytest.mark.slow
 def test_training_is_the_same(build, tmp_path):
     """Bit by bit in float32; within 1 % over 20 steps at half the size."""
     expected = losses({})

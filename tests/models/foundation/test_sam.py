@@ -95,6 +95,7 @@ def test_equals_segment_anything_at_1024(official, build, size, grid):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arch', ARCHITECTURES)
 @torch.no_grad()
 def test_every_size_equals_segment_anything(arch, tmp_path):

@@ -53,6 +53,7 @@ def changed(before, model):
     return {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
 
 
+@pytest.mark.slow
 def test_what_a_step_changes(settings):
     """Frozen: nothing of the encoder. LoRA: adapters alone. Full: all of it. The rest of the model always."""
     for tune in ('frozen', 'lora', 'full'):

@@ -313,6 +313,7 @@ def test_another_size_on_purpose(tmp_path):
     assert load(tmp_path / 'finetuned.pth', img_size=256).network.pos_embed.shape[1] == 257
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name', ['resnet18', 'efficientnet_b0', 'fastvit_t8', 'selecsls42', 'rexnet_100', 'test_convnext', 'test_vit']
 )
