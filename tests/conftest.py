@@ -35,11 +35,8 @@ def _offline(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _scope():
-    """A runner leaves its scope behind, in which later tests would look parts up."""
-    before = dict(DefaultScope._instance_dict)
-    yield
+    """A runner, that of a fixture too, leaves its scope behind, in which later tests would look parts up."""
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(autouse=True)

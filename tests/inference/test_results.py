@@ -76,7 +76,7 @@ def test_lines_of_another_table_give_one_line(tmp_path, content):
     records.write_tables()
     (path,) = (tmp_path / FOLDER).glob('*.csv')
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(UserError, match='damaged or of another version'):
+    with pytest.raises(UserError, match='damaged or has other columns'):
         records.write_tables()
     assert images_of(tmp_path) == images_of(tmp_path, 'images.csv') == ['a']
 
