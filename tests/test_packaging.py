@@ -93,6 +93,7 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_package_the_configs_and_the_tools(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     files = {name for name in names if '.dist-info/' not in name}

@@ -19,6 +19,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_prints_one_line_and_writes_a_record(measured):
     pytest.importorskip('torchstain')
     row = measured(dataloading, speed_section, *SMALL)

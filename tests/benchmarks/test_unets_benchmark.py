@@ -66,6 +66,7 @@ def test_all_unets_are_measured_without_only(run_here, monkeypatch, capsys):
     assert [row['unet'] for row in json.loads(capsys.readouterr().out)] == mmgfnuc.list_unets()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('settings', [(), ('--dtype', 'bf16', '--plain-layout')])
 def test_unet_alone_is_also_compared(measured, monkeypatch, settings):
     monkeypatch.setattr(unets, 'create_model', tiny_unet)

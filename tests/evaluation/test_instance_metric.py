@@ -326,5 +326,6 @@ def test_beside_the_semantic_metric(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_processes_give_exactly_the_single_process_result(tmp_path):
     assert_two_processes_equal_one(tmp_path, NucleiInstanceMetric, random_samples(5), TYPED)

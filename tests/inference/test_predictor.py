@@ -55,6 +55,7 @@ def seam_distance(length, tile, overlap):
     return np.min([np.abs(np.arange(length) + 0.5 - seam) for seam in seams], axis=0)
 
 
+@pytest.mark.slow
 def test_seams_are_no_worse_than_elsewhere(fused):
     """The fused model sees the whole tile, so that its answers vary a little from tile to tile, anywhere."""
     image = render_tile(np.random.default_rng(12), 384)[0]

@@ -41,6 +41,7 @@ def edit(path, before, after):
     path.write_text(text.replace(before, after, 1))
 
 
+@pytest.mark.slow
 def test_words_and_other_tools_cost_nothing(known, package):
     before = known()
     edit(package / LOSS, '"""', '"""Other words. ')
@@ -51,6 +52,7 @@ def test_words_and_other_tools_cost_nothing(known, package):
     assert known() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('file', 'before', 'after'),
     [
@@ -65,6 +67,7 @@ def test_code_that_scores_depend_on_makes_other_runs(known, package, file, befor
     assert not set(known()[0]) & set(keys)
 
 
+@pytest.mark.slow
 def test_code_that_looks_inside_makes_no_other_runs(known, package):
     keys, inside, pictures = known()
     edit(package / 'studies' / 'calibration.py', 'NUM_BINS = 15', 'NUM_BINS = 10')

@@ -67,6 +67,7 @@ def test_calibration_is_that_of_all_pixels_that_count(tmp_path, data):
     assert found['gates'] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fusion', ['paper', 'context', 'released'])
 def test_gates_and_attention_are_those_of_the_prediction(tmp_path, data, fusion):
     folder, found = measured(tmp_path, data, FUSED | {'fusion': fusion})
@@ -109,6 +110,7 @@ def test_a_fusion_without_gate(tmp_path, data, fusion):
     assert measured(tmp_path, data, FUSED | {'fusion': fusion})[1]['gates'] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fusion', ['gated-multilevel', 'released-multilevel'])
 def test_every_fused_level_has_its_gates(tmp_path, data, fusion):
     """The deepest level alone attends."""

@@ -86,6 +86,7 @@ def error_of(tool, capsys, *arguments):
     return lines[-1]
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_not_tested(tool, config, saved, tmp_path, capsys):
     name = next(key for key, value in saved['state_dict'].items() if value.is_floating_point())
     broken = {

@@ -90,6 +90,7 @@ def test_without_the_default_organs_a_notice_replaces_the_split(prepare, tmp_pat
     assert 'splits: none' in printed
 
 
+@pytest.mark.slow
 def test_official_folds_are_written_only_for_the_full_set(prepare, tmp_path):
     source = write_source(tmp_path / 'NuInsSeg', [f'human o{i}' for i in range(7)], per_organ=95)
     assert prepare('nuinsseg', '--source', source, '--out', tmp_path / 'out') == 0
@@ -215,6 +216,7 @@ def test_process_prints_the_error_and_ends_with_code_2(tmp_path):
     assert line.startswith('error: ')
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path, prepare):
     """SIGKILL in the middle: nothing at the target, and the second run keeps what the first had written."""
     source = write_source(tmp_path / 'NuInsSeg', [f'human o{i}' for i in range(30)], per_organ=10)

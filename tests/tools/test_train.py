@@ -86,6 +86,7 @@ def test_a_run_leaves_checkpoints_scores_and_curves(trained):
     assert cfg.randomness.seed == cfg.train_dataloader.dataset.seed == 3
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_what_made_it(straight):
     meta = load(straight / 'iter_10.pth')['meta']
     assert meta['versions']['mmgfnuc'] == mmgfnuc.__version__
@@ -214,6 +215,7 @@ def test_resuming_at_the_end_of_an_epoch_ends_bit_equal(tool, epoch_config, two_
     assert_same_state(tmp_path / 'epoch_2.pth', two_epochs / 'epoch_2.pth')
 
 
+@pytest.mark.slow
 def test_an_epoch_based_run_refuses_a_checkpoint_from_within_an_epoch(tool, epoch_config, two_epochs, tmp_path, capsys):
     resume = ['--resume', two_epochs / 'iter_3.pth']
     assert tool('train', epoch_config, '--work-dir', tmp_path, *resume) == 2
@@ -338,6 +340,7 @@ def test_fewer_images_than_a_batch(tool, config, epoch_config, tmp_path, capsys)
     assert not list(tmp_path.glob('*.pth'))
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(tool, config, straight, tmp_path, capsys):
     (tmp_path / 'file').touch()
     (tmp_path / 'broken.py').write_text('model = dict(\n')

@@ -70,6 +70,7 @@ def assert_on_a_line(positions, values):
     return slope, start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('draw', [differences, scores, pareto, calibration, gates])
 def test_figure_fits_into_a_page(draw):
     """It grows with the arms, takes the colour of the page, shows names as they are, and shares no id with others."""

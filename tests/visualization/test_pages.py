@@ -89,6 +89,7 @@ def pages(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_what_has_nothing_to_show_is_left_out(pages):
     large, small = Page(pages['large']), Page(pages['small'])
     alone = [SECTIONS[0], SECTIONS[3], SECTIONS[6]]
@@ -109,6 +110,7 @@ def test_numbers_stand_in_the_page(pages):
     assert all(title in page.words for title in SCORES.values())
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_and_their_links_lead_somewhere(pages):
     for text in pages.values():
         page = Page(text)
@@ -122,6 +124,7 @@ def test_pages_load_nothing_and_their_links_lead_somewhere(pages):
         assert all('alt' in image for image in page.all('img'))
 
 
+@pytest.mark.slow
 def test_names_are_escaped():
     """Of data sets, groups, arms, the study and its pictures, and what stands in its record."""
     text = RESULTS
@@ -148,6 +151,7 @@ AROUND = """<!DOCTYPE html>{frames}
   Object.assign(document.createElement('pre'), {{textContent: JSON.stringify(event.data)}})));</script>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='needs Chromium (Debian: apt install chromium)')
 def test_a_browser_shows_the_pages(pages, tmp_path):
     """On a phone and on a wide screen: all there, nothing asked for, no error, no scrolling sideways."""

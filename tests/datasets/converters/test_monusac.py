@@ -89,6 +89,7 @@ def test_types_ambiguous_areas_and_patients_come_over(source, tmp_path):
     assert validate_dataset(tmp_path / 'out') == []
 
 
+@pytest.mark.slow
 def test_the_official_split_needs_all_images(source, tmp_path):
     one = {'Epithelial': [box(1, 1, 3, 3)]}
     for number in range(209):

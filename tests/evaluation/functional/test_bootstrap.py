@@ -31,6 +31,7 @@ def test_same_seed_same_interval():
     assert bootstrap_interval(SCORES, GROUPS, np.mean, seed=4, resamples=15) != first
 
 
+@pytest.mark.slow
 def test_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered, independent = 0, 0

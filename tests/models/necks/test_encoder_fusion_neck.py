@@ -107,6 +107,7 @@ def reference(encoder, images, embedding, neck):
     return pyramid
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_equals_the_reference():
     torch.manual_seed(0)
