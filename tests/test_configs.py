@@ -194,7 +194,7 @@ def test_what_the_page_on_training_adds_to_a_config_takes_effect(tmp_path):
     section = page.split('## Tune the foundation encoder')[1].split('\n## ')[0]
     lines = ''.join(re.findall(r'```python\n(.*?)```', section, flags=re.DOTALL))
     shutil.copytree(CONFIGS, tmp_path / 'configs')
-    leaf = tmp_path / 'configs' / 'cpu' / 'nuinsseg_vit-tiny.py'
+    leaf = tmp_path / 'configs' / 'cpu' / 'nuinsseg_vit_tiny.py'
     leaf.write_text(f'{leaf.read_text()}\nfrom mmgfnuc.datasets.transforms import AugmentationBank\n\n{lines}')
     config = Config.fromfile(leaf)
     assert config.train_dataloader.dataset.pipeline[0] == {'type': AugmentationBank, 'variants': 8}
