@@ -1,7 +1,7 @@
 """What a config file inherits: is it named as MMEngine can find it, and does every change of it have an effect?
 
-A config that is inherited is a copy. Its `model` was made of its `foundation`, but after `from ... import *` they are two
-things: `foundation.update(...)` changes a variable that nothing reads.
+A config that is inherited is a copy. Its `model` was made of its `foundation`, but after `from ... import *` they are
+two things: `foundation.update(...)` changes a variable that nothing reads.
 """
 
 import ast
@@ -23,7 +23,9 @@ PACKAGE = 'mmgfnuc'
 
 
 def check_base_line(path: str) -> None:
-    """Refuse `_base_ = 'mmgfnuc::...'`: MMEngine finds so only OpenMMLab's own packages, and configs of the other style.
+    """Refuse `_base_ = 'mmgfnuc::...'`.
+
+    MMEngine finds only packages of its own list by it, and inherits configs with imports by `read_base` alone.
 
     Raises:
         UserError: says the line that inherits this config.
@@ -37,8 +39,8 @@ def check_base_line(path: str) -> None:
                 inner = str(base.value).partition('::')[2].removeprefix('configs/').removesuffix('.py')
                 module = f'{PACKAGE}.configs.{inner.replace("/", ".")}'
                 raise UserError(
-                    f"{path}, line {node.lineno}: _base_ cannot inherit '{base.value}', which is a config of Python "
-                    f'imports; write: with read_base(): from {module} import *'
+                    f"{path}, line {node.lineno}: _base_ = '{base.value}' is not possible, as that config has imports; "
+                    f'write: with read_base(): from {module} import *'
                 )
 
 
@@ -145,7 +147,7 @@ def _groups(settings: Mapping[str, Any], way: str = '') -> Iterator[tuple[str, M
 
 
 def _changed(node: ast.stmt) -> str | None:
-    """Name of the one variable that a statement sets or changes: `x = ...`, `x.a = ...`, `x['a'] += ...`, `x.a.update()`."""
+    """Name of the one variable that a statement sets or changes, as `x = 1`, `x.a = 1`, `x['a'] += 1`, `x.a.pop()`."""
     if isinstance(node, ast.Assign):
         changed = {_root(target) for target in node.targets}
     elif isinstance(node, ast.Delete):  # of a part; without the variable itself, nothing is expected of it
