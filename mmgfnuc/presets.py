@@ -69,8 +69,11 @@ def model_parts(
     for part in changes:
         if not isinstance(settings.get(part), dict):
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
-    arguments = {'backbone': {'in_channels': in_channels}, 'head': {'num_classes': num_classes}}
-    arguments |= {} if weights is None else {'foundation': {'weights': weights}}
+    arguments: dict[str, dict[str, Any]] = {
+        'backbone': {'in_channels': in_channels},
+        'head': {'num_classes': num_classes},
+        'foundation': {} if weights is None else {'weights': weights},
+    }
     for part in _parts(settings):
         own = _as_mapping(f"parts['{part}']", changes.get(part, {}))
         settings[part] = _laid_over(settings[part], {**arguments.get(part, {}), **own}, f"parts['{part}']")

@@ -74,8 +74,9 @@ def _config_of_file(path: str) -> Config:
 
 def _hint(error: Exception) -> str:
     # What a config inherits has attributes; what `dict(...)` makes in the file itself has keys alone.
-    made_here = isinstance(error, AttributeError) and type(error.obj) is dict
-    return f"; in the file that makes a dict write ['{error.name}']" if made_here else ''
+    if isinstance(error, AttributeError) and type(error.obj) is dict:
+        return f"; in the file that makes a dict write ['{error.name}']"
+    return ''
 
 
 def _shipped_config(name: str) -> str:

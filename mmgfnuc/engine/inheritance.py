@@ -33,15 +33,16 @@ def check_base_line(path: str) -> None:
     if Path(path).suffix != '.py':
         return
     for node in _parse(Path(path)):
-        named = isinstance(node, ast.Assign) and BASE_LINE in map(ast.unparse, node.targets)
-        for base in ast.walk(node.value) if named else ():
-            if isinstance(base, ast.Constant) and str(base.value).startswith(f'{PACKAGE}::'):
-                inner = str(base.value).partition('::')[2].removeprefix('configs/').removesuffix('.py')
-                module = f'{PACKAGE}.configs.{inner.replace("/", ".")}'
-                raise UserError(
-                    f"{path}, line {node.lineno}: _base_ = '{base.value}' is not possible, as that config has imports; "
-                    f'write: with read_base(): from {module} import *'
-                )
+        if not isinstance(node, ast.Assign) or BASE_LINE not in map(ast.unparse, node.targets):
+            continue
+        values = [one.value for one in ast.walk(node.value) if isinstance(one, ast.Constant)]
+        for base in (value for value in values if isinstance(value, str) and value.startswith(f'{PACKAGE}::')):
+            inner = base.partition('::')[2].removeprefix('configs/').removesuffix('.py')
+            module = f'{PACKAGE}.configs.{inner.replace("/", ".")}'
+            raise UserError(
+                f"{path}, line {node.lineno}: _base_ = '{base}' is not possible, as that config has imports; "
+                f'write: with read_base(): from {module} import *'
+            )
 
 
 def check_changes(path: str, cfg: Config) -> None:
@@ -114,8 +115,10 @@ def _check(file: ConfigFile, used_by_heirs: set[str], cfg: Config) -> None:
                 f"{file.path}, line {node.lineno}: this changes '{name}', which nothing uses afterwards, so the "
                 f'settings stay as they are; {_instead(name, node, cfg)}'
             )
-    for base, _ in file.bases:
-        _check(base, used_by_heirs | file.used, cfg)
+    used = used_by_heirs | file.used
+    for base, taken in file.bases:
+        renamed = {alias.name for alias in taken.names if alias.asname in used}
+        _check(base, used | renamed, cfg)
 
 
 def _is_used(name: str, place: int, file: ConfigFile) -> bool:

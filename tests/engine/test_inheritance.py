@@ -98,6 +98,8 @@ def test_changes_of_an_inherited_config_count_with_those_who_inherit_it(load):
         load(f'{HEAD}    from .base import *\n')
     used = load(f'{HEAD}    from .base import *\nmodel.update(foundation=foundation)\n')
     assert used.model.foundation.tune == 'lora'
+    imports = f'{HEAD}    from .base import model, foundation as encoder, train_dataloader\n'
+    assert load(f'{imports}model.update(foundation=encoder)\n').model.foundation.tune == 'lora'
 
 
 @pytest.mark.parametrize(
