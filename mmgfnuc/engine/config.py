@@ -15,6 +15,7 @@ from mmgfnuc.shipped import find_config
 
 from .cli import notice
 from .distributed import LAUNCHERS, prepare_distributed
+from .inheritance import check_base_line, check_changes
 from .settings import check_names, top_level
 from .targets import add_target
 
@@ -46,22 +47,36 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     the one that it lies in.
 
     Raises:
-        UserError: the file does not exist or is not a valid config, a setting at its top is misspelt or of the wrong
-            type (see `check_names`), or an option does not fit it.
+        UserError: the file does not exist or is not a valid config, changes what nothing uses (see `check_changes`), a
+            setting at its top is misspelt or of the wrong type (see `check_names`), or an option does not fit it.
     """
     if not Path(path).is_file():
         path = _shipped_config(path)
-    try:
-        cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else Config.fromfile(path)
-    except UserError:
-        raise
-    except Exception as error:  # a config is Python: it fails in any way that Python does
-        raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
+    cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else _config_of_file(path)
     apply_options(cfg, options or {})
     check_names(cfg)
     add_target(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
+
+
+def _config_of_file(path: str) -> Config:
+    try:
+        check_base_line(path)
+        cfg = Config.fromfile(path)
+        check_changes(path, cfg)
+    except UserError:
+        raise
+    except Exception as error:  # a config is Python: it fails in any way that Python does
+        raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}{_hint(error)}") from error
+    return cfg
+
+
+def _hint(error: Exception) -> str:
+    # What a config inherits has attributes; what `dict(...)` makes in the file itself has keys alone.
+    if isinstance(error, AttributeError) and type(error.obj) is dict:
+        return f"; in the file that makes a dict write ['{error.name}']"
+    return ''
 
 
 def _shipped_config(name: str) -> str:
