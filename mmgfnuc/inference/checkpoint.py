@@ -14,8 +14,8 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import entry_of_config
 from mmgfnuc.models.weights import describe_mismatch, first_not_finite
-from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.models.weights.torch_files import read_torch_file, reason_of
 
 from .dumped_config import read_dumped
@@ -240,9 +240,9 @@ def weights_from_checkpoint(config: Config) -> Iterator[None]:
     if not foundation or foundation.get('tune') != 'full':
         yield
         return
-    foundation.weights = RANDOM
+    foundation.weights = entry_of_config(foundation).without_file
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
         yield
 
 
