@@ -235,12 +235,17 @@ def carried_config(checkpoint: Mapping[str, Any], path: str | Path) -> Config:
 
 @contextmanager
 def weights_from_checkpoint(config: Config) -> Iterator[None]:
-    """Let an encoder that was tuned in full be built without its weight file: the checkpoint brings all of it."""
+    """Let an encoder be built without its weight file where the checkpoint brings all of its weights.
+
+    So it does of one that was tuned in full, and of a module with the weights that its constructor gives.
+    """
     foundation = config.model.get('foundation')
-    if not foundation or foundation.get('tune') != 'full':
+    entry = entry_of_config(foundation) if foundation else None
+    constructed = entry is not None and entry.constructs_weights and foundation.get('weights') is None
+    if entry is None or not (constructed or foundation.get('tune') == 'full'):
         yield
         return
-    foundation.weights = entry_of_config(foundation).without_file
+    foundation.weights = entry.without_file
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
         yield
