@@ -200,12 +200,11 @@ def _check_random(network: nn.Module, name: str, build: Callable[[], nn.Module])
     if any(parameter.is_meta for parameter in own.values()):
         return
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch.initial_seed() + 1)
+        # Not those of GPUs, which are not forked.
+        torch.default_generator.manual_seed(torch.initial_seed() + 1)
         others = dict(build().named_parameters())
     # Ones of norms and zeros of biases are as random as they ever are.
-    drawn = {
-        key: value for key, value in own.items() if value.requires_grad and value.numel() and value.min() < value.max()
-    }
+    drawn = {key: value for key, value in own.items() if (value != value.reshape(-1)[:1]).any()}
     same = sum(value.numel() for key, value in drawn.items() if torch.equal(value, others[key]))
     if same > MOST_FIXED * sum(value.numel() for value in drawn.values()) or not drawn:
         raise UserError(
