@@ -8,7 +8,17 @@ from torch import nn
 
 import mmgfnuc
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import ModuleEncoder, add_entry, build_encoder, catalogue, entry_of, entry_of_config
+from mmgfnuc.models.foundation import (
+    Entry,
+    ModuleEncoder,
+    TimmViTEncoder,
+    add_entry,
+    build_encoder,
+    catalogue,
+    entry_of,
+    entry_of_config,
+    foundation_encoder,
+)
 from mmgfnuc.registry import MODELS
 
 from ..tiny import BACKBONE, DECODE_HEAD, NECK, data_samples, fill_with_noise, total_loss
@@ -312,6 +322,21 @@ def test_a_registered_module(monkeypatch, weights):
         entry_of('x', {'type': Own, 'tune': 'lora'})
     with pytest.raises(UserError, match='is not the class of a plain module; give an Entry'):
         entry_of('x', {'type': 'mmgfnuc.foundation_encoder', 'name': 'uni'})
+
+
+class OwnViT(TimmViTEncoder):
+    """A FoundationEncoder of one's own."""
+
+
+def test_a_foundation_encoder_of_ones_own_by_name(monkeypatch):
+    monkeypatch.setattr('mmgfnuc.models.foundation.catalogue.CATALOGUE', dict(catalogue.CATALOGUE))
+    facts = {'arch': 'vit_tiny_patch16_224', 'mean': MEAN, 'std': STD}
+    for name, kind in {'good': 'OwnViT', 'bad': 'Own'}.items():
+        add_entry(Entry(name=name, encoder=f'{__name__}.{kind}', **facts))
+    encoder = foundation_encoder('good', weights='random')
+    assert (type(encoder).__name__, encoder.out_layers) == ('OwnViT', [2, 5, 8, 11])
+    with pytest.raises(UserError, match=r"entry 'bad': encoder='.*Own' is no FoundationEncoder"):
+        foundation_encoder('bad', weights='random')
 
 
 def test_entries_of_configs(weights):
