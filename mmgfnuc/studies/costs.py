@@ -18,7 +18,7 @@ from mmgfnuc.engine.provenance import hardware, library_versions
 from mmgfnuc.files import read_json, write_json
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
-from mmgfnuc.models.weights.locate import RANDOM
+from mmgfnuc.models.foundation import entry_of_config
 from mmgfnuc.registry import MODELS
 
 from .identity import code_digest, digest_of
@@ -158,7 +158,7 @@ def _noise_truth(head: InstanceHead, size: int) -> SegDataSample:
 def _build(config: Config) -> Any:
     """Build a model whose random weights are meant."""
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
         return MODELS.build(config)
 
 
@@ -166,7 +166,7 @@ def _model_of(study: Study, arm: Arm) -> tuple[Config, int, int]:
     """Config of a model with random weights, side of its tiles and channels of its images."""
     model = Config(run_config(study, arm, study.splits[0], study.seeds[0])).model
     if model.foundation:
-        model.foundation.weights = RANDOM
+        model.foundation.weights = entry_of_config(model.foundation).without_file
     return model, model.test_cfg.tile, 6 if model.get('partner_context') else 3
 
 
