@@ -83,6 +83,9 @@ class ProgressHook(Hook):
         path = runner.message_hub.get_info('last_ckpt')
         if path and Path(path).is_file():
             show(runner.logger, f'last checkpoint: {path}')
+            for key, best in runner.message_hub.runtime_info.items():
+                if key.startswith('best_ckpt'):
+                    show(runner.logger, f'best checkpoint: {best}')
         else:
             runner.logger.warning('no checkpoint was saved; give the config default_hooks.checkpoint')
 
