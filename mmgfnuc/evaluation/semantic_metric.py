@@ -59,7 +59,8 @@ class NucleiSemanticMetric(PerImageMetric):
     @property
     def names(self) -> Sequence[str]:
         """Scores of `functional.summarise`."""
-        return tuple(f'{name}{end}' for name in SCORE_NAMES for end in ('', '_std', '_pooled'))
+        scores = [f'{name}{end}' for name in SCORE_NAMES for end in ('', '_std', '_pooled')]
+        return (*scores, 'num_images', 'num_unscored')
 
     def count(self, sample: dict) -> Matrix:
         """Count the pixels of a sample: `pred_sem_seg` against `gt_sem_seg`.

@@ -137,8 +137,9 @@ def refuse_averages(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         UserError: the run is resumed without the hook that it had.
     """
-    has_hook = any(isinstance(hook, AverageWeightsHook) for hook in runner.hooks)
-    if runner._resume and AVERAGE in checkpoint and not has_hook:
+    if AVERAGE not in checkpoint or not runner._resume:
+        return
+    if not any(isinstance(hook, AverageWeightsHook) for hook in runner.hooks):
         raise UserError(
             'the weights of the checkpoint are averages, and the config has no AverageWeightsHook to go on with; give '
             'it back to custom_hooks, or begin a new run from these weights: --cfg-options load_from=CHECKPOINT, no '
