@@ -58,6 +58,7 @@ class EarlyStopHook(Hook):
         self.sign = 1 if rule == 'greater' else -1
         self.best = -self.sign * math.inf
         self.waited = 0
+        self.ends = False
 
     def before_train(self, runner: Runner) -> None:
         """Take up what was seen before a run was resumed; one that had ended stays so.
@@ -87,7 +88,11 @@ class EarlyStopHook(Hook):
             self.waited += 1
         runner.message_hub.update_info(self._key, [self.best, self.waited])
         if self.waited >= self.patience and runner.iter < runner.max_iters:
-            runner.train_loop.stop_training = True
+            runner.train_loop.stop_training = self.ends = True
+
+    def after_train(self, runner: Runner) -> None:
+        """Say why a training ended."""
+        if self.ends:
             show(runner.logger, f'the training ends early, at step {runner.iter:,}: {self._reason()}')
 
     @property

@@ -1,7 +1,7 @@
 """Scores of validations that hooks follow: which way is better, and whether a validation gives them."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import SCORE_NAMES
@@ -12,7 +12,7 @@ LESS = ('hausdorff95', 'false_negatives', 'false_positives', 'merged', 'split')
 GREATER = tuple({*SCORE_NAMES, *LOGGED, *LOGGED_TYPED} - {*LESS})
 
 
-def better_is(score: str) -> str | None:
+def better_is(score: str) -> Literal['greater', 'less'] | None:
     """Say whether `greater` or `less` of a score of this package is better; None for others.
 
     >>> better_is('dice_pooled'), better_is('other/hausdorff95'), better_is('loss')
