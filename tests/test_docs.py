@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import mmgfnuc
-from mmgfnuc import evaluation, postprocess
+from mmgfnuc import engine, evaluation, postprocess
 from mmgfnuc.datasets import transforms
 from mmgfnuc.evaluation import functional
 from mmgfnuc.models import backbones, decode_heads, foundation, necks
@@ -176,6 +176,8 @@ def test_the_api_reference_has_what_the_package_exports(site):
         assert shown
         for name, value in shown.items():
             assert any(f'id="{place}.{name}"' in text for place in (module.__name__, value.__module__)), name
+    for name in ('SeededSampler', *engine.__all__):
+        assert re.search(rf'id="mmgfnuc\.[\w.]*\.{name}"', text), name
     assert all(re.search(rf'id="mmgfnuc\.[\w.]*\.{name}"', text) for name in mmgfnuc.__all__)
 
 

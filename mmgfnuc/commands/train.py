@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     from mmgfnuc.engine import config, launch
     from mmgfnuc.engine.resume import find_resume
     from mmgfnuc.engine.screen import show
+    from mmgfnuc.engine.trackers import add_tensorboard
 
     if Path(args.config).suffix == config.CHECKPOINT_SUFFIX:
         raise UserError(
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     if args.amp:
         config.use_bfloat16(cfg)
     if args.tensorboard:
-        config.add_tensorboard(cfg)
+        add_tensorboard(cfg)
     find_resume(cfg, args.resume)
     config.set_launcher(cfg, args.launcher)
     runner = launch.train(cfg)

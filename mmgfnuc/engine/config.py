@@ -238,13 +238,6 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         prepare_distributed(cfg)
 
 
-def add_tensorboard(cfg: Config) -> None:
-    """Also log to TensorBoard, under the working folder."""
-    cfg.visualizer = dict(
-        type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-    )
-
-
 def use_bfloat16(cfg: Config) -> None:
     """Train under bfloat16 autocast."""
     # By name: the config goes into the checkpoint as text, and a class set here would not be readable there.
