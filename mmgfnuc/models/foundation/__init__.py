@@ -1,5 +1,5 @@
 from .base import FoundationEncoder
-from .catalogue import CATALOGUE, Entry, find_entry, list_foundation
+from .catalogue import CATALOGUE, Entry, add_entry, entry_of, find_entry, list_foundation
 from .create import foundation_encoder
 from .sam import SAMEncoder
 from .timm_pyramid import TimmPyramidEncoder
@@ -12,6 +12,8 @@ __all__ = [
     'SAMEncoder',
     'TimmPyramidEncoder',
     'TimmViTEncoder',
+    'add_entry',
+    'entry_of',
     'find_entry',
     'foundation_encoder',
     'list_foundation',
