@@ -10,8 +10,6 @@ import torch
 from mmengine.registry import DefaultScope
 
 from mmgfnuc import extensions
-from mmgfnuc.inference import dumped_config
-from mmgfnuc.models.foundation import CATALOGUE
 from mmgfnuc.models.weights.locate import WEIGHTS_ENV
 from mmgfnuc.registry import MODELS
 
@@ -116,7 +114,7 @@ OWN_PARTS = """
             return [first, self.second(first)]
 
 
-    class NotNamed(FusionBlock):
+    class NotNamed(FilmBlock):
         pass
 """
 REGISTERING = """
@@ -131,6 +129,9 @@ REGISTERING = """
 @pytest.fixture
 def own_parts(tmp_path, monkeypatch):
     """Writes a module of own parts, installed where it has an entry point; afterwards all of it is forgotten."""
+    from mmgfnuc.inference import dumped_config  # as the next one, not light: few tests need them
+    from mmgfnuc.models.foundation import CATALOGUE
+
     folder = tmp_path / 'own'
     kept = [*extensions.REGISTERED.values(), CATALOGUE, MODELS.module_dict]
     before = [dict(one) for one in kept]
