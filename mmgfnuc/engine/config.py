@@ -9,10 +9,19 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.extensions import import_parts, use_working_folder
+from mmgfnuc.extensions import import_parts, load_parts, use_working_folder
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
-from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
-from mmgfnuc.models.parts import NEAR
+from mmgfnuc.inference.dumped_config import (
+    SCOPES,
+    check_outputs,
+    check_registered,
+    find_part,
+    forget_caches,
+    groups_of,
+    read_dumped,
+)
+from mmgfnuc.models.parts import NEAR, class_of
+from mmgfnuc.registry import MODELS
 from mmgfnuc.shipped import find_config
 
 from .cli import notice
@@ -226,6 +235,13 @@ def _keep_hooks(cfg: Config, source: str) -> None:
             f'{len(dropped)} hooks of the config in {source} are left out: {", ".join(dropped)}; to have them, name '
             'a config file of your own'
         )
+
+
+def needs_its_config(cfg: Config) -> bool:
+    """Tell whether the model has parts that its checkpoint alone does not bring, as no installed package does."""
+    brought = {*SCOPES, *(own.module.partition('.')[0] for own in load_parts())}
+    kinds = [class_of(group, MODELS) for group in groups_of(cfg.model)]
+    return any(kind.__module__.partition('.')[0] not in brought for kind in kinds if kind)
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

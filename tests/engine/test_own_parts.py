@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import mmgfnuc
-from mmgfnuc.engine.config import load_config
+from mmgfnuc.engine.config import load_config, needs_its_config
 from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
 
@@ -46,6 +46,13 @@ def test_own_parts_are_parts(text, own_config):
     check_model(load_config('dumped.py'))
     with pytest.raises(UserError, match=r'model.neck.block.gian; FilmBlock .*near it: gain'):
         check_model(load_config('own.py', {'model.neck.block.gian': 1.0}))
+
+
+def test_a_checkpoint_needs_its_config_unless_a_package_brings_the_parts(own_config, own_parts):
+    assert not needs_its_config(load_config('configs/demo/demo.py'))
+    assert needs_its_config(load_config(own_config(BY_CLASS)))
+    own_parts(entry_point='own_parts')
+    assert not needs_its_config(load_config('own.py'))
 
 
 def test_an_imported_module_registers_its_names(own_config):
