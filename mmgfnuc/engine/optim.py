@@ -51,6 +51,11 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
             raise UserError(f'paramwise_cfg: layer_decay={decay} goes alone, without {", ".join(others)}; drop one')
         if encoder is None:
             raise UserError(f'layer_decay={decay} is for a foundation encoder, and the model has none; drop it')
+        if encoder.num_layers == 1:
+            raise UserError(
+                f'layer_decay={decay}: no names, blocks.<n>, layers.<n> or stages.<n>, order the parameters of '
+                f"'{encoder.entry.name}' by depth; name its blocks so, or drop it"
+            )
         scales: dict[float, list[nn.Parameter]] = {}
         for name, parameter in plain.named_parameters():
             if parameter.requires_grad:

@@ -21,16 +21,20 @@ from torch.utils.data import IterableDataset
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
-from mmgfnuc.models.foundation import FoundationEncoder
+from mmgfnuc.models.foundation import FoundationEncoder, entry_of_config
 from mmgfnuc.models.parts import unknown_type, without_type
 from mmgfnuc.models.segmentors import FusionSegmentor
-from mmgfnuc.models.weights.locate import RANDOM, find_weights
 
 from .hooks.step_seed import count_steps
 from .settings import top_level
 
 # Functions that build parts, with the variable of each that holds the settings; those that build one section only.
-BUILDERS = {'build_from_cfg': 'cfg', 'build_scheduler_from_cfg': 'cfg', 'build_dataloader': 'dataloader'}
+BUILDERS = {
+    'build_from_cfg': 'cfg',
+    'build_scheduler_from_cfg': 'cfg',
+    'build_dataloader': 'dataloader',
+    'build_encoder': 'config',
+}
 SECTIONS = {
     'build_log_processor': 'log_processor',
     'build_logger': 'log_level',
@@ -114,7 +118,8 @@ class _Rehearsal(Runner):
         settings.work_dir = folder
         if cfg.model.get('foundation'):
             # Its weights would be read, and its cache would make its folder.
-            foundation = {**cfg.model.foundation, 'weights': RANDOM, 'cache': None}
+            weights = entry_of_config(cfg.model.foundation).without_file
+            foundation = {**cfg.model.foundation, 'weights': weights, 'cache': None}
             settings.model = {**cfg.model, 'foundation': foundation}
         return runner_class.from_cfg(settings)
 
@@ -170,8 +175,8 @@ def _try_evaluator(runner: Any, section: str) -> None:
 def _find_weights(cfg: Config, model: Any) -> None:
     """Find what the rehearsal is built without; last, as a file that is on the hub is fetched."""
     encoder = getattr(model, 'foundation', None)
-    if isinstance(encoder, FoundationEncoder) and cfg.model.foundation.get('weights') != RANDOM:
-        find_weights(cfg.model.foundation.get('weights'), encoder.entry)
+    if isinstance(encoder, FoundationEncoder):
+        encoder.entry.weight_file(cfg.model.foundation.get('weights'))
 
 
 @contextmanager

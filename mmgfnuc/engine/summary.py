@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmgfnuc.datasets import NucleiDataset
+from mmgfnuc.models.foundation import FoundationEncoder
 from mmgfnuc.models.segmentors import FusionSegmentor
 from mmgfnuc.models.weights.locate import RANDOM
 
@@ -52,10 +53,20 @@ def _context(model: FusionSegmentor, trained: bool) -> list[tuple[str, str]]:
     encoder, neck = model.foundation, model.neck
     if encoder is None or neck is None:
         return [('encoder', 'no foundation encoder, no fusion')]
-    # Tested, an encoder that was tuned in full is built with random weights, which the checkpoint then replaces.
-    random = encoder.weights == RANDOM and (trained or encoder.tune != 'full')
-    weights = 'RANDOM weights' if random else 'pretrained'
-    return [('encoder', f'{encoder.entry.name}, {weights}, {encoder.tune}'), ('fusion', _fusion(neck))]
+    return [
+        ('encoder', f'{encoder.entry.name}, {_weights(encoder, trained)}, {encoder.tune}'),
+        ('fusion', _fusion(neck)),
+    ]
+
+
+def _weights(encoder: FoundationEncoder, trained: bool) -> str:
+    # Tested, an encoder that was tuned in full is built without its file, as the checkpoint brings its weights.
+    if not trained and encoder.tune == 'full':
+        return 'pretrained'
+    if encoder.weights == RANDOM:
+        return 'RANDOM weights'
+    constructed = encoder.weights is None and encoder.entry.constructs_weights
+    return 'weights of its constructor' if constructed else 'pretrained'
 
 
 def _fusion(neck: torch.nn.Module) -> str:

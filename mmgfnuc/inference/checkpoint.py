@@ -14,8 +14,8 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import entry_of_config
 from mmgfnuc.models.weights import describe_mismatch, first_not_finite
-from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.models.weights.torch_files import read_torch_file, reason_of
 
 from .dumped_config import read_dumped
@@ -235,14 +235,19 @@ def carried_config(checkpoint: Mapping[str, Any], path: str | Path) -> Config:
 
 @contextmanager
 def weights_from_checkpoint(config: Config) -> Iterator[None]:
-    """Let an encoder that was tuned in full be built without its weight file: the checkpoint brings all of it."""
+    """Let an encoder be built without its weight file where the checkpoint brings all of its weights.
+
+    So it does of one that was tuned in full, and of a module with the weights that its constructor gives.
+    """
     foundation = config.model.get('foundation')
-    if not foundation or foundation.get('tune') != 'full':
+    entry = entry_of_config(foundation) if foundation else None
+    constructed = entry is not None and entry.constructs_weights and foundation.get('weights') is None
+    if entry is None or not (constructed or foundation.get('tune') == 'full'):
         yield
         return
-    foundation.weights = RANDOM
+    foundation.weights = entry.without_file
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
         yield
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import multiprocessing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any, Literal, NoReturn
 
@@ -17,9 +17,8 @@ from mmengine.registry import (
 )
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import foundation_encoder
-from mmgfnuc.models.foundation.cache import CacheSettings
-from mmgfnuc.models.foundation.lora import LoraSettings
+from mmgfnuc.models.foundation import CacheSettings, FoundationEncoder, LoraSettings, foundation_encoder
+from mmgfnuc.models.foundation.create import FACTS, is_plain_module
 from mmgfnuc.models.segmentors import TEST_SETTINGS, FusionSegmentor
 
 from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
@@ -43,6 +42,9 @@ GROUPS: dict[Any, dict[str, Accepted]] = {
     FusionSegmentor: {'test_cfg': Accepted(TEST_SETTINGS)},
     foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},
 }
+# The key of an encoder in the config of a model, and what is taken beside the settings of a module there.
+FOUNDATION = 'foundation'
+OF_MODULES = accepted(FoundationEncoder).without(['entry']) | Accepted(dict.fromkeys(FACTS, Sequence[float]))
 # MMEngine's annotations are wider than what works.
 NARROWER = {
     'collect_device': Literal['cpu', 'gpu', 'npu'],
@@ -104,8 +106,10 @@ def check_typed(
     target = find_type(f'{path}.type', value.get('type'), registry, default, strict)
     if target is not None:
         name = getattr(target, '__name__', str(target))
-        check_group(path, value, also | accepted(target) | Accepted({'type': Any, '_scope_': str}), name)
-        for key, taken in GROUPS.get(target, {}).items():
+        wrapped = path.rpartition('.')[2] == FOUNDATION and is_plain_module(target)
+        taken = OF_MODULES | accepted(target) if wrapped else accepted(target)
+        check_group(path, value, also | taken | Accepted({'type': Any, '_scope_': str}), name)
+        for key, taken in GROUPS.get(foundation_encoder if wrapped else target, {}).items():
             check_group(f'{path}.{key}', value.get(key), taken)
     for key, inner in value.items():
         if key not in also.hints:

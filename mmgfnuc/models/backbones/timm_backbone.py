@@ -81,7 +81,9 @@ class TimmBackbone(Backbone):
         mean, std = (entry['mean'], entry['std']) if in_channels == 3 else (0.5, 0.5)
         super().__init__(in_channels, out_channels, out_strides, mean, std, multiple=max(strides))
         if weights is not None:
-            source = WeightSource(name=model_name, hub=timm_hub(model), config_key=WEIGHTS_KEY, untrained=None)
+            source = WeightSource(
+                name=model_name, hub=timm_hub(model.pretrained_cfg), config_key=WEIGHTS_KEY, untrained=None
+            )
             load_timm_weights(model, find_weights(weights, source), WEIGHTS_KEY)
         self.image_level = image_level
         self.indices = model.prune_intermediate_layers(indices, prune_norm=True)

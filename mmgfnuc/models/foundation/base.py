@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import file_sha256
 from mmgfnuc.models.layers import Normalize, longest_side_size, resize_longest_side
-from mmgfnuc.models.weights.locate import RANDOM, check_published, find_weights
+from mmgfnuc.models.weights.locate import RANDOM, check_published
 
 from .cache import FeatureCache, arithmetic, digest_of
 from .catalogue import Entry
@@ -32,8 +32,8 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     Subclasses build a network in `build` and run it in `encode`. What is tuned:
 
     - `frozen`: nothing. No gradient, evaluation mode that survives `.train()`, and no place in the saved checkpoint,
-      which holds the SHA-256 of the weight file instead and loads only beside the same file. The weights of a random
-      encoder exist nowhere else, so these are saved.
+      which holds the SHA-256 of the weight file instead and loads only beside the same file. Weights that are in no
+      file, those of a random encoder and those that a module's constructor gives, are saved.
     - `lora`: low-rank adapters beside the linear layers of the attention, as `lora` says; they alone are saved, beside
       the SHA-256. `merge_lora` adds them to the weights for inference.
     - `full`: everything, and everything is saved; the SHA-256 is then zero. `layer_of` orders the parameters by depth,
@@ -42,7 +42,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     Args:
         entry: of the catalogue.
         weights: a file, a folder as the hub has it, a name in `$MMGFNUC_WEIGHTS`, or `random`, which warns; None finds
-            the entry's own there or on the hub.
+            the entry's own there or on the hub, or takes those that the constructor of a module gives.
         out_layers: None takes the entry's; indices may be negative.
         tune: `frozen`, `lora` or `full`.
         input_size: None takes images as given; a number scales their longer side to it first (pixels); `entry` does
@@ -91,11 +91,11 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         self.arch = dict(arch or {})
         self.tune = tune
         self.input_size: Any = entry.input_size if input_size == ENTRY_SIZE else input_size
-        self.normalize = Normalize(entry.mean, entry.std)
         self.register_buffer('weights_sha256', torch.zeros(32, dtype=torch.uint8))
         # Before a large network is made for nothing.
-        path = None if weights == RANDOM else find_weights(weights, entry)
+        path = entry.weight_file(weights)
         self._build(out_layers)
+        self.normalize = Normalize(self.entry.mean, self.entry.std)
         self._check_input_size()
         self._load(path)
         self.prune()
@@ -106,7 +106,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         if tune == 'frozen':
             self.requires_grad_(False)
             self.eval()
-        if tune != 'full' and weights != RANDOM:
+        if tune != 'full' and path is not None:
             self.register_state_dict_post_hook(_drop_weights)
             self.register_load_state_dict_pre_hook(_restore_weights)
         self._digest: str | None = None
@@ -154,23 +154,27 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     def _check_input_size(self) -> None:
         size, multiple = self.input_size, max(self.out_strides)
         if size is not None and (not isinstance(size, int) or size < 1 or size % multiple):
-            below = size // multiple * multiple if isinstance(size, int) else self.entry.native_size
+            below = size // multiple * multiple if isinstance(size, int) else self.entry.native_size or multiple
             nearest = ', '.join(str(side) for side in (below, below + multiple) if side > 0)
             raise UserError(f'input_size={size!r} is not a multiple of {multiple}; nearest {nearest}')
 
     def _load(self, path: Path | None) -> None:
         if path is None:
-            warnings.warn(
-                f"'{self.entry.name}' has RANDOM weights ({self.entry.config_key}): its features carry no pretrained "
-                'knowledge',
-                stacklevel=4,
-            )
+            self._warn_of_weights()
             return
         digest = file_sha256(path)
         check_published(path, digest, self.entry)
         self.load_file(path)
         if self.tune != 'full':
             self.weights_sha256.copy_(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8))
+
+    def _warn_of_weights(self) -> None:
+        """Say that the weights are from no file."""
+        warnings.warn(
+            f"'{self.entry.name}' has RANDOM weights ({self.entry.config_key}): its features carry no pretrained "
+            'knowledge',
+            stacklevel=5,
+        )
 
     def init_weights(self) -> None:
         """Do nothing: MMEngine would otherwise call timm's `init_weights` and erase the pretrained weights."""
@@ -228,11 +232,15 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
     def _identity(self, device: str) -> str:
         """All that the features of an image depend on."""
         if self._digest is None:
-            self._digest = digest_of(self.network)
-        entry, precision = self.entry, next(self.network.parameters()).dtype
+            self._digest = digest_of(self.network) + self.code()
+        entry, precision = self.entry, {parameter.dtype for parameter in self.network.parameters()}
         images = (self.input_size, entry.mean, entry.std, entry.stretch, entry.resampling)
-        network = (entry.name, entry.settings, self.arch, self.out_layers, precision, self._digest)
+        network = (entry.name, entry.settings, self.arch, self.out_layers, sorted(map(str, precision)), self._digest)
         return repr((images, network, arithmetic(device)))
+
+    def code(self) -> str:
+        """What features depend on besides versions of packages, weights and settings: code of one's own."""
+        return ''
 
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
         grids = self.grid_sizes(*images.shape[-2:])
@@ -266,7 +274,7 @@ def _restore_weights(module: FoundationEncoder, state: dict, prefix: str, *_: ob
         return
     if saved is not None and not saved.any():
         raise UserError(
-            f"the checkpoint holds weights of '{module.entry.name}' of its own, random ones or tuned in full, and the "
+            f"the checkpoint holds weights of '{module.entry.name}' of its own, from no file or tuned in full, and the "
             f"model takes them from a file (tune='{module.tune}'); give the config that it was trained with"
         )
     if saved is not None and not torch.equal(saved.cpu(), module.weights_sha256.cpu()):

@@ -55,6 +55,8 @@ SAM2_PARTS = (
     'sam_mask_decoder.',
 )
 DINO_HEADS = ('head.', 'dino_head.', 'ibot_head.')
+# What reconstructs the pixels in MAE's pretraining.
+MAE_PARTS = ('decoder_', 'mask_token')
 # Of timm's own names: what stands behind the layers that features are taken from.
 HEADS = ('head.', 'fc_norm.', 'attn_pool.', 'classifier.', 'pooler.')
 
@@ -239,8 +241,9 @@ FORMATS = (
     Format(
         'a ViT or DINOv2 of transformers', 'embeddings.patch_embeddings.projection.weight', '', HEADS, from_transformers
     ),
+    Format('a pretraining checkpoint of MAE', 'decoder_embed.weight', '', MAE_PARTS, by_timm),
     Format(
-        'a training checkpoint of DINO',
+        'a training checkpoint of DINO or iBOT',
         'backbone.patch_embed.proj.weight',
         'backbone.',
         DINO_HEADS,

@@ -1,5 +1,6 @@
 """What every wrapper of a timm model needs: its name checked, its weight file found and loaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,8 @@ def patch_stride(vit: Any) -> int:
     return vit.patch_embed.feat_ratio()
 
 
-def timm_hub(model: Any) -> str:
-    """Repository on huggingface.co that timm's entry names."""
-    known = model.pretrained_cfg
+def timm_hub(known: Mapping[str, Any]) -> str:
+    """Repository on huggingface.co that timm's entry of a model names."""
     repository = known.get('hf_hub_id') or f'timm/{known["architecture"]}'
     return repository if not repository.endswith('/') else f'{repository}{known["architecture"]}.{known["tag"]}'
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.models.backbones import StagedBackbone
 from mmgfnuc.models.decode_heads import InstanceHead, SemanticHead
+from mmgfnuc.models.foundation import build_encoder
 from mmgfnuc.models.layers import pad_to_multiple, reflect_to_size, resize
 from mmgfnuc.registry import MODELS
 
@@ -38,7 +39,7 @@ class FusionSegmentor(BaseSegmentor):
         backbone: registry config, images -> local pyramid.
         decode_head: registry config, pyramid -> maps: an instance head, or a plain decode head, which is taken as the
             decoder of a SemanticHead.
-        foundation: registry config of the foundation encoder; None for the arm without fusion.
+        foundation: config of the foundation encoder, see `build_encoder`; None for the arm without fusion.
         neck: registry config of the fusion neck; given if and only if `foundation` is. One that works within the
             encoder (EncoderFusionNeck) runs the backbone, which must be a StagedBackbone.
         bottleneck_dropout: probability that a channel of the deepest level is dropped in training, after the neck, or
@@ -89,7 +90,7 @@ class FusionSegmentor(BaseSegmentor):
         self.foundation = self.neck = None
         self.within_encoder = False
         if foundation is not None:
-            self.foundation = MODELS.build(foundation)
+            self.foundation = build_encoder(foundation)
             self.neck = MODELS.build(neck, default_args=wired | dict(context_channels=self.foundation.out_channels))
             self.within_encoder = getattr(self.neck, 'within_encoder', False)
         if self.within_encoder and not isinstance(self.backbone, StagedBackbone):

@@ -42,7 +42,7 @@ class WeightSource:
     Attributes:
         name: of the model.
         hub: repository on huggingface.co.
-        file: name of the weight file there.
+        file: name of the weight file there; the path of a file that is on no page.
         address: where the publisher offers the weights.
         sha256: of the publisher's file, where the publisher gives it.
         config_key: setting that names the file.
@@ -59,8 +59,8 @@ class WeightSource:
 
     @property
     def page(self) -> str:
-        """Address to send a user to who lacks the weights."""
-        return self.address or f'https://huggingface.co/{self.hub}'
+        """Address to send a user to who lacks the weights; empty where none is known."""
+        return self.address or (f'https://huggingface.co/{self.hub}' if self.hub else '')
 
 
 def find_weights(weights: str | Path | None, source: WeightSource) -> Path:
@@ -78,10 +78,10 @@ def find_weights(weights: str | Path | None, source: WeightSource) -> Path:
     if path := _in_folders(weights, source):
         return path
     if weights or not source.hub or not source.file:
+        fix = f'download them from {source.page} and give their path' if source.page else 'give the path of their file'
         raise UserError(
-            f"weights '{weights or source.name}' ({source.config_key}) are not there {_looked()}; download "
-            f'them from {source.page} and give their path, or set {source.config_key}={source.untrained!r} for an '
-            'untrained encoder'
+            f"weights '{weights or source.file or source.name}' ({source.config_key}) are not there {_looked()}; "
+            f'{fix}, or set {source.config_key}={source.untrained!r} for an untrained encoder'
         )
     return _fetch(source, source.hub, source.file)
 
@@ -113,8 +113,9 @@ def _in_folders(weights: str | Path | None, source: WeightSource) -> Path | None
 
 
 def _candidates(weights: str | Path | None, source: WeightSource) -> Iterator[Path]:
-    if weights:
-        yield Path(weights).expanduser()
+    # The file of an entry of one's own is a path.
+    if path := weights or (not source.page and source.file):
+        yield Path(path).expanduser()
     if folder := os.environ.get(WEIGHTS_ENV):
         for name in [str(weights)] if weights else [source.name, *_official_names(source)]:
             yield from (Path(folder) / (name + suffix) for suffix in ('', *SUFFIXES))

@@ -93,7 +93,7 @@ def test_random_weights_are_saved():
 
 
 def test_checkpoint_of_random_weights_is_refused_beside_real_ones(weights):
-    with pytest.raises(UserError, match="holds weights of 'sam-vit-b' of its own, random ones or tuned in full"):
+    with pytest.raises(UserError, match="holds weights of 'sam-vit-b' of its own, from no file or tuned in full"):
         segmentor('first').load_state_dict(segmentor('random').state_dict())
 
 

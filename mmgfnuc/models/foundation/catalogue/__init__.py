@@ -1,17 +1,14 @@
 """The catalogue of foundation encoders: one entry holds all that is known of one."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from fnmatch import fnmatch
-from typing import Any
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.extensions import load_parts
-from mmgfnuc.names import find_name
+from mmgfnuc.names import find_name, plain_name
 
 from . import clip, dino, imagenet, pathology, sam
 from .entry import Entry
-from .timm_entry import PREFIX, timm_entry
+from .timm_entry import PREFIX, completed, timm_entry
 
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry for entry in (*imagenet.ENTRIES, *sam.ENTRIES, *dino.ENTRIES, *clip.ENTRIES, *pathology.ENTRIES)
@@ -28,23 +25,8 @@ def list_foundation(pattern: str = '*') -> list[str]:
     return sorted(name for name in CATALOGUE if fnmatch(name, pattern.lower()))
 
 
-def add_entry(entry: Entry) -> None:
-    """Add an entry to the catalogue.
-
-    Raises:
-        UserError: another entry has its name.
-    """
-    if CATALOGUE.setdefault(entry.name, entry) != entry:
-        raise UserError(f"encoder='{entry.name}' is in the catalogue already; give yours another name")
-
-
-def entry_of(name: str, config: Mapping[str, Any]) -> Entry:
-    """Return the entry of a module."""
-    return replace(CATALOGUE['vit-tiny'], name=name, encoder='module', arch=config['type'])
-
-
 def find_entry(name: str) -> Entry:
-    """Return the entry of a name of the catalogue, or of `timm:<name>`.
+    """Return the entry of a name of the catalogue, or of `timm:<name>`, with all that its architecture says.
 
     Raises:
         UserError: there is none; proposes near ones.
@@ -53,7 +35,21 @@ def find_entry(name: str) -> Entry:
         return timm_entry(name)
     load_parts()
     otherwise = f"mmgfnuc.list_foundation() lists the names, and '{PREFIX}<name>' is any ViT or pyramid of timm"
-    return CATALOGUE[find_name('foundation', name, CATALOGUE, otherwise)]
+    return completed(CATALOGUE[find_name('foundation', name, CATALOGUE, otherwise)])
 
 
-__all__ = ['CATALOGUE', 'Entry', 'add_entry', 'entry_of', 'find_entry', 'list_foundation']
+def add_entry(entry: Entry) -> None:
+    """Add an entry to the catalogue; the same again changes nothing.
+
+    Raises:
+        UserError: another one has the name.
+    """
+    if entry.name.startswith(PREFIX):
+        raise UserError(f"foundation encoder '{entry.name}': names with '{PREFIX}' are those of timm; give another")
+    taken = next((known for known in CATALOGUE.values() if plain_name(known.name) == plain_name(entry.name)), entry)
+    if taken != entry:
+        raise UserError(f"foundation encoder '{entry.name}': another has this name ({taken.arch}); give another name")
+    CATALOGUE[entry.name] = entry
+
+
+__all__ = ['CATALOGUE', 'Entry', 'add_entry', 'find_entry', 'list_foundation']

@@ -15,6 +15,7 @@ def _dinov2(size: str, name: str, width: int, depth: int, registers: bool) -> En
         name=f'dinov2-vit-{size}14' + ('-reg' if registers else ''),
         family='DINOv2',
         arch=arch,
+        encoder='vit',
         width=width,
         depth=depth,
         patch=14,

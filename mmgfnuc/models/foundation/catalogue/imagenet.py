@@ -7,6 +7,7 @@ ENTRIES = (
         name='vit-tiny',
         family='ImageNet',
         arch='vit_tiny_patch16_224',
+        encoder='vit',
         width=192,
         depth=12,
         patch=16,

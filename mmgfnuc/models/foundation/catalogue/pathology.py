@@ -22,6 +22,7 @@ _OWKIN = 'Owkin non-commercial licence'
 def _pathology(**facts: Any) -> Entry:
     """Most are ViTs for 224 pixels, normalised as ImageNet is, loaded by timm."""
     common: dict[str, Any] = dict(
+        encoder='vit',
         layers=quarters(facts['depth']),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,

@@ -1,0 +1,46 @@
+"""Classes by their dotted names, as entries and configs that are written down keep them."""
+
+import importlib
+from typing import Any
+
+from mmgfnuc.errors import UserError
+from mmgfnuc.registry import MODELS
+
+# Classes seen in this process: those of a function or a notebook cannot be imported by their names.
+_SEEN: dict[str, Any] = {}
+
+
+def dotted_name(kind: Any) -> str:
+    """Name of a class with its module, by which `find_type` finds it again."""
+    name = f'{kind.__module__}.{kind.__qualname__}'
+    _SEEN[name] = kind
+    return name
+
+
+def find_type(kind: Any) -> Any:
+    """Find what the `type` of a foundation encoder stands for: itself, or a registered or dotted name.
+
+    Raises:
+        UserError: there is no such name, or its module cannot be imported.
+    """
+    if not isinstance(kind, str):
+        return kind
+    if kind in _SEEN:
+        return _SEEN[kind]
+    with MODELS.switch_scope_and_registry(None) as scoped:
+        try:
+            found = scoped.get(kind)
+        except Exception:  # the module fails on import
+            found = None
+    if found is None:
+        raise UserError(f"foundation encoder: type='{kind}' {_reason(kind)}; give a class, or the dotted name of one")
+    return found
+
+
+def _reason(kind: str) -> str:
+    module = kind.rpartition('.')[0]
+    try:
+        importlib.import_module(module or 'mmgfnuc')
+    except Exception as error:  # whatever the module raises
+        return f'cannot be imported ({type(error).__name__}: ' + str(error).partition('\n')[0] + ')'
+    return f"is not in '{module}'" if module else 'is not registered'
