@@ -116,7 +116,7 @@ def test_an_entry_of_ones_own(weights_folder, monkeypatch):
     with pytest.raises(UserError, match="arch of the entry 'lost'='vit_tinny' is unknown"):
         find_entry('lost')
     file.unlink()
-    with pytest.raises(UserError, match='trained.pth.* are not there .*; give the path of their file, or set'):
+    with pytest.raises(UserError, match=r'trained\.pth.* are not there .*; give the path of their file, or set'):
         foundation_encoder('mine')
 
 

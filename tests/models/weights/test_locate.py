@@ -194,7 +194,7 @@ def test_checkpoints_are_unwrapped(tmp_path):
 
 
 def test_the_teacher_of_dino(tmp_path):
-    """Checkpoints of DINO's and iBOT's own training: the teacher's backbone, its blocks in chunks, and what else is in."""
+    """Checkpoints of DINO's and iBOT's own training: the teacher's backbone, its blocks in chunks, and what else."""
     state = state_of()
     chunked = {
         re.sub(r'^blocks\.(\d+)', lambda block: f'blocks.0.{block[1]}', key): value for key, value in state.items()
