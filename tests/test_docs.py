@@ -67,7 +67,7 @@ def extended(tmp_path_factory):
     """A copy of the repository with the files of extending.md, and the other blocks of the page: language, code."""
     copy = tmp_path_factory.mktemp('extended')
     for name in ('mmgfnuc', 'configs', 'tests'):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'), symlinks=True)
     for name in ('pyproject.toml', 'README.md'):
         shutil.copy(ROOT / name, copy)
     rest = []

@@ -10,7 +10,7 @@ from mmgfnuc.engine.distributed import LAUNCHERS
 from mmgfnuc.errors import UserError
 
 EPILOG = """examples:
-  mmgfnuc train configs/cpu/nuinsseg_vit-tiny.py
+  mmgfnuc train configs/cpu/nuinsseg_vit_tiny.py
   mmgfnuc train configs/cpu/own_data.py --data data/own --split grouped-5-fold-0    your own images
   mmgfnuc train CONFIG --work-dir work_dirs/seed1 --seed 1
   mmgfnuc train CONFIG --resume                     continue the last checkpoint of the working folder

@@ -65,6 +65,7 @@ def test_an_imported_module_registers_its_names(own_config):
     [
         (BY_CLASS.replace('own_parts', 'own_partz'), r'own\.py, line 3 for No module named .own_partz'),
         (BY_CLASS.replace('import FilmBlock', 'import Flim as FilmBlock'), 'Failed to import Flim from own_parts'),
+        (BY_NAME.replace("['own_parts']", '5'), r'custom_imports\.imports=5: give'),
         (BY_NAME.replace("['own_parts']", "['own_partz']"), "custom_imports: module 'own_partz' is not found; start"),
         (
             BY_NAME.replace("['own_parts']", "'broken'"),
