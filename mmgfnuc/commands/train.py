@@ -66,4 +66,5 @@ def main(arguments: Sequence[str]) -> None:
     runner = launch.train(cfg)
     checkpoint = runner.message_hub.get_info('last_ckpt')
     if checkpoint and Path(checkpoint).is_file():
-        show(runner.logger, f'next: {shlex.join(["mmgfnuc", "test", checkpoint])}')
+        files = [args.config, checkpoint] if config.needs_its_config(cfg) else [checkpoint]
+        show(runner.logger, f'next: {shlex.join(["mmgfnuc", "test", *files])}')

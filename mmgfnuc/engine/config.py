@@ -1,6 +1,7 @@
 """The config of a run: read from a file, changed by the options of a command line."""
 
 import difflib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,19 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.extensions import import_parts, load_parts, use_working_folder
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
-from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
-from mmgfnuc.models.parts import NEAR
+from mmgfnuc.inference.dumped_config import (
+    SCOPES,
+    check_outputs,
+    check_registered,
+    find_part,
+    forget_caches,
+    groups_of,
+    read_dumped,
+)
+from mmgfnuc.models.parts import NEAR, check_value, class_of
+from mmgfnuc.registry import MODELS
 from mmgfnuc.shipped import find_config
 
 from .cli import notice
@@ -48,13 +59,17 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
 
     Raises:
         UserError: the file does not exist or is not a valid config, changes what nothing uses (see `check_changes`), a
-            setting at its top is misspelt or of the wrong type (see `check_names`), or an option does not fit it.
+            setting at its top is misspelt or of the wrong type (see `check_names`), an option does not fit it, or a
+            module that it imports cannot be imported.
     """
     if not Path(path).is_file():
         path = _shipped_config(path)
+    elif Path(path).suffix != CHECKPOINT_SUFFIX:
+        use_working_folder()  # its code, and what it imports, are the user's own
     cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else _config_of_file(path)
     apply_options(cfg, options or {})
     check_names(cfg)
+    _import_custom(cfg.get('custom_imports'))
     add_target(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
@@ -63,7 +78,8 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
 def _config_of_file(path: str) -> Config:
     try:
         check_base_line(path)
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        list(_paths(dict(cfg.items())))  # types are imported when they are looked at: what fails there is told here
         check_changes(path, cfg)
     except UserError:
         raise
@@ -90,6 +106,21 @@ def _shipped_config(name: str) -> str:
         )
     notice(f"'{name}' is taken from the package: {shipped}")
     return str(shipped)
+
+
+def _import_custom(custom: Any) -> None:
+    """Import the modules that `custom_imports` names: MMEngine does so for its old style of configs only."""
+    if not isinstance(custom, Mapping):
+        return
+    modules = custom.get('imports') or ()
+    check_value('custom_imports.imports', modules, str | list | tuple)
+    for module in [modules] if isinstance(modules, str) else modules:
+        try:
+            import_parts([module])
+        except UserError as error:
+            if not custom.get('allow_failed_imports'):
+                raise UserError(f'custom_imports: {error}') from error
+            warnings.warn(f'custom_imports, left out: {error}', stacklevel=2)
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -215,6 +246,13 @@ def _keep_hooks(cfg: Config, source: str) -> None:
             f'{len(dropped)} hooks of the config in {source} are left out: {", ".join(dropped)}; to have them, name '
             'a config file of your own'
         )
+
+
+def needs_its_config(cfg: Config) -> bool:
+    """Tell whether the model has parts that its checkpoint alone does not bring, as no installed package does."""
+    brought = {*SCOPES, *(own.module.partition('.')[0] for own in load_parts())}
+    kinds = [class_of(group, MODELS) for group in groups_of(cfg.model)]
+    return any(kind.__module__.partition('.')[0] not in brought for kind in kinds if kind)
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

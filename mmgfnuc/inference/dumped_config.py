@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 
 from mmgfnuc import registry
 from mmgfnuc.errors import UserError
+from mmgfnuc.extensions import GROUP, load_parts
 
 LONGEST = 2**20
 # MMEngine puts variables of the environment in the place of such text when it reads a config file.
@@ -136,7 +137,8 @@ def _dotted(node: ast.expr) -> ast.expr:
 def check_registered(settings: Any, source: str, kinds: Collection[str] = REGISTERED) -> None:
     """See to it that every `type` of settings that are data is a registered part: what else it names would be called.
 
-    Nothing is imported for it. A part of a package of the user's own counts once that is imported. Of data sets and
+    Nothing that they name is imported for it. A part of a package of the user's own counts where that is imported: by
+    its entry point (see `load_parts`), by a config file, or by the caller. Of data sets and
     transforms those of MMEngine, MMCV and MMSegmentation do not: they unpickle files that a setting names. A scope is
     one of `SCOPES`.
 
@@ -156,7 +158,8 @@ def check_registered(settings: Any, source: str, kinds: Collection[str] = REGIST
         if not known:
             raise UserError(
                 f'the config in {source} names {key}={value!r}, which is not a registered part that data may name; '
-                'name a config file of your own, or, of a part of your own, import the package that has it'
+                'name a config file of your own that imports it (of predict: --config), or, if it is a part of your '
+                f"own, install its package with an entry point '{GROUP}'"
             )
 
 
@@ -173,7 +176,7 @@ def check_outputs(settings: Any, source: str) -> None:
     Raises:
         UserError: names the first setting that does.
     """
-    for group in _groups(settings.to_dict() if isinstance(settings, Config) else settings):
+    for group in groups_of(settings.to_dict() if isinstance(settings, Config) else settings):
         for key in OUTPUTS:
             if group.get(key) is not None:
                 raise UserError(
@@ -184,22 +187,23 @@ def check_outputs(settings: Any, source: str) -> None:
 
 def forget_caches(model: Any) -> None:
     """Take feature caches out of the settings of a model that are data: only who starts a run says where one lies."""
-    for group in _groups(model):
+    for group in groups_of(model):
         if isinstance(group.get('cache'), dict):
             del group['cache']
 
 
 def _names(settings: Any) -> Iterator[tuple[str, Any]]:
-    for group in _groups(settings):
+    for group in groups_of(settings):
         yield from ((key, group[key]) for key in (*NAMES_PART, *NAMES_SCOPE) if key in group)
 
 
-def _groups(settings: Any) -> Iterator[dict]:
+def groups_of(settings: Any) -> Iterator[dict]:
+    """All groups of settings, those within others after them."""
     if isinstance(settings, dict):
         yield settings
     if isinstance(settings, dict | list | tuple):
         for value in settings.values() if isinstance(settings, dict) else settings:
-            yield from _groups(value)
+            yield from groups_of(value)
 
 
 def find_part(name: str, kinds: Collection[str] = REGISTERED) -> Any:
@@ -226,6 +230,7 @@ def _registered(kinds: Collection[str]) -> dict[str, Any]:
 
 @cache
 def _import_own() -> None:
+    load_parts()
     for own in vars(registry).values():
         if isinstance(own, Registry):
             own.import_from_location()
