@@ -22,9 +22,10 @@ from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation import FoundationEncoder
-from mmgfnuc.models.parts import unknown_type, without_type
+from mmgfnuc.models.parts import without_type
 from mmgfnuc.models.segmentors import FusionSegmentor
 from mmgfnuc.models.weights.locate import RANDOM, find_weights
+from mmgfnuc.names import unknown_type
 
 from .hooks.step_seed import count_steps
 from .settings import top_level

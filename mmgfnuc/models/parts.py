@@ -17,10 +17,13 @@ from mmengine.registry import (
 )
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.backbones import Backbone, ModuleBackbone
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.foundation.cache import CacheSettings
 from mmgfnuc.models.foundation.lora import LoraSettings
+from mmgfnuc.models.layers.building import look_up
 from mmgfnuc.models.segmentors import TEST_SETTINGS, FusionSegmentor
+from mmgfnuc.names import unknown_type
 
 from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
 
@@ -43,6 +46,9 @@ GROUPS: dict[Any, dict[str, Accepted]] = {
     FusionSegmentor: {'test_cfg': Accepted(TEST_SETTINGS)},
     foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},
 }
+# Settings that stand beside those of a type that is none of the first class: the second, which is built around it,
+# takes them. By the key of the part, wherever it stands.
+WRAPPED = {'backbone': (Backbone, accepted(ModuleBackbone).without(['module']))}
 # MMEngine's annotations are wider than what works.
 NARROWER = {
     'collect_device': Literal['cpu', 'gpu', 'npu'],
@@ -104,12 +110,18 @@ def check_typed(
     target = find_type(f'{path}.type', value.get('type'), registry, default, strict)
     if target is not None:
         name = getattr(target, '__name__', str(target))
-        check_group(path, value, also | accepted(target) | Accepted({'type': Any, '_scope_': str}), name)
+        taken = also | accepted(target) | Accepted({'type': Any, '_scope_': str})
+        base, around = WRAPPED.get(path.rpartition('.')[2], (object, NOTHING))
+        check_group(path, value, taken if _is_a(target, base) else taken | around, name)
         for key, taken in GROUPS.get(target, {}).items():
             check_group(f'{path}.{key}', value.get(key), taken)
     for key, inner in value.items():
         if key not in also.hints:
             _inner(path, key, inner, registry)
+
+
+def _is_a(target: Any, base: type) -> bool:
+    return isinstance(target, type) and issubclass(target, base)
 
 
 def _inner(path: str, key: Any, value: Any, registry: Registry) -> None:
@@ -134,11 +146,7 @@ def find_type(path: str, kind: Any, registry: Registry, default: Any, strict: bo
         if not callable(kind):
             raise UserError(f'{path}={kind!r}: a type is a class or the name of one; give one')
         return kind
-    with registry.switch_scope_and_registry(None) as scoped:
-        try:
-            found = scoped.get(kind)
-        except Exception:  # a dotted name may be looked for in a module that fails on import
-            found = None
+    found = look_up(kind, registry)
     if found is None and strict:
         raise unknown_type(path, kind, registry)
     return found
@@ -150,23 +158,9 @@ def class_of(part: Any, registry: Registry) -> Any:
     return find_type('type', kind, registry, None, strict=False)
 
 
-def unknown_type(path: str, kind: str, registry: Registry) -> UserError:
-    """What to say of a name that is not registered."""
-    near = difflib.get_close_matches(kind.rpartition('.')[2], _registered(registry.root), 3, NEAR)
-    hint = f'near it: {", ".join(near)}' if near else 'correct it, or import its module (custom_imports)'
-    return UserError(f"a part does not exist: {path}='{kind}'; {hint}")
-
-
 def without_type(path: str) -> UserError:
     """What to say of a part that has no type."""
     return UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
-
-
-def _registered(registry: Registry) -> list[str]:
-    names = list(registry.module_dict)
-    for child in registry.children.values():
-        names += _registered(child)
-    return names
 
 
 def check_group(path: str, value: Any, taken: Accepted, owner: str = '') -> None:

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers.building import build_part, look_up
 from mmgfnuc.registry import MODELS
 
 from .base import FusionBlock
@@ -113,14 +114,12 @@ class FusionNeck(BaseModule):
         given = self.given_channels(in_channels, sum(context_channels))
         self.blocks = nn.ModuleDict(
             {
-                str(level): MODELS.build(
+                str(level): build_part(
                     block,
-                    default_args=dict(
-                        in_channels=in_channels[level],
-                        context_channels=given[level],
-                        attention=level in attending,
-                        max_keys=None if level == depth - 1 else max_keys,
-                    ),
+                    in_channels=in_channels[level],
+                    context_channels=given[level],
+                    attention=level in attending,
+                    max_keys=None if level == depth - 1 else max_keys,
                 )
                 for level in fused
             }
@@ -183,5 +182,5 @@ class FusionNeck(BaseModule):
 
 
 def _takes_tokens(block: dict) -> bool:
-    part = MODELS.get(block['type']) if isinstance(block['type'], str) else block['type']
+    part = look_up(block['type'])
     return getattr(part, 'takes_tokens', False)
