@@ -108,7 +108,7 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
     if isinstance(module, Backbone):
         return module
     if not isinstance(module, nn.Module):
-        raise UserError(f'backbone: {config["type"]} builds a {type(module).__name__}; give the type of a network')
+        raise UserError(f'backbone: its type gives a {type(module).__name__}; give that of a network')
     if 'in_channels' in config:
         own['in_channels'] = config['in_channels']
     return ModuleBackbone(module.to(device), **own)

@@ -166,11 +166,6 @@ class Named(Plain):
         return dict(enumerate(super().forward(images)))
 
 
-class DeepFirst(Plain):
-    def forward(self, images):
-        return super().forward(images)[::-1]
-
-
 class Tokens(Plain):
     def forward(self, images):
         return [level.flatten(2) for level in super().forward(images)]
@@ -193,14 +188,14 @@ class Unused(Plain):
     [
         ({'type': OneMap}, 'OneMap gives no pyramid to build on: it gives one map; return a list'),
         ({'type': Named}, r'it gives a dict; return list\(maps.values\(\)\)'),
-        ({'type': DeepFirst}, 'levels of stride 6, 2 .*, shallow first'),
+        ({'type': 'mmseg.UNet', 'base_channels': 2}, 'levels of stride 16, 8, 4, 2, 1 .*, shallow first'),
         ({'type': Tokens}, r'return a list of maps \(B, C, h, w\)'),
         ({'type': WithoutPadding}, '256x512, 254x510 for 256x512 pixels; pad'),
         ({'type': Unused}, '2 parameters of Unused, such as classifier.weight, reach none of its 2 levels'),
         ({**RESNET, 'out_indices': (0, 1)}, 'parameters of ResNet, such as layer3'),
         ({**RESNET, 'strides': (1, 2, 1, 1), 'dilations': (1, 1, 2, 4)}, 'stride 4, 8, 8, 8 .* without dilation'),
         ({'type': OnlyMultiples, 'multiple': 18}, r'no multiple of 12 \(for 3 channels of 18x36 pixels\)'),
-        ({'type': dict}, 'its type gives a dict; give the type of a network'),
+        ({'type': dict}, 'its type gives a dict; give that of a network'),
         (
             {'type': 'ResNet', 'depth': 18},
             "part of mmseg: write 'mmseg.ResNet', or set default_scope = 'mmseg'",
