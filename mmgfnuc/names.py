@@ -3,6 +3,8 @@
 import difflib
 import re
 from collections.abc import Collection
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +85,9 @@ def unknown_type(path: str, kind: str, registry: 'Registry') -> UserError:
 
 def _scopes(registry: 'Registry') -> dict[str, set[str]]:
     """Names in a registry and in those below it, by scope."""
-    registry.import_from_location()
+    # A package that is broken has none, and what another says as it is imported is not for the screen.
+    with suppress(Exception), redirect_stdout(StringIO()):
+        registry.import_from_location()
     found = {registry.scope: set(registry.module_dict)}
     for child in registry.children.values():
         for scope, names in _scopes(child).items():

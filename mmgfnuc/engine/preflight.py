@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, is_distributed
 from mmengine.runner import Runner
 from mmengine.utils import ManagerMixin
+from torch import nn
 from torch.utils.data import IterableDataset
 
 from mmgfnuc.datasets import NucleiDataset
@@ -31,7 +32,10 @@ from .hooks.step_seed import count_steps
 from .settings import top_level
 
 # Functions that build parts, with the variable of each that holds the settings; those that build one section only.
-BUILDERS = {'build_from_cfg': 'cfg', 'build_scheduler_from_cfg': 'cfg', 'build_dataloader': 'dataloader'}
+BUILDERS = {
+    **{'build_from_cfg': 'cfg', 'build_scheduler_from_cfg': 'cfg', 'build_dataloader': 'dataloader'},
+    **dict.fromkeys(('build_part', 'build_backbone', 'build_decoder'), 'config'),
+}
 SECTIONS = {
     'build_log_processor': 'log_processor',
     'build_logger': 'log_level',
@@ -93,6 +97,7 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
             if isinstance(dataset, NucleiDataset) and isinstance(runner.model, FusionSegmentor):
                 check_classes(runner.model.decode_head.num_classes, dataset.metainfo['classes'])
         if 'train' in parts:
+            _check_norms(runner.model)
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
             if runner.param_schedulers is not None:
@@ -166,6 +171,16 @@ def _try_sample(loader: Any, section: str) -> None:
 def _try_evaluator(runner: Any, section: str) -> None:
     """Build the metrics of a test, whose data need not be there."""
     runner.build_evaluator(getattr(runner, section))
+
+
+def _check_norms(model: nn.Module) -> None:
+    """Refuse norms of MMSegmentation's configs that cannot train here; in a single process they can."""
+    on_cpu = is_distributed() and not torch.cuda.is_available()
+    if on_cpu and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise UserError(
+            'model: SyncBN trains in several processes on GPUs only, and there is none here; set '
+            "norm_cfg=dict(type='BN') in its parts, or train in one process"
+        )
 
 
 def _find_weights(cfg: Config, model: Any) -> None:

@@ -108,7 +108,7 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
     if isinstance(module, Backbone):
         return module
     if not isinstance(module, nn.Module):
-        raise UserError(f'backbone: its type gives a {type(module).__name__}; give that of a network')
+        raise UserError(f'the type of the backbone gives a {type(module).__name__}; give that of a network')
     if 'in_channels' in config:
         own['in_channels'] = config['in_channels']
     return ModuleBackbone(module.to(device), **own)
@@ -147,11 +147,11 @@ def _measure(module: nn.Module, in_channels: int, multiple: int | None) -> tuple
         if wrong is None:
             break
     else:
-        raise UserError(f'backbone: {type(module).__name__} gives no pyramid to build on: {wrong}')
+        raise UserError(f'{type(module).__name__} gives no pyramid to build on: {wrong}')
     unused = unused_parameters(module, levels)
     if unused:
         raise UserError(
-            f'backbone: {len(unused)} parameters of {type(module).__name__}, such as {unused[0]}, reach none of its '
+            f'{len(unused)} parameters of {type(module).__name__}, such as {unused[0]}, reach none of its '
             f'{len(levels)} levels; give the levels left out as well, or leave out these layers'
         )
     strides = _strides(levels, side)

@@ -76,10 +76,10 @@ def build_auxiliary_heads(
         for key, value in wired.items():
             if config.get(key, value) != value:
                 raise UserError(f'{name}.{key}={config[key]}, that of decode_head is {value}; leave it out')
-        built[name] = build_decoder(config, in_channels, in_strides, **wired)
-        if not isinstance(built[name], BaseDecodeHead) or isinstance(built[name], BaseCascadeDecodeHead):
-            kind = type(built[name]).__name__
+        kind = look_up(config.get('type'))
+        if isinstance(kind, type) and (not issubclass(kind, BaseDecodeHead) or issubclass(kind, BaseCascadeDecodeHead)):
             raise UserError(
-                f'{name}: {kind} does not learn classes from a pyramid alone; give one such as mmseg.FCNHead'
+                f'{name}: {kind.__name__} does not learn classes from a pyramid alone; give a head such as mmseg.FCNHead'
             )
+        built[name] = build_decoder(config, in_channels, in_strides, **wired)
     return built

@@ -195,7 +195,7 @@ class Unused(Plain):
         ({**RESNET, 'out_indices': (0, 1)}, 'parameters of ResNet, such as layer3'),
         ({**RESNET, 'strides': (1, 2, 1, 1), 'dilations': (1, 1, 2, 4)}, 'stride 4, 8, 8, 8 .* without dilation'),
         ({'type': OnlyMultiples, 'multiple': 18}, r'no multiple of 12 \(for 3 channels of 18x36 pixels\)'),
-        ({'type': dict}, 'its type gives a dict; give that of a network'),
+        ({'type': dict}, 'the type of the backbone gives a dict; give that of a network'),
         (
             {'type': 'ResNet', 'depth': 18},
             "part of mmseg: write 'mmseg.ResNet', or set default_scope = 'mmseg'",
