@@ -79,7 +79,7 @@ def build_auxiliary_heads(
         kind = look_up(config.get('type'))
         if isinstance(kind, type) and (not issubclass(kind, BaseDecodeHead) or issubclass(kind, BaseCascadeDecodeHead)):
             raise UserError(
-                f'{name}: {kind.__name__} does not learn classes from a pyramid alone; give a head such as mmseg.FCNHead'
+                f'{name}: {kind.__name__} does not learn classes from a pyramid alone; give one such as mmseg.FCNHead'
             )
         built[name] = build_decoder(config, in_channels, in_strides, **wired)
     return built
