@@ -18,7 +18,7 @@ def build_decoder(
 ) -> Any:
     """Build a decode head and wire it to a pyramid.
 
-    Heads of this project take all levels. Those of MMSegmentation take the levels `in_index` and no strides.
+    Heads of MMSegmentation take the levels `in_index`, the deepest one by default. Any other head takes all levels.
 
     Args:
         config: registry config of the head.
@@ -32,21 +32,30 @@ def build_decoder(
     settings = {**config, **changes}
     if is_part_of(config, PyramidDecodeHead):
         return build_part(settings, in_channels=in_channels, in_strides=in_strides)
-    chosen = settings.get('in_index', -1)
+    chosen = settings.get('in_index')
+    if chosen is not None:
+        return build_part(settings, in_channels=_channels_at(chosen, in_channels))
     try:
-        channels = [in_channels[index] for index in chosen] if isinstance(chosen, Sequence) else in_channels[chosen]
+        return build_part(settings, in_channels=in_channels)
+    except AssertionError:  # that of BaseDecodeHead, for a head that takes a single level
+        pass
+    try:
+        return build_part(settings, in_channels=in_channels[-1])
+    except AssertionError as error:
+        if str(error):
+            raise
+        levels = list(range(len(in_channels)))
+        name = getattr(look_up(config['type']), '__name__', 'the head')
+        raise UserError(f'{name} takes several levels, and in_index is missing; give in_index={levels}') from error
+
+
+def _channels_at(chosen: int | Sequence[int], in_channels: Sequence[int]) -> int | list[int]:
+    try:
+        return [in_channels[index] for index in chosen] if isinstance(chosen, Sequence) else in_channels[chosen]
     except IndexError:
         raise UserError(
             f'in_index={chosen}: the pyramid has {len(in_channels)} levels; give some of 0 to {len(in_channels) - 1}'
         ) from None
-    try:
-        return build_part(settings, in_channels=channels)
-    except AssertionError as error:
-        if str(error) or 'in_index' in settings:
-            raise
-        levels = list(range(len(in_channels)))
-        name = getattr(look_up(config['type']), '__name__', 'the head')
-        raise UserError(f'{name} takes several levels, and in_index says of none; give in_index={levels}') from error
 
 
 def build_auxiliary_heads(
@@ -66,12 +75,14 @@ def build_auxiliary_heads(
     Raises:
         UserError: one is not a plain decode head, or is to learn other classes, or see `build_decoder`.
     """
-    if configs is None or isinstance(configs, Mapping):
-        named = {'auxiliary_head': configs} if configs else {}
+    built = ModuleDict()
+    if configs is None:
+        return built
+    if isinstance(configs, Mapping):
+        named = {'auxiliary_head': configs}
     else:
         named = {f'auxiliary_head_{index}': config for index, config in enumerate(configs)}
     wired = dict(num_classes=head.num_classes, ignore_index=head.ignore_index)
-    built = ModuleDict()
     for name, config in named.items():
         for key, value in wired.items():
             if config.get(key, value) != value:

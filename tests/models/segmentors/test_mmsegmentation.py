@@ -5,6 +5,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import nn
 
 from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
@@ -54,6 +56,25 @@ def test_backbones_and_heads(backbone, head, fused, scope):
     (sample,) = model.eval()(torch.rand(1, 3, *SIZE), mode='predict')
     assert sample.pred_instance_map.data.shape == (1, *SIZE)
     assert_round_trip(model, other, torch.rand(1, 3, 50, 70))
+
+
+class OwnHead(BaseDecodeHead):
+    """Takes all levels by its own nature, and says so to MMSegmentation alone."""
+
+    def __init__(self, in_channels, **kwargs):
+        levels = list(range(len(in_channels)))
+        super().__init__(
+            list(in_channels), 4, num_classes=2, in_index=levels, input_transform='resize_concat', **kwargs
+        )
+        self.project = nn.Conv2d(sum(in_channels), 4, 1)
+
+    def forward(self, inputs):
+        return self.cls_seg(self.project(self._transform_inputs(inputs)))
+
+
+def test_a_head_of_one_s_own_takes_all_levels():
+    model = without_fusion(decode_head={'type': OwnHead})
+    assert model(torch.rand(1, 3, *SIZE)).shape == (1, 2, *SIZE)
 
 
 def test_a_neck_within_the_encoder_is_refused():
