@@ -3,11 +3,19 @@
 import difflib
 import re
 from collections.abc import Collection
-from typing import Any
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from typing import TYPE_CHECKING, Any
 
 from mmgfnuc.errors import UserError
 
+if TYPE_CHECKING:
+    from mmengine.registry import Registry
+
 NEAR = 0.5
+# Of types, which are longer.
+NEAR_TYPE = 0.6
+MOST_NEAR_TYPES = 3
 MOST_NEAR = 8
 
 
@@ -42,6 +50,33 @@ def unknown_name(argument: str, name: Any, known: Collection[str], otherwise: st
     near = _near(plain_name(str(name)), names)
     hint = f'did you mean {" or ".join(names[one] for one in near)}?' if near else otherwise
     return UserError(f"{argument}='{name}' is unknown; {hint or 'choose one of ' + ', '.join(known)}")
+
+
+def unknown_type(path: str, kind: str, registry: 'Registry') -> UserError:
+    """Say that a type is not found in a registry: that it is a part of another scope, or which types are near."""
+    name, scopes = kind.rpartition('.')[2], _scopes(registry.root)
+    elsewhere = [scope for scope, names in scopes.items() if name in names]
+    near = difflib.get_close_matches(name, set().union(*scopes.values()), MOST_NEAR_TYPES, NEAR_TYPE)
+    if elsewhere and kind != f'{elsewhere[0]}.{name}':
+        scope = elsewhere[0]
+        hint = f"it is a part of {' and of '.join(elsewhere)}: write '{scope}.{name}', or set default_scope = '{scope}'"
+    elif near:
+        hint = f'near it: {", ".join(near)}'
+    else:
+        hint = 'correct it, or import its module (custom_imports)'
+    return UserError(f"a part does not exist: {path}='{kind}'; {hint}")
+
+
+def _scopes(registry: 'Registry') -> dict[str, set[str]]:
+    """Names in a registry and in those below it, by scope."""
+    # A package that is broken has none, and what another says as it is imported is not for the screen.
+    with suppress(Exception), redirect_stdout(StringIO()):
+        registry.import_from_location()
+    found = {registry.scope: set(registry.module_dict)}
+    for child in registry.children.values():
+        for scope, names in _scopes(child).items():
+            found[scope] = found.get(scope, set()) | names
+    return found
 
 
 def _near(key: str, keys: Collection[str]) -> list[str]:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.runner import Runner
 
 import mmgfnuc
 from mmgfnuc import engine, evaluation, postprocess
 from mmgfnuc.datasets import transforms
+from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.evaluation import functional
 from mmgfnuc.models import backbones, decode_heads, foundation, necks
 
@@ -104,6 +106,36 @@ def test_the_parts_of_extending_can_be_used_and_their_tests_pass(extended):
     out = run(copy, '-W', 'ignore', '-c', '\n'.join([*scripts, where, tests]))
     assert f'{copy}/mmgfnuc/__init__.py' in out.splitlines()
     assert len(re.findall('^[0-9]+ passed', out, re.MULTILINE)) == 4
+
+
+@pytest.mark.slow
+def test_the_models_of_another_project_train(tmp_path):
+    """The section of training.md: MMSegmentation's parts here, and ours in its segmentor, for two steps of a runner."""
+    text = (DOCS / 'training.md').read_text(encoding='utf-8')
+    section = text.partition('## In another MMSegmentation project\n')[2].partition('\n## ')[0]
+    here, there, nuclei = ({} for _ in range(3))
+    for names, (_, _, code) in zip((here, there, nuclei), BLOCK.findall(section), strict=True):
+        exec(code, names)
+    write_dataset(tmp_path / 'own', num_train=2, num_val=1, size=80, seed=0)
+    there['train_dataset']['data_root'] = str(tmp_path / 'own')
+    loader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True))
+    models = []
+    for scope, model in (('mmengine', here['model']), ('mmseg', there['model'])):
+        runner = Runner(
+            model=model,
+            default_scope=scope,
+            work_dir=str(tmp_path / scope),
+            train_dataloader=loader | {'dataset': there['train_dataset']},
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+            experiment_name=scope,
+        )
+        models.append(runner.train().eval())
+        batch = next(iter(runner.train_dataloader))
+    assert [type(model).__name__ for model in models] == ['FusionSegmentor', 'EncoderDecoder']
+    assert [sample.pred_instance_map.data.shape for sample in nuclei['add_nuclei'](models[1], batch)] == [
+        (1, 64, 64)
+    ] * 2
 
 
 def test_the_code_of_extending_is_in_the_project_s_style(extended):

@@ -13,17 +13,19 @@ from typing import Any, NoReturn
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, is_distributed
 from mmengine.runner import Runner
 from mmengine.utils import ManagerMixin
+from torch import nn
 from torch.utils.data import IterableDataset
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.checkpoint import check_classes
 from mmgfnuc.models.foundation import FoundationEncoder, entry_of_config
-from mmgfnuc.models.parts import unknown_type, without_type
+from mmgfnuc.models.parts import without_type
 from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.names import unknown_type
 
 from .hooks.scores import check_followed
 from .hooks.step_seed import count_steps
@@ -31,10 +33,8 @@ from .settings import top_level
 
 # Functions that build parts, with the variable of each that holds the settings; those that build one section only.
 BUILDERS = {
-    'build_from_cfg': 'cfg',
-    'build_scheduler_from_cfg': 'cfg',
-    'build_dataloader': 'dataloader',
-    'build_encoder': 'config',
+    **{'build_from_cfg': 'cfg', 'build_scheduler_from_cfg': 'cfg', 'build_dataloader': 'dataloader'},
+    **dict.fromkeys(('build_part', 'build_backbone', 'build_decoder', 'build_encoder'), 'config'),
 }
 SECTIONS = {
     'build_log_processor': 'log_processor',
@@ -97,6 +97,7 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
             if isinstance(dataset, NucleiDataset) and isinstance(runner.model, FusionSegmentor):
                 check_classes(runner.model.decode_head.num_classes, dataset.metainfo['classes'])
         if 'train' in parts:
+            _check_norms(runner.model)
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
             if runner.param_schedulers is not None:
@@ -172,6 +173,16 @@ def _try_sample(loader: Any, section: str) -> None:
 def _try_evaluator(runner: Any, section: str) -> None:
     """Build the metrics of a test, whose data need not be there."""
     runner.build_evaluator(getattr(runner, section))
+
+
+def _check_norms(model: nn.Module) -> None:
+    """Refuse norms of MMSegmentation's configs that cannot train here; in a single process they can."""
+    on_cpu = is_distributed() and not torch.cuda.is_available()
+    if on_cpu and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise UserError(
+            'model: SyncBN trains in several processes on GPUs only, and there is none here; set '
+            "norm_cfg=dict(type='BN') in its parts, or train in one process"
+        )
 
 
 def _find_weights(cfg: Config, model: Any) -> None:

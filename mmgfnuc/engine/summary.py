@@ -46,7 +46,7 @@ def _data(runner: Runner, part: str, loader: DataLoader) -> str:
 
 
 def _unet(model: FusionSegmentor) -> str:
-    return f'{type(model.backbone).__name__}, channels {", ".join(map(str, model.backbone.out_channels))}'
+    return f'{model.backbone.name}, channels {", ".join(map(str, model.backbone.out_channels))}'
 
 
 def _context(model: FusionSegmentor, trained: bool) -> list[tuple[str, str]]:

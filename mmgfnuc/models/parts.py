@@ -17,9 +17,12 @@ from mmengine.registry import (
 )
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import CacheSettings, FoundationEncoder, LoraSettings, foundation_encoder
+from mmgfnuc.models.backbones import Backbone, ModuleBackbone
+from mmgfnuc.models.foundation import CacheSettings, FoundationEncoder, LoraSettings
 from mmgfnuc.models.foundation.create import FACTS, is_plain_module
+from mmgfnuc.models.layers.building import look_up
 from mmgfnuc.models.segmentors import TEST_SETTINGS, FusionSegmentor
+from mmgfnuc.names import unknown_type
 
 from .signatures import NOTHING, SCALARS, Accepted, accepted, describe, fits
 
@@ -40,11 +43,12 @@ WIRED = {'type', '_scope_', 'params', 'runner', 'dataloader', 'evaluator'}
 # do not import.
 GROUPS: dict[Any, dict[str, Accepted]] = {
     FusionSegmentor: {'test_cfg': Accepted(TEST_SETTINGS)},
-    foundation_encoder: {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)},
 }
-# The key of an encoder in the config of a model, and what is taken beside the settings of a module there.
-FOUNDATION = 'foundation'
-OF_MODULES = accepted(FoundationEncoder).without(['entry']) | Accepted(dict.fromkeys(FACTS, Sequence[float]))
+# What a foundation encoder of any type is given besides.
+ENCODER_GROUPS = {'lora': accepted(LoraSettings), 'cache': accepted(CacheSettings)}
+# Settings of what is built around a plain module, and stand beside its own.
+OF_ENCODERS = accepted(FoundationEncoder).without(['entry']) | Accepted(dict.fromkeys(FACTS, Sequence[float]))
+OF_BACKBONES = accepted(ModuleBackbone).without(['module'])
 # MMEngine's annotations are wider than what works.
 NARROWER = {
     'collect_device': Literal['cpu', 'gpu', 'npu'],
@@ -106,14 +110,23 @@ def check_typed(
     target = find_type(f'{path}.type', value.get('type'), registry, default, strict)
     if target is not None:
         name = getattr(target, '__name__', str(target))
-        wrapped = path.rpartition('.')[2] == FOUNDATION and is_plain_module(target)
-        taken = OF_MODULES | accepted(target) if wrapped else accepted(target)
-        check_group(path, value, also | taken | Accepted({'type': Any, '_scope_': str}), name)
-        for key, taken in GROUPS.get(foundation_encoder if wrapped else target, {}).items():
-            check_group(f'{path}.{key}', value.get(key), taken)
+        key = path.rpartition('.')[2]
+        taken = _around(key, target, also | accepted(target) | Accepted({'type': Any, '_scope_': str}))
+        check_group(path, value, taken, name)
+        for group, settings in (GROUPS.get(target, {}) | (ENCODER_GROUPS if key == 'foundation' else {})).items():
+            check_group(f'{path}.{group}', value.get(group), settings)
     for key, inner in value.items():
         if key not in also.hints:
             _inner(path, key, inner, registry)
+
+
+def _around(key: str, target: Any, taken: Accepted) -> Accepted:
+    """Add to what a plain module takes the settings of the part that is built around it."""
+    if key == 'foundation' and is_plain_module(target):
+        return OF_ENCODERS | taken  # `weights` are the encoder's, whatever the module means by them
+    if key == 'backbone' and not (isinstance(target, type) and issubclass(target, Backbone)):
+        return taken | OF_BACKBONES
+    return taken
 
 
 def _inner(path: str, key: Any, value: Any, registry: Registry) -> None:
@@ -138,11 +151,7 @@ def find_type(path: str, kind: Any, registry: Registry, default: Any, strict: bo
         if not callable(kind):
             raise UserError(f'{path}={kind!r}: a type is a class or the name of one; give one')
         return kind
-    with registry.switch_scope_and_registry(None) as scoped:
-        try:
-            found = scoped.get(kind)
-        except Exception:  # a dotted name may be looked for in a module that fails on import
-            found = None
+    found = look_up(kind, registry)
     if found is None and strict:
         raise unknown_type(path, kind, registry)
     return found
@@ -154,23 +163,9 @@ def class_of(part: Any, registry: Registry) -> Any:
     return find_type('type', kind, registry, None, strict=False)
 
 
-def unknown_type(path: str, kind: str, registry: Registry) -> UserError:
-    """What to say of a name that is not registered."""
-    near = difflib.get_close_matches(kind.rpartition('.')[2], _registered(registry.root), 3, NEAR)
-    hint = f'near it: {", ".join(near)}' if near else 'correct it, or import its module (custom_imports)'
-    return UserError(f"a part does not exist: {path}='{kind}'; {hint}")
-
-
 def without_type(path: str) -> UserError:
     """What to say of a part that has no type."""
     return UserError(f"{path}: it has no 'type', which says what is built of its settings; give one")
-
-
-def _registered(registry: Registry) -> list[str]:
-    names = list(registry.module_dict)
-    for child in registry.children.values():
-        names += _registered(child)
-    return names
 
 
 def check_group(path: str, value: Any, taken: Accepted, owner: str = '') -> None:

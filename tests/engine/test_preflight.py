@@ -151,3 +151,21 @@ def test_the_test_part_alone(cfg):
     cfg.train_dataloader.dataset.data_root = 'nowhere'
     assert 'nowhere' in refusal(cfg, 'train')
     assert rehearse(cfg, 'test') is None
+
+
+def test_norms_that_need_gpus_are_refused_in_several_processes(cfg, monkeypatch):
+    """MMSegmentation's configs have them; in one process they train as others do."""
+    cfg.model.auxiliary_head = dict(type='mmseg.FCNHead', channels=2, num_convs=1, norm_cfg=dict(type='SyncBN'))
+    rehearse(cfg, 'train')
+    monkeypatch.setattr('mmgfnuc.engine.preflight.is_distributed', lambda: True)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    assert 'SyncBN trains in several processes on GPUs only' in refusal(cfg, 'train')
+
+
+@pytest.mark.parametrize(
+    ('part', 'where'), [('backbone', 'model.backbone'), ('auxiliary_head', 'model.auxiliary_head.1')]
+)
+def test_a_part_without_its_scope(cfg, part, where):
+    head = dict(type='FCNHead', channels=2)
+    cfg.model[part] = dict(type='ResNet', depth=18) if part == 'backbone' else [dict(type='mmgfnuc.UNetHead'), head]
+    assert refusal(cfg, 'train').startswith(f'{where}: a part does not exist')

@@ -154,7 +154,10 @@ def test_a_misspelt_setting(tool, config, checkpoint, tmp_path, capsys, setting)
         ('model.backbone.widths=(6,8,16)', 'has backbone.stages.0.0.0.weight as (8, 3, 3, 3), the model as (12, 3, 3'),
         ('model.backbone.widths=(4,8,16,32)', 'the checkpoint does not fit the model: it lacks backbone.stages.3.'),
         ('model.decode_head.num_classes=4', 'num_classes=4, the data set 2 classes (background, nucleus); set'),
-        ('model.decode_head.type=mmgfnuc.UNetHed', "model.decode_head.type='mmgfnuc.UNetHed'; near it: UNetHead"),
+        (
+            'model.decode_head.type=mmgfnuc.UNetHed',
+            "type='mmgfnuc.UNetHed'; near it: UNetHead",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(tool, config, checkpoint, tmp_path, capsys, setting, said):

@@ -1,4 +1,5 @@
 from .base import Backbone
+from .module_backbone import ModuleBackbone, build_backbone
 from .residual_unet_encoder import ResidualUNetEncoder
 from .staged import StagedBackbone
 from .swin_unet_encoder import SwinUNetEncoder
@@ -10,6 +11,7 @@ from .unext_encoder import UNeXtEncoder
 
 __all__ = [
     'Backbone',
+    'ModuleBackbone',
     'ResidualUNetEncoder',
     'StagedBackbone',
     'SwinUNetEncoder',
@@ -18,4 +20,5 @@ __all__ = [
     'U2NetEncoder',
     'UNeXtEncoder',
     'UNetEncoder',
+    'build_backbone',
 ]

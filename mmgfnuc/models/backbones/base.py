@@ -64,6 +64,11 @@ class Backbone(BaseModule, metaclass=ABCMeta):
                 )
         self.normalize = Normalize(mean, std)
 
+    @property
+    def name(self) -> str:
+        """What a message calls it."""
+        return type(self).__name__
+
     @abstractmethod
     def encode(self, images: Tensor) -> Sequence[Tensor]:
         """Encode normalised, padded images; levels may cover more than the image, to the right and below."""
@@ -89,7 +94,7 @@ class Backbone(BaseModule, metaclass=ABCMeta):
         channels, height, width = images.shape[1:]
         if channels != self.in_channels:
             raise UserError(
-                f'images have {channels} channels, {type(self).__name__} takes {self.in_channels}; '
+                f'images have {channels} channels, {self.name} takes {self.in_channels}; '
                 f'give such images or set in_channels={channels}'
             )
         if min(height, width) < self.out_strides[-1]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from timm.layers import to_2tuple
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from mmgfnuc.models.layers.timm_models import (
     load_timm_weights,
     timm_hub,
 )
+from mmgfnuc.models.layers.trial import run_empty, unused_parameters
 from mmgfnuc.models.weights.locate import WeightSource, find_weights
 from mmgfnuc.registry import MODELS
 
@@ -129,14 +129,11 @@ class TimmBackbone(Backbone):
                 break
         return wrong
 
-    @torch.enable_grad()
     def _try(self, height: int, width: int) -> str | None:
         """Encode an empty image; return what is wrong with the levels."""
-        images = torch.zeros(1, self.in_channels, height, width, device=next(self.model.parameters()).device)
-        try:
-            levels = self.encode(images)
-        except Exception as error:  # each model fails in its own way
-            return str(error).partition('\n')[0] or type(error).__name__
+        levels, wrong = run_empty(self.encode, self.model, (1, self.in_channels, height, width))
+        if wrong:
+            return wrong
         expected = [
             (1, channels, height // stride, width // stride)
             for channels, stride in zip(self.out_channels, self.out_strides, strict=True)
@@ -144,13 +141,7 @@ class TimmBackbone(Backbone):
         given = [tuple(level.shape) for level in levels]
         if given != expected:
             return f'{given} for {height}x{width} pixels, not {expected}'
-        return self._unused_parameters(levels)
-
-    def _unused_parameters(self, levels: Sequence[Tensor]) -> str | None:
-        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        total = torch.stack([level.sum() for level in levels]).sum()
-        gradients = torch.autograd.grad(total, [parameter for _, parameter in named], allow_unused=True)
-        unused = [name for (name, _), gradient in zip(named, gradients, strict=True) if gradient is None]
+        unused = unused_parameters(self.model, levels)
         if unused:
             chosen = f'out_indices={tuple(self.indices)}'
             return f'{len(unused)} parameters, such as {unused[0]}, reach none of {chosen}: add the levels left out'

@@ -1,6 +1,7 @@
 from .attention_unet_head import AttentionUNetHead
 from .awgunet_head import AWGUNetHead
 from .base import PyramidDecodeHead
+from .building import build_auxiliary_heads
 from .ddunet_head import DDUNetHead
 from .instance_heads import BoundaryHead, DualDecoderHead, HoverHead, InstanceHead, SemanticHead
 from .swin_unet_head import SwinUNetHead
@@ -30,4 +31,5 @@ __all__ = [
     'UNet3PlusHead',
     'UNetHead',
     'UNetPlusPlusHead',
+    'build_auxiliary_heads',
 ]

@@ -17,24 +17,15 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import resize
+from mmgfnuc.models.layers.building import build_part
 from mmgfnuc.registry import MODELS, TASK_UTILS
 
 from .base import PyramidDecodeHead
+from .building import build_decoder
 
 BOUNDARY = 2
 # Settings of a decode head that belong to its classes.
 OF_CLASSES = {'num_classes', 'out_channels', 'loss_decode', 'sampler', 'ignore_index'}
-
-
-def build_decoder(
-    config: dict, in_channels: Sequence[int], in_strides: Sequence[int] | None, **changes: Any
-) -> BaseModule:
-    """Build a decode head and wire it to the pyramid; heads of MMSegmentation take no strides."""
-    part = MODELS.get(config['type']) if isinstance(config['type'], str) else config['type']
-    wired: dict[str, Any] = dict(in_channels=in_channels)
-    if isinstance(part, type) and issubclass(part, PyramidDecodeHead):
-        wired['in_strides'] = in_strides
-    return MODELS.build({**config, **changes}, default_args=wired)
 
 
 class InstanceHead(BaseModule):
@@ -79,7 +70,7 @@ class InstanceHead(BaseModule):
         self.decoder = self._build_decoder({**decoder, **changes}, in_channels, in_strides)
         if getattr(self.decoder, 'out_channels', None) == 1:
             raise UserError('out_channels=1 of the decoder is a sigmoid; give softmax channels, num_classes of them')
-        self.postprocess = TASK_UTILS.build(postprocess or dict(type=self.post_processor))
+        self.postprocess = build_part(postprocess or dict(type=self.post_processor), TASK_UTILS)
         self.maps_taken = getattr(self.postprocess, 'num_auxiliary', self.num_auxiliary)
         if self.maps_taken not in (0, self.num_auxiliary):
             raise UserError(
@@ -101,9 +92,35 @@ class InstanceHead(BaseModule):
         """Label of pixels that do not count."""
         return self.decoder.ignore_index
 
+    @property
+    def out_channels(self) -> int:
+        """Channels of what `predict` gives."""
+        return self.num_classes
+
+    @property
+    def align_corners(self) -> bool:
+        """How logits are resized."""
+        return self.decoder.align_corners
+
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Decode a pyramid, shallow first."""
         return self.decoder(inputs)
+
+    def predict(self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict | None = None) -> Tensor:
+        """Return logits of the classes at image size: what MMSegmentation's own segmentor asks of a head.
+
+        Shape:
+            level i: (B, in_channels[i], H_i, W_i) -> (B, K, H, W), K classes
+        """
+        return self.decoder.predict_by_feat(self.class_logits(self(inputs)), batch_img_metas)
+
+    def class_logits(self, maps: Tensor) -> Tensor:
+        """Take the logits of the classes out of the maps.
+
+        Shape:
+            (B, K + M, H, W) -> (B, K, H, W)
+        """
+        return maps[:, : self.num_classes]
 
     def activate(self, maps: Tensor) -> Tensor:
         """Turn logits into probabilities: what may be averaged over tiles.
@@ -155,7 +172,14 @@ class InstanceHead(BaseModule):
                 f'{type(self).__name__} learns from {key}, which the training samples lack; put {target} before '
                 'PackNucleiInputs in the training pipeline, as mmgfnuc train does'
             )
-        return torch.stack([sample.get(key).data for sample in samples])
+        truth = torch.stack([sample.get(key).data for sample in samples])
+        size, labelled = tuple(truth.shape[-2:]), tuple(samples[0].gt_sem_seg.data.shape[-2:])
+        if size != labelled:
+            raise UserError(
+                f'{key} has {size[0]}x{size[1]} pixels, gt_sem_seg {labelled[0]}x{labelled[1]}: the data preprocessor '
+                'has padded the latter alone; crop to its size in the pipeline'
+            )
+        return truth
 
 
 @MODELS.register_module()
@@ -201,6 +225,12 @@ class BoundaryHead(InstanceHead):
         types = maps[:, 1:-1].softmax(1) * (1 - background)
         return torch.cat([background, types, boundary], dim=1)
 
+    def class_logits(self, maps: Tensor) -> Tensor:
+        """Logits of the classes, wherever in the nucleus: what the boundary has is shared among the types."""
+        types = maps[:, 1:-1]
+        nucleus = maps[:, 1:].logsumexp(1, keepdim=True)
+        return torch.cat([maps[:, :1], types.log_softmax(1) + nucleus], dim=1)
+
     def _losses(self, inputs: Sequence[Tensor], samples: list, train_cfg: dict | None) -> dict:
         boundaries = self._truth(samples) == BOUNDARY
         with_boundary = [
@@ -240,7 +270,7 @@ class AuxiliaryDecoderHead(InstanceHead):
         self.auxiliary_decoder = build_decoder(
             settings, in_channels, in_strides, num_classes=self.num_auxiliary, threshold=0.5
         )
-        self.loss_auxiliary = MODELS.build(loss_auxiliary or dict(type=self.learned_by))
+        self.loss_auxiliary = build_part(loss_auxiliary or dict(type=self.learned_by))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Decode a pyramid, shallow first."""

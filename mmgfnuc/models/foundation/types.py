@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.registry import MODELS
+from mmgfnuc.models.layers.building import look_up
 
 # Classes seen in this process: those of a function or a notebook cannot be imported by their names.
 _SEEN: dict[str, Any] = {}
@@ -23,15 +23,10 @@ def find_type(kind: Any) -> Any:
     Raises:
         UserError: there is no such name, or its module cannot be imported.
     """
-    if not isinstance(kind, str):
-        return kind
-    with MODELS.switch_scope_and_registry(None) as scoped:
-        try:
-            found = scoped.get(kind)
-        except Exception:  # the module fails on import
-            found = None
+    found = look_up(kind)
     # A module that was loaded again has new classes under the names of old ones.
-    found = _SEEN.get(kind) if found is None else found
+    if found is None and isinstance(kind, str):
+        found = _SEEN.get(kind)
     if found is None:
         raise UserError(f"foundation encoder: type='{kind}' {_reason(kind)}; give a class, or the dotted name of one")
     return found

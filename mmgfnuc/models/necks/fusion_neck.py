@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers.building import build_part, look_up
 from mmgfnuc.registry import MODELS
 
 from .base import FusionBlock
@@ -102,7 +103,7 @@ class FusionNeck(BaseModule):
         fused = resolve_levels(levels, depth, 'levels')
         if not fused:
             raise UserError('levels=() fuses nothing; give at least one level, or neither neck nor foundation encoder')
-        kind = MODELS.get(block['type']) if isinstance(block['type'], str) else block['type']
+        kind = look_up(block['type'])
         if attention_levels is not None:
             attending = resolve_levels(attention_levels, depth, 'attention_levels')
         else:
@@ -117,9 +118,9 @@ class FusionNeck(BaseModule):
         given = self.given_channels(in_channels, sum(context_channels))
         self.blocks = nn.ModuleDict(
             {
-                str(level): MODELS.build(
+                str(level): build_part(
                     block,
-                    default_args=_taken(
+                    **_taken(
                         kind,
                         dict(
                             in_channels=in_channels[level],

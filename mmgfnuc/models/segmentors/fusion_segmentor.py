@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from mmgfnuc.errors import DivergedError, UserError
-from mmgfnuc.models.backbones import StagedBackbone
-from mmgfnuc.models.decode_heads import InstanceHead, SemanticHead
+from mmgfnuc.models.backbones import StagedBackbone, build_backbone
+from mmgfnuc.models.decode_heads import InstanceHead, SemanticHead, build_auxiliary_heads
 from mmgfnuc.models.foundation import build_encoder
 from mmgfnuc.models.layers import pad_to_multiple, reflect_to_size, resize
+from mmgfnuc.models.layers.building import build_part, is_part_of
 from mmgfnuc.registry import MODELS
 
 from .tiling import tiled_forward
@@ -36,7 +39,8 @@ class FusionSegmentor(BaseSegmentor):
     parts before them, so a config does not repeat them.
 
     Args:
-        backbone: registry config, images -> local pyramid.
+        backbone: registry config, images -> local pyramid: a Backbone, or any other network that gives one, such as
+            MMSegmentation's backbones (see ModuleBackbone).
         decode_head: registry config, pyramid -> maps: an instance head, or a plain decode head, which is taken as the
             decoder of a SemanticHead.
         foundation: config of the foundation encoder, see `build_encoder`; None for the arm without fusion.
@@ -45,6 +49,8 @@ class FusionSegmentor(BaseSegmentor):
         bottleneck_dropout: probability that a channel of the deepest level is dropped in training, after the neck, or
             after the backbone where there is none. It belongs to the host, so that arms with and without fusion have it
             alike: 0.3 in the paper and its release.
+        auxiliary_head: registry config of a decode head, or a list of them, which learn the classes from the pyramid
+            beside `decode_head`, in training only. Their losses are under `auxiliary_head.`, or `auxiliary_head_<i>.`.
         data_preprocessor: registry config.
         partner_context: images come as (B, 6, H, W), as from a dataset with `partner_images`: the backbone sees the
             first three channels, the foundation encoder the last three, which are another image. A control: what is
@@ -72,6 +78,7 @@ class FusionSegmentor(BaseSegmentor):
         decode_head: dict,
         foundation: dict | None = None,
         neck: dict | None = None,
+        auxiliary_head: dict | Sequence[dict] | None = None,
         data_preprocessor: dict | None = None,
         bottleneck_dropout: float = 0.0,
         partner_context: bool = False,
@@ -85,26 +92,27 @@ class FusionSegmentor(BaseSegmentor):
         if partner_context and foundation is None:
             raise UserError('partner_context=True needs a foundation encoder, which would see the partner; give one')
         self.partner_context = partner_context
-        self.backbone = MODELS.build(backbone)
+        self.backbone: Any = build_backbone(backbone)
         wired = dict(in_channels=self.backbone.out_channels, in_strides=self.backbone.out_strides)
         self.foundation = self.neck = None
         self.within_encoder = False
-        if foundation is not None:
+        if foundation is not None and neck is not None:
             self.foundation = build_encoder(foundation)
-            self.neck = MODELS.build(neck, default_args=wired | dict(context_channels=self.foundation.out_channels))
+            self.neck = build_part(neck, **wired, context_channels=self.foundation.out_channels)
             self.within_encoder = getattr(self.neck, 'within_encoder', False)
         if self.within_encoder and not isinstance(self.backbone, StagedBackbone):
             raise UserError(
                 f'{type(self.neck).__name__} works between the levels of the encoder, and '
-                f'{type(self.backbone).__name__} cannot be run level by level (it is not a StagedBackbone); take that '
+                f'{self.backbone.name} cannot be run level by level (it is not a StagedBackbone); take that '
                 'of the presets unet, eunet3+, u2net, residual-unet or unext, or another neck'
             )
         if type(bottleneck_dropout) not in (int, float) or not 0 <= bottleneck_dropout < 1:
             raise UserError(f'bottleneck_dropout={bottleneck_dropout!r}: give a probability from 0, below 1')
         self.bottleneck_dropout = nn.Dropout2d(bottleneck_dropout)
-        self.decode_head = MODELS.build(_as_instance_head(decode_head), default_args=wired)
+        self.decode_head = build_part(_as_instance_head(decode_head), **wired)
         # Convolutions whose weights have the layout of their inputs need not copy them.
         self.decode_head.to(memory_format=self.backbone.memory_format)
+        self.auxiliary_head = build_auxiliary_heads(auxiliary_head, self.decode_head, **wired)
         self.test_cfg = check_test_cfg(test_cfg or {})
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -187,9 +195,11 @@ class FusionSegmentor(BaseSegmentor):
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of a training batch."""
-        return self.decode_head.loss(
-            self.extract_feat(inputs), [self._pad_truth(sample) for sample in data_samples], None
-        )
+        pyramid, samples = self.extract_feat(inputs), [self._pad_truth(sample) for sample in data_samples]
+        losses = self.decode_head.loss(pyramid, samples, None)
+        for name, head in self.auxiliary_head.items():
+            losses |= add_prefix(head.loss(pyramid, samples, None), name)
+        return losses
 
     def _pad_truth(self, sample: SegDataSample) -> SegDataSample:
         """Return a sample with the truth of the padded image: what was added is ignored."""
@@ -238,9 +248,7 @@ class FusionSegmentor(BaseSegmentor):
 
 def _as_instance_head(config: dict) -> dict:
     """Make a plain decode head the decoder of a SemanticHead."""
-    head = MODELS.get(config['type']) if isinstance(config['type'], str) else config['type']
-    gives_nuclei = isinstance(head, type) and issubclass(head, InstanceHead)
-    return config if gives_nuclei else dict(type=SemanticHead, decoder=config)
+    return config if is_part_of(config, InstanceHead) else dict(type=SemanticHead, decoder=config)
 
 
 def _resize_maps(maps: Tensor, classes: int, size: Sequence[int]) -> Tensor:

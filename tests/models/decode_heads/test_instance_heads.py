@@ -145,7 +145,8 @@ def test_settings_of_classes_stay_with_the_classes():
 
 def test_a_decoder_of_mmsegmentation():
     config = dict(type='mmseg.FCNHead', in_index=0, channels=4, num_classes=2, num_convs=1)
-    head = MODELS.build(dict(type=HoverHead, decoder=config, in_channels=CHANNELS[0], in_strides=STRIDES))
+    head = MODELS.build(dict(type=HoverHead, decoder=config, in_channels=CHANNELS, in_strides=STRIDES))
+    assert head.decoder.in_channels == CHANNELS[0]
     assert isinstance(head.auxiliary_decoder, FCNHead)
     losses = head.loss(pyramid(), truth('hover', 16))
     assert total_loss(losses).isfinite()
