@@ -1,10 +1,13 @@
 """The wheel is complete: it works without the repository, configs and tools included."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -194,6 +197,97 @@ def test_a_config_outside_the_repository_inherits_those_of_an_editable_install(
     # The file of an editable install that names the copy is read in folders of packages alone: hence the copy, too.
     out = run(sys.executable, '-c', load, cwd=tmp_path, PYTHONPATH=f'{editable}{os.pathsep}{source}')
     assert 'BoundaryHead' in out
+
+
+EXAMPLE = ROOT / 'examples' / 'own_parts'
+# A language, the title of a block that is a file, its code.
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The example project in a folder outside of the repository, and installed, beside the wheel."""
+
+    folder: Path
+    packages: Path
+    path: str
+
+    def run(self, *command: str | Path) -> str:
+        return run(sys.executable, *command, cwd=self.folder, PYTHONPATH=self.path)
+
+    def mmgfnuc(self, *arguments: str) -> str:
+        console_command = self.path.rpartition(os.pathsep)[2] + '/bin/mmgfnuc'
+        return self.run(console_command, *arguments)
+
+
+@pytest.fixture(scope='module')
+def example(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
+    packages, folder = tmp_path_factory.mktemp('packages'), tmp_path_factory.mktemp('elsewhere') / 'own_parts'
+    shutil.copytree(EXAMPLE, folder, ignore=CACHES)
+    run(*PIP, 'install', '--no-deps', '--no-build-isolation', '--no-index', '--target', packages, '.', cwd=folder)
+    # Only what is installed may be found.
+    shutil.rmtree(folder / 'own_parts')
+    write_dataset(folder / 'data' / 'synthetic', num_train=4, num_val=2, size=64, seed=0)
+    return Elsewhere(folder, packages, f'{packages}{os.pathsep}{site}')
+
+
+@pytest.fixture(scope='module')
+def page() -> list[tuple[str, str, str]]:
+    return BLOCK.findall((ROOT / 'docs' / 'extending.md').read_text(encoding='utf-8'))
+
+
+def test_the_page_on_extending_shows_the_files_of_the_example(page: list[tuple[str, str, str]]) -> None:
+    shown = {title: code for _, title, code in page if title}
+    files = {path.relative_to(EXAMPLE).as_posix() for path in EXAMPLE.rglob('*') if path.suffix in ('.py', '.toml', '.yaml')}
+    assert shown == {name: (EXAMPLE / name).read_text(encoding='utf-8') for name in files}
+
+
+@pytest.mark.slow
+def test_the_example_passes_the_batteries_and_the_code_of_the_page_runs(
+    example: Elsewhere, page: list[tuple[str, str, str]]
+) -> None:
+    """In one process: most of the time is that of the imports."""
+    scripts = [code for language, title, code in page if language == 'python' and not title]
+    assert len(scripts) == 2
+    tests = "import pytest\nassert not pytest.main(['-q', '-p', 'no:cacheprovider', 'tests'])"
+    out = example.run('-W', 'ignore', '-c', '\n'.join([*scripts, 'print(mmgfnuc.__file__)', tests]))
+    assert example.path.rpartition(os.pathsep)[2] in out
+    assert int(re.search('^([0-9]+) passed', out, re.MULTILINE)[1]) > 60
+
+
+@pytest.mark.slow
+def test_the_example_is_found_trained_and_applied_by_its_checkpoint_alone(example: Elsewhere) -> None:
+    small = ('train_cfg.max_iters=2', 'model.backbone.widths=(4,6,8)', 'train_dataloader.num_workers=0')
+    example.mmgfnuc('train', 'train.py', '--cfg-options', *small, 'train_dataloader.persistent_workers=False')
+    checkpoint = 'work_dirs/train/iter_2.pth'
+    example.mmgfnuc('predict', 'data/synthetic/images', '--checkpoint', checkpoint, '--out', 'results')
+    assert len(list((example.folder / 'results' / 'labels').iterdir())) == 6
+
+
+@pytest.mark.slow
+def test_the_example_is_compared_and_a_change_of_its_block_concerns_its_runs_alone(example: Elsewhere) -> None:
+    study = (example.folder / 'study.yaml').read_text(encoding='utf-8')
+    small = study.replace('[null, zero, shuffled, image]', '[null, zero]')
+    assert small != study
+    (example.folder / 'small.yaml').write_text(small, encoding='utf-8')
+    command = ('benchmark', 'small.yaml', '--steps', '2', '--seeds', '0', '--out', 'work_dirs/study')
+    example.mmgfnuc(*command)
+    (results,) = (example.folder / 'work_dirs' / 'study').glob('small-*/results.json')
+    (data_set,) = json.loads(results.read_text())['data_sets']
+    host, fused, control = (arm['name'] for arm in data_set['arms'])
+    compared = [(one['arm'], one['reference']) for one in data_set['comparisons']['dice']]
+    assert (fused, host) in compared
+    assert control.endswith('control=zero')
+
+    def states() -> list[str]:
+        return [line.split()[1] for line in example.mmgfnuc(*command, '--dry-run').splitlines()[:3]]
+
+    block = example.packages / 'own_parts' / 'film.py'
+    code = block.read_text(encoding='utf-8')
+    block.write_text(f'# A comment.\n{code}', encoding='utf-8')
+    assert states() == ['done', 'done', 'done']
+    block.write_text(code.replace('local * (1 + scale)', 'local * (2 + scale)'), encoding='utf-8')
+    assert states() == ['done', 'open', 'open']
 
 
 LOOK = """
