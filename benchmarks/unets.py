@@ -20,7 +20,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.complexity import count_macs, count_parameters, on_meta
 from mmgfnuc.models.create import create_model, list_unets
 from mmgfnuc.models.losses import DiceFocalLoss
-from mmgfnuc.names import list_presets
+from mmgfnuc.presets import shipped_presets
 
 EPILOG = """examples:
   python benchmarks/unets.py --out docs/results/unets.json         every U-Net; then `make table`
@@ -112,7 +112,7 @@ class Candidate:
 
 def read_source(name: str) -> str:
     """Return the first comment of a preset, which says what the network is and names its paper."""
-    lines = list_presets('unets')[name].read_text('utf-8').splitlines()
+    lines = shipped_presets('unets')[name].read_text('utf-8').splitlines()
     return ' '.join(line.lstrip('# ') for line in itertools.takewhile(lambda line: line.startswith('#'), lines))
 
 

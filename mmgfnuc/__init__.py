@@ -7,9 +7,20 @@ from mmgfnuc.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_heads, list_unets
+    from mmgfnuc.models.register import register_encoder, register_fusion, register_head, register_unet
 
 __version__ = '0.1.0'
-__all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets']
+__all__ = [
+    'create_model',
+    'list_foundation',
+    'list_fusions',
+    'list_heads',
+    'list_unets',
+    'register_encoder',
+    'register_fusion',
+    'register_head',
+    'register_unet',
+]
 
 # Both are raised while OpenMMLab packages are imported or built, and neither is about anything used here:
 # no compiled mmcv op is needed, and two softmax channels (background, nucleus) are this project's contract.
@@ -18,7 +29,13 @@ warnings.filterwarnings('ignore', message='For binary segmentation, we suggest u
 
 
 # On first use, because it imports PyTorch and MMSegmentation, which a look at the version does not need.
-__getattr__ = lazy_exports(__name__, {'models.create': __all__})
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        'models.create': [name for name in __all__ if not name.startswith('register_')],
+        'models.register': [name for name in __all__ if name.startswith('register_')],
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -3,28 +3,12 @@
 import difflib
 import re
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.shipped import configs_folder
 
 NEAR = 0.5
 MOST_NEAR = 8
-# Files beside the presets of data sets that are parts of these.
-AUGMENTATION = 'augmentation'
-
-
-def list_presets(kind: str) -> dict[str, Path]:
-    """Name -> file of the presets of one kind, a folder of `configs/_base_`."""
-    files = (configs_folder() / '_base_' / kind).glob('*.py')
-    return dict(sorted((plain_name(file.stem), file) for file in files if not file.stem.startswith(AUGMENTATION)))
-
-
-def find_preset(kind: str, argument: str, name: Any) -> Path:
-    """Return the file of a preset; see `find_name`."""
-    presets = list_presets(kind)
-    return presets[find_name(argument, name, presets)]
 
 
 def find_name(argument: str, name: Any, known: Collection[str], otherwise: str = '') -> str:

@@ -1,16 +1,52 @@
-"""The presets of `configs/_base_`: what they say, and the model that some of them make.
+"""The presets of `configs/_base_` and of other packages: what they say, and the model that some of them make.
 
 Nothing here imports PyTorch: a config is only text until it is built.
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.names import find_preset
+from mmgfnuc.extensions import REGISTERED, load_parts
+from mmgfnuc.names import find_name, plain_name
+from mmgfnuc.shipped import configs_folder
+
+# Files beside the presets of data sets that are parts of these.
+AUGMENTATION = 'augmentation'
+# As names are listed. In front of a colon stands another library.
+NAME = r'[a-z0-9][a-z0-9+.-]*'
+
+
+def shipped_presets(kind: str) -> dict[str, Path]:
+    """Name -> file of the presets of one kind that come with the package, a folder of `configs/_base_`."""
+    files = (configs_folder() / '_base_' / kind).glob('*.py')
+    return {plain_name(file.stem): file for file in files if not file.stem.startswith(AUGMENTATION)}
+
+
+def list_presets(kind: str) -> list[str]:
+    """Names of the presets of one kind, those of other packages among them."""
+    load_parts()
+    return sorted({*shipped_presets(kind), *REGISTERED.get(kind, ())})
+
+
+def read_preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
+    """Return what a preset says.
+
+    Args:
+        kind: of the preset.
+        argument: what the name was given for.
+        name: as it was given; see `find_name`.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    found = find_name(argument, name, list_presets(kind))
+    own = REGISTERED.get(kind, {}).get(found)
+    return copy.deepcopy(own or _read(shipped_presets(kind)[found]))
 
 
 @cache
@@ -20,9 +56,34 @@ def _read(path: Path) -> dict[str, Any]:
     return Config.fromfile(path).to_dict()
 
 
-def read_preset(path: Path) -> dict[str, Any]:
-    """Read the file of a preset; it is parsed once."""
-    return copy.deepcopy(_read(path))
+def add_preset(kind: str, argument: str, name: str, settings: dict[str, Any]) -> None:
+    """Add a preset of another package to those that there are; the same once more changes nothing.
+
+    Args:
+        kind: of the preset.
+        argument: what the name is for.
+        name: of the preset.
+        settings: what it says: data.
+
+    Raises:
+        UserError: the name is none, or another preset has it.
+    """
+    key = checked_name(argument, name)
+    if key in shipped_presets(kind):
+        raise UserError(f"{argument}='{name}' comes with mmgfnuc; give yours another name")
+    if REGISTERED[kind].setdefault(key, settings) != settings:
+        raise UserError(f"{argument}='{name}' is registered already, with other settings; give yours another name")
+
+
+def checked_name(argument: str, name: str) -> str:
+    """Return a name as lists have it.
+
+    Raises:
+        UserError: it has signs that names do not have.
+    """
+    if not isinstance(name, str) or not re.fullmatch(NAME, plain_name(name)):
+        raise UserError(f"{argument}={name!r}: a name is made of letters, digits, '-', '+' and '.'; give such a one")
+    return plain_name(name)
 
 
 def model_config(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,18 +113,16 @@ def model_parts(
         raise UserError(
             f'num_classes={num_classes!r}: background and nucleus are two softmax channels; give a whole number from 2'
         )
-    settings = _preset('unets', 'unet', unet)
-    fused = _preset('fusion', 'fusion', fusion)
+    settings = read_preset('unets', 'unet', unet)
+    fused = read_preset('fusion', 'fusion', fusion)
     if (foundation is None) != (fused['neck'] is None):
         given = f"fusion='{fusion}'" if foundation is None else f"foundation='{foundation}' with fusion='none'"
         raise UserError(f'{given}: give both a foundation encoder and a fusion, or neither')
-    settings |= fused | {'head': _preset('heads', 'head', head)['head']}
+    settings |= fused | {'head': read_preset('heads', 'head', head)['head']}
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
-        named = dict(type='mmgfnuc.foundation_encoder', name=foundation)
-        encoder = dict(foundation) if isinstance(foundation, Mapping) else named
-        settings['foundation'] = encoder | ({} if weights is None else {'weights': weights})
+        settings['foundation'] = _encoder(foundation) | ({} if weights is None else {'weights': weights})
     elif weights is not None:
         raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
     settings['backbone']['in_channels'] = in_channels
@@ -75,8 +134,13 @@ def model_parts(
     return settings
 
 
-def _preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
-    return read_preset(find_preset(kind, argument, name))
+def _encoder(foundation: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Config of an encoder: one's own is told by its class, so that it can be read where its name is not known."""
+    if isinstance(foundation, Mapping):
+        return dict(foundation)
+    load_parts()
+    own = REGISTERED['foundation'].get(plain_name(str(foundation)))
+    return copy.deepcopy(own['foundation']) if own else dict(type='mmgfnuc.foundation_encoder', name=foundation)
 
 
 def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:

@@ -2,13 +2,16 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from textwrap import dedent
 
 import cv2
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+from mmgfnuc import extensions
 from mmgfnuc.models.weights.locate import WEIGHTS_ENV
+from mmgfnuc.registry import MODELS
 
 
 def pytest_configure(config):
@@ -68,3 +71,95 @@ def locked():
             holder.stdin.close()
 
     return lock
+
+
+OWN_PARTS = """
+    import mmgfnuc
+    from torch import nn
+
+    from mmgfnuc.models.backbones import UNetEncoder
+    from mmgfnuc.models.decode_heads import BoundaryHead
+    from mmgfnuc.models.necks import FusionBlock
+
+
+    class FilmBlock(FusionBlock):
+        def __init__(self, in_channels, context_channels, attention=False, max_keys=None, gain=1.0):
+            super().__init__()
+            self.gain = gain
+            self.project = nn.Conv2d(context_channels, 2 * in_channels, 1)
+
+        def forward(self, local, context, step=None):
+            scale, shift = self.project(context).chunk(2, dim=1)
+            return local * (1 + self.gain * scale) + shift
+
+
+    class OwnUNet(UNetEncoder):
+        pass
+
+
+    class OwnHead(BoundaryHead):
+        pass
+
+
+    class OwnEncoder(nn.Module):
+        out_channels, out_strides = (5, 6), (4, 8)
+        mean = std = (0.5, 0.5, 0.5)
+
+        def __init__(self, width=5):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, width, 4, stride=4), nn.Conv2d(width, 6, 2, stride=2)
+
+        def forward(self, images):
+            first = self.first(images)
+            return [first, self.second(first)]
+
+
+    class NotNamed(FilmBlock):
+        pass
+"""
+REGISTERING = """
+
+    mmgfnuc.register_unet('Own_UNet', {'type': OwnUNet, 'widths': (4, 8)})
+    mmgfnuc.register_fusion('film', {'type': FilmBlock, 'gain': 0.5})
+    mmgfnuc.register_head('own-head', {'type': OwnHead})
+    mmgfnuc.register_encoder('own-encoder', {'type': OwnEncoder, 'width': 5})
+"""
+
+
+@pytest.fixture
+def own_parts(tmp_path, monkeypatch):
+    """Writes a module of own parts, installed where it has an entry point; afterwards all of it is forgotten."""
+    from mmgfnuc.inference import dumped_config  # as the next one, not light: few tests need them
+    from mmgfnuc.models.foundation import CATALOGUE
+
+    folder = tmp_path / 'own'
+    kept = [*extensions.REGISTERED.values(), CATALOGUE, MODELS.module_dict]
+    before = [dict(one) for one in kept]
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+
+    def write(name='own_parts', registers=REGISTERING, entry_point=None, installed=True):
+        folder.mkdir(exist_ok=True)
+        (folder / f'{name}.py').write_text(dedent(OWN_PARTS) + dedent(registers))
+        if entry_point:
+            facts = folder / f'{name.replace("_", "-")}-1.2.dist-info'
+            facts.mkdir()
+            (facts / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name.replace("_", "-")}\nVersion: 1.2\n')
+            (facts / 'entry_points.txt').write_text(f'[{extensions.GROUP}]\nanything = {entry_point}\n')
+        if installed:
+            monkeypatch.syspath_prepend(folder)
+        forget()
+        return folder
+
+    def forget():
+        monkeypatch.setattr(extensions, '_loaded', None)
+        dumped_config._import_own.cache_clear()
+        for name in [
+            name for name in sys.modules if str(getattr(sys.modules[name], '__file__', '')).startswith(str(folder))
+        ]:
+            del sys.modules[name]
+        for one, content in zip(kept, before, strict=True):
+            one.clear()
+            one.update(content)
+
+    yield write
+    forget()

@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 import mmgfnuc
 from mmgfnuc import list_fusions, list_heads, list_unets, names
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation.catalogue import find_entry
-from mmgfnuc.names import find_preset, list_presets
+from mmgfnuc.presets import list_presets, read_preset, shipped_presets
 
 BASE = Path(__file__).parents[1] / 'configs' / '_base_'
 
@@ -34,7 +35,7 @@ def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
         target.mkdir(parents=True)
         shutil.copy(BASE / 'unets' / 'unet.py', target / f'{stem}.py')
         assert list_unets() == [stem.replace('plus', '+').replace('_', '-')]
-    assert find_preset('unets', 'unet', 'Installed_plusplus') == target / 'installed_plusplus.py'
+    assert shipped_presets('unets') == {'installed-++': target / 'installed_plusplus.py'}
 
 
 def test_parts_of_data_sets_are_no_data_sets():
@@ -50,7 +51,7 @@ def test_parts_of_data_sets_are_no_data_sets():
     ],
 )
 def test_names_are_forgiving(kind, name, file):
-    assert find_preset(kind, kind, name) == BASE / kind / f'{file}.py'
+    assert read_preset(kind, kind, name) == Config.fromfile(BASE / kind / f'{file}.py').to_dict()
 
 
 @pytest.mark.parametrize('name', ['vit-tiny', 'vit_tiny', 'VIT_TINY'])
@@ -76,7 +77,7 @@ def test_names_of_foundation_encoders(name):
 )
 def test_unknown_names_get_a_suggestion(kind, name, hint):
     with pytest.raises(UserError, match=rf"^{kind}='{name}' is unknown; {hint}"):
-        find_preset(kind, kind, name)
+        read_preset(kind, kind, name)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from mmgfnuc.extensions import load_parts
+
 EPILOG = """It looks at Python, PyTorch with torchvision and CUDA, the OpenMMLab packages (and OpenMMLab's own old
-releases beside them), optional packages, the folder of weights, write access and disk space.
+releases beside them), optional packages, parts that other packages register, the folder of weights, write access and
+disk space.
 The exit code is 1 if something failed.
 
 example:
@@ -148,6 +151,16 @@ def check_extras() -> Iterator[Check]:
             yield Check(WARN, distribution, f'not installed; {feature} needs it', f'{INSTALL} {distribution}')
 
 
+def check_own_parts() -> Iterator[Check]:
+    """Do the parts of other packages load?"""
+    for own in load_parts():
+        what = f'parts of {own.package}'
+        if own.problem:
+            yield Check(FAIL, what, own.problem, 'mend that package, or uninstall it')
+        else:
+            yield Check(PASS, what, f'module {own.module}: {", ".join(own.names) or "no names"}')
+
+
 def check_weights() -> Check:
     """Is there a folder of weights?"""
     folder = os.environ.get(WEIGHTS_ENV)
@@ -190,6 +203,7 @@ def checks(folder: Path) -> Iterator[Check]:
     yield from check_openmmlab()
     yield from (_package(distribution, module) for distribution, module in OTHERS.items())
     yield from check_extras()
+    yield from check_own_parts()
     yield check_weights()
     yield from check_disk(folder)
 

@@ -1,6 +1,7 @@
 """The config of a run: read from a file, changed by the options of a command line."""
 
 import difflib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.extensions import import_parts, use_working_folder
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
 from mmgfnuc.models.parts import NEAR
@@ -51,14 +53,17 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     """
     if not Path(path).is_file():
         path = _shipped_config(path)
+    elif Path(path).suffix != CHECKPOINT_SUFFIX:
+        use_working_folder()  # its code, and what it imports, are the user's own
     try:
-        cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else Config.fromfile(path)
+        cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else _read_file(path)
     except UserError:
         raise
     except Exception as error:  # a config is Python: it fails in any way that Python does
         raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
     apply_options(cfg, options or {})
     check_names(cfg)
+    _import_custom(cfg.get('custom_imports'))
     add_target(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
@@ -75,6 +80,27 @@ def _shipped_config(name: str) -> str:
         )
     notice(f"'{name}' is taken from the package: {shipped}")
     return str(shipped)
+
+
+def _import_custom(custom: Any) -> None:
+    """Import the modules that `custom_imports` names: MMEngine does so for its old style of configs only."""
+    if not isinstance(custom, Mapping):
+        return
+    modules = custom.get('imports') or ()
+    for module in [modules] if isinstance(modules, str) else modules:
+        try:
+            import_parts([module])
+        except UserError as error:
+            if not custom.get('allow_failed_imports'):
+                raise UserError(f'custom_imports: {error}') from error
+            warnings.warn(f'custom_imports, left out: {error}', stacklevel=2)
+
+
+def _read_file(path: str) -> Config:
+    """Read a config file, and import the types that it names: MMEngine leaves that to whoever looks at them first."""
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    list(_paths(dict(cfg.items())))
+    return cfg
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 
 from mmgfnuc import registry
 from mmgfnuc.errors import UserError
+from mmgfnuc.extensions import GROUP, load_parts
 
 LONGEST = 2**20
 # MMEngine puts variables of the environment in the place of such text when it reads a config file.
@@ -136,7 +137,8 @@ def _dotted(node: ast.expr) -> ast.expr:
 def check_registered(settings: Any, source: str, kinds: Collection[str] = REGISTERED) -> None:
     """See to it that every `type` of settings that are data is a registered part: what else it names would be called.
 
-    Nothing is imported for it. A part of a package of the user's own counts once that is imported. Of data sets and
+    Nothing that they name is imported for it. A part of a package of the user's own counts where that is imported: by
+    its entry point (see `load_parts`), by a config file, or by the caller. Of data sets and
     transforms those of MMEngine, MMCV and MMSegmentation do not: they unpickle files that a setting names. A scope is
     one of `SCOPES`.
 
@@ -156,7 +158,8 @@ def check_registered(settings: Any, source: str, kinds: Collection[str] = REGIST
         if not known:
             raise UserError(
                 f'the config in {source} names {key}={value!r}, which is not a registered part that data may name; '
-                'name a config file of your own, or, of a part of your own, import the package that has it'
+                'name a config file of your own that imports it (of predict: --config), or, if it is a part of your '
+                f"own, install its package with an entry point '{GROUP}'"
             )
 
 
@@ -226,6 +229,7 @@ def _registered(kinds: Collection[str]) -> dict[str, Any]:
 
 @cache
 def _import_own() -> None:
+    load_parts()
     for own in vars(registry).values():
         if isinstance(own, Registry):
             own.import_from_location()

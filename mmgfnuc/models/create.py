@@ -6,8 +6,7 @@ from typing import Any
 from torch import nn
 
 from mmgfnuc.models.foundation import list_foundation
-from mmgfnuc.names import list_presets
-from mmgfnuc.presets import model_config, model_parts
+from mmgfnuc.presets import list_presets, model_config, model_parts
 from mmgfnuc.registry import MODELS
 
 from .parts import check_part
@@ -17,17 +16,17 @@ __all__ = ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'lis
 
 def list_unets() -> list[str]:
     """Names that `create_model(unet=...)` takes."""
-    return list(list_presets('unets'))
+    return list_presets('unets')
 
 
 def list_fusions() -> list[str]:
     """Names that `create_model(fusion=...)` takes."""
-    return list(list_presets('fusion'))
+    return list_presets('fusion')
 
 
 def list_heads() -> list[str]:
     """Names that `create_model(head=...)` takes."""
-    return list(list_presets('heads'))
+    return list_presets('heads')
 
 
 def create_model(
@@ -46,7 +45,8 @@ def create_model(
     >>> model(torch.rand(1, 3, 100, 140)).shape
     torch.Size([1, 2, 100, 140])
 
-    The presets are the files of `configs/_base_/`, the same that configs are made of.
+    The presets are the files of `configs/_base_/`, the same that configs are made of, and those that were registered
+    (`register_unet`, `register_fusion`, `register_head`, `register_encoder`).
 
     Train it with a loss of your own on its logits, or with that of its head:
 

@@ -8,7 +8,6 @@ from typing import Any
 from mmgfnuc.datasets.canonical import PREPARE_HINT, list_splits
 from mmgfnuc.engine.provenance import library_versions
 from mmgfnuc.errors import UserError
-from mmgfnuc.names import find_preset
 from mmgfnuc.presets import model_config, model_parts, read_preset
 
 from .identity import SCORED, code_digest, data_digest, digest_of
@@ -152,7 +151,7 @@ def data_root(study: Study, data: str) -> Path:
 
 
 def _preset(kind: str, name: str) -> dict[str, Any]:
-    return read_preset(find_preset(kind, 'data' if kind == 'datasets' else kind, name))
+    return read_preset(kind, 'data' if kind == 'datasets' else kind, name)
 
 
 def describe(run: Run) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.names import find_name, list_presets, plain_name
+from mmgfnuc.names import find_name, plain_name
+from mmgfnuc.presets import list_presets
 from mmgfnuc.shipped import configs_folder
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.

@@ -154,3 +154,16 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     check = find(tmp_path, 'write access')
     assert check.status == FAIL
     assert check.found.endswith('Permission denied')
+
+
+@pytest.mark.filterwarnings('ignore:own parts of broken')
+def test_parts_of_other_packages(own_parts, tmp_path):
+    own_parts('broken', 'import nosuch', 'broken')
+    own_parts(entry_point='own_parts')
+    check = find(tmp_path, 'parts of own-parts 1.2')
+    assert check.status == PASS
+    assert 'own_parts' in check.found
+    assert 'fusion film' in check.found
+    check = find(tmp_path, 'parts of broken 1.2')
+    assert check.status == FAIL
+    assert "No module named 'nosuch'" in check.found

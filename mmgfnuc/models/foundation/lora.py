@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from typing import Any
 
+from mmengine.utils import is_installed
 from torch import nn
 
 from mmgfnuc.errors import UserError
@@ -71,7 +71,7 @@ def add_adapters(network: nn.Module, settings: LoraSettings) -> None:
     Raises:
         UserError: peft is not installed, or the network has no such layers.
     """
-    if find_spec('peft') is None:
+    if not is_installed('peft'):
         raise UserError(
             "tune='lora' needs the package peft; install it: pip install -c requirements/constraints.txt peft"
         )

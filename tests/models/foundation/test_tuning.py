@@ -200,7 +200,7 @@ def test_statistics_of_batch_norms_stay_beside_adapters():
 
 
 def test_lora_needs_peft(monkeypatch):
-    monkeypatch.setattr('mmgfnuc.models.foundation.lora.find_spec', lambda name: None)
+    monkeypatch.setattr('mmgfnuc.models.foundation.lora.is_installed', lambda name: False)
     with pytest.raises(UserError, match="tune='lora' needs the package peft; install it: pip install"):
         foundation_encoder('vit-tiny', weights='random', arch=VIT, tune='lora')
 

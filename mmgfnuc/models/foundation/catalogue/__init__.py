@@ -3,6 +3,7 @@
 from fnmatch import fnmatch
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.extensions import load_parts
 from mmgfnuc.names import find_name, plain_name
 
 from . import clip, dino, imagenet, pathology, sam
@@ -20,6 +21,7 @@ def list_foundation(pattern: str = '*') -> list[str]:
     >>> list_foundation('sam-*')
     ['sam-vit-b', 'sam-vit-h', 'sam-vit-l']
     """
+    load_parts()
     return sorted(name for name in CATALOGUE if fnmatch(name, pattern.lower()))
 
 
@@ -31,6 +33,7 @@ def find_entry(name: str) -> Entry:
     """
     if str(name).startswith(PREFIX):
         return timm_entry(name)
+    load_parts()
     otherwise = f"mmgfnuc.list_foundation() lists the names, and '{PREFIX}<name>' is any ViT or pyramid of timm"
     return completed(CATALOGUE[find_name('foundation', name, CATALOGUE, otherwise)])
 
