@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .arms import SCHEDULE
 from .storage import COMPARED
 
 Found = Mapping[str, Any]
@@ -46,7 +47,7 @@ def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[s
         lines.append(
             f'One arm, {arm["name"]}, with a mean Dice of {arm["scores"][MAIN]["mean"]:.3f}: nothing to compare.'
         )
-    return [*lines, _scope(data_set, study), *filter(None, [study['remark']])]
+    return [*lines, _scope(data_set, study, arms), *filter(None, [study['remark']])]
 
 
 def _of_fusion(gains: Mapping[str, Sequence[Found]], controls: Sequence[Found], arms: Arms) -> list[str]:
@@ -119,12 +120,15 @@ def _uncontrolled(found: Found) -> str:
     return f'No control of {found["arm"]} was run: that its gain comes from what the encoder sees is not shown.'
 
 
-def _scope(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+def _scope(data_set: Mapping[str, Any], study: Mapping[str, Any], arms: Arms) -> str:
+    # Earlier records do not say that all arms had the default.
+    alike = len({(arm.get('schedule', SCHEDULE), arm.get('lr')) for arm in arms.values()}) == 1
+    rates = 'one learning rate for all arms' if alike else 'the learning rates and schedules that the arms name'
     images, groups = _count(data_set['num_images'], 'images'), _count(len(data_set['groups']), 'groups')
     text = (
         f'All this holds for {images} of {groups}, '
         f'{_count(len(study["seeds"]), "seeds")}, {_count(study["steps"], "steps")} of '
-        f'{_count(study["batch_size"], "images")} and one learning rate for all arms.'
+        f'{_count(study["batch_size"], "images")} and {rates}.'
     )
     mixed = ' The runs differ in versions or hardware, which may be part of the differences.'
     return text + mixed * data_set['mixed']

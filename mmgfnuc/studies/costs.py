@@ -18,12 +18,13 @@ from mmgfnuc.engine.provenance import hardware, library_versions
 from mmgfnuc.files import read_json, write_json
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
-from mmgfnuc.models.weights.locate import RANDOM
+from mmgfnuc.models.foundation import entry_of_config
 from mmgfnuc.registry import MODELS
 
-from .identity import code_digest, digest_of
+from .arms import Arm
+from .identity import code_digest, digest_of, parts_digest
 from .runs import run_config
-from .study import Arm, Study
+from .study import Study
 
 TIMED_STEPS = 3
 TIMED_PAIRS = 15
@@ -163,10 +164,10 @@ def _build(config: Config) -> Any:
 
 
 def _model_of(study: Study, arm: Arm) -> tuple[Config, int, int]:
-    """Config of a model with random weights, side of its tiles and channels of its images."""
+    """Config of a model without weight files, side of its tiles and channels of its images."""
     model = Config(run_config(study, arm, study.splits[0], study.seeds[0])).model
     if model.foundation:
-        model.foundation.weights = RANDOM
+        model.foundation.weights = entry_of_config(model.foundation).without_file
     return model, model.test_cfg.tile, 6 if model.get('partner_context') else 3
 
 
@@ -196,7 +197,7 @@ class KnownCosts:
         study = self.study
         models = [run_config(study, each, study.splits[0], study.seeds[0])['model'] for each in (arm, study.arms[0])]
         code = code_digest('models', 'studies/costs.py')
-        return digest_of(models, code, library_versions(), hardware())
+        return digest_of(models, parts_digest(models), code, library_versions(), hardware())
 
     def _measure(self, arm: Arm) -> dict[str, Any]:
         inference = inference_costs(self.study, arm)
