@@ -1,7 +1,6 @@
 """What arms cost: parameters, multiply-adds, the time of a training step, time and memory of inference."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from mmgfnuc.registry import MODELS
 
 from .arms import Arm
 from .identity import code_digest, digest_of, parts_digest
+from .preparation import weights_are_meant
 from .runs import run_config
 from .study import Study
 
@@ -157,9 +157,7 @@ def _noise_truth(head: InstanceHead, size: int) -> SegDataSample:
 
 
 def _build(config: Config) -> Any:
-    """Build a model whose random weights are meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+    with weights_are_meant():
         return MODELS.build(config)
 
 

@@ -1,7 +1,6 @@
 """What a trained model does inside: how far its probabilities can be trusted, and what its fusion lets through."""
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from mmgfnuc.models.necks.context_adapter import Step
 from mmgfnuc.registry import DATASETS
 
 from .calibration import Calibration, pooled_calibration
+from .preparation import weights_are_meant
 from .storage import inside_file
 
 MOST_IMAGES = 32
@@ -90,9 +90,7 @@ def load_trained(folder: Path) -> TrainedRun:
     """
     config = read_config(folder)
     checkpoint = folder / f'iter_{config.train_cfg.max_iters}.pth'
-    with warnings.catch_warnings():
-        # Random weights are meant, and in the checkpoint.
-        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+    with weights_are_meant():
         model = Predictor(checkpoint, config).model
     return TrainedRun(model, DATASETS.build(config.test_dataloader.dataset))
 

@@ -153,9 +153,7 @@ def test_types_come_from_the_data(tmp_path):
     alike = config_of({}, data_root=str(tmp_path / 'typed'))
     assert alike['model']['decode_head']['num_classes'] == 2
     assert not alike['train_dataloader']['dataset'].get('types')
-    with pytest.raises(
-        UserError, match=r'types=True: .*plain has no nucleus types, its'
-    ):
+    with pytest.raises(UserError, match=r'types=True: .*plain has no nucleus types, its'):
         config_of({}, types=True, data_root=str(tmp_path / 'plain'))
 
 
