@@ -10,6 +10,7 @@ from typing import Any
 
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.extensions import load_parts
 from mmgfnuc.files import file_sha256, lock_file, waiting_lock
 from mmgfnuc.models.foundation import CATALOGUE, entry_of_config
 from mmgfnuc.models.weights.locate import RANDOM, WEIGHTS_ENV, weights_at_hand
@@ -46,6 +47,7 @@ def encoders_at_hand() -> list[str]:
     Raises:
         UserError: none are.
     """
+    load_parts()
     names = [name for name in CATALOGUE if is_at_hand({'type': 'mmgfnuc.foundation_encoder', 'name': name})]
     if not names:
         folder = os.environ.get(WEIGHTS_ENV)

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import CATALOGUE, Entry, catalogue
 from mmgfnuc.studies import run_all
 from mmgfnuc.studies.arms import Arm
 from mmgfnuc.studies.identity import parts_digest
@@ -91,6 +92,26 @@ def test_what_is_imported_is_no_part_of_a_key(own_runs, runs_of):
     (plain, _), (without,) = own_runs(), runs_of(arms=[{'parts': SMALL}], steps=2)
     assert plain.key == without.key
     assert plain.config['custom_imports']['imports'] == list(plain.imports)
+
+
+def test_what_an_entry_of_ones_own_says_belongs_to_the_runs_of_its_encoder(package, monkeypatch):
+    """And the code of its module, where it is one; the catalogue that comes with the package is known by its code."""
+    monkeypatch.setattr('mmgfnuc.models.foundation.catalogue.CATALOGUE', {**CATALOGUE})
+    monkeypatch.syspath_prepend(package.parent)
+    mean = (0.5, 0.5, 0.5)
+
+    def digest(name, **facts):
+        monkeypatch.setitem(catalogue.CATALOGUE, name, Entry(name=name, mean=mean, std=mean, **facts))
+        return parts_digest([{'type': 'mmgfnuc.foundation_encoder', 'name': name}])
+
+    first = digest('own-vit', arch='vit_tiny_patch16_224')
+    assert len({first, digest('own-vit', arch='vit_small_patch16_224'), digest('own-vit', arch='resnet18'), ''}) == 4
+    assert digest('own-vit', arch='vit_tiny_patch16_224') == first
+    module = dict(arch=f'{package.name}.others.Encoder', encoder='module')
+    before = digest('own-module', **module)
+    edit(package / 'others.py', '1', '2')
+    assert digest('own-module', **module) not in ('', before)
+    assert parts_digest({'type': 'mmgfnuc.foundation_encoder', 'name': 'vit-tiny'}) == ''
 
 
 def test_the_modules_that_a_part_comes_from(tmp_path, monkeypatch):
