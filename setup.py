@@ -8,11 +8,13 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-SHIPPED_FOLDERS = ('configs', 'tools')
+# Folder of the repository -> where it lies in the package. A config inherits `mmgfnuc.configs...`, for which a clone
+# has a link; OpenMMLab's loaders look for tools in `.mim`.
+SHIPPED_FOLDERS = {'configs': 'configs', 'tools': '.mim/tools'}
 
 
-class BuildPyWithMim(build_py):
-    """Copies configs/ and tools/ to `mmgfnuc/.mim` of the build, where OpenMMLab's loaders look for them.
+class BuildPyWithFolders(build_py):
+    """Copies configs/ and tools/ into the package of the build.
 
     An editable install skips the copy: there the repository itself is at hand.
     """
@@ -22,10 +24,10 @@ class BuildPyWithMim(build_py):
         super().run()
         if self.editable_mode:
             return
-        mim = Path(self.build_lib) / 'mmgfnuc' / '.mim'
-        shutil.rmtree(mim, ignore_errors=True)  # a reused build folder may hold files deleted since
-        for name in SHIPPED_FOLDERS:
-            shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]'))
+        for name, place in SHIPPED_FOLDERS.items():
+            target = Path(self.build_lib) / 'mmgfnuc' / place
+            shutil.rmtree(target, ignore_errors=True)  # a reused build folder may hold files deleted since
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]'))
 
 
 def read_version() -> str:
@@ -72,5 +74,5 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require=extras,
     entry_points={'console_scripts': ['mmgfnuc = mmgfnuc.commands.main:main']},
-    cmdclass={'build_py': BuildPyWithMim},
+    cmdclass={'build_py': BuildPyWithFolders},
 )

@@ -122,15 +122,21 @@ def model_parts(
     if foundation is not None:
         if in_channels != 3:
             raise UserError(f'in_channels={in_channels}: foundation encoders take RGB images; give 3, or no foundation')
-        settings['foundation'] = _encoder(foundation) | ({} if weights is None else {'weights': weights})
+        settings['foundation'] = _encoder(foundation)
     elif weights is not None:
         raise UserError(f"weights='{weights}' are those of a foundation encoder, and none is given; drop them")
-    settings['backbone']['in_channels'] = in_channels
-    settings['head']['num_classes'] = num_classes
-    for part, changes in _as_mapping('parts', parts or {}).items():
+    changes = _as_mapping('parts', parts or {})
+    for part in changes:
         if not isinstance(settings.get(part), dict):
             raise UserError(f"parts has '{part}', which the model lacks; it has {', '.join(_parts(settings))}")
-        settings[part] = _laid_over(settings[part], _as_mapping(f"parts['{part}']", changes))
+    arguments: dict[str, dict[str, Any]] = {
+        'backbone': {'in_channels': in_channels},
+        'head': {'num_classes': num_classes},
+        'foundation': {} if weights is None else {'weights': weights},
+    }
+    for part in _parts(settings):
+        own = _as_mapping(f"parts['{part}']", changes.get(part, {}))
+        settings[part] = _laid_over(settings[part], {**arguments.get(part, {}), **own}, f"parts['{part}']")
     return settings
 
 
@@ -151,13 +157,34 @@ def _as_mapping(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _laid_over(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Change some settings, and those within them."""
-    merged = dict(settings)
+def _laid_over(settings: Any, changes: Any, path: str) -> Any:
+    """Change some settings, and those within them; what is no group of settings takes their place.
+
+    `_delete_` beside the changes of a group drops settings that it has: all with True, else those that it names.
+    """
+    if isinstance(changes, list | tuple):
+        return type(changes)(_laid_over({}, item, f'{path}[{index}]') for index, item in enumerate(changes))
+    if not isinstance(changes, Mapping):
+        return changes
+    merged = _kept(settings if isinstance(settings, Mapping) else {}, changes.get('_delete_', False), path)
     for key, value in changes.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _laid_over(merged[key], value) if nested else value
+        if key != '_delete_':
+            merged[key] = _laid_over(merged.get(key), value, f"{path}['{key}']")
     return merged
+
+
+def _kept(settings: Mapping[str, Any], deleted: Any, path: str) -> dict[str, Any]:
+    """What is left of some settings without those to delete."""
+    if isinstance(deleted, bool):
+        return {} if deleted else dict(settings)
+    names = [deleted] if isinstance(deleted, str) else deleted
+    if not isinstance(names, list | tuple):
+        raise UserError(f"{path}['_delete_']={deleted!r}: give True, the name of a setting, or a list of names")
+    for name in names:
+        if name not in settings:
+            has = f'has {", ".join(settings)}' if settings else 'has no settings'
+            raise UserError(f"{path}['_delete_'] names {name!r}, which the preset lacks; it {has}")
+    return {key: value for key, value in settings.items() if key not in names}
 
 
 def _parts(settings: dict[str, Any]) -> list[str]:

@@ -6,10 +6,8 @@ import mmgfnuc
 
 
 def configs_folder() -> Path:
-    """Folder `configs`: within the package where it is installed, beside it in a clone."""
-    package = Path(mmgfnuc.__file__).parent
-    installed = package / '.mim' / 'configs'
-    return installed if installed.is_dir() else package.parent / 'configs'
+    """Folder `configs` of the package; in a clone a link to the folder beside it."""
+    return Path(mmgfnuc.__file__).parent / 'configs'
 
 
 def find_config(name: str) -> Path | None:

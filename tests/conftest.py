@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib import invalidate_caches
 from textwrap import dedent
 
 import cv2
@@ -132,13 +133,16 @@ def own_parts(tmp_path, monkeypatch):
     from mmgfnuc.inference import dumped_config  # as the next one, not light: few tests need them
     from mmgfnuc.models.foundation import CATALOGUE
 
+    MODELS.import_from_location()
     folder = tmp_path / 'own'
+    written = set()
     kept = [*extensions.REGISTERED.values(), CATALOGUE, MODELS.module_dict]
     before = [dict(one) for one in kept]
     monkeypatch.setattr(sys, 'path', list(sys.path))
 
     def write(name='own_parts', registers=REGISTERING, entry_point=None, installed=True):
         folder.mkdir(exist_ok=True)
+        written.add(name)
         (folder / f'{name}.py').write_text(dedent(OWN_PARTS) + dedent(registers))
         if entry_point:
             facts = folder / f'{name.replace("_", "-")}-1.2.dist-info'
@@ -146,17 +150,16 @@ def own_parts(tmp_path, monkeypatch):
             (facts / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name.replace("_", "-")}\nVersion: 1.2\n')
             (facts / 'entry_points.txt').write_text(f'[{extensions.GROUP}]\nanything = {entry_point}\n')
         if installed:
-            monkeypatch.syspath_prepend(folder)
+            sys.path.insert(0, str(folder))
+        invalidate_caches()
         forget()
         return folder
 
     def forget():
         monkeypatch.setattr(extensions, '_loaded', None)
         dumped_config._import_own.cache_clear()
-        for name in [
-            name for name in sys.modules if str(getattr(sys.modules[name], '__file__', '')).startswith(str(folder))
-        ]:
-            del sys.modules[name]
+        for name in written:
+            sys.modules.pop(name, None)
         for one, content in zip(kept, before, strict=True):
             one.clear()
             one.update(content)

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import tokenize
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mmgfnuc.datasets import StainNormalize, canonical
 from mmgfnuc.datasets.transforms import AugmentationBank
 from mmgfnuc.engine.config import load_config
 from mmgfnuc.engine.settings import check_settings
+from mmgfnuc.models.layers.residual import ResidualUnit
 from mmgfnuc.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -188,19 +188,70 @@ def test_the_papers_settings():
     assert config.model.test_cfg == {'scale': 0.5, 'tile': 256}
 
 
-def test_what_the_page_on_training_adds_to_a_config_takes_effect(tmp_path):
-    """Adapters, layer decay, cache and bank, at the end of a leaf."""
-    page = (CONFIGS.parent / 'docs' / 'training.md').read_text()
-    section = page.split('## Tune the foundation encoder')[1].split('\n## ')[0]
-    lines = ''.join(re.findall(r'```python\n(.*?)```', section, flags=re.DOTALL))
-    shutil.copytree(CONFIGS, tmp_path / 'configs')
-    leaf = tmp_path / 'configs' / 'cpu' / 'nuinsseg_vit-tiny.py'
-    leaf.write_text(f'{leaf.read_text()}\nfrom mmgfnuc.datasets.transforms import AugmentationBank\n\n{lines}')
-    config = Config.fromfile(leaf)
-    assert config.train_dataloader.dataset.pipeline[0] == {'type': AugmentationBank, 'variants': 8}
-    assert {'tune', 'lora', 'grad_checkpointing', 'cache'} <= config.model.foundation.keys()
+HEIR = """
+from mmengine.config import read_base
+
+with read_base():
+    from mmgfnuc.configs.cpu.nuinsseg_vit_tiny import *
+"""
+
+
+def code_of(page, heading):
+    """The Python code under a heading of a page."""
+    section = (CONFIGS.parent / page).read_text().split(f'\n## {heading}')[1].split('\n## ')[0]
+    return re.findall(r'```python\n(.*?)```', section, flags=re.DOTALL)
+
+
+def load_text(text, folder):
+    """The config of some text in a folder outside of the clone, and its model."""
+    path = folder / 'mine.py'
+    path.write_text(text)
+    config = load_config(str(path))
+    check_settings(config, 'train', 'val', 'test')
+    with torch.device('meta'):
+        return config, MODELS.build(random_weights(config).model)
+
+
+@pytest.mark.slow
+def test_the_configs_of_the_readme_say_what_is_built(tmp_path):
+    """One made of parts, and one that inherits a finished one."""
+    _, made, child = code_of('README.md', 'Combine parts')
+    _, model = load_text(made, tmp_path)
+    assert model.backbone.out_channels == (32, 64, 128, 256)
+    assert [*model.neck.blocks] == ['0', '1', '2', '3']
+    assert model.decode_head.num_auxiliary == 2
+    config, model = load_text(child, tmp_path)
+    assert model.backbone.out_channels == (32, 64, 128, 256)
+    assert (model.foundation.tune, config.model.foundation.lora.rank) == ('lora', 8)
+    assert any('lora' in key for key, value in model.foundation.named_parameters() if value.requires_grad)
+    assert any(isinstance(layer, ResidualUnit) for layer in model.decode_head.decoder.modules())
+
+
+def test_the_config_of_the_page_on_training_says_what_is_built(tmp_path):
+    (child,) = code_of('docs/training.md', 'A config of your own')
+    before = Config.fromfile(CONFIGS / 'instances' / 'unet_context_hover.py').train_dataloader
+    config, model = load_text(child, tmp_path)
+    assert model.backbone.out_channels == (32, 64, 128, 256)
+    assert any(isinstance(layer, ResidualUnit) for layer in model.decode_head.decoder.modules())
+    crop = before.dataset.pipeline[1]
+    assert config.train_dataloader.dataset.pipeline[1] == {**crop, 'prob': 0.8} != crop
+    assert config.train_dataloader.batch_size == 8 != before.batch_size
+
+
+@pytest.mark.slow
+def test_ways_to_tune_the_foundation_encoder_say_what_is_built(tmp_path):
+    """In a config that inherits a finished one."""
+    adapters, full, cache = code_of('docs/training.md', 'Tune the foundation encoder')
+    _, model = load_text(HEIR + adapters, tmp_path)
+    trained = {key for key, value in model.foundation.named_parameters() if value.requires_grad}
+    assert trained
+    assert all('lora' in key for key in trained)
+    config, model = load_text(HEIR + full, tmp_path)
+    assert all(value.requires_grad for value in model.foundation.parameters())
     assert config.optim_wrapper.paramwise_cfg == {'layer_decay': 0.75}
-    check_settings(config, 'train', 'val')
+    config, model = load_text(HEIR + cache, tmp_path)
+    assert (model.foundation.tune, config.model.foundation.cache.max_gb) == ('frozen', 50)
+    assert config.train_dataloader.dataset.pipeline[0] == {'type': AugmentationBank, 'variants': 8}
 
 
 def test_the_paper_normalises_stains_first_in_training_and_test():

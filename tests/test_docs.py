@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import mmgfnuc
-from mmgfnuc import evaluation, postprocess
+from mmgfnuc import engine, evaluation, postprocess
 from mmgfnuc.datasets import transforms
 from mmgfnuc.evaluation import functional
 from mmgfnuc.models import backbones, decode_heads, foundation, necks
@@ -67,7 +67,7 @@ def extended(tmp_path_factory):
     """A copy of the repository with the files of extending.md, and the other blocks of the page: language, code."""
     copy = tmp_path_factory.mktemp('extended')
     for name in ('mmgfnuc', 'configs', 'tests'):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'), symlinks=True)
     for name in ('pyproject.toml', 'README.md'):
         shutil.copy(ROOT / name, copy)
     rest = []
@@ -176,6 +176,8 @@ def test_the_api_reference_has_what_the_package_exports(site):
         assert shown
         for name, value in shown.items():
             assert any(f'id="{place}.{name}"' in text for place in (module.__name__, value.__module__)), name
+    for name in ('SeededSampler', *engine.__all__):
+        assert re.search(rf'id="mmgfnuc\.[\w.]*\.{name}"', text), name
     assert all(re.search(rf'id="mmgfnuc\.[\w.]*\.{name}"', text) for name in mmgfnuc.__all__)
 
 

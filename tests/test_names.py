@@ -25,16 +25,13 @@ def test_the_presets_are_the_files_of_the_configs(kind, listed):
     assert len(listed()) == len(stems)
 
 
-def test_presets_of_an_installed_package_come_with_it(tmp_path, monkeypatch):
-    """Beside the package in a clone, within it in an installation; a new file is a new preset."""
-    package = tmp_path / 'mmgfnuc'
-    package.mkdir()
-    monkeypatch.setattr(mmgfnuc, '__file__', str(package / '__init__.py'))
-    for folder, stem in (('configs', 'in_a_clone'), ('mmgfnuc/.mim/configs', 'installed_plusplus')):
-        target = tmp_path / folder / '_base_' / 'unets'
-        target.mkdir(parents=True)
-        shutil.copy(BASE / 'unets' / 'unet.py', target / f'{stem}.py')
-        assert list_unets() == [stem.replace('plus', '+').replace('_', '-')]
+def test_presets_come_with_the_package(tmp_path, monkeypatch):
+    """A new file is a new preset."""
+    monkeypatch.setattr(mmgfnuc, '__file__', str(tmp_path / '__init__.py'))
+    target = tmp_path / 'configs' / '_base_' / 'unets'
+    target.mkdir(parents=True)
+    shutil.copy(BASE / 'unets' / 'unet.py', target / 'installed_plusplus.py')
+    assert list_unets() == ['installed-++']
     assert shipped_presets('unets') == {'installed-++': target / 'installed_plusplus.py'}
 
 

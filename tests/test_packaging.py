@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mmgfnuc.datasets.synthetic import write_dataset
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ('mmgfnuc', 'configs', 'tools', 'requirements')
 FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'CHANGELOG.md', 'LICENSE')
@@ -49,6 +51,23 @@ model = dict(
 )
 """
 
+# Of finished parts and of a preset; small, for data of tiny tiles.
+MINE = """
+from mmengine.config import read_base
+
+with read_base():
+    from mmgfnuc.configs.demo.demo import *
+    from mmgfnuc.configs._base_.heads.boundary import head
+
+model.backbone.update(widths=(4, 8, 16))
+model.foundation.arch.update(embed_dim=24, depth=2, num_heads=3, global_attn_indexes=(1,))
+model.decode_head = dict(**head, decoder=model.decode_head)
+train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
+train_dataloader.dataset.pipeline[0].update(size=32)
+val_dataloader.update(num_workers=0, persistent_workers=False)
+train_cfg.update(max_iters=1, val_interval=1)
+"""
+
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
     """Run a command and return its output; a failure shows both streams."""
@@ -68,7 +87,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository, in which building leaves its products."""
     source = tmp_path_factory.mktemp('source')
     for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, source / folder, ignore=CACHES)
+        shutil.copytree(ROOT / folder, source / folder, ignore=CACHES, symlinks=True)
     for file in FILES:
         shutil.copy(ROOT / file, source)
     return source
@@ -93,13 +112,24 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture(scope='module')
+def editable(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an editable install of the copy and nothing else: the metadata, and a file that names the copy."""
+    target = tmp_path_factory.mktemp('editable')
+    build = 'import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])'
+    run(sys.executable, '-c', build, target, cwd=source)
+    (built,) = target.glob('*.whl')
+    zipfile.ZipFile(built).extractall(target / 'site')
+    return target / 'site'
+
+
 @pytest.mark.slow
 def test_wheel_holds_the_package_the_configs_and_the_tools(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     files = {name for name in names if '.dist-info/' not in name}
-    mim = {f'mmgfnuc/.mim/{name}' for folder in ('configs', 'tools') for name in shipped(folder)}
-    assert 'mmgfnuc/.mim/tools/train.py' in mim
-    assert files == mim | shipped('mmgfnuc')
+    added = {f'mmgfnuc/{name}' for name in shipped('configs')} | {f'mmgfnuc/.mim/{name}' for name in shipped('tools')}
+    assert {'mmgfnuc/.mim/tools/train.py', 'mmgfnuc/configs/cpu/own_data.py'} <= added
+    assert files == added | shipped('mmgfnuc')
 
 
 def test_wheel_metadata(wheel: Path) -> None:
@@ -141,7 +171,29 @@ def test_console_command_finds_the_configs_outside_the_repository(site: Path, tm
     assert (done.returncode, done.stderr[:14]) == (2, b'error: nowhere')
     look = "from mmgfnuc.shipped import find_config; print(find_config('configs/cpu/own_data.py'))"
     found = run(sys.executable, '-c', look, cwd=tmp_path, PYTHONPATH=str(site)).strip()
-    assert Path(found) == site / 'mmgfnuc' / '.mim' / 'configs' / 'cpu' / 'own_data.py'
+    assert Path(found) == site / 'mmgfnuc' / 'configs' / 'cpu' / 'own_data.py'
+
+
+@pytest.mark.slow
+def test_a_config_outside_the_repository_inherits_those_of_a_wheel_and_trains(site: Path, tmp_path: Path) -> None:
+    (tmp_path / 'mine.py').write_text(MINE)
+    write_dataset(tmp_path / 'tiles', num_train=2, num_val=1, size=64, seed=0)
+    command = (sys.executable, site / 'bin' / 'mmgfnuc', 'train', 'mine.py', '--data', 'tiles')
+    run(*command, cwd=tmp_path, PYTHONPATH=str(site))
+    work_dir = tmp_path / 'work_dirs' / 'mine'
+    assert (work_dir / 'iter_1.pth').is_file()
+    assert 'BoundaryHead' in (work_dir / 'mine.py').read_text()
+
+
+@pytest.mark.slow
+def test_a_config_outside_the_repository_inherits_those_of_an_editable_install(
+    editable: Path, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / 'mine.py').write_text(MINE)
+    load = "from mmgfnuc.engine.config import load_config; print(load_config('mine.py').model.decode_head.type)"
+    # The file of an editable install that names the copy is read in folders of packages alone: hence the copy, too.
+    out = run(sys.executable, '-c', load, cwd=tmp_path, PYTHONPATH=f'{editable}{os.pathsep}{source}')
+    assert 'BoundaryHead' in out
 
 
 LOOK = """
@@ -157,19 +209,13 @@ print(*dir(mmgfnuc))
 
 @pytest.mark.parametrize('installed', ['wheel', 'editable'])
 def test_a_clone_in_the_working_folder_does_not_hide_the_package(
-    site: Path, source: Path, tmp_path: Path, installed: str
+    site: Path, source: Path, editable: Path, tmp_path: Path, installed: str
 ) -> None:
-    root = source if installed == 'editable' else site
-    if installed == 'editable':
-        build = 'import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])'
-        run(sys.executable, '-c', build, tmp_path, cwd=source)
-        (built,) = tmp_path.glob('*.whl')
-        zipfile.ZipFile(built).extractall(tmp_path / 'site')
+    root, path = (source, editable) if installed == 'editable' else (site, site)
     # As `git clone` leaves it: a folder named mmgfnuc, the package inside it.
     work = tmp_path / 'work'
     shutil.copytree(ROOT / 'mmgfnuc', work / 'mmgfnuc' / 'mmgfnuc', ignore=CACHES)
     # Without the environment's own packages, of which one may be this; PYTHONPATH would come before all.
-    path = tmp_path / 'site' if installed == 'editable' else site
     lines = run(sys.executable, '-S', '-c', LOOK, path, cwd=work, PYTHONPATH='').splitlines()
     assert Path(lines[0]) == root / 'mmgfnuc' / '__init__.py'
     assert {'__version__', 'create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets'} <= set(

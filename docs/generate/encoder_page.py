@@ -35,8 +35,8 @@ mmgfnuc.list_foundation('dinov2-*')
 
 Gated weights need an account: agree to the terms on their page, then `hf auth login`. Files load as published:
 segment-anything, SAM 2, DINOv2 and DINOv3 repositories, OpenAI's CLIP (archive or state dict), OpenCLIP, EVA-CLIP,
-transformers (but for its DINOv3), timm; and the teacher of a training of your own with DINO, DINOv2 (with
-`arch={'img_size': ...}`, the pixels of its crops) or DINOv3 (`timm:..._qkvb`).
+transformers (but for its DINOv3), timm; and checkpoints of a training of your own: the teacher of DINO, iBOT, DINOv2
+(with `arch={'img_size': ...}`, the pixels of its crops) or DINOv3 (`timm:..._qkvb`), and MAE's pretraining.
 `weights='random'` needs no file, and warns.
 
 ## The catalogue

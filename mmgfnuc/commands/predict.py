@@ -12,7 +12,7 @@ from mmgfnuc.engine.cli import ConfigOptions, positive_float
 from mmgfnuc.errors import UserError
 
 EPILOG = """examples:
-  mmgfnuc predict slide.png --checkpoint work_dirs/nuinsseg_vit-tiny/iter_1000.pth --out results
+  mmgfnuc predict slide.png --checkpoint work_dirs/nuinsseg_vit_tiny/iter_1000.pth --out results
   mmgfnuc predict scans/*.tif --checkpoint CHECKPOINT --out results --mpp 0.5
 
 The checkpoint carries its config, whose `model.test_cfg` says at which resolution and in which (overlapping) tiles

@@ -11,7 +11,7 @@ from mmgfnuc.engine.distributed import LAUNCHERS
 from mmgfnuc.files import read_csv, read_json
 
 EPILOG = """examples:
-  mmgfnuc test work_dirs/nuinsseg_vit-tiny/iter_1000.pth       on the data that it was trained on
+  mmgfnuc test work_dirs/nuinsseg_vit_tiny/iter_1000.pth       on the data that it was trained on
   mmgfnuc test CHECKPOINT --show-dir pictures                  what is wrong in each image
   mmgfnuc test CHECKPOINT --data data/other --split default --work-dir work_dirs/on_other
   mmgfnuc test CONFIG CHECKPOINT                               by another config than the checkpoint's own

@@ -10,7 +10,7 @@ from mmgfnuc.engine.distributed import LAUNCHERS
 from mmgfnuc.errors import UserError
 
 EPILOG = """examples:
-  mmgfnuc train configs/cpu/nuinsseg_vit-tiny.py
+  mmgfnuc train configs/cpu/nuinsseg_vit_tiny.py
   mmgfnuc train configs/cpu/own_data.py --data data/own --split grouped-5-fold-0    your own images
   mmgfnuc train CONFIG --work-dir work_dirs/seed1 --seed 1
   mmgfnuc train CONFIG --resume                     continue the last checkpoint of the working folder
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     from mmgfnuc.engine import config, launch
     from mmgfnuc.engine.resume import find_resume
     from mmgfnuc.engine.screen import show
+    from mmgfnuc.engine.trackers import add_tensorboard
 
     if Path(args.config).suffix == config.CHECKPOINT_SUFFIX:
         raise UserError(
@@ -59,10 +60,11 @@ def main(arguments: Sequence[str]) -> None:
     if args.amp:
         config.use_bfloat16(cfg)
     if args.tensorboard:
-        config.add_tensorboard(cfg)
+        add_tensorboard(cfg)
     find_resume(cfg, args.resume)
     config.set_launcher(cfg, args.launcher)
     runner = launch.train(cfg)
     checkpoint = runner.message_hub.get_info('last_ckpt')
     if checkpoint and Path(checkpoint).is_file():
-        show(runner.logger, f'next: {shlex.join(["mmgfnuc", "test", checkpoint])}')
+        files = [args.config, checkpoint] if config.needs_its_config(cfg) else [checkpoint]
+        show(runner.logger, f'next: {shlex.join(["mmgfnuc", "test", *files])}')

@@ -4,8 +4,10 @@ from mmgfnuc.lazy import lazy_exports
 
 EXPORTS = {
     'hooks': [
+        'AverageWeightsHook',
         'BroadcastBuffersHook',
         'CheckpointGuardHook',
+        'EarlyStopHook',
         'FiniteLossHook',
         'PredictionHook',
         'ProgressHook',

@@ -9,14 +9,24 @@ from typing import Any
 from mmengine.config import Config
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.extensions import import_parts, use_working_folder
+from mmgfnuc.extensions import import_parts, load_parts, use_working_folder
 from mmgfnuc.inference.checkpoint import carried_config, read_checkpoint
-from mmgfnuc.inference.dumped_config import check_outputs, check_registered, find_part, forget_caches, read_dumped
-from mmgfnuc.models.parts import NEAR
+from mmgfnuc.inference.dumped_config import (
+    SCOPES,
+    check_outputs,
+    check_registered,
+    find_part,
+    forget_caches,
+    groups_of,
+    read_dumped,
+)
+from mmgfnuc.models.parts import NEAR, check_value, class_of
+from mmgfnuc.registry import MODELS
 from mmgfnuc.shipped import find_config
 
 from .cli import notice
 from .distributed import LAUNCHERS, prepare_distributed
+from .inheritance import check_base_line, check_changes
 from .settings import check_names, top_level
 from .targets import add_target
 
@@ -48,25 +58,41 @@ def load_config(path: str, options: dict[str, Any] | None = None, work_dir: str 
     the one that it lies in.
 
     Raises:
-        UserError: the file does not exist or is not a valid config, a setting at its top is misspelt or of the wrong
-            type (see `check_names`), or an option does not fit it.
+        UserError: the file does not exist or is not a valid config, changes what nothing uses (see `check_changes`), a
+            setting at its top is misspelt or of the wrong type (see `check_names`), an option does not fit it, or a
+            module that it imports cannot be imported.
     """
     if not Path(path).is_file():
         path = _shipped_config(path)
     elif Path(path).suffix != CHECKPOINT_SUFFIX:
         use_working_folder()  # its code, and what it imports, are the user's own
-    try:
-        cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else _read_file(path)
-    except UserError:
-        raise
-    except Exception as error:  # a config is Python: it fails in any way that Python does
-        raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}") from error
+    cfg = _config_of_checkpoint(path) if Path(path).suffix == CHECKPOINT_SUFFIX else _config_of_file(path)
     apply_options(cfg, options or {})
     check_names(cfg)
     _import_custom(cfg.get('custom_imports'))
     add_target(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return cfg
+
+
+def _config_of_file(path: str) -> Config:
+    try:
+        check_base_line(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        list(_paths(dict(cfg.items())))  # types are imported when they are looked at: what fails there is told here
+        check_changes(path, cfg)
+    except UserError:
+        raise
+    except Exception as error:  # a config is Python: it fails in any way that Python does
+        raise UserError(f"config '{path}' cannot be used: {type(error).__name__}: {error}{_hint(error)}") from error
+    return cfg
+
+
+def _hint(error: Exception) -> str:
+    # What a config inherits has attributes; what `dict(...)` makes in the file itself has keys alone.
+    if isinstance(error, AttributeError) and type(error.obj) is dict:
+        return f"; in the file that makes a dict write ['{error.name}']"
+    return ''
 
 
 def _shipped_config(name: str) -> str:
@@ -87,6 +113,7 @@ def _import_custom(custom: Any) -> None:
     if not isinstance(custom, Mapping):
         return
     modules = custom.get('imports') or ()
+    check_value('custom_imports.imports', modules, str | list | tuple)
     for module in [modules] if isinstance(modules, str) else modules:
         try:
             import_parts([module])
@@ -94,13 +121,6 @@ def _import_custom(custom: Any) -> None:
             if not custom.get('allow_failed_imports'):
                 raise UserError(f'custom_imports: {error}') from error
             warnings.warn(f'custom_imports, left out: {error}', stacklevel=2)
-
-
-def _read_file(path: str) -> Config:
-    """Read a config file, and import the types that it names: MMEngine leaves that to whoever looks at them first."""
-    cfg = Config.fromfile(path, import_custom_modules=False)
-    list(_paths(dict(cfg.items())))
-    return cfg
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -228,6 +248,13 @@ def _keep_hooks(cfg: Config, source: str) -> None:
         )
 
 
+def needs_its_config(cfg: Config) -> bool:
+    """Tell whether the model has parts that its checkpoint alone does not bring, as no installed package does."""
+    brought = {*SCOPES, *(own.module.partition('.')[0] for own in load_parts())}
+    kinds = [class_of(group, MODELS) for group in groups_of(cfg.model)]
+    return any(kind.__module__.partition('.')[0] not in brought for kind in kinds if kind)
+
+
 def set_seed(cfg: Config, seed: int | None) -> None:
     """Use one seed for the weights, the order of the samples and their augmentation; None keeps the config's.
 
@@ -247,13 +274,6 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher != 'none':
         prepare_distributed(cfg)
-
-
-def add_tensorboard(cfg: Config) -> None:
-    """Also log to TensorBoard, under the working folder."""
-    cfg.visualizer = dict(
-        type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-    )
 
 
 def use_bfloat16(cfg: Config) -> None:

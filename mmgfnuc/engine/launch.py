@@ -1,5 +1,6 @@
 """From a config to a training or test run: what the commands `train` and `test` do."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -132,7 +133,10 @@ def train(cfg: Config) -> Runner:
         runner = build_runner(cfg)
         runner.register_hook(ResumedScheduleHook())
         runner.register_hook(ProgressHook(parts))
-        runner.train()
+        with warnings.catch_warnings():
+            # Schedules count batches: where gradients are accumulated they step before the optimiser does.
+            warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
+            runner.train()
     return runner
 
 

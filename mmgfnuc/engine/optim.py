@@ -27,7 +27,7 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         UserError: `layer_decay` is not in (0, 1], is given beside other settings, or the model has no foundation
-            encoder.
+            encoder, or a frozen one.
 
     Source of the decay: Clark et al. 2020, "ELECTRA", appendix B; Bao et al. 2022, "BEiT", section 3.1.
     """
@@ -55,6 +55,11 @@ class TrainableParamsConstructor(DefaultOptimWrapperConstructor):
             raise UserError(
                 f'layer_decay={decay}: no names, blocks.<n>, layers.<n> or stages.<n>, order the parameters of '
                 f"'{encoder.entry.name}' by depth; name its blocks so, or drop it"
+            )
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            raise UserError(
+                f'layer_decay={decay} is for a foundation encoder that is tuned, and this one is frozen; give '
+                "model.foundation.tune='full', or drop it"
             )
         scales: dict[float, list[nn.Parameter]] = {}
         for name, parameter in plain.named_parameters():

@@ -25,6 +25,7 @@ from mmgfnuc.models.foundation import FoundationEncoder, entry_of_config
 from mmgfnuc.models.parts import unknown_type, without_type
 from mmgfnuc.models.segmentors import FusionSegmentor
 
+from .hooks.scores import check_followed
 from .hooks.step_seed import count_steps
 from .settings import top_level
 
@@ -102,6 +103,7 @@ def _build(cfg: Config, parts: tuple[str, ...], device: str) -> None:
                 runner.build_param_scheduler(runner.param_schedulers)
             if cfg.get('test_evaluator'):
                 _try_evaluator(runner, 'test_evaluator')
+            check_followed(runner.hooks, runner.val_loop.evaluator.metrics if 'val' in parts else ())
         _find_weights(cfg, runner.model)
 
 

@@ -63,6 +63,7 @@ from mmgfnuc.models.signatures import SCALARS, Accepted, accepted, fits
 
 from .distributed import LAUNCHERS
 from .optim import TrainableParamsConstructor
+from .trackers import check_trackers
 
 GROUPS[RandomWarpCrop] = {'elastic': accepted(ElasticField)}
 LOG_LEVELS = tuple(logging.getLevelNamesMapping())
@@ -290,6 +291,7 @@ def _runtime(cfg: Config) -> None:
     if isinstance(processor, Mapping):
         check_typed('log_processor', processor, LOG_PROCESSORS, default=LogProcessor)
     check_part('visualizer', cfg.get('visualizer'), VISUALIZERS)
+    check_trackers(cfg.get('visualizer'))
     wrapper = cfg.get('model_wrapper_cfg')
     if isinstance(wrapper, Mapping):
         check_typed('model_wrapper_cfg', wrapper, MODEL_WRAPPERS, default=MMDistributedDataParallel)

@@ -115,6 +115,11 @@ class NucleiInstanceMetric(PerImageMetric):
         self.detection_pairing = detection_pairing
 
     @property
+    def names(self) -> Sequence[str]:
+        """What the log line has."""
+        return (*LOGGED, *INSTANCE_COUNT_NAMES, *(LOGGED_TYPED if len(self.types) > 1 else ()))
+
+    @property
     def types(self) -> Sequence[str]:
         """Names of the types; only one where nuclei are of one kind."""
         return self.classes[1:]
@@ -187,8 +192,7 @@ class NucleiInstanceMetric(PerImageMetric):
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
         """Summarise, write the reports, and return what the log line has."""
         summary = super().compute_metrics(results)
-        typed = LOGGED_TYPED if len(self.types) > 1 else ()
-        return {name: summary[name] for name in (*LOGGED, *INSTANCE_COUNT_NAMES, *typed)}
+        return {name: summary[name] for name in self.names}
 
     def _typed(self, images: Sequence[ImageResult]) -> dict[str, Any]:
         """Scores of the types, those of each one under `types`."""

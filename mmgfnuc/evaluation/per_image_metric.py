@@ -100,6 +100,11 @@ class PerImageMetric(BaseMetric):
         """Summarise a set of images, ordered by id."""
 
     @property
+    def names(self) -> Sequence[str]:
+        """Keys of the scores that a validation gives, without the prefix; empty where they are not known before."""
+        return ()
+
+    @property
     def classes(self) -> Sequence[str]:
         """Class names of the data set, background included; without a data set there is one type of nucleus."""
         return (self.dataset_meta or {}).get('classes', CLASSES)

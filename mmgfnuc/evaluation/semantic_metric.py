@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import METRICS
 
-from .functional import confusion_matrix, foreground_counts, semantic_scores, summarise
+from .functional import SCORE_NAMES, confusion_matrix, foreground_counts, semantic_scores, summarise
 from .per_image_metric import ImageResult, PerImageMetric
 
 Matrix = npt.NDArray[np.int64]
@@ -55,6 +55,12 @@ class NucleiSemanticMetric(PerImageMetric):
             raise UserError(f'num_classes={num_classes}, at least 2 are needed; count the background as one')
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Scores of `functional.summarise`."""
+        scores = [f'{name}{end}' for name in SCORE_NAMES for end in ('', '_std', '_pooled')]
+        return (*scores, 'num_images', 'num_unscored')
 
     def count(self, sample: dict) -> Matrix:
         """Count the pixels of a sample: `pred_sem_seg` against `gt_sem_seg`.

@@ -176,7 +176,7 @@ def check_outputs(settings: Any, source: str) -> None:
     Raises:
         UserError: names the first setting that does.
     """
-    for group in _groups(settings.to_dict() if isinstance(settings, Config) else settings):
+    for group in groups_of(settings.to_dict() if isinstance(settings, Config) else settings):
         for key in OUTPUTS:
             if group.get(key) is not None:
                 raise UserError(
@@ -187,22 +187,23 @@ def check_outputs(settings: Any, source: str) -> None:
 
 def forget_caches(model: Any) -> None:
     """Take feature caches out of the settings of a model that are data: only who starts a run says where one lies."""
-    for group in _groups(model):
+    for group in groups_of(model):
         if isinstance(group.get('cache'), dict):
             del group['cache']
 
 
 def _names(settings: Any) -> Iterator[tuple[str, Any]]:
-    for group in _groups(settings):
+    for group in groups_of(settings):
         yield from ((key, group[key]) for key in (*NAMES_PART, *NAMES_SCOPE) if key in group)
 
 
-def _groups(settings: Any) -> Iterator[dict]:
+def groups_of(settings: Any) -> Iterator[dict]:
+    """All groups of settings, those within others after them."""
     if isinstance(settings, dict):
         yield settings
     if isinstance(settings, dict | list | tuple):
         for value in settings.values() if isinstance(settings, dict) else settings:
-            yield from _groups(value)
+            yield from groups_of(value)
 
 
 def find_part(name: str, kinds: Collection[str] = REGISTERED) -> Any:

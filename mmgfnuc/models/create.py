@@ -78,7 +78,8 @@ def create_model(
         weights: of the foundation encoder: a file, a folder, a name in `$MMGFNUC_WEIGHTS`, or `random`. None finds
             those of its entry there or on the Hugging Face hub.
         parts: settings laid over those of the presets, for `backbone`, `decode_head`, `foundation`, `neck` and
-            `head`, such as `{'neck': {'levels': 'all', 'block': {'num_heads': 8}}}`.
+            `head`, such as `{'neck': {'levels': 'all', 'block': {'num_heads': 8}}}`. `_delete_` beside them drops what
+            the preset says: `True` all of it, a name or a list of names these settings.
 
     Shape:
         the model: (B, in_channels, H, W) in [0, 1] -> logits (B, num_classes, H, W), and after them the channels of the

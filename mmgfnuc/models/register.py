@@ -30,7 +30,8 @@ def register_unet(name: str, backbone: Mapping[str, Any], decode_head: Mapping[s
 
     Args:
         name: that `create_model(unet=...)` and studies then take.
-        backbone: its config, `{'type': MyEncoder, ...}`. A type is a class, or the dotted name of one.
+        backbone: its config, `{'type': MyEncoder, ...}`. A type is a class, or the dotted name of one. `create_model`
+            gives it `in_channels`.
         decode_head: config of the decoder; by default that of the U-Net.
 
     Raises:

@@ -13,9 +13,10 @@ from mmengine.config import Config
 
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.engine import launch
-from mmgfnuc.engine.config import add_tensorboard, load_config, set_seed, use_bfloat16
+from mmgfnuc.engine.config import load_config, set_seed, use_bfloat16
 from mmgfnuc.engine.logs import end_logs_at_full_disk
 from mmgfnuc.engine.tested import read_tested, write_tested
+from mmgfnuc.engine.trackers import add_tensorboard
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
 from mmgfnuc.files import output_lock

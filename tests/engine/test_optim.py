@@ -127,6 +127,13 @@ def test_layer_decay_errors(paramwise, message):
         build(TrainableParamsConstructor, Segmentor(), paramwise)
 
 
+def test_layer_decay_needs_a_tuned_encoder():
+    model = Segmentor()
+    model.foundation.requires_grad_(False)
+    with pytest.raises(UserError, match='this one is frozen'):
+        build(TrainableParamsConstructor, model, dict(layer_decay=0.5))
+
+
 def test_layer_decay_needs_an_encoder(model):
     with pytest.raises(UserError, match='the model has none; drop it'):
         build(TrainableParamsConstructor, model, dict(layer_decay=0.5))

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import mmgfnuc
-from mmgfnuc.engine.config import load_config
+from mmgfnuc.engine.config import load_config, needs_its_config
 from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
 
@@ -48,6 +48,13 @@ def test_own_parts_are_parts(text, own_config):
         check_model(load_config('own.py', {'model.neck.block.gian': 1.0}))
 
 
+def test_a_checkpoint_needs_its_config_unless_a_package_brings_the_parts(own_config, own_parts):
+    assert not needs_its_config(load_config('configs/demo/demo.py'))
+    assert needs_its_config(load_config(own_config(BY_CLASS)))
+    own_parts(entry_point='own_parts')
+    assert not needs_its_config(load_config('own.py'))
+
+
 def test_an_imported_module_registers_its_names(own_config):
     load_config(own_config(BY_NAME))
     assert 'film' in mmgfnuc.list_fusions()
@@ -58,6 +65,7 @@ def test_an_imported_module_registers_its_names(own_config):
     [
         (BY_CLASS.replace('own_parts', 'own_partz'), r'own\.py, line 3 for No module named .own_partz'),
         (BY_CLASS.replace('import FilmBlock', 'import Flim as FilmBlock'), 'Failed to import Flim from own_parts'),
+        (BY_NAME.replace("['own_parts']", '5'), r'custom_imports\.imports=5: give'),
         (BY_NAME.replace("['own_parts']", "['own_partz']"), "custom_imports: module 'own_partz' is not found; start"),
         (
             BY_NAME.replace("['own_parts']", "'broken'"),

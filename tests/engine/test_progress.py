@@ -134,13 +134,14 @@ def test_a_test_says_how_far_it_is_every_half_minute(monkeypatch):
 def test_where_the_result_lies(tmp_path):
     runner, hook = run_of(1), ProgressHook(['train'])
     for found in (None, str(tmp_path / 'gone.pth'), str(tmp_path)):
-        runner.message_hub.get_info = lambda name, found=found: found
+        runner.message_hub.runtime_info = {'last_ckpt': found}
         hook.after_train(runner)
     assert all('no checkpoint was saved' in line for line in runner.lines)
     (tmp_path / 'iter_2.pth').touch()
-    runner.message_hub.get_info = lambda name: str(tmp_path / 'iter_2.pth')
+    runner.message_hub.runtime_info = {'last_ckpt': str(tmp_path / 'iter_2.pth'), 'best_ckpt': 'best_dice_iter_1.pth'}
     hook.after_train(runner)
-    assert runner.lines[-1] == f'last checkpoint: {tmp_path / "iter_2.pth"}'
+    assert runner.lines[-2] == f'last checkpoint: {tmp_path / "iter_2.pth"}'
+    assert runner.lines[-1] == 'best checkpoint: best_dice_iter_1.pth'
 
 
 @pytest.fixture

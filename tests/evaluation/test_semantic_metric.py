@@ -56,6 +56,7 @@ def test_two_images_by_hand():
     assert metrics['weighted_f1'] == pytest.approx(((4 * 6 / 8 + 3 * 4 / 6) / 7 + 1) / 2, abs=1e-15)
     assert metrics['weighted_iou'] == pytest.approx(((4 * 3 / 5 + 3 * 2 / 4) / 7 + 1) / 2, abs=1e-15)
     assert (metrics['num_images'], metrics['num_unscored']) == (2, 0)
+    assert set(NucleiSemanticMetric().names) == metrics.keys()
 
 
 def test_built_from_config_with_plain_keys_unless_a_prefix_is_given():

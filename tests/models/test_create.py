@@ -19,6 +19,7 @@ from mmgfnuc.models.decode_heads import UNetHead
 from mmgfnuc.models.foundation import SAMEncoder, TimmViTEncoder
 from mmgfnuc.models.necks import AddFusionBlock, ConcatFusionBlock, ContextFusionBlock, GatedFusionBlock
 from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.presets import model_parts
 from mmgfnuc.registry import MODELS
 
 from .tiny import fill_with_noise
@@ -217,6 +218,21 @@ def test_parts_are_laid_over_the_preset():
     assert (len(model.foundation.network.blocks), model.foundation.out_channels) == (1, (24,))
 
 
+def test_parts_drop_what_the_preset_says():
+    """All of it or what is named; what the arguments say, and what stands beside, stays."""
+    block = model_parts('unet', 'vit-tiny', 'released', 'hover', 2, 3, None, {})['neck']['block']
+    parts = {
+        'neck': {'block': {'_delete_': ['preset'], 'num_heads': 2}},
+        'head': {'_delete_': True, 'type': 'mmgfnuc.SemanticHead', 'decoder': {'_delete_': True, 'act': [{'a': 1}]}},
+        'foundation': {'_delete_': True, 'type': 'mmgfnuc.MyEncoder'},
+    }
+    made = model_parts('unet', 'vit-tiny', 'released', 'hover', 4, 3, 'random', parts)
+    assert made['neck']['block'] == {'type': block['type'], 'num_heads': 2} != block
+    assert made['neck']['blur_padding'] == 'zeros'
+    assert made['head'] == {'num_classes': 4, 'type': 'mmgfnuc.SemanticHead', 'decoder': {'act': [{'a': 1}]}}
+    assert made['foundation'] == {'weights': 'random', 'type': 'mmgfnuc.MyEncoder'}
+
+
 def test_nothing_given_is_changed_and_nothing_is_kept():
     encoder, parts = (
         dict(ENCODER, arch=dict(ENCODER['arch'])),
@@ -267,6 +283,15 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
             'EncoderFusionNeck works between .* SwinUNetEncoder cannot be run level by level .* unet, eunet3',
         ),
         ({'foundation': {'weights': 'random'}, 'fusion': 'add'}, "parts.foundation: it has no 'type', which says"),
+        (
+            {'foundation': ENCODER, 'fusion': 'released', 'parts': {'neck': {'block': {'_delete_': ['presets']}}}},
+            r"^parts\['neck'\]\['block'\]\['_delete_'\] names 'presets', which the preset lacks; it has type, preset$",
+        ),
+        (
+            {'parts': {'decode_head': {'loss_decode': {'_delete_': 'x'}}}},
+            r"\['loss_decode'\]\['_delete_'\] names 'x', which the preset lacks; it has no settings$",
+        ),
+        ({'parts': {'backbone': {'_delete_': 3}}}, r"\['_delete_'\]=3: give True, the name of a setting, or a list"),
     ],
 )
 def test_a_setting_that_cannot_be(settings, message):

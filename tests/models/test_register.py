@@ -28,8 +28,10 @@ def test_they_are_made_by_name_like_ours(own):
     assert 'film' in list_fusions()
     assert 'own-head' in list_heads()
     assert 'own-encoder' in list_foundation()
-    model = create_model('OWN_UNET', ENCODER, 'film', 'own-head', parts={'neck': {'block': {'gain': 2.0}}}).eval()
+    parts = {'neck': {'block': {'gain': 2.0}}}
+    model = create_model('OWN_UNET', 'own_encoder', 'film', 'own-head', weights='random', parts=parts).eval()
     assert type(model.backbone) is own.OwnUNet
+    assert any(isinstance(module, own.OwnEncoder) for module in model.foundation.modules())
     assert type(model.decode_head) is own.OwnHead
     assert type(model.neck) is FusionNeck
     assert [(type(block), block.gain) for block in model.neck.blocks.values()] == [(own.FilmBlock, 2.0)]

@@ -100,6 +100,7 @@ def test_a_wrong_setting_is_named_before_anything_starts(tool, own_config, tmp_p
         'widht=8': "MyEncoder has no 'widht'; near it: width",
         'tunes=full': "MyEncoder has no 'tunes'; near it: tune",
         'lora.rnk=8': "has no 'rnk'; near it: rank",
+        'width=-1': 'model.foundation cannot be built of width=-1: ',
         'weights=nosuch.pth': "weights 'nosuch.pth' (model.foundation.weights) are not there",
         'tune=lora': 'it has blocks.0.query, blocks.0.value, blocks.1.query, blocks.1.value',
     }.items():

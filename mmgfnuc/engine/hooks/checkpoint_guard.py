@@ -15,6 +15,7 @@ from mmgfnuc.inference.preprocessing import describe_preprocessing
 from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import HOOKS
 
+from .average_weights import refuse_averages
 from .whole_checkpoint import OUTDATED
 
 # What MMEngine takes for an address, as it has them registered.
@@ -92,6 +93,7 @@ class CheckpointGuardHook(Hook):
         used = {key: checkpoint[key] for key in ('message_hub',) if key in checkpoint}
         meta = checkpoint.get('meta', {})
         check_state({**used, 'meta': {key: meta[key] for key in (TRAIN_SECONDS,) if key in meta}}, runner._load_from)
+        refuse_averages(runner, checkpoint)
         _forget_foreign_files(runner, checkpoint.get('message_hub', {}).get('runtime_info', {}))
         check_fit(_unwrapped(runner.model).state_dict(), checkpoint.get('state_dict', checkpoint))
         self.seconds_before = meta.get(TRAIN_SECONDS, 0.0)

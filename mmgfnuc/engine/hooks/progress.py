@@ -80,9 +80,12 @@ class ProgressHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Show where the result is."""
-        path = runner.message_hub.get_info('last_ckpt')
+        info = runner.message_hub.runtime_info
+        path = info.get('last_ckpt')
         if path and Path(path).is_file():
             show(runner.logger, f'last checkpoint: {path}')
+            for key in [key for key in info if key.startswith('best_ckpt')]:
+                show(runner.logger, f'best checkpoint: {info[key]}')
         else:
             runner.logger.warning('no checkpoint was saved; give the config default_hooks.checkpoint')
 

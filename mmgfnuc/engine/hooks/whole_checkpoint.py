@@ -1,6 +1,6 @@
 """Checkpoints that are whole, whenever the process is killed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mmgfnuc.files import remove_unfinished, whole_file, write_text
 from mmgfnuc.registry import HOOKS
 
 from .finite_loss import FiniteLossHook
+from .scores import better_is, check_given
 
 BACKEND = 'mmgfnuc.whole'
 OUTDATED = 'outdated_ckpts'
@@ -48,14 +49,31 @@ class WholeCheckpointHook(CheckpointHook):
     the former best are deleted after the new one is there. What a killed process has left of both is deleted when the
     training goes on. Names, contents and arguments are those of MMEngine's hook; checkpoints in a remote store
     (`backend_args`) are written by that store.
+
+    A checkpoint of a step that is validated is written again after the validation, with what that has changed: the best
+    score, a schedule that follows scores, an early stop. A training that is stopped early saves its last step
+    (`save_last`). `save_best='dice'` keeps the weights of the best validation, `best_dice_<name>.pth`; which scores of
+    this package are better it knows without a `rule`.
     """
 
     file_backend: BaseStorageBackend
     backend_args: dict[str, str] | None
 
+    # Scores of a validation, and the last step that was saved.
+    followed: tuple[str, ...] = ()
+    saved_step: int | None = None
+
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         _check_template(self.filename_tmpl)
+        if self.save_best:
+            self.followed = tuple(name for name in self.key_indicators if name != 'auto')
+
+    def _init_rule(self, rules: Sequence[str | None], key_indicators: Sequence[str]) -> None:
+        """Add which scores are better, where MMEngine, which guesses it by parts of a name, does not know."""
+        rules = [*rules] * len(key_indicators) if len(rules) == 1 else rules
+        known = [rule or better_is(score) for rule, score in zip(rules, key_indicators, strict=True)]
+        super()._init_rule(known, key_indicators)
 
     def before_train(self, runner: Runner) -> None:
         """Delete what a process that was killed has left."""
@@ -68,7 +86,18 @@ class WholeCheckpointHook(CheckpointHook):
             remove_unfinished(Path(self.out_dir))
             self._remove(runner.message_hub.runtime_info.get(OUTDATED, []))
 
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
+        """Keep the best weights; save the step again, or for the first time where the training ends with it."""
+        check_given(self, self.followed, metrics)
+        step = runner.epoch if self.by_epoch else runner.iter
+        due = self.saved_step == step or (self.save_last and runner.train_loop.stop_training)
+        self.saved_step = None
+        super().after_val_epoch(runner, metrics)
+        if due and self.saved_step is None:
+            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: Mapping[str, Any]) -> None:
+        self.saved_step = step
         _refuse_not_finite(runner)
         if not self.is_local:
             super()._save_checkpoint_with_step(runner, step, meta)

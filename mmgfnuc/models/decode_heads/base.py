@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 
@@ -17,6 +17,17 @@ def check_depth(in_channels: Sequence[int]) -> None:
     """Refuse a pyramid of a single level, in which there is nothing to decode."""
     if len(in_channels) < 2:
         raise UserError(f'in_channels={tuple(in_channels)} has {len(in_channels)} level(s); a decoder needs at least 2')
+
+
+def check_class_weights(losses: nn.Module, num_classes: int) -> None:
+    """Refuse a loss that weighs other classes than a head has, before it is trained; one channel is no class."""
+    for loss in losses if isinstance(losses, nn.ModuleList) else [losses]:
+        weights = getattr(loss, 'class_weight', None)
+        if isinstance(weights, list | tuple) and num_classes > 1 and len(weights) != num_classes:
+            raise UserError(
+                f'loss_decode.class_weight={weights} has {len(weights)} weights, the decoder {num_classes} classes '
+                '(that of BoundaryHead has the boundary besides, as the last); give one for each'
+            )
 
 
 class PyramidDecodeHead(BaseDecodeHead):
@@ -68,6 +79,7 @@ class PyramidDecodeHead(BaseDecodeHead):
             loss_decode=loss_decode,
             **kwargs,
         )
+        check_class_weights(self.loss_decode, self.out_channels)
         self.first_stride = in_strides[0] if in_strides else 1
         if self.halving and in_strides and any(deep != 2 * shallow for shallow, deep in pairwise(in_strides)):
             raise UserError(

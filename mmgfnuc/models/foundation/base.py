@@ -146,7 +146,7 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         try:
             self.build(self.entry, self.arch, out_layers)
         except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            if not self.arch:
+            if not self.arch or isinstance(error, UserError):
                 raise
             reason = str(error).partition('\n')[0]
             raise UserError(f"arch={self.arch} does not fit '{self.entry.name}': {reason}") from error

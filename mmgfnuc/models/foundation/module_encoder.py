@@ -156,7 +156,7 @@ class ModuleEncoder(FoundationEncoder):
         # Of strides such as 4 and 14 neither is a multiple of the other.
         padded = pad_to_multiple(images, math.lcm(*self.strides))
         given = self.network(padded)
-        maps = (given,) if isinstance(given, Tensor) else tuple(given)
+        maps = given if isinstance(given, list | tuple) else [given]
         height, width = padded.shape[-2:]
         expected = [
             (len(padded), channels, height // stride, width // stride)
@@ -172,16 +172,16 @@ class ModuleEncoder(FoundationEncoder):
 
     def code(self) -> str:
         """Hash of the source files of the classes of the module and of the modules in it."""
-        digest = hashlib.blake2b(digest_size=20)
-        for kind in sorted({type(module) for module in self.network.modules()}, key=lambda kind: kind.__qualname__):
+        sources = set()
+        for kind in {type(module) for module in self.network.modules()}:
             try:
-                digest.update(Path(inspect.getsourcefile(kind) or '').read_bytes())
+                sources.add(Path(inspect.getsourcefile(kind) or '').read_bytes())
             except (OSError, TypeError) as error:
                 raise UserError(
                     f"cache: the source of {kind.__qualname__} in '{self.entry.name}' is in no file, so that features "
                     'of before and after a change could not be told apart; put it into one, or drop the cache'
                 ) from error
-        return digest.hexdigest()
+        return hashlib.blake2b(b''.join(sorted(sources)), digest_size=20).hexdigest()
 
     def _warn_of_weights(self) -> None:
         if self.weights == RANDOM:
@@ -200,12 +200,11 @@ def _check_random(network: nn.Module, name: str, build: Callable[[], nn.Module])
     if any(parameter.is_meta for parameter in own.values()):
         return
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch.initial_seed() + 1)
+        # Not those of GPUs, which are not forked.
+        torch.default_generator.manual_seed(torch.initial_seed() + 1)
         others = dict(build().named_parameters())
     # Ones of norms and zeros of biases are as random as they ever are.
-    drawn = {
-        key: value for key, value in own.items() if value.requires_grad and value.numel() and value.min() < value.max()
-    }
+    drawn = {key: value for key, value in own.items() if (value != value.reshape(-1)[:1]).any()}
     same = sum(value.numel() for key, value in drawn.items() if torch.equal(value, others[key]))
     if same > MOST_FIXED * sum(value.numel() for value in drawn.values()) or not drawn:
         raise UserError(

@@ -25,13 +25,13 @@ def find_type(kind: Any) -> Any:
     """
     if not isinstance(kind, str):
         return kind
-    if kind in _SEEN:
-        return _SEEN[kind]
     with MODELS.switch_scope_and_registry(None) as scoped:
         try:
             found = scoped.get(kind)
         except Exception:  # the module fails on import
             found = None
+    # A module that was loaded again has new classes under the names of old ones.
+    found = _SEEN.get(kind) if found is None else found
     if found is None:
         raise UserError(f"foundation encoder: type='{kind}' {_reason(kind)}; give a class, or the dotted name of one")
     return found

@@ -10,8 +10,8 @@ from .context_adapter import Step
 class FusionBlock(nn.Module, metaclass=ABCMeta):
     """Fuses the context of a foundation encoder into one level of a local pyramid.
 
-    `FusionNeck` builds one for each fused level, with `in_channels`, `context_channels`, `attention` (whether this
-    level attends) and `max_keys` (see TokenAttention).
+    `FusionNeck` builds one for each fused level, with `in_channels` and `context_channels`. A block that attends also
+    takes `attention` (whether it does at this level) and `max_keys` (see TokenAttention).
 
     Shape:
         local (B, C, H, W), context (B, D, h, w) -> (B, C, H, W)

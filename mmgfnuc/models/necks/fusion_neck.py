@@ -1,7 +1,8 @@
 """Fuses foundation features into a local pyramid."""
 
-from collections.abc import Sequence
-from typing import cast
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from mmengine.model import BaseModule
@@ -101,12 +102,15 @@ class FusionNeck(BaseModule):
         fused = resolve_levels(levels, depth, 'levels')
         if not fused:
             raise UserError('levels=() fuses nothing; give at least one level, or neither neck nor foundation encoder')
+        kind = MODELS.get(block['type']) if isinstance(block['type'], str) else block['type']
         if attention_levels is not None:
             attending = resolve_levels(attention_levels, depth, 'attention_levels')
         else:
-            attending = fused if _takes_tokens(block) else fused[-1:]
+            attending = fused if getattr(kind, 'takes_tokens', False) else fused[-1:]
         if not set(attending) <= set(fused):
             raise UserError(f'attention_levels={attending} must be among the fused levels={fused}')
+        if attention_levels is not None and not _taken(kind, {'attention': True}):
+            raise UserError(f'attention_levels={attention_levels!r}: {kind.__name__} has no attention; leave it out')
         self.in_strides = in_strides
         self.adapter = ContextAdapter(blur_padding)
         self.control = control
@@ -115,11 +119,14 @@ class FusionNeck(BaseModule):
             {
                 str(level): MODELS.build(
                     block,
-                    default_args=dict(
-                        in_channels=in_channels[level],
-                        context_channels=given[level],
-                        attention=level in attending,
-                        max_keys=None if level == depth - 1 else max_keys,
+                    default_args=_taken(
+                        kind,
+                        dict(
+                            in_channels=in_channels[level],
+                            context_channels=given[level],
+                            attention=level in attending,
+                            max_keys=None if level == depth - 1 else max_keys,
+                        ),
                     ),
                 )
                 for level in fused
@@ -182,6 +189,8 @@ class FusionNeck(BaseModule):
         }
 
 
-def _takes_tokens(block: dict) -> bool:
-    part = MODELS.get(block['type']) if isinstance(block['type'], str) else block['type']
-    return getattr(part, 'takes_tokens', False)
+def _taken(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a class does not take."""
+    parameters = inspect.signature(kind).parameters if kind else {}
+    everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in settings.items() if everything or name in parameters}

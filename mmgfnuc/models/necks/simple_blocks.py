@@ -1,7 +1,5 @@
 """Fusion without gate and attention: the controls `concat` and `add`."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +12,7 @@ from .context_adapter import Step
 
 @MODELS.register_module()
 class AddFusionBlock(FusionBlock):
-    """Project the context to the channels of the level and add it. The neck's settings for attention have no effect.
+    """Project the context to the channels of the level and add it.
 
     Shape:
         local (B, C, H, W), context (B, D, H, W) -> (B, C, H, W)
@@ -22,9 +20,7 @@ class AddFusionBlock(FusionBlock):
     Source: docs/method.md, section "Fusions and controls".
     """
 
-    def __init__(
-        self, in_channels: int, context_channels: int, attention: bool = False, max_keys: int | None = None
-    ) -> None:
+    def __init__(self, in_channels: int, context_channels: int) -> None:
         super().__init__()
         self.project = nn.Conv2d(context_channels, in_channels, 1)
 
@@ -43,8 +39,8 @@ class ConcatFusionBlock(AddFusionBlock):
     Source: docs/method.md, section "Fusions and controls".
     """
 
-    def __init__(self, in_channels: int, context_channels: int, **told: Any) -> None:
-        super().__init__(in_channels, context_channels, **told)
+    def __init__(self, in_channels: int, context_channels: int) -> None:
+        super().__init__(in_channels, context_channels)
         self.convolve = ConvNormAct(2 * in_channels, in_channels)
 
     def forward(self, local: Tensor, context: Tensor, step: Step | None = None) -> Tensor:

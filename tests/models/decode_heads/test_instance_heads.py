@@ -181,6 +181,13 @@ def test_numbers_of_classes_that_differ():
         HoverHead({'type': 'mmgfnuc.UNetHead', 'num_classes': 4}, CHANNELS, STRIDES, num_classes=3)
 
 
+def test_class_weights_have_one_for_the_boundary():
+    decoder = {'type': 'mmgfnuc.UNetHead', 'loss_decode': {'type': 'mmgfnuc.DiceFocalLoss', 'class_weight': [1, 5]}}
+    SemanticHead(decoder, CHANNELS, STRIDES)
+    with pytest.raises(UserError, match='has 2 weights, the decoder 3 classes'):
+        BoundaryHead(decoder, CHANNELS, STRIDES)
+
+
 def test_post_processing_by_config():
     wired = dict(in_channels=CHANNELS, in_strides=STRIDES)
     head = HoverHead(

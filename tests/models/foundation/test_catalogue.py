@@ -1,5 +1,6 @@
 import doctest
 import re
+from dataclasses import replace
 
 import pytest
 import timm
@@ -7,8 +8,17 @@ import torch
 
 import mmgfnuc
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.foundation import CATALOGUE, FoundationEncoder, catalogue, find_entry, foundation_encoder
+from mmgfnuc.models.foundation import (
+    CATALOGUE,
+    Entry,
+    FoundationEncoder,
+    add_entry,
+    catalogue,
+    find_entry,
+    foundation_encoder,
+)
 from mmgfnuc.models.foundation.catalogue.entry import quarters
+from mmgfnuc.models.foundation.catalogue.timm_entry import completed
 
 from ..tiny import assert_gradients
 from .reduced import reduced
@@ -64,6 +74,50 @@ def test_builds_as_published(name):
         assert (network.pos_embed is None) == (entry.resampling is None)
         if entry.resampling:
             assert network.pos_embed.shape[1] - side**2 in (0, 1, network.num_prefix_tokens)
+
+
+@pytest.mark.parametrize(
+    'name', ['vit-tiny', 'dinov2-vit-s14-reg', 'dinov3-vit-s16', 'dinov3-convnext-tiny', 'sam2-hiera-tiny']
+)
+def test_what_is_left_out_is_derived(name):
+    """An entry of its architecture, mean and std alone has the facts that the catalogue states."""
+    stated = CATALOGUE[name]
+    said = {key: getattr(stated, key) for key in ('name', 'arch', 'mean', 'std', 'settings')}
+    derived = completed(Entry(**said))
+    for fact in ('encoder', 'width', 'depth', 'patch'):
+        assert getattr(derived, fact) == getattr(stated, fact)
+    assert (derived.resampling is None) == (stated.resampling is None) or stated.encoder == 'pyramid'
+    # The publishers of these had another size than timm.
+    assert derived.native_size == stated.native_size or stated.family in ('SAM 2', 'DINOv3')
+
+
+def test_an_entry_of_ones_own(weights_folder, monkeypatch):
+    """By a file of one's own, found by its path; the same entry again is fine, another of the same name is not."""
+    monkeypatch.setattr('mmgfnuc.models.foundation.catalogue.CATALOGUE', dict(CATALOGUE))
+    file = weights_folder.parent / 'trained.pth'
+    facts = dict(arch='vit_tiny_patch16_224', mean=(0.6, 0.5, 0.4), std=(0.2, 0.2, 0.2))
+    entry = Entry(name='Mine', file=str(file), **facts)
+    for _ in range(2):
+        add_entry(replace(entry))
+    assert 'Mine' in catalogue.list_foundation()
+    found = find_entry('mine')
+    assert (found.encoder, found.width, found.layers, found.native_size) == ('vit', 192, (2, 5, 8, 11), 224)
+    assert found.terms == ''
+    torch.save(foundation_encoder('mine', weights='random').network.state_dict(), file)
+    assert foundation_encoder('mine').weights_sha256.any()
+    for other, message in (
+        (replace(entry, name='mine', patch=8), "foundation encoder 'mine': another has this name"),
+        (replace(entry, name='UNI'), "foundation encoder 'UNI': another has this name"),
+        (replace(entry, name='timm:mine'), "names with 'timm:' are those of timm"),
+    ):
+        with pytest.raises(UserError, match=message):
+            add_entry(other)
+    add_entry(Entry(name='lost', **facts | {'arch': 'vit_tinny'}))
+    with pytest.raises(UserError, match="arch of the entry 'lost'='vit_tinny' is unknown"):
+        find_entry('lost')
+    file.unlink()
+    with pytest.raises(UserError, match=r'trained\.pth.* are not there .*; give the path of their file, or set'):
+        foundation_encoder('mine')
 
 
 @pytest.mark.parametrize('name', OF_TIMM)

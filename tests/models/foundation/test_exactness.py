@@ -1,5 +1,6 @@
 """Features equal those of the official packages, with every parameter filled with noise, through their own files."""
 
+from argparse import Namespace
 from functools import partial
 
 import open_clip
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 import transformers
 from torch import nn
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 
 from .official import TRANSFORMERS, assert_equal_features, noisy, ours
@@ -274,3 +276,54 @@ def test_images_are_normalised_and_padded_before(tmp_path):
     hidden = model(F.pad(normalised, (0, 0, 0, 12), mode='replicate'), output_hidden_states=True).hidden_states[-1]
     expected = model.layernorm(hidden)[:, 1:].mT.unflatten(2, (8, 10))
     torch.testing.assert_close(ours('dinov2-vit-s14', tmp_path)(images)[1], expected, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_checkpoints_of_ones_own_mae_and_dino(tmp_path):
+    """As facebookresearch/mae (models_mae.py, util/misc.py), facebookresearch/dino and bytedance/ibot (main_*.py,
+    vision_transformer.py) save them, made from transformers' MAE without masking."""
+    decoder = {'decoder_hidden_size': 12, 'decoder_num_hidden_layers': 1, 'decoder_num_attention_heads': 2}
+    config = transformers.ViTMAEConfig(
+        **TRANSFORMERS | decoder, intermediate_size=96, image_size=64, mask_ratio=0.0, layer_norm_eps=1e-6
+    )
+    model = noisy(transformers.ViTMAEForPreTraining(config))
+    own = model.state_dict()
+    state = {
+        'cls_token': own['vit.embeddings.cls_token'],
+        'pos_embed': own['vit.embeddings.position_embeddings'],
+        'mask_token': own['decoder.mask_token'],
+        'decoder_pos_embed': own['decoder.decoder_pos_embed'],
+    }
+    for kind in ('weight', 'bias'):
+        state[f'patch_embed.proj.{kind}'] = own[f'vit.embeddings.patch_embeddings.projection.{kind}']
+        state[f'norm.{kind}'] = own[f'vit.layernorm.{kind}']
+        for part in ('decoder_embed', 'decoder_norm', 'decoder_pred'):
+            state[f'{part}.{kind}'] = own[f'decoder.{part}.{kind}']
+        layers = [(f'vit.layers.{i}', f'blocks.{i}') for i in range(2)]
+        for old, new in [*layers, ('decoder.decoder_layers.0', 'decoder_blocks.0')]:
+            qkv = [own[f'{old}.attention.{x}_proj.{kind}'] for x in 'qkv']
+            state |= {
+                f'{new}.norm1.{kind}': own[f'{old}.layernorm_before.{kind}'],
+                f'{new}.attn.qkv.{kind}': torch.cat(qkv),
+                f'{new}.attn.proj.{kind}': own[f'{old}.attention.o_proj.{kind}'],
+                f'{new}.norm2.{kind}': own[f'{old}.layernorm_after.{kind}'],
+                f'{new}.mlp.fc1.{kind}': own[f'{old}.mlp.fc1.{kind}'],
+                f'{new}.mlp.fc2.{kind}': own[f'{old}.mlp.fc2.{kind}'],
+            }
+    mae = {'model': state, 'optimizer': {}, 'epoch': 799, 'scaler': {}, 'args': Namespace(mask_ratio=0.75)}
+    heads = ('mlp.0.weight', 'mlp.0.bias', 'last_layer.weight_g', 'last_layer.weight_v', 'last_layer2.weight_v')
+    teacher = {f'backbone.{key}': value for key, value in state.items() if not key.startswith(('decoder_', 'mask_'))}
+    teacher |= {f'head.{key}': torch.rand(2) for key in heads}
+    student = {
+        f'module.{key}': value + 1 for key, value in (teacher | {'backbone.masked_embed': torch.rand(1)}).items()
+    }
+    dino = {'student': student, 'teacher': teacher, 'optimizer': {}, 'epoch': 100, 'args': Namespace(out_dim=65536)}
+    images, order = torch.randn(1, 3, 64, 64), torch.arange(16.0)[None]
+    hidden = model.vit(images, noise=order, output_hidden_states=True).hidden_states[1:]
+    for name, checkpoint in {'mae': mae, 'dino': dino}.items():
+        torch.save(checkpoint, tmp_path / f'{name}.pth')
+        encoder = ours('timm:vit_base_patch16_224', tmp_path / f'{name}.pth', img_size=64)
+        assert_equal_features(encoder, [model.vit.layernorm(x)[:, 1:] for x in hidden], images, 16)
+    torch.save({'model': state | {'projector.weight': torch.rand(2)}}, tmp_path / 'other.pth')
+    with pytest.raises(UserError, match=r'it has projector\.weight, which the model lacks'):
+        ours('timm:vit_base_patch16_224', tmp_path / 'other.pth', img_size=64)

@@ -167,10 +167,13 @@ def test_gradient_checkpointing_changes_memory_only(settings, tune):
     [
         ({'tune': 'half'}, "tune='half' is unknown; choose one of frozen, lora, full"),
         ({'lora': {'rank': 4}}, r"lora=\{'rank': 4\} has no meaning for tune='frozen'; set tune='lora' or drop it"),
-        ({'tune': 'lora', 'lora': {'r': 4}}, "lora has no 'r'; it takes rank, alpha, dropout, mlp"),
+        ({'tune': 'lora', 'lora': {'r': 4}}, "lora has no 'r'; it takes rank, alpha, dropout, mlp, targets"),
         ({'tune': 'lora', 'lora': {'rank': 0}}, 'rank=0: give a whole number from 1; 8 is usual'),
         ({'tune': 'lora', 'lora': {'rank': '8'}}, "rank='8': give a whole number from 1"),
         ({'tune': 'lora', 'lora': {'alpha': 0}}, 'alpha=0: give a whole number from 1'),
+        ({'tune': 'lora', 'lora': {'mlp': True, 'targets': 'x'}}, "targets='x' says which layers; drop mlp=True, or"),
+        ({'tune': 'lora', 'lora': {'targets': '('}}, r"targets='\(' is not a regular expression: missing \)"),
+        ({'tune': 'lora', 'lora': {'targets': 'x'}}, r'it has blocks.0.attn.qkv, blocks.0.attn.proj, blocks.0.mlp'),
         ({'tune': 'lora', 'lora': {'dropout': 2.0}}, 'dropout=2.0: give a number from 0, below 1'),
         ({'arch': {'embed_dims': 8}}, r"arch=\{'embed_dims': 8\} does not fit 'vit-tiny': .*unexpected keyword"),
         ({'arch': {'embed_dim': 25, 'num_heads': 3}}, r"arch=\{'embed_dim': 25, .*\} does not fit 'vit-tiny'"),
@@ -186,7 +189,9 @@ def test_errors(settings, message):
 
 
 def test_convolutions_have_no_attention_to_adapt():
-    with pytest.raises(UserError, match="adapts the linear layers of attention, and this encoder has none; use 'full'"):
+    with pytest.raises(
+        UserError, match=r'layers of attention, and this encoder has none; lora\.targets may name others'
+    ):
         foundation_encoder('dinov3-convnext-tiny', weights='random', tune='lora')
 
 

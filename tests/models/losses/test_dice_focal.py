@@ -16,6 +16,11 @@ DICE = 1 - (10 / 13 + 8 / 11) / 2
 FOCAL = (math.log(4 / 3) / 16 + math.log(2) / 4) / 2
 
 
+# With weights 1 and 3: the classes by 1/4 and 3/4, the pixels, one of each class, likewise.
+WEIGHTED_DICE = 1 - (10 / 13 + 3 * 8 / 11) / 4
+WEIGHTED_FOCAL = (math.log(4 / 3) / 16 + 3 * math.log(2) / 4) / 4
+
+
 @pytest.fixture
 def batch():
     """Three images of different content, with pixels to ignore."""
@@ -30,6 +35,47 @@ def batch():
 def test_hand_computed(dice, focal, dice_per_image):
     loss = DiceFocalLoss(dice, focal, dice_per_image=dice_per_image)(LOGITS, TARGET)
     assert loss.item() == pytest.approx(dice * DICE + focal * FOCAL)
+
+
+@pytest.mark.parametrize('dice_per_image', [False, True])
+@pytest.mark.parametrize('weights', [(1, 3), [0.1, 0.3]])
+def test_class_weights_by_hand(weights, dice_per_image):
+    """Only their ratios matter."""
+    loss = DiceFocalLoss(0.2, 3.0, dice_per_image=dice_per_image, class_weight=weights)(LOGITS, TARGET)
+    assert loss.item() == pytest.approx(0.2 * WEIGHTED_DICE + 3.0 * WEIGHTED_FOCAL)
+
+
+def test_class_weights_are_those_of_cross_entropy(batch):
+    loss = DiceFocalLoss(0.0, 1.0, gamma=0.0, class_weight=[1, 5])(*batch)
+    expected = torch.nn.functional.cross_entropy(*batch, weight=torch.tensor([1.0, 5.0]), ignore_index=255)
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize('dice_per_image', [False, True])
+def test_equal_class_weights_change_nothing(batch, dice_per_image):
+    plain, weighted = (DiceFocalLoss(dice_per_image=dice_per_image, class_weight=each) for each in (None, [1, 1]))
+    assert plain(*batch) == weighted(*batch)
+
+
+def test_a_class_without_weight_counts_nowhere(batch):
+    """A batch of it alone costs nothing, with a finite gradient."""
+    logits, _ = batch
+    logits.requires_grad_()
+    value = DiceFocalLoss(0.0, 1.0, class_weight=[0, 1])(logits, torch.zeros(3, 8, 9, dtype=torch.long))
+    value.backward()
+    assert value.item() == 0
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize('weights', [[], [0, 0], [1, -1], [1, math.inf], [math.nan, 1]])
+def test_bad_class_weights(weights):
+    with pytest.raises(UserError, match='give numbers of at least 0'):
+        DiceFocalLoss(class_weight=weights)
+
+
+def test_class_weights_for_other_classes(batch):
+    with pytest.raises(UserError, match='has 3 weights for 2 classes'):
+        DiceFocalLoss(class_weight=[1, 2, 3])(*batch)
 
 
 def test_defaults_are_those_of_the_paper():

@@ -107,6 +107,14 @@ def test_attention_that_is_linear_is_had_at_every_level():
         FusionNeck(CHANNELS, (6,), levels='all', attention_levels=(-1,), block=CONTEXT)
 
 
+def test_a_block_gets_only_what_it_takes():
+    """One without attention needs no settings of it, and is given none."""
+    block = {'type': 'mmgfnuc.AddFusionBlock'}
+    assert FusionNeck(CHANNELS, (6,), levels='all', block=block).blocks.keys() == {'0', '1', '2'}
+    with pytest.raises(UserError, match='AddFusionBlock has no attention; leave it out'):
+        FusionNeck(CHANNELS, (6,), attention_levels=(-1,), block=block)
+
+
 @pytest.mark.parametrize(
     ('settings', 'expected'),
     [

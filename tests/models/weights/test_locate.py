@@ -194,12 +194,13 @@ def test_checkpoints_are_unwrapped(tmp_path):
 
 
 def test_the_teacher_of_dino(tmp_path):
-    """A checkpoint of DINO's own training: the teacher's backbone, its blocks in chunks, with what else is in it."""
+    """Checkpoints of DINO's and iBOT's own training: the teacher's backbone, its blocks in chunks, and what else."""
     state = state_of()
     chunked = {
         re.sub(r'^blocks\.(\d+)', lambda block: f'blocks.0.{block[1]}', key): value for key, value in state.items()
     }
-    heads = {'dino_head.mlp.0.weight': torch.rand(2, 2), 'ibot_head.last_layer.weight': torch.rand(2, 2)}
+    names = ('dino_head.mlp.0.weight', 'ibot_head.last_layer.weight', 'head.mlp.0.weight', 'head.last_layer2.weight_v')
+    heads = {name: torch.rand(2, 2) for name in names}
     for number, blocks in enumerate((state, chunked)):
         teacher = {f'backbone.{key}': value for key, value in blocks.items()} | heads
         student = {f'module.{key}': torch.zeros_like(value) for key, value in teacher.items()}
@@ -208,7 +209,7 @@ def test_the_teacher_of_dino(tmp_path):
         own = load(path).network.state_dict()
         assert all(torch.equal(own[key], value) for key, value in state.items())
     torch.save({'teacher': teacher | {'projector.weight': torch.rand(2)}}, path)
-    with pytest.raises(UserError, match=r'training checkpoint of DINO, but also has projector\.weight'):
+    with pytest.raises(UserError, match=r'training checkpoint of DINO or iBOT, but also has projector\.weight'):
         load(path)
 
 

@@ -36,7 +36,10 @@ def find_entry(name: str) -> Entry:
     if str(name).startswith(PREFIX):
         return timm_entry(name)
     load_parts()
-    otherwise = f"mmgfnuc.list_foundation() lists the names, and '{PREFIX}<name>' is any ViT or pyramid of timm"
+    otherwise = (
+        f"mmgfnuc.list_foundation() lists the names, and '{PREFIX}<name>' is any ViT or pyramid of timm; one of your "
+        'own is there once the module that registers it is imported'
+    )
     return completed(CATALOGUE[find_name('foundation', name, CATALOGUE, otherwise)])
 
 

@@ -54,7 +54,7 @@ def completed(entry: Entry, config_key: str = '') -> Entry:
         UserError: timm has no such architecture, or it gives no features.
     """
     said = entry.encoder and entry.width and entry.depth and entry.patch and entry.layers and entry.native_size
-    if said or entry.encoder not in ('', *KINDS):
+    if said or not (entry.encoder in ('', *KINDS) or timm.is_model(entry.arch)):
         return entry
     key = f'{entry.arch} {entry.settings}'
     if key not in _FACTS:
