@@ -76,8 +76,14 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     )
     arms.add_argument('--fusions', dest='fusion', **names, help='mmgfnuc.list_fusions(); none: without encoder (none)')
     arms.add_argument(
+        '--controls',
+        dest='control',
+        **{**names, 'type': null_or_text},
+        help='of the fusions: `zero`, `shuffled` or `image` in the place of what the encoder sees; `null`: none (null)',
+    )
+    arms.add_argument(
         '--weights',
-        **{**names, 'type': lambda text: None if text == 'null' else text},
+        **{**names, 'type': null_or_text},
         help='of encoders: files, names in $MMGFNUC_WEIGHTS, `random` for a control, `null`: those of its entry (null)',
     )
     arms.add_argument('--heads', dest='head', **names, help='mmgfnuc.list_heads() (semantic)')
@@ -125,6 +131,11 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
         help='only write the reports in a folder again',
     )
     return parser.parse_args(arguments)
+
+
+def null_or_text(text: str) -> str | None:
+    """Read `null` as YAML does: the default."""
+    return None if text == 'null' else text
 
 
 def positive_int(text: str) -> int:

@@ -11,14 +11,17 @@ from mmgfnuc.names import find_name, plain_name
 from mmgfnuc.presets import list_presets
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
-ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'schedule', 'lr', 'label')
+ARM_KEYS = ('unet', 'foundation', 'fusion', 'control', 'weights', 'head', 'parts', 'schedule', 'lr', 'label')
 PRESET_KINDS = {'unet': 'unets', 'fusion': 'fusion', 'head': 'heads', 'schedule': 'schedules'}
 # Stands for every foundation encoder whose weights are here.
 PRESENT = 'present'
 NO_FUSION = 'none'
 SCHEDULE = 'adam-steps'
+# What a fusion may get in the place of what the encoder sees in the image: zeros, its tokens at permuted positions, the
+# features of another image.
+CONTROLS = ('zero', 'shuffled', 'image')
 # What of an arm has a meaning only with a fusion.
-FUSED_KEYS = ('foundation', 'weights')
+FUSED_KEYS = ('foundation', 'control', 'weights')
 FUSED_PARTS = ('foundation', 'neck')
 
 
@@ -26,14 +29,16 @@ FUSED_PARTS = ('foundation', 'neck')
 class Arm:
     """A model by the names of its parts, as `mmgfnuc.create_model` takes them, and how it is trained.
 
-    Its `schedule` is a preset of `configs/_base_/schedules` that counts steps, its `lr` a learning rate in the place of
-    the schedule's. Its `label` is only said: it ends the name of an arm that differs from another in nothing but
-    `parts` or the settings of its encoder.
+    Its `control` is one of `CONTROLS`, for any fusion that works in a FusionNeck. Its `schedule` is a preset of
+    `configs/_base_/schedules` that counts steps, its `lr` a learning rate in the place of the schedule's. Its `label`
+    is only said: it ends the name of an arm that differs from another in nothing but `parts` or the settings of its
+    encoder.
     """
 
     unet: str = 'unet'
     foundation: str | Mapping[str, Any] | None = None
     fusion: str = NO_FUSION
+    control: str | None = None
     weights: str | None = None
     head: str = 'semantic'
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -46,7 +51,8 @@ class Arm:
         """What tells it from others, such as `unet/context/vit-tiny/semantic`, or that with `/lr=0.0003`."""
         schedule = None if self.schedule == SCHEDULE else f'schedule={self.schedule}'
         rate = None if self.lr is None else f'lr={self.lr}'
-        return '/'.join(filter(None, (self.unet, self.fusion, self.encoder, self.head, schedule, rate, self.label)))
+        fusion = f'{self.fusion}:{self.control}' if self.control else self.fusion
+        return '/'.join(filter(None, (self.unet, fusion, self.encoder, self.head, schedule, rate, self.label)))
 
     @property
     def encoder(self) -> str | None:
@@ -110,6 +116,8 @@ def _checked(key: str, value: Any) -> Any:
         return _checked_encoder(value)
     if not isinstance(value, str):
         raise UserError(f'{key}={value!r}: give a name')
+    if key == 'control':
+        return find_name(key, value, CONTROLS)
     if key in PRESET_KINDS:
         return find_name(key, value, list_presets(PRESET_KINDS[key]))
     if key == 'foundation' and ':' not in value:  # names of other libraries, such as timm:vit_tiny, stay as they are

@@ -18,6 +18,9 @@ MEANINGS = {
     'zero-context': 'what the encoder sees in the image counts',
     'shuffled-context-image': 'what the encoder sees in the image counts',
     'shuffled-context-spatial': 'where the encoder sees it counts',
+    'zero': 'what the encoder sees in the image counts',
+    'image': 'what the encoder sees in the image counts',
+    'shuffled': 'where the encoder sees it counts',
 }
 
 
@@ -32,7 +35,7 @@ def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[s
     """
     arms = {arm['name']: arm for arm in data_set['arms']}
     gains = data_set['fusion_gains']
-    fusions = {score: [found for found in gains[score] if not arms[found['arm']]['control']] for score in COMPARED}
+    fusions = {score: [found for found in gains[score] if not arms[found['arm']]['is_control']] for score in COMPARED}
     fused = {found['arm'] for found in gains[MAIN]}
     others = [found for found in data_set['comparisons'][MAIN] if found['arm'] not in fused]
     lines = []
@@ -108,7 +111,7 @@ def _cost(found: Found, arms: Arms) -> str:
 def _control(found: Found, arms: Arms) -> str:
     """Say whether an arm is better than a control that has learned nothing, or does not see the image."""
     control = arms[found['baseline']]
-    meaning = MEANINGS.get(control['fusion'], RANDOM_MEANING)
+    meaning = MEANINGS.get(control.get('control') or control['fusion'], RANDOM_MEANING)
     shown = meaning if found['significant'] and found['mean_difference'] > 0 else f'that {meaning} is not shown'
     return (
         f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["evidence"]}, '

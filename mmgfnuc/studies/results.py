@@ -198,7 +198,7 @@ def _found(recorded: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[
         'groups': list(tables['dice'].groups),
         'left_out': {score: tables[score].left_out for score in COMPARED},
         'arms': [
-            {**known, 'control': is_control(arm), **_scores(arm.name, tables)}
+            {**known, 'is_control': is_control(arm), **_scores(arm.name, tables)}
             for known, arm in zip(recorded['arms'], arms, strict=True)
         ],
         'comparisons': comparisons,
@@ -244,7 +244,8 @@ def _by_group(table: StudyScores, arm: str) -> dict[str, float]:
 
 def is_control(arm: Arm) -> bool:
     """Say whether an arm has a fusion from which nothing of what a trained encoder sees in the image can come."""
-    return bool(arm.foundation) and (arm.fusion in (*BLIND, *WITHOUT_CONTEXT) or arm.encoder_weights == RANDOM)
+    blind = arm.control or arm.fusion in (*BLIND, *WITHOUT_CONTEXT)
+    return bool(arm.foundation) and bool(blind or arm.encoder_weights == RANDOM)
 
 
 def fusion_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
@@ -268,8 +269,7 @@ def other_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
 def control_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """Pair each arm whose fusion sees the image with the controls that differ from it in just that.
 
-    They are the same arm with a random encoder, and, for cross-attention, with features that are permuted, those of
-    another image, or zero.
+    They are the same arm with a random encoder, and with features that are permuted, those of another image, or zero.
     """
     return [
         (arm.name, control.name)
@@ -277,9 +277,19 @@ def control_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
         if arm.foundation and not is_control(arm)
         for control in arms
         if _without_weights(control) == _without_weights(arm)
-        if (control.fusion == arm.fusion and control.encoder_weights == RANDOM)
-        or (arm.fusion == SEEING and control.fusion in BLIND and control.encoder_weights == arm.encoder_weights)
+        if _takes_one_away(control, arm)
     ]
+
+
+def _takes_one_away(control: Arm, arm: Arm) -> bool:
+    """Say whether a control lacks what the encoder has learned or what it sees, and only one of them."""
+    if control.encoder_weights == RANDOM:
+        return control.fusion == arm.fusion and not control.control
+    if control.encoder_weights != arm.encoder_weights:
+        return False
+    if control.control:
+        return control.fusion == arm.fusion
+    return arm.fusion == SEEING and control.fusion in BLIND
 
 
 def _host(arm: Arm) -> tuple[Any, ...]:
@@ -288,7 +298,7 @@ def _host(arm: Arm) -> tuple[Any, ...]:
 
 
 def _without_weights(arm: Arm) -> tuple[Any, ...]:
-    """All of an arm but its fusion and weights."""
+    """All of an arm but its fusion, its control and its weights."""
     laid_over = _without(arm.parts.get('foundation', {}), 'weights')
     encoder = _without(arm.foundation, 'weights') if isinstance(arm.foundation, Mapping) else arm.foundation
     return arm.unet, arm.head, arm.schedule, arm.lr, encoder, {**arm.parts, 'foundation': laid_over}

@@ -136,6 +136,8 @@ def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None =
         parts=arm.parts,
     )
     model = model_config(parts)
+    if arm.control:
+        _add_control(model, arm)
     cfg['model'] = {**model, 'bottleneck_dropout': BOTTLENECK_DROPOUT, 'test_cfg': cfg['inference']}
     for dataset in datasets:
         dataset.update(data_root=str(data_root(study, data)), split=split)
@@ -154,6 +156,18 @@ def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None =
         cfg[name] = None
     cfg['train_cfg'].pop('val_interval')
     return cfg
+
+
+def _add_control(model: dict[str, Any], arm: Arm) -> None:
+    """Take from a fusion what the encoder sees in the image, or where, as presets of controls do."""
+    neck = model.get('neck')
+    if not neck or neck.get('control') or model.get('partner_context'):
+        is_what = 'is a control already' if neck else 'gets nothing of an encoder'
+        raise UserError(f"control='{arm.control}': fusion='{arm.fusion}' {is_what}; drop it, or take another fusion")
+    if arm.control == 'image':
+        model['partner_context'] = True
+    else:
+        neck['control'] = arm.control
 
 
 def _schedule(study: Study, arm: Arm) -> dict[str, Any]:

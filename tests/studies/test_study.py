@@ -75,6 +75,7 @@ arms:
   - unet: [unet, unet++]
     foundation: [vit-tiny, 'timm:vit_tiny_patch16_224']
     fusion: [none, concat]
+    control: [null, image]
     head: hover
     weights: [null, random, a/file.pth]
     schedule: [adam-steps, adamw_steps]
@@ -90,6 +91,7 @@ arms = [
         unet=['unet', 'unet++'],
         foundation=['vit-tiny', 'timm:vit_tiny_patch16_224'],
         fusion=['none', 'concat'],
+        control=[None, 'image'],
         head='hover',
         weights=[None, 'random', 'a/file.pth'],
         schedule=['adam-steps', 'adamw_steps'],
@@ -100,7 +102,7 @@ arms = [
 EVERY_FLAG = """
 --title Everything --imports json csv --data synthetic --data-root here --splits default --seeds 0 1 --steps 60
 --batch-size 2 --amp --types --unets unet unet++ --encoders vit-tiny timm:vit_tiny_patch16_224 --fusions none concat
---heads hover --weights null random a/file.pth --schedules adam-steps adamw_steps --lr 1e-4 0.003
+--controls null image --heads hover --weights null random a/file.pth --schedules adam-steps adamw_steps --lr 1e-4 0.003
 """
 
 
@@ -115,9 +117,11 @@ def test_flags_say_the_same_too(tmp_path):
         assert replace(other, arms=()) == replace(study, arms=())
         assert sorted(arm.name for arm in other.arms) == sorted(arm.name for arm in study.arms)
         assert all(arm in study.arms for arm in other.arms)
-    # Alone: 2 U-Nets, 2 schedules, 2 rates; fused: also 2 encoders of 3 weights.
-    assert len(study.arms) == 8 + 48
-    assert 'unet/concat/vit-tiny:a/file.pth/hover/schedule=adamw-steps/lr=0.0001' in {arm.name for arm in study.arms}
+    # Alone: 2 U-Nets, 2 schedules, 2 rates; fused: also 2 encoders of 3 weights, with a control and without.
+    assert len(study.arms) == 8 + 96
+    assert 'unet/concat:image/vit-tiny:a/file.pth/hover/schedule=adamw-steps/lr=0.0001' in {
+        arm.name for arm in study.arms
+    }
 
 
 def config_of(arm, **changes):
@@ -139,6 +143,21 @@ def test_rate_and_schedule_of_an_arm():
         config_of({'schedule': 'adam-50e'})
     with pytest.raises(UserError, match=r'steps=50: .* warms up for 50 steps'):
         config_of({'schedule': 'adamw-steps'}, steps=50)
+
+
+def test_a_fusion_with_a_control_is_as_the_preset_of_that_control():
+    fused = {'foundation': 'vit-tiny', 'weights': 'random'}
+    for control, preset in (
+        ('zero', 'zero-context'),
+        ('shuffled', 'shuffled-context-spatial'),
+        ('image', 'shuffled-context-image'),
+    ):
+        arm = fused | {'fusion': 'context', 'control': control}
+        assert config_of(arm) == config_of(fused | {'fusion': preset})
+        with pytest.raises(UserError, match=f"control='{control}': fusion='{preset}' is a control already"):
+            config_of(arm | {'fusion': preset})
+    with pytest.raises(UserError, match="control='zero': fusion='none' gets nothing of an encoder"):
+        config_of({'control': 'zero'})
 
 
 def test_types_come_from_the_data(tmp_path):
