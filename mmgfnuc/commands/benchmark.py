@@ -15,13 +15,13 @@ from typing import Any
 
 from mmgfnuc.engine.cli import positive_float
 from mmgfnuc.errors import UserError
+from mmgfnuc.studies.arms import ARM_KEYS
 from mmgfnuc.studies.engines import devices
 from mmgfnuc.studies.identity import digest_of
 from mmgfnuc.studies.runs import Run, study_runs
 from mmgfnuc.studies.scheduling import FailedRunsError, run_all, status_lines
 from mmgfnuc.studies.storage import DIVERGED, ENDED, SCORED, run_state
 from mmgfnuc.studies.study import (
-    ARM_KEYS,
     Study,
     find_study,
     list_studies,
@@ -75,7 +75,25 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
         help='mmgfnuc.list_foundation(); `present`: all whose weights are found here',
     )
     arms.add_argument('--fusions', dest='fusion', **names, help='mmgfnuc.list_fusions(); none: without encoder (none)')
+    arms.add_argument(
+        '--controls',
+        dest='control',
+        **{**names, 'type': null_or_text},
+        help='of the fusions: `zero`, `shuffled` or `image` in the place of what the encoder sees; `null`: none (null)',
+    )
+    arms.add_argument(
+        '--weights',
+        **{**names, 'type': null_or_text},
+        help='of encoders: files, names in $MMGFNUC_WEIGHTS, `random` for a control, `null`: those of its entry (null)',
+    )
     arms.add_argument('--heads', dest='head', **names, help='mmgfnuc.list_heads() (semantic)')
+    arms.add_argument(
+        '--schedules',
+        dest='schedule',
+        **names,
+        help='of configs/_base_/schedules, those that count steps (adam-steps)',
+    )
+    arms.add_argument('--lr', nargs='+', type=positive_float, metavar='N', help='learning rates (that of the schedule)')
     conditions = parser.add_argument_group('conditions; given with STUDY, they take the place of its own')
     conditions.add_argument('--title', help='of the report')
     conditions.add_argument('--data', **names, help='presets of configs/_base_/datasets (nuinsseg)')
@@ -84,6 +102,10 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     conditions.add_argument('--seeds', nargs='+', type=int, metavar='N', help='of weights, order, augmentation (0)')
     conditions.add_argument('--steps', type=int, metavar='N', help='of the optimiser (300)')
     conditions.add_argument('--batch-size', type=int, metavar='N', help='images of a step (4)')
+    conditions.add_argument('--types', action='store_true', help='learn the nucleus types of the data')
+    conditions.add_argument(
+        '--imports', nargs='+', metavar='MODULE', help="modules with parts of one's own, also of the working folder"
+    )
     conditions.add_argument('--amp', action='store_true', help='train under bfloat16 autocast')
     running = parser.add_argument_group('running')
     running.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='output folder (%(default)s)')
@@ -111,6 +133,11 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def null_or_text(text: str) -> str | None:
+    """Read `null` as YAML does: the default."""
+    return None if text == 'null' else text
+
+
 def positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -133,10 +160,11 @@ def asked_study(args: argparse.Namespace) -> tuple[str, Study]:
     return name, read_study(path, conditions)
 
 
-def study_of_flags(arms: dict[str, list[str]], conditions: dict[str, Any]) -> tuple[str, Study]:
+def study_of_flags(arms: dict[str, list[Any]], conditions: dict[str, Any]) -> tuple[str, Study]:
     if not arms:
         raise UserError(f'give a study ({", ".join(list_studies())}, or a file), or arms: --unets ...; see --help')
-    title = conditions.get('title') or '; '.join(', '.join(names) for names in arms.values())
+    said = (', '.join(map(str, filter(None, values))) for values in arms.values())
+    title = conditions.get('title') or '; '.join(filter(None, said))
     name = re.sub(r'[^a-z0-9+]+', '-', title.lower()).strip('-') or 'study'
     return name, make_study({**conditions, 'title': title, 'arms': [arms]})
 
@@ -148,16 +176,17 @@ def short_hash(settings: Mapping[str, Any]) -> str:
 def print_plan(study: Study, root: Path, processes: int | None) -> None:
     """Print the runs, what each arm costs by a step that is timed now, and how long what is not done will take."""
     from mmgfnuc.studies.costs import arm_costs, step_seconds
-    from mmgfnuc.studies.preparation import check_weights, encoder_weights, is_at_hand
+    from mmgfnuc.studies.preparation import check_weights, encoder_name, encoders_of, is_at_hand
 
     runs = study_runs(study, root)
     check_weights(runs, root)
     states = [run_state(root, run) for run in runs]
     for run, state in zip(runs, states, strict=True):
         print(f'{run.key}  {state:6}  {run.name}')
-    for name, weights in encoder_weights(study.arms):
-        if not is_at_hand(name, weights):
-            print(f"weights '{weights or name}' are not here; they are looked for on the hub when the study starts")
+    for encoder in encoders_of(runs):
+        if not is_at_hand(encoder):
+            name = encoder_name(encoder)
+            print(f"weights '{name}' are not here; they are looked for on the hub when the study starts")
     seconds = {}
     for arm in study.arms:
         costs, seconds[arm.name] = arm_costs(study, arm), step_seconds(study, arm)
@@ -192,12 +221,12 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace, command: str) -> None:
     """Run what is not done, then report."""
-    from mmgfnuc.studies.preparation import check_weights, draw_missing_data, fetch_encoders
+    from mmgfnuc.studies.preparation import check_weights, draw_missing_data, encoders_of, fetch_encoders
 
     draw_missing_data(study)
     runs = study_runs(study, root)
     check_weights(runs, root)
-    fetch_encoders(run.arm for run in runs if run_state(root, run) not in ENDED)
+    fetch_encoders(encoders_of(run for run in runs if run_state(root, run) not in ENDED))
     try:
         run_all(runs, root, args.processes, args.engine, args.cache_gb)
     except FailedRunsError as error:

@@ -5,9 +5,10 @@ trained for the same steps, scored with its last checkpoint. `study` reads studi
 `scheduling` starts them, `results` works out what they gave, `report` writes it.
 """
 
+from .arms import Arm
 from .runs import Run, study_runs
 from .scheduling import run_all
 from .storage import study_scores
-from .study import Arm, Study, read_study
+from .study import Study, read_study
 
 __all__ = ['Arm', 'Run', 'Study', 'read_study', 'run_all', 'study_runs', 'study_scores']

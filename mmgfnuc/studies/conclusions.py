@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .arms import SCHEDULE
 from .storage import COMPARED
 
 Found = Mapping[str, Any]
@@ -17,6 +18,9 @@ MEANINGS = {
     'zero-context': 'what the encoder sees in the image counts',
     'shuffled-context-image': 'what the encoder sees in the image counts',
     'shuffled-context-spatial': 'where the encoder sees it counts',
+    'zero': 'what the encoder sees in the image counts',
+    'image': 'what the encoder sees in the image counts',
+    'shuffled': 'where the encoder sees it counts',
 }
 
 
@@ -31,7 +35,7 @@ def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[s
     """
     arms = {arm['name']: arm for arm in data_set['arms']}
     gains = data_set['fusion_gains']
-    fusions = {score: [found for found in gains[score] if not arms[found['arm']]['control']] for score in COMPARED}
+    fusions = {score: [found for found in gains[score] if not arms[found['arm']]['is_control']] for score in COMPARED}
     fused = {found['arm'] for found in gains[MAIN]}
     others = [found for found in data_set['comparisons'][MAIN] if found['arm'] not in fused]
     lines = []
@@ -46,7 +50,7 @@ def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[s
         lines.append(
             f'One arm, {arm["name"]}, with a mean Dice of {arm["scores"][MAIN]["mean"]:.3f}: nothing to compare.'
         )
-    return [*lines, _scope(data_set, study), *filter(None, [study['remark']])]
+    return [*lines, _scope(data_set, study, arms), *filter(None, [study['remark']])]
 
 
 def _of_fusion(gains: Mapping[str, Sequence[Found]], controls: Sequence[Found], arms: Arms) -> list[str]:
@@ -107,7 +111,7 @@ def _cost(found: Found, arms: Arms) -> str:
 def _control(found: Found, arms: Arms) -> str:
     """Say whether an arm is better than a control that has learned nothing, or does not see the image."""
     control = arms[found['baseline']]
-    meaning = MEANINGS.get(control['fusion'], RANDOM_MEANING)
+    meaning = MEANINGS.get(control.get('control') or control['fusion'], RANDOM_MEANING)
     shown = meaning if found['significant'] and found['mean_difference'] > 0 else f'that {meaning} is not shown'
     return (
         f'{found["arm"]} against its control {control["name"]}: {COMPARED[MAIN]} {found["evidence"]}, '
@@ -119,12 +123,15 @@ def _uncontrolled(found: Found) -> str:
     return f'No control of {found["arm"]} was run: that its gain comes from what the encoder sees is not shown.'
 
 
-def _scope(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+def _scope(data_set: Mapping[str, Any], study: Mapping[str, Any], arms: Arms) -> str:
+    # Earlier records do not say that all arms had the default.
+    alike = len({(arm.get('schedule', SCHEDULE), arm.get('lr')) for arm in arms.values()}) == 1
+    rates = 'one learning rate for all arms' if alike else 'the learning rates and schedules that the arms name'
     images, groups = _count(data_set['num_images'], 'images'), _count(len(data_set['groups']), 'groups')
     text = (
         f'All this holds for {images} of {groups}, '
         f'{_count(len(study["seeds"]), "seeds")}, {_count(study["steps"], "steps")} of '
-        f'{_count(study["batch_size"], "images")} and one learning rate for all arms.'
+        f'{_count(study["batch_size"], "images")} and {rates}.'
     )
     mixed = ' The runs differ in versions or hardware, which may be part of the differences.'
     return text + mixed * data_set['mixed']

@@ -1,7 +1,6 @@
 """What arms cost: parameters, multiply-adds, the time of a training step, time and memory of inference."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,9 +20,11 @@ from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.foundation import entry_of_config
 from mmgfnuc.registry import MODELS
 
-from .identity import code_digest, digest_of
+from .arms import Arm
+from .identity import code_digest, digest_of, parts_digest
+from .preparation import weights_are_meant
 from .runs import run_config
-from .study import Arm, Study
+from .study import Study
 
 TIMED_STEPS = 3
 TIMED_PAIRS = 15
@@ -156,14 +157,12 @@ def _noise_truth(head: InstanceHead, size: int) -> SegDataSample:
 
 
 def _build(config: Config) -> Any:
-    """Build a model whose random weights are meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
+    with weights_are_meant():
         return MODELS.build(config)
 
 
 def _model_of(study: Study, arm: Arm) -> tuple[Config, int, int]:
-    """Config of a model with random weights, side of its tiles and channels of its images."""
+    """Config of a model without weight files, side of its tiles and channels of its images."""
     model = Config(run_config(study, arm, study.splits[0], study.seeds[0])).model
     if model.foundation:
         model.foundation.weights = entry_of_config(model.foundation).without_file
@@ -196,7 +195,7 @@ class KnownCosts:
         study = self.study
         models = [run_config(study, each, study.splits[0], study.seeds[0])['model'] for each in (arm, study.arms[0])]
         code = code_digest('models', 'studies/costs.py')
-        return digest_of(models, code, library_versions(), hardware())
+        return digest_of(models, parts_digest(models), code, library_versions(), hardware())
 
     def _measure(self, arm: Arm) -> dict[str, Any]:
         inference = inference_costs(self.study, arm)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,14 +38,18 @@ class Setting:
 
     Attributes:
         cache_gb: limit of the feature cache that runs share; None for no cache.
+        imports: modules with parts of one's own.
         work_dir: paths of the configs are relative to it.
-        variables: of the environment, that say where weights and data are.
+        variables: of the environment, that say where weights, data and modules are.
     """
 
     cache_gb: float | None = None
+    imports: Sequence[str] = ()
     work_dir: str = field(default_factory=os.getcwd)
     variables: Mapping[str, str] = field(
-        default_factory=lambda: {key: value for key, value in os.environ.items() if key.startswith('MMGFNUC_')}
+        default_factory=lambda: {
+            key: value for key, value in os.environ.items() if key.startswith('MMGFNUC_') or key == 'PYTHONPATH'
+        }
     )
 
 
@@ -55,7 +59,10 @@ def run_process(folder: Path, setting: Setting, device: Mapping[str, str], stop:
     The process is killed, with those that it started, when `stop` says so, or when an exception (Ctrl-C, the
     cancellation of a task) comes out of the waiting.
     """
-    command = [sys.executable, '-m', 'mmgfnuc.studies.worker', str(folder)]
+    # -P: modules of the working folder are found last, as the process that made the key of the run finds them.
+    command = [sys.executable, '-P', '-m', 'mmgfnuc.studies.worker', str(folder)]
+    # Named here, and not by the folder of the run: that is data, which names no code to import.
+    command += ['--imports', *setting.imports] if setting.imports else []
     command += [] if setting.cache_gb is None else ['--cache-gb', str(setting.cache_gb)]
     with (folder / LOG).open('a', encoding='utf-8') as log:
         print(f'== {time.strftime("%Y-%m-%d %H:%M:%S")}', file=log, flush=True)

@@ -1,14 +1,21 @@
 """What results depend on: the code that makes them, the data, the libraries. PyTorch is not imported."""
 
-import ast
 import hashlib
 import json
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import mmengine.registry
+from mmengine.registry import Registry
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import file_sha256, read_json, waiting_lock, write_json
+
+from .sources import find_module, sources, syntax
 
 PACKAGE = Path(__file__).parents[1]
 # Folders and files of the package that scores depend on; those that what is seen inside a trained model depends on; and
@@ -17,7 +24,10 @@ PACKAGE = Path(__file__).parents[1]
 SCORED = ('models', 'datasets', 'engine', 'evaluation', 'postprocess', 'inference/preprocessing.py')
 INSIDE = ('inference', 'studies/inside.py', 'studies/calibration.py')
 PICTURED = ('inference', 'visualization', 'studies/inside.py', 'studies/pictures.py')
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# What is known by other means: this package by `code_digest`, libraries by their versions.
+KNOWN = ('mmgfnuc', 'torch', 'mmengine', 'mmcv', 'mmseg', 'timm', 'segment_anything')
+# Settings that name a part.
+NAMES_PART = ('type', 'constructor')
 
 
 @cache
@@ -26,17 +36,91 @@ def code_digest(*parts: str) -> str:
     digest = hashlib.sha256()
     for part in parts:
         for path in sorted((PACKAGE / part).rglob('*.py')) or [PACKAGE / part]:
-            tree = _syntax(path.read_text(encoding='utf-8'))
+            tree = syntax(path.read_text(encoding='utf-8'))
             digest.update(f'{path.relative_to(PACKAGE).as_posix()}\n{tree}\n'.encode())
     return digest.hexdigest()
 
 
-def _syntax(code: str) -> str:
-    tree = ast.parse(code)
-    for node in ast.walk(tree):
-        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            del node.body[0]
-    return ast.dump(tree)
+def parts_digest(config: Any) -> str:
+    """SHA-256 of the code of the parts of a config that come neither from here nor from the libraries of `KNOWN`.
+
+    Those are the modules that their classes are defined in, with the modules of one's own that these import, see
+    `sources`; of an encoder that is registered from outside also what its entry says. Empty where there are none.
+
+    Nothing is imported: a part of one's own is, before its name can mean anything.
+
+    Raises:
+        UserError: a module is not found, or is the script that runs.
+    """
+    entries = [entry for group in _groups(config) if (entry := _own_entry(group))]
+    kinds = [*part_names(config), *(kind for entry in entries for kind in _named_by(entry))]
+    modules = {module for kind in kinds for module in _modules_of(kind)}
+    if not modules and not entries:
+        return ''
+    return digest_of(sources(modules, KNOWN), sorted(map(repr, entries)))
+
+
+def part_names(config: Any) -> list[str]:
+    """What the settings of a config name as parts, anywhere in it."""
+    named = [group.get(key) for group in _groups(config) for key in NAMES_PART]
+    return [kind for kind in named if isinstance(kind, str)]
+
+
+def _named_by(entry: Any) -> list[str]:
+    """Parts that an entry names: one's own kind of encoder, or a module, and those in its settings."""
+    return [entry.encoder, *([entry.arch] if entry.encoder == 'module' else []), *part_names(entry.settings)]
+
+
+def _groups(node: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(node, Mapping):
+        yield node
+    if isinstance(node, Mapping | list | tuple):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _groups(value)
+
+
+def _modules_of(kind: str) -> set[str]:
+    """Modules outside of `KNOWN` that define what a `type` means: by its place, or by its name in a registry."""
+    found = {part.__module__ for part in _registered(kind)} or _place(kind)
+    own = {module for module in found if module.partition('.')[0] not in KNOWN}
+    for module in own:
+        if find_module(module) is None:
+            raise UserError(
+                f"type='{kind}': module '{module}' is not found, so that processes of runs cannot import it; define "
+                'the part in a module of the working folder or of an installed package'
+            )
+    return own
+
+
+def _registered(kind: str) -> list[Any]:
+    """Classes and functions that registries have under a name, of what is imported by now."""
+    # Other modules of MMEngine may not be imported yet; this is, with its configs.
+    roots = [registry for registry in vars(mmengine.registry).values() if isinstance(registry, Registry)]
+    branches = [branch for root in roots for branch in (root, *root.children.values())]
+    return [
+        part
+        for branch in branches
+        for name, part in branch.module_dict.items()
+        if kind in (name, f'{branch.scope}.{name}')
+    ]
+
+
+def _place(kind: str) -> set[str]:
+    """The module that defines what a dotted name means: not the one that only hands it on, where it is imported."""
+    module, _, attribute = kind.rpartition('.')
+    if not module:
+        return set()
+    part = getattr(sys.modules.get(module), attribute, None)
+    return {getattr(part, '__module__', module)}
+
+
+def _own_entry(group: Mapping[str, Any]) -> Any:
+    """The entry of an encoder that is registered from outside; its package, and so the catalogue, is imported then."""
+    catalogue = sys.modules.get('mmgfnuc.models.foundation.catalogue')
+    name = group.get('name')
+    if catalogue is None or group.get('type') != 'mmgfnuc.foundation_encoder' or name in catalogue.SHIPPED:
+        return None
+    return catalogue.CATALOGUE.get(name)
 
 
 def data_digest(root: Path, folder: Path) -> str:

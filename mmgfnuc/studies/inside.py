@@ -1,7 +1,6 @@
 """What a trained model does inside: how far its probabilities can be trusted, and what its fusion lets through."""
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +21,26 @@ from mmgfnuc.engine.targets import add_target
 from mmgfnuc.files import write_json
 from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, forget_caches, read_dumped
-from mmgfnuc.models.necks.attention import pool_factor
+from mmgfnuc.models.necks.attention import TokenAttention, pool_factor
 from mmgfnuc.models.necks.context_adapter import Step
 from mmgfnuc.registry import DATASETS
 
 from .calibration import Calibration, pooled_calibration
+from .preparation import weights_are_meant
 from .storage import inside_file
 
 MOST_IMAGES = 32
 GATE_BINS = 20
+
+
+def read_settings(folder: Path) -> Config:
+    """Read what the config of a run says, as data.
+
+    Raises:
+        UserError: it holds code.
+    """
+    path = folder / 'config.py'
+    return read_dumped(path.read_text(encoding='utf-8'), str(path))
 
 
 def read_config(folder: Path) -> Config:
@@ -39,8 +49,7 @@ def read_config(folder: Path) -> Config:
     Raises:
         UserError: it holds code, names what is not a registered part, or where to write.
     """
-    path = folder / 'config.py'
-    config = read_dumped(path.read_text(encoding='utf-8'), str(path))
+    path, config = folder / 'config.py', read_settings(folder)
     check_registered(config, str(path))
     forget_caches(config.get('model'))
     check_outputs(config, str(path))
@@ -81,9 +90,7 @@ def load_trained(folder: Path) -> TrainedRun:
     """
     config = read_config(folder)
     checkpoint = folder / f'iter_{config.train_cfg.max_iters}.pth'
-    with warnings.catch_warnings():
-        # Random weights are meant, and in the checkpoint.
-        warnings.filterwarnings('ignore', message='.* has RANDOM weights')
+    with weights_are_meant():
         model = Predictor(checkpoint, config).model
     return TrainedRun(model, DATASETS.build(config.test_dataloader.dataset))
 
@@ -110,9 +117,9 @@ def measure_inside(folder: Path) -> None:
 @torch.inference_mode()
 def _inside(run: TrainedRun) -> dict[str, Any]:
     calibration, watch = Calibration(), FusionWatch()
-    if run.model.neck:
-        for level, block in run.model.neck.blocks.items():
-            block.register_forward_pre_hook(partial(watch, int(level)))
+    # A neck of one's own need not be made of blocks.
+    for level, block in getattr(run.model.neck, 'blocks', {}).items():
+        block.register_forward_pre_hook(partial(watch, int(level)))
     for index in evenly_spaced(len(run.data), MOST_IMAGES):
         images, sample = run.load(index)
         probabilities, _ = run.model.predict_maps(images, sample.get('mpp'))
@@ -154,8 +161,10 @@ class FusionWatch:
             return
         gates = found['gate'].cpu().numpy()
         self.gates[level].append(gates[np.isfinite(gates)])
-        self.ranges[level] = (0.0, 1.0) if block.gate.gate == 'sigmoid' else None
-        if 'attention_entropy' in found:
+        kind = getattr(getattr(block, 'gate', None), 'gate', None)
+        self.ranges[level] = (0.0, 1.0) if kind == 'sigmoid' else None
+        # How many keys another kind of attention has is not known.
+        if 'attention_entropy' in found and isinstance(getattr(block, 'attention', None), TokenAttention):
             keys = num_keys(block, local, context)
             # With one key there is nothing to choose from: all of the attention is on all of the keys.
             shares = found['attention_entropy'].mean((1, 2, 3)) / math.log(keys) if keys > 1 else torch.ones(1)
@@ -167,7 +176,7 @@ class FusionWatch:
 
     def _of_level(self, level: int) -> dict[str, Any]:
         gates = np.concatenate(self.gates[level], axis=None).astype(np.float64)
-        # A GLU gate has no bounds: the histogram spans its values.
+        # A GLU gate has no bounds, and those of one's own are not known: the histogram spans its values.
         counts, edges = np.histogram(gates, GATE_BINS, self.ranges[level])
         entropies = self.entropies[level]
         return {

@@ -133,7 +133,7 @@ def _views(runs: Sequence[Run], root: Path, folds: Mapping[str, str], median: st
             view = views.setdefault(image, ImageViews(_rgb(inputs), *_truth(sample)))
             (predicted,) = trained.model.predict(inputs, [sample])
             view.nuclei[run.arm.name] = predicted.pred_instance_map.data[0]
-            if image == median and trained.model.neck:
+            if image == median and getattr(trained.model.neck, 'blocks', None):
                 view.features[run.arm.name] = tile_features(trained, inputs)
     return views
 

@@ -2,18 +2,25 @@
 
 import os
 import sys
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.errors import UserError
+from mmgfnuc.extensions import load_parts
 from mmgfnuc.files import file_sha256, lock_file, waiting_lock
-from mmgfnuc.models.foundation import CATALOGUE, find_entry
-from mmgfnuc.models.weights.locate import RANDOM, WEIGHTS_ENV, find_weights, weights_at_hand
+from mmgfnuc.models.foundation import CATALOGUE, entry_of_config
+from mmgfnuc.models.weights.locate import RANDOM, WEIGHTS_ENV, weights_at_hand
 
 from .runs import DRAWN, Run, data_root
 from .storage import DONE, SCORED, run_folder, run_state, weights_of
-from .study import Arm, Study
+from .study import Study
+
+# Config of a foundation encoder.
+Encoder = Mapping[str, Any]
 
 
 def draw_missing_data(study: Study) -> None:
@@ -31,7 +38,7 @@ def draw_missing_data(study: Study) -> None:
         if not root.exists():
             print(f'{root} is not there: the synthetic tiles are being drawn', file=sys.stderr)
             # What `mmgfnuc prepare synthetic` draws by default.
-            write_dataset(root, num_train=64, num_val=16, size=256, seed=0)
+            write_dataset(root, num_train=64, num_val=16, size=256, seed=0, types=study.types)
 
 
 def encoders_at_hand() -> list[str]:
@@ -40,7 +47,8 @@ def encoders_at_hand() -> list[str]:
     Raises:
         UserError: none are.
     """
-    names = [name for name in CATALOGUE if is_at_hand(name)]
+    load_parts()
+    names = [name for name in CATALOGUE if is_at_hand({'type': 'mmgfnuc.foundation_encoder', 'name': name})]
     if not names:
         folder = os.environ.get(WEIGHTS_ENV)
         looked = f'in ${WEIGHTS_ENV} ({folder})' if folder else f'in a folder, for ${WEIGHTS_ENV} is not set,'
@@ -51,45 +59,71 @@ def encoders_at_hand() -> list[str]:
     return names
 
 
-def is_at_hand(name: str, weights: str | None = None) -> bool:
+def is_at_hand(encoder: Encoder) -> bool:
     """Say whether an encoder can be built without a download.
 
     Args:
-        name: of the catalogue, or `timm:<name>`.
-        weights: as `mmgfnuc.create_model` takes them.
+        encoder: its config.
 
     Raises:
         UserError: there is no such encoder.
     """
-    entry = find_entry(name)
-    return weights == RANDOM or weights_at_hand(weights, entry)
+    weights, entry = encoder.get('weights'), entry_of_config(encoder)
+    if weights == RANDOM or (weights is None and entry.constructs_weights):
+        return True
+    return weights_at_hand(weights, entry)
 
 
-def fetch_encoders(arms: Iterable[Arm]) -> None:
+def fetch_encoders(encoders: Iterable[Encoder]) -> None:
     """Find the weights of foundation encoders, or fetch them: once, not in every run at the same time.
 
-    Raises:
-        UserError: an encoder does not exist, or its weights are not here and cannot be fetched.
-    """
-    for name, weights in encoder_weights(arms):
-        if weights != RANDOM:
-            find_weights(weights, find_entry(name))
-
-
-def encoder_weights(arms: Iterable[Arm]) -> list[tuple[str, str | None]]:
-    """Encoders of arms and what their weights are, each once; None are those of the encoder's own entry."""
-    return list(dict.fromkeys((arm.foundation, arm.encoder_weights) for arm in arms if arm.foundation))
-
-
-def weights_digest(name: str, weights: str | None) -> str | None:
-    """SHA-256 of the weight file of an encoder; None where its weights are random.
+    Args:
+        encoders: their configs.
 
     Raises:
         UserError: an encoder does not exist, or its weights are not here and cannot be fetched.
     """
-    if weights == RANDOM:
-        return None
-    return file_sha256(find_weights(weights, find_entry(name)))
+    for encoder in encoders:
+        weight_file(encoder)
+
+
+def encoders_of(runs: Iterable[Run]) -> list[Encoder]:
+    """Configs of the foundation encoders of runs, those with the same weights once."""
+    encoders = [run.config['model'].get('foundation') for run in runs]
+    return list({_identity(encoder): encoder for encoder in encoders if encoder}.values())
+
+
+def _identity(encoder: Encoder) -> tuple[Any, ...]:
+    return encoder['type'], encoder.get('name'), encoder.get('weights')
+
+
+def encoder_name(encoder: Encoder) -> str:
+    """What an encoder is called, with its weights where these are named."""
+    name, weights = entry_of_config(encoder).name, encoder.get('weights')
+    return f'{name}:{weights}' if weights else name
+
+
+def weight_file(encoder: Encoder) -> Path | None:
+    """The weight file of an encoder; None where its weights are random, or those that its constructor gives.
+
+    Raises:
+        UserError: an encoder does not exist, or its weights are not here and cannot be fetched.
+    """
+    return entry_of_config(encoder).weight_file(encoder.get('weights'))
+
+
+def weights_digest(encoder: Encoder) -> str | None:
+    """SHA-256 of the weight file of an encoder, see `weight_file`."""
+    path = weight_file(encoder)
+    return file_sha256(path) if path else None
+
+
+@contextmanager
+def weights_are_meant() -> Iterator[None]:
+    """Say nothing of random weights or of those of a constructor: a study asks for them, or a checkpoint has them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
+        yield
 
 
 def check_weights(runs: Iterable[Run], root: Path) -> None:
@@ -100,15 +134,20 @@ def check_weights(runs: Iterable[Run], root: Path) -> None:
     Raises:
         UserError: they differ.
     """
-    done = [run for run in runs if run.arm.foundation and run_state(root, run) in (DONE, SCORED)]
-    for name, weights in encoder_weights(run.arm for run in done):
-        if weights == RANDOM or not is_at_hand(name, weights):
+    done = [run for run in runs if run_state(root, run) in (DONE, SCORED)]
+    for encoder in encoders_of(done):
+        path = weight_file(encoder) if is_at_hand(encoder) else None
+        if path is None:
             continue
-        now = weights_digest(name, weights)
-        for run in (run for run in done if (run.arm.foundation, run.arm.encoder_weights) == (name, weights)):
-            folder = run_folder(root, run)
+        now, folders = file_sha256(path), {run_folder(root, run): run for run in done if _has(run, encoder)}
+        for folder, run in folders.items():
             if weights_of(folder) != now:
                 raise UserError(
-                    f"run '{run.name}' was trained with another weight file of '{name}' than "
-                    f'{find_weights(weights, find_entry(name))}; put that file back, or delete {folder} to train again'
+                    f"run '{run.name}' was trained with another weight file of '{encoder_name(encoder)}' than {path}; "
+                    f'put that file back, or delete {folder} to train again'
                 )
+
+
+def _has(run: Run, encoder: Encoder) -> bool:
+    own = run.config['model'].get('foundation')
+    return own is not None and _identity(own) == _identity(encoder)

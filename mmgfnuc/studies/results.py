@@ -18,6 +18,7 @@ from mmgfnuc.datasets.canonical import read_meta
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.weights.locate import RANDOM
 
+from .arms import FUSED_PARTS, Arm
 from .conclusions import conclusions
 from .identity import SCORED, code_digest, data_digest
 from .inside import pooled_inside
@@ -34,7 +35,7 @@ from .storage import (
     run_state,
     weights_of,
 )
-from .study import FUSED_PARTS, Arm, Study
+from .study import Study
 
 CONDITIONS = ('steps', 'batch_size', 'amp', 'seeds', 'splits', 'remark')
 # Of a data set and of an arm: what only the runs can tell. The rest is worked out.
@@ -98,7 +99,7 @@ def _provenance(study: Study, records: Sequence[Mapping[str, Any]], root: Path, 
 
 def _weights(runs: Sequence[Run], root: Path) -> dict[str, str]:
     """SHA-256 of the weight file of each encoder, where it has one."""
-    folders = {run.arm.foundation: run_folder(root, run) for run in runs if run.arm.encoder_weights != RANDOM}
+    folders = {run.arm.encoder: run_folder(root, run) for run in runs if run.arm.encoder_weights != RANDOM}
     digests = {encoder: weights_of(folder) for encoder, folder in folders.items() if encoder}
     return {encoder: digest for encoder, digest in digests.items() if digest}
 
@@ -177,7 +178,8 @@ def study_results(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
     for recorded in record['data_sets']:
         own = [row for row in rows if row['data'] == recorded['data']]
         kept = {name: recorded[name] for name in RECORDED}
-        kept['arms'] = [{name: arm[name] for name in ARM_RECORDED} for arm in recorded['arms']]
+        # Earlier records do not say what their arms had by default.
+        kept['arms'] = [{name: arm[name] for name in ARM_RECORDED if name in arm} for arm in recorded['arms']]
         data_set = _found(kept, own)
         data_set['conclusion'] = [*conclusions(data_set, record['study']), *in_words(data_set['diverged'])]
         data_sets.append(data_set)
@@ -187,7 +189,7 @@ def study_results(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
 def _found(recorded: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All that is said of one data set but its conclusion."""
     tables = {score: StudyScores.from_rows(rows, score) for score in SCORES}
-    arms = [Arm(**{name: arm[name] for name in ARM_FIELDS}) for arm in recorded['arms']]
+    arms = [Arm(**{name: arm[name] for name in ARM_FIELDS if name in arm}) for arm in recorded['arms']]
     fused = fusion_pairs(arms)
     comparisons = _compared(tables, [*fused, *other_pairs(arms)])
     return {
@@ -196,7 +198,7 @@ def _found(recorded: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[
         'groups': list(tables['dice'].groups),
         'left_out': {score: tables[score].left_out for score in COMPARED},
         'arms': [
-            {**known, 'control': is_control(arm), **_scores(arm.name, tables)}
+            {**known, 'is_control': is_control(arm), **_scores(arm.name, tables)}
             for known, arm in zip(recorded['arms'], arms, strict=True)
         ],
         'comparisons': comparisons,
@@ -242,7 +244,8 @@ def _by_group(table: StudyScores, arm: str) -> dict[str, float]:
 
 def is_control(arm: Arm) -> bool:
     """Say whether an arm has a fusion from which nothing of what a trained encoder sees in the image can come."""
-    return bool(arm.foundation) and (arm.fusion in (*BLIND, *WITHOUT_CONTEXT) or arm.encoder_weights == RANDOM)
+    blind = arm.control or arm.fusion in (*BLIND, *WITHOUT_CONTEXT)
+    return bool(arm.foundation) and bool(blind or arm.encoder_weights == RANDOM)
 
 
 def fusion_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
@@ -266,8 +269,7 @@ def other_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
 def control_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """Pair each arm whose fusion sees the image with the controls that differ from it in just that.
 
-    They are the same arm with a random encoder, and, for cross-attention, with features that are permuted, those of
-    another image, or zero.
+    They are the same arm with a random encoder, and with features that are permuted, those of another image, or zero.
     """
     return [
         (arm.name, control.name)
@@ -275,20 +277,31 @@ def control_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
         if arm.foundation and not is_control(arm)
         for control in arms
         if _without_weights(control) == _without_weights(arm)
-        if (control.fusion == arm.fusion and control.encoder_weights == RANDOM)
-        or (arm.fusion == SEEING and control.fusion in BLIND and control.encoder_weights == arm.encoder_weights)
+        if _takes_one_away(control, arm)
     ]
+
+
+def _takes_one_away(control: Arm, arm: Arm) -> bool:
+    """Say whether a control lacks what the encoder has learned or what it sees, and only one of them."""
+    if control.encoder_weights == RANDOM:
+        return control.fusion == arm.fusion and not control.control
+    if control.encoder_weights != arm.encoder_weights:
+        return False
+    if control.control:
+        return control.fusion == arm.fusion
+    return arm.fusion == SEEING and control.fusion in BLIND
 
 
 def _host(arm: Arm) -> tuple[Any, ...]:
     """All of an arm that does not belong to its fusion."""
-    return arm.unet, arm.head, _without(arm.parts, *FUSED_PARTS)
+    return arm.unet, arm.head, arm.schedule, arm.lr, _without(arm.parts, *FUSED_PARTS)
 
 
 def _without_weights(arm: Arm) -> tuple[Any, ...]:
-    """All of an arm but its fusion and weights."""
-    foundation = _without(arm.parts.get('foundation', {}), 'weights')
-    return arm.unet, arm.head, arm.foundation, {**arm.parts, 'foundation': foundation}
+    """All of an arm but its fusion, its control and its weights."""
+    laid_over = _without(arm.parts.get('foundation', {}), 'weights')
+    encoder = _without(arm.foundation, 'weights') if isinstance(arm.foundation, Mapping) else arm.foundation
+    return arm.unet, arm.head, arm.schedule, arm.lr, encoder, {**arm.parts, 'foundation': laid_over}
 
 
 def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -1,19 +1,20 @@
 """The runs of a study: one config for each arm, data set, split and seed, known by what it depends on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmgfnuc.datasets.canonical import PREPARE_HINT, list_splits
+from mmgfnuc.datasets.canonical import CLASSES, PREPARE_HINT, list_splits, read_meta
 from mmgfnuc.engine.provenance import library_versions
 from mmgfnuc.errors import UserError
 from mmgfnuc.presets import model_config, model_parts, read_preset
 
-from .identity import SCORED, code_digest, data_digest, digest_of
-from .study import Arm, Study
+from .admission import admit_parts
+from .arms import Arm
+from .identity import SCORED, code_digest, data_digest, digest_of, parts_digest
+from .study import Study
 
-SCHEDULE = 'adam_steps'
 # The paper's, of the host: every arm has it, with fusion and without.
 BOTTLENECK_DROPOUT = 0.3
 KEY_LENGTH = 12
@@ -32,6 +33,7 @@ class Run:
         seed: of the run.
         config: all that the run does.
         key: of config, code, libraries and data: two runs with one key give the same scores.
+        parts: digest of the code of its parts that come from outside; empty without such.
     """
 
     arm: Arm
@@ -40,11 +42,17 @@ class Run:
     seed: int
     config: Mapping[str, Any]
     key: str
+    parts: str = ''
 
     @property
     def steps(self) -> int:
         """Of its training."""
         return self.config['train_cfg']['max_iters']
+
+    @property
+    def imports(self) -> Sequence[str]:
+        """Modules with parts of one's own that its process imports."""
+        return self.config.get('custom_imports', {}).get('imports', ())
 
     @property
     def name(self) -> str:
@@ -91,8 +99,12 @@ def _checked_digest(study: Study, data: str, folder: Path) -> str:
 
 def _run(study: Study, arm: Arm, split: str, seed: int, data: str, digest: str) -> Run:
     config = run_config(study, arm, split, seed, data)
-    key = digest_of(config, digest, code_digest(*SCORED), library_versions())[:KEY_LENGTH]
-    return Run(arm, data, split, seed, config, key)
+    admit_parts(config, study.imports)
+    parts = parts_digest(config)
+    key = digest_of(config, digest, code_digest(*SCORED), library_versions(), *filter(None, [parts]))[:KEY_LENGTH]
+    if study.imports:
+        config['custom_imports'] = {'imports': list(study.imports), 'allow_failed_imports': False}
+    return Run(arm, data, split, seed, config, key, parts)
 
 
 def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None = None) -> dict[str, Any]:
@@ -109,22 +121,28 @@ def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None =
         UserError: a part or a preset does not exist.
     """
     data = data or study.data[0]
-    cfg = {**_preset('datasets', data), **_preset('schedules', SCHEDULE)}
+    cfg = {**_preset('datasets', data), **_schedule(study, arm)}
+    datasets = [cfg[f'{part}_dataloader']['dataset'] for part in ('train', 'val', 'test')]
+    # A preset may also say so itself, such as `synthetic_typed`.
+    types = study.types or datasets[0].get('types', False)
     parts = model_parts(
         arm.unet,
         arm.foundation,
         arm.fusion,
         arm.head,
-        num_classes=2,
+        num_classes=len(_classes(data_root(study, data)) if types else CLASSES),
         in_channels=3,
         weights=arm.weights,
         parts=arm.parts,
     )
     model = model_config(parts)
+    if arm.control:
+        _add_control(model, arm)
     cfg['model'] = {**model, 'bottleneck_dropout': BOTTLENECK_DROPOUT, 'test_cfg': cfg['inference']}
-    for part in ('train', 'val', 'test'):
-        dataset = cfg[f'{part}_dataloader']['dataset']
+    for dataset in datasets:
         dataset.update(data_root=str(data_root(study, data)), split=split)
+        if types:
+            dataset['types'] = True
         if model.get('partner_context'):
             dataset['partner_images'] = True
     cfg['train_dataloader'].update(batch_size=study.batch_size, num_workers=1)
@@ -138,6 +156,40 @@ def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None =
         cfg[name] = None
     cfg['train_cfg'].pop('val_interval')
     return cfg
+
+
+def _add_control(model: dict[str, Any], arm: Arm) -> None:
+    """Take from a fusion what the encoder sees in the image, or where, as presets of controls do."""
+    neck = model.get('neck')
+    if not neck or neck.get('control') or model.get('partner_context'):
+        is_what = 'is a control already' if neck else 'gets nothing of an encoder'
+        raise UserError(f"control='{arm.control}': fusion='{arm.fusion}' {is_what}; drop it, or take another fusion")
+    if arm.control == 'image':
+        model['partner_context'] = True
+    else:
+        neck['control'] = arm.control
+
+
+def _schedule(study: Study, arm: Arm) -> dict[str, Any]:
+    cfg = _preset('schedules', arm.schedule)
+    if 'max_iters' not in cfg['train_cfg']:
+        raise UserError(f"schedule='{arm.schedule}' counts epochs, and a study counts steps; take one of *_steps.py")
+    schedulers = cfg['param_scheduler']
+    warm_up = max((each.get('end', 0) for each in schedulers), default=0) if isinstance(schedulers, list) else 0
+    if warm_up >= study.steps:
+        raise UserError(
+            f"steps={study.steps}: schedule='{arm.schedule}' warms up for {warm_up} steps; give more, or another one"
+        )
+    if arm.lr is not None:
+        cfg['optim_wrapper']['optimizer']['lr'] = arm.lr
+    return cfg
+
+
+def _classes(root: Path) -> list[str]:
+    classes = read_meta(root)['classes']
+    if len(classes) <= len(CLASSES):
+        raise UserError(f'types=True: {root} has no nucleus types, its classes are {", ".join(classes)}; drop types')
+    return classes
 
 
 def data_root(study: Study, data: str) -> Path:
@@ -157,4 +209,4 @@ def _preset(kind: str, name: str) -> dict[str, Any]:
 def describe(run: Run) -> dict[str, Any]:
     """What a run is, for the folder that it works in."""
     arm = {**vars(run.arm), 'name': run.arm.name}
-    return {'arm': arm, 'data': run.data, 'split': run.split, 'seed': run.seed, 'key': run.key}
+    return {'arm': arm, 'parts': run.parts, 'data': run.data, 'split': run.split, 'seed': run.seed, 'key': run.key}

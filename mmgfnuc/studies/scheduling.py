@@ -79,11 +79,12 @@ def run_all(
     if engine not in ENGINES:
         raise UserError(f"engine='{engine}' is unknown; choose one of {', '.join(ENGINES)}")
     root = Path(root).resolve()
+    imports = dict.fromkeys(name for run in runs for name in run.imports)
     waiting = iter([run for run in runs if run_state(root, run) not in ENDED])
     failures: list[str] = []
     jobs: dict[Future[int], Run] = {}
     with (
-        ENGINES[engine](processes, Setting(cache_gb)) as submit,
+        ENGINES[engine](processes, Setting(cache_gb, tuple(imports))) as submit,
         _terminated_like_interrupted(),
         StudyBar(runs, root) as bar,
     ):

@@ -17,6 +17,8 @@ DONE, SCORED, DIVERGED, FAILED, BEGUN, OPEN = 'done', 'scored', 'diverged', 'fai
 ENDED = (DONE, DIVERGED)
 # Costs and circumstances of a run that is trained and scored.
 RECORD = 'run.json'
+# What a run is.
+IDENTITY = 'identity.json'
 PROGRESS, FAILURE, DIVERGENCE, LOG, LOCK = 'progress.json', 'failed.txt', 'diverged.txt', 'log.txt', 'lock'
 
 KEYS = ('data', 'arm', 'fold', 'seed', 'image', 'group')
@@ -78,7 +80,7 @@ def prepare_folder(folder: Path, run: Run) -> None:
     with waiting_lock(folder.parent / LOCK):
         (folder / FAILURE).unlink(missing_ok=True)
         write_text(folder / 'config.py', text)
-        write_json(folder / 'identity.json', describe(run))
+        write_json(folder / IDENTITY, describe(run))
 
 
 def record_failure(folder: Path, text: str) -> None:

@@ -1,54 +1,18 @@
 """What a study is: which arms are compared, on which data, for how long."""
 
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.names import find_name, plain_name
-from mmgfnuc.presets import list_presets
+from mmgfnuc.extensions import import_parts
+from mmgfnuc.names import find_name
 from mmgfnuc.shipped import configs_folder
 
-# What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
-ARM_KEYS = ('unet', 'foundation', 'fusion', 'weights', 'head', 'parts', 'label')
-PRESET_KINDS = {'unet': 'unets', 'fusion': 'fusion', 'head': 'heads'}
-# Stands for every foundation encoder whose weights are here.
-PRESENT = 'present'
-NO_FUSION = 'none'
-# What of an arm has a meaning only with a fusion.
-FUSED_KEYS = ('foundation', 'weights')
-FUSED_PARTS = ('foundation', 'neck')
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """A model by the names of its parts, as `mmgfnuc.create_model` takes them.
-
-    Its `label` is only said: it ends the name of an arm that differs from another in nothing but `parts`.
-    """
-
-    unet: str = 'unet'
-    foundation: str | None = None
-    fusion: str = NO_FUSION
-    weights: str | None = None
-    head: str = 'semantic'
-    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    label: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Its parts that tell it from others, such as `unet/context/vit-tiny/semantic`."""
-        encoder = f'{self.foundation}:{self.weights}' if self.weights else self.foundation
-        return '/'.join(filter(None, (self.unet, self.fusion, encoder, self.head, self.label)))
-
-    @property
-    def encoder_weights(self) -> str | None:
-        """Weights of the encoder, in whichever place they are named; None for those of its entry."""
-        return self.parts.get('foundation', {}).get('weights', self.weights)
+from .arms import Arm, arms_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +29,8 @@ class Study:
         steps: of the optimiser, the same for every arm.
         batch_size: images of a step.
         amp: train under bfloat16 autocast.
+        types: learn the nucleus types of the data sets; else all nuclei are one class.
+        imports: modules with parts of one's own, which are imported before their names are looked up.
         remark: what a reader must know besides; it ends the conclusion.
     """
 
@@ -77,6 +43,8 @@ class Study:
     steps: int = 300
     batch_size: int = 4
     amp: bool = False
+    types: bool = False
+    imports: tuple[str, ...] = ()
     remark: str = ''
 
 
@@ -84,8 +52,8 @@ def make_study(settings: Mapping[str, Any]) -> Study:
     """Make a study of what its file says.
 
     Raises:
-        UserError: a key is unknown or missing, a value is of another kind than it should be, two arms have one name, or
-            the weights of no encoder are here where those that are were asked for.
+        UserError: a key is unknown or missing, a value is of another kind than it should be, two arms have one name, a
+            module cannot be imported, or the weights of no encoder are here where those that are were asked for.
     """
     known = {entry.name for entry in fields(Study)}
     unknown = sorted(set(settings) - known)
@@ -95,11 +63,19 @@ def make_study(settings: Mapping[str, Any]) -> Study:
     groups = rest.pop('arms', None)
     if 'title' not in rest or not isinstance(groups, tuple) or not groups:
         raise UserError('a study needs a title and arms, such as arms=[dict(unet="unet")]')
-    if isinstance(rest.get('data'), str):
-        rest['data'] = (rest['data'],)
-    study = Study(**rest, arms=tuple(arm for group in groups for arm in _arms_of(group)))
+    for name in ('data', 'imports'):
+        if isinstance(rest.get(name), str):
+            rest[name] = (rest[name],)
+    import_parts(_checked_imports(rest.get('imports', ())))
+    study = Study(**rest, arms=tuple(arm for group in groups for arm in arms_of(group)))
     _check(study)
     return study
+
+
+def _checked_imports(modules: Any) -> tuple[str, ...]:
+    if not isinstance(modules, tuple) or not all(isinstance(module, str) for module in modules):
+        raise UserError(f'imports={modules!r}: give a list of names of modules, such as [own_parts]')
+    return modules
 
 
 def _check(study: Study) -> None:
@@ -122,8 +98,9 @@ def _check(study: Study) -> None:
     for value in study.seeds:
         if not _is_whole(value, 0):
             raise UserError(f'seeds: {value!r} is not a seed; give whole numbers from 0')
-    if not isinstance(study.amp, bool):
-        raise UserError(f'amp={study.amp!r}: give true or false')
+    for name in ('amp', 'types'):
+        if not isinstance(getattr(study, name), bool):
+            raise UserError(f'{name}={getattr(study, name)!r}: give true or false')
     if study.data_root and len(study.data) > 1:
         raise UserError(
             f"data_root='{study.data_root}' is the folder of one data set, and data names {len(study.data)}; drop it"
@@ -136,73 +113,6 @@ def _is_whole(value: Any, least: int) -> bool:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _arms_of(group: Any) -> list[Arm]:
-    """Make an arm of each combination of what a group lists; those that come out the same are one."""
-    if not isinstance(group, Mapping):
-        raise UserError(f'arms: {group!r} is not an arm; give its settings, such as dict(unet="unet")')
-    unknown = sorted(set(group) - set(ARM_KEYS))
-    if unknown:
-        raise UserError(f"an arm has no '{unknown[0]}'; it takes {', '.join(ARM_KEYS)}")
-    if not isinstance(group.get('label'), str | None):
-        raise UserError(f'label={group["label"]!r}: give one text, it ends the name of an arm')
-    choices = {key: _choices(key, value) for key, value in group.items()}
-    if PRESENT in choices.get('foundation', ()):
-        choices['foundation'] = _with_present(choices['foundation'])
-    arms: list[Arm] = []
-    for values in itertools.product(*choices.values()):
-        settings = {key: value for key, value in zip(choices, values, strict=True) if value is not None}
-        # Alone, an encoder without a fusion is a mistake, which is told when the model is made.
-        if len(choices.get('fusion', ())) > 1 and settings.get('fusion', NO_FUSION) == NO_FUSION:
-            settings = _without_fusion(settings)
-        arm = Arm(**settings)
-        if arm not in arms:
-            arms.append(arm)
-    return arms
-
-
-def _choices(key: str, value: Any) -> list[Any]:
-    """What an arm may take for a key, under the names that `mmgfnuc.create_model` finds for the given ones."""
-    values = value if isinstance(value, list | tuple) else [value]
-    if not values:
-        raise UserError(f'{key}={value!r}: give a value, or a list of at least one')
-    return [None if one is None else _checked(key, one) for one in values]
-
-
-def _checked(key: str, value: Any) -> Any:
-    if key == 'parts':
-        return _checked_parts(value)
-    if not isinstance(value, str):
-        raise UserError(f'{key}={value!r}: give a name')
-    if key in PRESET_KINDS:
-        return find_name(key, value, list_presets(PRESET_KINDS[key]))
-    if key == 'foundation' and ':' not in value:  # names of other libraries, such as timm:vit_tiny, stay as they are
-        return plain_name(value)
-    return value
-
-
-def _checked_parts(parts: Any) -> Mapping[str, Any]:
-    named = {'parts': parts}
-    if isinstance(parts, Mapping):
-        named = {f'parts.{part}': value for part, value in parts.items()}
-    for name, value in named.items():
-        if not isinstance(value, Mapping):
-            raise UserError(f"{name}={value!r}: give settings, such as parts={{'backbone': {{'widths': [16, 32]}}}}")
-    return parts
-
-
-def _with_present(names: Sequence[Any]) -> list[Any]:
-    from .preparation import encoders_at_hand  # it imports PyTorch, which a study without `present` does not need
-
-    return [one for name in names for one in (encoders_at_hand() if name == PRESENT else [name])]
-
-
-def _without_fusion(settings: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: value for key, value in settings.items() if key not in FUSED_KEYS}
-    if 'parts' in rest:
-        rest['parts'] = {part: value for part, value in rest['parts'].items() if part not in FUSED_PARTS}
-    return rest
 
 
 def list_studies() -> dict[str, Path]:

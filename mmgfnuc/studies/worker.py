@@ -7,7 +7,7 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,22 @@ from mmgfnuc.engine.preflight import rehearse
 from mmgfnuc.engine.provenance import commit, hardware, versions
 from mmgfnuc.engine.resume import find_resume, last_checkpoint
 from mmgfnuc.engine.settings import check_settings
-from mmgfnuc.errors import DivergedError
-from mmgfnuc.files import full_disk_told, remove_unfinished, waiting_lock, write_json
+from mmgfnuc.errors import DivergedError, UserError
+from mmgfnuc.extensions import import_parts
+from mmgfnuc.files import full_disk_told, read_json, remove_unfinished, waiting_lock, write_json
 from mmgfnuc.inference.checkpoint import read_checkpoint
 from mmgfnuc.models.foundation.cache import FeatureCache
 
-from .inside import measure_inside, read_config
+from .admission import admit_parts
+from .identity import parts_digest
+from .inside import measure_inside, read_config, read_settings
 from .preparation import weights_digest
-from .storage import DIVERGENCE, LOCK, PROGRESS, RECORD, is_done, read_report, record_divergence
+from .storage import DIVERGENCE, IDENTITY, LOCK, PROGRESS, RECORD, again, is_done, read_report, record_divergence
 
 REPORT_SECONDS = 1.0
 
 
-def complete_run(folder: Path, cache_gb: float | None = None) -> None:
+def complete_run(folder: Path, cache_gb: float | None = None, imports: Sequence[str] = ()) -> None:
     """Train and score the run of a folder, and look inside its model; what is done of it is not done again.
 
     `run.json` says where and when it was trained and scored; the file of `measure_inside`, written last, that it is
@@ -43,7 +46,9 @@ def complete_run(folder: Path, cache_gb: float | None = None) -> None:
     Args:
         folder: of the run.
         cache_gb: limit of the feature cache of all runs, in gigabytes; None for no cache.
+        imports: modules with parts of one's own.
     """
+    _import_own(folder, imports)
     with full_disk_told(folder), waiting_lock(folder / LOCK):
         if is_done(folder) or (folder / DIVERGENCE).is_file():
             return
@@ -58,6 +63,22 @@ def complete_run(folder: Path, cache_gb: float | None = None) -> None:
             return
         report(folder, 'looking inside', steps)
         measure_inside(folder)
+
+
+def _import_own(folder: Path, imports: Sequence[str]) -> None:
+    """Import the parts of one's own that a run has.
+
+    Raises:
+        UserError: they are not those that the key of the run was made of.
+    """
+    import_parts(imports)
+    config = read_settings(folder).to_dict()
+    admit_parts(config, imports)
+    if parts_digest(config) != read_json(folder / IDENTITY, again(folder), parts=str)['parts']:
+        raise UserError(
+            'the code of own parts has changed since the study was started, or another copy of it is found here; start '
+            'the study again'
+        )
 
 
 def _train_and_score(folder: Path, steps: int, cache_gb: float | None) -> None:
@@ -108,7 +129,7 @@ def _score(folder: Path, checkpoint: Path, cache: Mapping[str, Any] | None) -> f
 
 def _weights_digest(folder: Path) -> str | None:
     foundation = read_config(folder).model.get('foundation')
-    return weights_digest(foundation.name, foundation.get('weights')) if foundation else None
+    return weights_digest(foundation) if foundation else None
 
 
 def _cache_settings(folder: Path, cache_gb: float | None) -> dict[str, Any] | None:
@@ -164,5 +185,6 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--cache-gb', type=float)
+    parser.add_argument('--imports', nargs='+', default=())
     args = parser.parse_args()
-    sys.exit(run_cli(lambda: complete_run(args.folder, args.cache_gb)))
+    sys.exit(run_cli(lambda: complete_run(args.folder, args.cache_gb, args.imports)))

@@ -69,7 +69,7 @@ def _leaderboard(data: Data, scores: Mapping[str, str], compared: Mapping[str, s
     arms = sorted(data['arms'], key=lambda arm: arm['scores']['dice']['mean'], reverse=True)
     rows = [
         [
-            arm['name'] + ('\ncontrol' if arm['control'] else ''),
+            arm['name'] + ('\ncontrol' if arm['is_control'] else ''),
             *(_with_interval(arm['scores'][score]) for score in compared),
             *(_cost(arm['costs'][key], factor, digits) for key, (_, factor, digits) in COSTS.items()),
         ]

@@ -9,13 +9,14 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.studies.preparation import (
     check_weights,
     draw_missing_data,
-    encoder_weights,
+    encoder_name,
     encoders_at_hand,
+    encoders_of,
     fetch_encoders,
     is_at_hand,
 )
 from mmgfnuc.studies.storage import inside_file, run_folder
-from mmgfnuc.studies.study import Arm, make_study
+from mmgfnuc.studies.study import make_study
 
 DINO = 'models--timm--vit_small_patch14_dinov2.lvd142m'
 
@@ -29,15 +30,19 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def encoder(name, **settings):
+    return dict(type='mmgfnuc.foundation_encoder', name=name, **settings)
+
+
 def test_files_of_the_folder(folder):
     """Under the encoder's name, timm's, and the publisher's, also of an encoder that the hub does not have."""
     for name in ('vit_tiny_patch16_224.safetensors', 'sam_vit_b_01ec64.pth', 'medsam_vit_b.pth', 'uni.bin'):
         (folder / name).touch()
     assert encoders_at_hand() == ['vit-tiny', 'sam-vit-b', 'medsam-vit-b', 'uni']
-    assert is_at_hand('sam-vit-l', 'random')
-    assert not is_at_hand('sam-vit-l')
-    assert is_at_hand('sam-vit-l', str(folder / 'uni.bin'))
-    assert not is_at_hand('vit-tiny', 'other-file')
+    assert is_at_hand(encoder('sam-vit-l', weights='random'))
+    assert not is_at_hand(encoder('sam-vit-l'))
+    assert is_at_hand(encoder('sam-vit-l', weights=str(folder / 'uni.bin')))
+    assert not is_at_hand(encoder('vit-tiny', weights='other-file'))
 
 
 def test_files_of_the_hubs_cache(folder):
@@ -67,21 +72,20 @@ def test_present_stands_within_a_list_too(folder):
     assert [arm.foundation for arm in study.arms] == [None, 'vit-tiny', 'uni']
 
 
-def test_weights_are_looked_for_once_and_before_anything_runs(folder):
-    arms = [
-        Arm(),
-        Arm(foundation='vit-tiny', fusion='paper'),
-        Arm(foundation='vit-tiny', fusion='context'),
-        Arm(foundation='uni', fusion='context', weights='random'),
-        Arm(foundation='conch', fusion='context', parts={'foundation': {'weights': 'mine'}}),
-    ]
-    assert encoder_weights(arms) == [('vit-tiny', None), ('uni', 'random'), ('conch', 'mine')]
+def test_weights_are_looked_for_once_and_before_anything_runs(folder, runs_of):
+    fused = {'foundation': 'vit-tiny', 'fusion': ['paper', 'context']}
+    mine = {'foundation': 'conch', 'fusion': 'context', 'parts': {'foundation': {'weights': 'mine'}}}
+    runs = runs_of(arms=[{}, fused, {'foundation': 'uni', 'fusion': 'context', 'weights': 'random'}, mine])
+    encoders = encoders_of(runs)
+    said = [(encoder['name'], encoder.get('weights')) for encoder in encoders]
+    assert said == [('vit-tiny', None), ('uni', 'random'), ('conch', 'mine')]
+    assert [encoder_name(encoder) for encoder in encoders] == ['vit-tiny', 'uni:random', 'conch:mine']
     (folder / 'vit-tiny.pth').touch()
-    fetch_encoders(arms[:-1])
+    fetch_encoders(encoders[:-1])
     with pytest.raises(UserError, match=r"weights 'mine' .* are not there nor in"):
-        fetch_encoders(arms)
+        fetch_encoders(encoders)
     with pytest.raises(UserError, match="foundation='vit-tinny' is unknown; did you mean vit-tiny"):
-        fetch_encoders([Arm(foundation='vit-tinny', fusion='paper')])
+        fetch_encoders([encoder('vit-tinny')])
 
 
 @pytest.fixture

@@ -261,6 +261,21 @@ def test_a_fused_arm_may_come_first():
     assert other_pairs([fused, alone]) == []
 
 
+def test_a_control_belongs_to_its_own_fusion_and_rate():
+    """Of any fusion; the same U-Net without is that of the same schedule and rate."""
+    fused = {'foundation': 'vit-tiny', 'fusion': ['concat', 'paper'], 'control': [None, 'image', 'zero']}
+    arms = arms_of({'lr': [None, 0.1]}, fused, {'foundation': 'vit-tiny', 'fusion': 'concat', 'lr': 0.1})
+    assert [is_control(arm) for arm in arms] == [False, False, *[False, True, True] * 2, False]
+    assert control_pairs(arms) == [
+        (f'unet/{fusion}/vit-tiny/semantic', f'unet/{fusion}:{control}/vit-tiny/semantic')
+        for fusion in ('concat', 'paper')
+        for control in ('image', 'zero')
+    ]
+    pairs = dict(fusion_pairs(arms))
+    assert pairs.pop('unet/concat/vit-tiny/semantic/lr=0.1') == 'unet/none/semantic/lr=0.1'
+    assert set(pairs.values()) == {'unet/none/semantic'}
+
+
 def test_what_counts_as_a_control():
     fused = {'foundation': 'vit-tiny'}
     random = {'parts': {'foundation': {'weights': 'random'}}}
@@ -310,7 +325,7 @@ def test_a_conclusion_is_no_more_than_its_interval(results):
         f'{CONTEXT} +0.270.'
     )
     assert f'No control of {CONTEXT} was run' in ' '.join(said(controls={score: [] for score in COMPARED}))
-    only = said(arms=[arm | {'control': bool(arm['foundation'])} for arm in data_set['arms']])
+    only = said(arms=[arm | {'is_control': bool(arm['foundation'])} for arm in data_set['arms']])
     assert only[0].startswith('Dice of 3 controls against the same U-Net without: 2 significantly higher')
     assert not any('No control' in line for line in only)
     assert not data_set['mixed']

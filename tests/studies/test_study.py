@@ -1,6 +1,7 @@
 """Studies as they are written down."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,15 @@ import torch
 from mmengine.config import Config
 
 from mmgfnuc import list_fusions
+from mmgfnuc.commands.benchmark import asked_study, parse_args
 from mmgfnuc.datasets import synthetic
 from mmgfnuc.engine.targets import add_target
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import MODELS
 from mmgfnuc.studies import runs
+from mmgfnuc.studies.arms import Arm
 from mmgfnuc.studies.runs import describe, run_config, study_runs
-from mmgfnuc.studies.study import Arm, find_study, list_studies, make_study, read_study
+from mmgfnuc.studies.study import find_study, list_studies, make_study, read_study
 
 YAML = """
 title: Two U-Nets
@@ -55,6 +58,140 @@ def test_names_tell_arms_apart():
         {'title': '', 'arms': [{'foundation': 'vit-tiny', 'fusion': 'context', 'weights': [None, 'random']}]}
     ).arms
     assert [arm.name for arm in arms] == ['unet/context/vit-tiny/semantic', 'unet/context/vit-tiny:random/semantic']
+
+
+EVERY_YAML = """
+title: Everything
+imports: [json, csv]
+data: synthetic
+data_root: here
+splits: [default]
+seeds: [0, 1]
+steps: 60
+batch_size: 2
+amp: true
+types: true
+arms:
+  - unet: [unet, unet++]
+    foundation: [vit-tiny, 'timm:vit_tiny_patch16_224']
+    fusion: [none, concat]
+    control: [null, image]
+    head: hover
+    weights: [null, random, a/file.pth]
+    schedule: [adam-steps, adamw_steps]
+    lr: [1e-4, 0.003]
+"""
+EVERY_PYTHON = """
+title = 'Everything'
+imports = ['json', 'csv']
+data, data_root, splits, seeds = 'synthetic', 'here', ['default'], [0, 1]
+steps, batch_size, amp, types = 60, 2, True, True
+arms = [
+    dict(
+        unet=['unet', 'unet++'],
+        foundation=['vit-tiny', 'timm:vit_tiny_patch16_224'],
+        fusion=['none', 'concat'],
+        control=[None, 'image'],
+        head='hover',
+        weights=[None, 'random', 'a/file.pth'],
+        schedule=['adam-steps', 'adamw_steps'],
+        lr=[1e-4, 0.003],
+    )
+]
+"""
+EVERY_FLAG = """
+--title Everything --imports json csv --data synthetic --data-root here --splits default --seeds 0 1 --steps 60
+--batch-size 2 --amp --types --unets unet unet++ --encoders vit-tiny timm:vit_tiny_patch16_224 --fusions none concat
+--controls null image --heads hover --weights null random a/file.pth --schedules adam-steps adamw_steps --lr 1e-4 0.003
+"""
+
+
+def test_flags_say_the_same_too(tmp_path):
+    """Every setting that flags have, as YAML, as Python and by flags."""
+    (tmp_path / 'a.yaml').write_text(EVERY_YAML)
+    (tmp_path / 'a.py').write_text(EVERY_PYTHON)
+    _, study = asked_study(parse_args(EVERY_FLAG.split()))
+    for path in (tmp_path / 'a.yaml', tmp_path / 'a.py'):
+        # Flags go in the order of the keys of an arm only by chance.
+        other = read_study(path)
+        assert replace(other, arms=()) == replace(study, arms=())
+        assert sorted(arm.name for arm in other.arms) == sorted(arm.name for arm in study.arms)
+        assert all(arm in study.arms for arm in other.arms)
+    # Alone: 2 U-Nets, 2 schedules, 2 rates; fused: also 2 encoders of 3 weights, with a control and without.
+    assert len(study.arms) == 8 + 96
+    assert 'unet/concat:image/vit-tiny:a/file.pth/hover/schedule=adamw-steps/lr=0.0001' in {
+        arm.name for arm in study.arms
+    }
+
+
+def config_of(arm, **changes):
+    study = make_study({'title': '', 'arms': [arm], 'data': 'synthetic', **changes})
+    return run_config(study, study.arms[0], 'default', 0)
+
+
+def test_rate_and_schedule_of_an_arm():
+    plain = config_of({})
+    assert config_of({'schedule': 'Adam_Steps', 'lr': None}) == plain
+    rate = config_of({'lr': '3e-4'})
+    assert rate['optim_wrapper']['optimizer'] == {**plain['optim_wrapper']['optimizer'], 'lr': 0.0003}
+    warm = config_of({'schedule': 'adamw-steps'})
+    assert warm['optim_wrapper']['optimizer']['type'].endswith('AdamW')
+    assert {key for key in plain if plain[key] != warm[key]} == {'optim_wrapper', 'param_scheduler'}
+    (arm,) = arms_of({'schedule': 'adamw-steps', 'lr': 3e-4})
+    assert arm.name == 'unet/none/semantic/schedule=adamw-steps/lr=0.0003'
+    with pytest.raises(UserError, match="schedule='adam-50e' counts epochs"):
+        config_of({'schedule': 'adam-50e'})
+    with pytest.raises(UserError, match=r'steps=50: .* warms up for 50 steps'):
+        config_of({'schedule': 'adamw-steps'}, steps=50)
+
+
+def test_a_fusion_with_a_control_is_as_the_preset_of_that_control():
+    fused = {'foundation': 'vit-tiny', 'weights': 'random'}
+    for control, preset in (
+        ('zero', 'zero-context'),
+        ('shuffled', 'shuffled-context-spatial'),
+        ('image', 'shuffled-context-image'),
+    ):
+        arm = fused | {'fusion': 'context', 'control': control}
+        assert config_of(arm) == config_of(fused | {'fusion': preset})
+        with pytest.raises(UserError, match=f"control='{control}': fusion='{preset}' is a control already"):
+            config_of(arm | {'fusion': preset})
+    with pytest.raises(UserError, match="control='zero': fusion='none' gets nothing of an encoder"):
+        config_of({'control': 'zero'})
+
+
+def test_types_come_from_the_data(tmp_path):
+    """Also those of a preset that asks for them itself."""
+    synthetic.write_dataset(tmp_path / 'typed', num_train=1, num_val=1, size=64, seed=0, types=True)
+    synthetic.write_dataset(tmp_path / 'plain', num_train=1, num_val=1, size=64, seed=0)
+    typed = {'types': True, 'data_root': str(tmp_path / 'typed')}
+    for changes in (typed, typed | {'types': False, 'data': 'synthetic_typed'}):
+        config = config_of({'head': 'hover'}, **changes)
+        assert config['model']['decode_head']['num_classes'] == 4
+        assert all(config[f'{part}_dataloader']['dataset']['types'] for part in ('train', 'test'))
+    alike = config_of({}, data_root=str(tmp_path / 'typed'))
+    assert alike['model']['decode_head']['num_classes'] == 2
+    assert not alike['train_dataloader']['dataset'].get('types')
+    with pytest.raises(UserError, match=r'types=True: .*plain has no nucleus types, its'):
+        config_of({}, types=True, data_root=str(tmp_path / 'plain'))
+
+
+def test_an_encoder_by_its_settings():
+    """Its class names it; two of one class are told apart by a label."""
+    named = {'type': 'mmgfnuc.foundation_encoder', 'name': 'vit-tiny', 'weights': 'random'}
+    own = {'type': 'own_parts.encoder.MyEncoder', 'width': 32}
+    first, second, third = arms_of(
+        {'foundation': [named, own], 'fusion': 'concat'},
+        {'foundation': own | {'width': 64}, 'fusion': 'concat', 'label': 'wide'},
+    )
+    assert first.name == 'unet/concat/vit-tiny:random/semantic'
+    assert second.name == 'unet/concat/MyEncoder/semantic'
+    assert third.name == 'unet/concat/MyEncoder/semantic/wide'
+    assert first.encoder_weights == 'random'
+    by_class = {'type': type('MyEncoder', (), {'__module__': 'own_parts.encoder'}), 'width': 32}
+    assert arms_of({'foundation': by_class, 'fusion': 'concat'}) == (second,)
+    with pytest.raises(UserError, match='need its type'):
+        arms_of({'foundation': {'width': 32}, 'fusion': 'concat'})
 
 
 def arms_of(*groups):
@@ -195,6 +332,11 @@ def test_a_config_is_made_of_its_parts():
         ({'title': 't', 'arms': [{}], 'splits': [[0]]}, r'splits: \[0\] is not a name'),
         ({'title': 't', 'arms': [{}], 'steps': True}, 'steps=True: give a whole number from 1'),
         ({'title': 't', 'arms': [{}], 'amp': 1}, 'amp=1: give true or false'),
+        ({'title': 't', 'arms': [{}], 'types': 'yes'}, "types='yes': give true or false"),
+        ({'title': 't', 'arms': [{'lr': 'fast'}]}, "lr='fast': give a number above 0"),
+        ({'title': 't', 'arms': [{'lr': [1e-3, True]}]}, 'lr=True: give a number above 0'),
+        ({'title': 't', 'arms': [{'lr': -1}]}, 'lr=-1: give a number above 0'),
+        ({'title': 't', 'arms': [{'schedule': 'adam-step'}]}, "schedule='adam-step' is unknown; did you mean"),
     ],
 )
 def test_a_study_that_cannot_be(settings, message):

@@ -7,8 +7,8 @@ import pytest
 
 from mmgfnuc.commands import benchmark
 from mmgfnuc.studies import report
+from mmgfnuc.studies.arms import Arm
 from mmgfnuc.studies.storage import inside_file, run_folder
-from mmgfnuc.studies.study import Arm
 
 STUDY = """
 title: Two heads

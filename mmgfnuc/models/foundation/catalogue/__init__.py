@@ -13,6 +13,8 @@ from .timm_entry import PREFIX, completed, timm_entry
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry for entry in (*imagenet.ENTRIES, *sam.ENTRIES, *dino.ENTRIES, *clip.ENTRIES, *pathology.ENTRIES)
 }
+# Those that come with the package.
+SHIPPED = frozenset(CATALOGUE)
 
 
 def list_foundation(pattern: str = '*') -> list[str]:
