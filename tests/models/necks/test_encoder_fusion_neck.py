@@ -10,7 +10,7 @@ from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.necks import ContextAdapter, EncoderFusionNeck
 
 from ..tiny import assert_gradients, fill_with_noise
-from .battery import count
+from .oracles import count
 
 WIDTHS = (32, 64, 128, 256, 512)
 STRIDES = (1, 2, 4, 8, 16)
