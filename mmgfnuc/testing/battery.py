@@ -57,15 +57,15 @@ class Battery:
 
 
 def names_of(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name each config by its type, or by its name, where no two are alike, else by the settings that differ.
+    """Name each config by its name or its type, where no two are alike, else by the settings that differ.
 
     >>> names_of([dict(type='Add'), dict(type='Concat', width=3)])
     ['Add', 'Concat']
     >>> names_of([dict(type='Block', width=3), dict(type='Block', width=3, heads=2)])
     ['defaults', 'heads=2']
     """
-    for key in ('type', 'name'):
-        names = [_short(config.get(key)) for config in configs]
+    for key in ('name', 'type'):
+        names = [_short(config[key]) for config in configs if key in config]
         if len(set(names)) == len(configs):
             return names
     return ['-'.join(_differing(config, configs)) or 'defaults' for config in configs]

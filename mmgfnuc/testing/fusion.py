@@ -66,9 +66,8 @@ class FusionBlockBattery(Battery):
     @pytest.mark.parametrize('control', [None, 'zero', 'shuffled'])
     def test_works_in_the_neck(self, config: dict, control: str | None) -> None:
         """It takes the settings and the step that FusionNeck gives; at two levels, under the controls of a study."""
-        levels = dict(in_strides=(4, 8), levels='all', attention_levels='all')
         widths = (self.in_channels,) * 2, (self.context_channels,)
-        neck = FusionNeck(*widths, **levels, block=config, control=control)
+        neck = FusionNeck(*widths, (4, 8), 'all', 'all', block=config, control=control)
         local = tuple(torch.randn(2, self.in_channels, side, side + 2) for side in (12, 6))
         context = (torch.randn(2, self.context_channels, 3, 4),)
         for mode in (True, False):

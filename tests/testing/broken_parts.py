@@ -5,14 +5,13 @@ Run by test_batteries.py, which compares what fails with `fails`; the file is no
 
 import torch
 import torch.nn.functional as F
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from safetensors.torch import load_file
 from scipy import ndimage
 from torch import nn
 
 from mmgfnuc.models.backbones import Backbone
 from mmgfnuc.models.decode_heads import HoverHead
-from mmgfnuc.models.decode_heads.base import check_depth
+from mmgfnuc.models.decode_heads.base import PyramidDecodeHead
 from mmgfnuc.models.foundation import Entry, FoundationEncoder
 from mmgfnuc.models.necks import FusionBlock
 from mmgfnuc.testing import (
@@ -251,22 +250,18 @@ class TestFusion(FusionBlockBattery):
     }
 
 
-class Head(BaseDecodeHead):
+class Head(PyramidDecodeHead):
     """All levels at the size of the first, in a 1x1 convolution."""
 
-    def __init__(self, in_channels, num_classes=2, **kwargs):
-        check_depth(in_channels)
-        settings = dict(in_index=list(range(len(in_channels))), input_transform='resize_concat', dropout_ratio=0.0)
-        loss = dict(type='mmgfnuc.DiceFocalLoss')
-        super().__init__(
-            list(in_channels), sum(in_channels), num_classes=num_classes, loss_decode=loss, **settings | kwargs
-        )
+    def __init__(self, in_channels, **kwargs):
+        super().__init__(in_channels, sum(in_channels), **kwargs)
 
     def levels(self, inputs):
         return inputs
 
     def forward(self, inputs):
-        return self.cls_seg(self._transform_inputs(self.levels(inputs)))
+        levels = self.levels(inputs)
+        return self.cls_seg(torch.cat([F.interpolate(level, levels[0].shape[2:]) for level in levels], dim=1))
 
 
 class WithoutTheFirst(Head):

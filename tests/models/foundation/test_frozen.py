@@ -47,13 +47,6 @@ def test_random_weights_warn():
         foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM)
 
 
-def test_evaluation_mode_survives_train(weights):
-    model = segmentor().train()
-    assert model.backbone.training
-    assert not any(module.training for module in model.foundation.modules())
-    assert all(module.training for module in segmentor(tune='full').train().foundation.modules())
-
-
 def test_checkpoint_holds_the_digest_instead_of_the_weights(weights, weights_folder):
     state = segmentor().state_dict()
     assert [key for key in state if key.startswith('foundation.')] == [f'foundation.{DIGEST}']
