@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import mmgfnuc
-from mmgfnuc import evaluation, postprocess
+from mmgfnuc import evaluation, postprocess, testing
 from mmgfnuc.datasets import transforms
 from mmgfnuc.evaluation import functional
 from mmgfnuc.models import backbones, decode_heads, foundation, necks
@@ -170,7 +170,17 @@ def test_reports_of_studies_hold_all_they_need(site):
 @pytest.mark.slow
 def test_the_api_reference_has_what_the_package_exports(site):
     text = (site / 'api.html').read_text(encoding='utf-8')
-    for module in (functional, evaluation, postprocess, transforms, backbones, foundation, necks, decode_heads):
+    for module in (
+        functional,
+        evaluation,
+        postprocess,
+        transforms,
+        backbones,
+        foundation,
+        necks,
+        decode_heads,
+        testing,
+    ):
         objects = {name: getattr(module, name) for name in module.__all__}
         shown = {name: value for name, value in objects.items() if inspect.isclass(value) or inspect.isfunction(value)}
         assert shown

@@ -1,15 +1,7 @@
-"""Test a part of your own: the contracts that all parts of this package keep, as test classes of pytest to inherit.
+"""The contracts that all parts of this package keep, as test classes of pytest to inherit.
 
-    from mmgfnuc.testing import FusionBlockBattery
-
-    from own_parts.blocks import FilmBlock
-
-
-    class TestFilmBlock(FusionBlockBattery):
-        part = dict(type=FilmBlock)
-
-`pytest` then runs each rule of the contract as a test, whose name and message say which one is broken. Several settings
-are `parts = [dict(type=FilmBlock), dict(type=FilmBlock, hidden=4)]`.
+`class TestFilmBlock(FusionBlockBattery): part = dict(type=FilmBlock)` runs each rule as a test, whose name and message
+say which one is broken.
 """
 
 import pytest

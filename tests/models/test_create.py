@@ -20,8 +20,8 @@ from mmgfnuc.models.foundation import SAMEncoder, TimmViTEncoder
 from mmgfnuc.models.necks import AddFusionBlock, ConcatFusionBlock, ContextFusionBlock, GatedFusionBlock
 from mmgfnuc.models.segmentors import FusionSegmentor
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import fill_with_noise
 
-from .tiny import fill_with_noise
 from .unets.small import SMALL as UNET_PARTS
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_'

@@ -11,9 +11,7 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.residual_unet_encoder import ResidualUNetEncoder
 from mmgfnuc.models.layers.residual import ResidualUnit
-from mmgfnuc.testing import BackboneBattery
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 
 class TestContract(BackboneBattery):

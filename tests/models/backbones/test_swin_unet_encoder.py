@@ -5,9 +5,7 @@ from timm.models.swin_transformer import SwinTransformer
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.swin_unet_encoder import SwinUNetEncoder
-from mmgfnuc.testing import BackboneBattery
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 SMALL = {'embed_dim': 8, 'depths': (2, 2, 1, 2), 'num_heads': (1, 2, 2, 4), 'drop_path_rate': 0.0}
 

@@ -8,9 +8,7 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.timm_backbone import TimmBackbone
 from mmgfnuc.models.decode_heads import UNetHead
-from mmgfnuc.testing import BackboneBattery
-
-from ..tiny import assert_gradients, fill_with_noise
+from mmgfnuc.testing import BackboneBattery, assert_gradients, fill_with_noise
 
 SWIN = {'embed_dim': 8, 'depths': (2, 2, 2, 1), 'num_heads': (1, 2, 2, 4), 'drop_path_rate': 0.0}
 # timm's own small models, and real architectures at small width.

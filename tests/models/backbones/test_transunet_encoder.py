@@ -6,9 +6,7 @@ from timm.layers import resample_abs_pos_embed
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.transunet_encoder import TransUNetEncoder
-from mmgfnuc.testing import BackboneBattery
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 SMALL = {
     'stem_channels': 8,

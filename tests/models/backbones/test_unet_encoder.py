@@ -6,9 +6,7 @@ import torch.nn.functional as F
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones import UNetEncoder
-from mmgfnuc.testing import BackboneBattery
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 
 class TestContract(BackboneBattery):

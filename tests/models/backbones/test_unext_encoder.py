@@ -5,9 +5,7 @@ import torch.nn.functional as F
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.unext_encoder import UNeXtEncoder
 from mmgfnuc.models.layers.shifted_mlp import TokenizedMLP
-from mmgfnuc.testing import BackboneBattery
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 
 class TestContract(BackboneBattery):

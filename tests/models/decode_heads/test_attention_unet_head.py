@@ -5,9 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmgfnuc.models.decode_heads.attention_unet_head import AttentionGate, AttentionUNetHead
-from mmgfnuc.testing import DecodeHeadBattery, pyramid
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise, pyramid
 
 CHANNELS = DecodeHeadBattery.in_channels
 

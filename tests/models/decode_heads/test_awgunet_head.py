@@ -17,9 +17,7 @@ from mmgfnuc.models.decode_heads.awgunet_head import (
     lanczos,
 )
 from mmgfnuc.models.decode_heads.wavelet import haar_transform
-from mmgfnuc.testing import DecodeHeadBattery, pyramid
-
-from ..tiny import assert_gradients, data_samples, fill_with_noise, total_loss
+from mmgfnuc.testing import DecodeHeadBattery, assert_gradients, data_samples, fill_with_noise, pyramid, total_loss
 
 
 class TestContract(DecodeHeadBattery):

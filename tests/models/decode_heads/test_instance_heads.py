@@ -12,9 +12,8 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import BoundaryHead, DualDecoderHead, HoverHead, SemanticHead, UNet3PlusHead
 from mmgfnuc.postprocess import BoundaryInstances, HoverInstances, WatershedInstances
 from mmgfnuc.registry import MODELS
-from mmgfnuc.testing import InstanceHeadBattery
+from mmgfnuc.testing import InstanceHeadBattery, data_samples, total_loss
 
-from ..tiny import data_samples, total_loss
 from ..unets.small import SMALL
 
 CHANNELS, STRIDES = (4, 6, 8), (1, 2, 4)

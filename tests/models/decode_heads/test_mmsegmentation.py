@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 
-from ..tiny import assert_gradients, data_samples, total_loss
+from mmgfnuc.testing import assert_gradients, data_samples, total_loss
 
 WIDTHS = (4, 6, 8, 10)
 PIXELS = {'type': 'SegDataPreProcessor', 'mean': [0.0] * 3, 'std': [255.0] * 3, 'size': (64, 48)}

@@ -4,9 +4,7 @@ import torch
 
 from mmgfnuc.models.backbones.swin_unet_encoder import SwinUNetEncoder
 from mmgfnuc.models.decode_heads.swin_unet_head import PatchExpand, SwinUNetHead
-from mmgfnuc.testing import DecodeHeadBattery
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise
 
 
 class TestContract(DecodeHeadBattery):

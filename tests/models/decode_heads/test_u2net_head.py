@@ -6,9 +6,7 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.u2net_encoder import U2NetEncoder
 from mmgfnuc.models.decode_heads.u2net_head import U2NetHead
-from mmgfnuc.testing import DecodeHeadBattery, pyramid
-
-from ..tiny import data_samples, fill_with_noise
+from mmgfnuc.testing import DecodeHeadBattery, data_samples, fill_with_noise, pyramid
 
 CHANNELS = DecodeHeadBattery.in_channels
 SMALL = {'backbone': {'widths': (64,) * 6, 'mid_widths': (16,) * 6}, 'decode_head': {'mid_widths': (16,) * 5}}

@@ -13,9 +13,7 @@ from mmgfnuc.models.decode_heads.channel_transformer import (
     Reconstruction,
 )
 from mmgfnuc.models.decode_heads.uctransnet_head import SkipGate, UCTransNetHead
-from mmgfnuc.testing import DecodeHeadBattery, pyramid
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise, pyramid
 
 CHANNELS = DecodeHeadBattery.in_channels
 WIDTHS = (64, 128, 256, 512, 512)

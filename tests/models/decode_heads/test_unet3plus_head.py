@@ -7,9 +7,7 @@ import mmgfnuc
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNet3PlusHead
 from mmgfnuc.models.decode_heads.unet3plus_head import resize_to
-from mmgfnuc.testing import DecodeHeadBattery, pyramid
-
-from ..tiny import data_samples
+from mmgfnuc.testing import DecodeHeadBattery, data_samples, pyramid
 
 CHANNELS = DecodeHeadBattery.in_channels
 EUNET3PLUS_WIDTHS = (32, 64, 128, 256, 512)

@@ -5,9 +5,7 @@ from torch import nn
 from mmgfnuc.models.backbones.unext_encoder import UNeXtEncoder
 from mmgfnuc.models.decode_heads.unext_head import UNeXtHead
 from mmgfnuc.models.layers.shifted_mlp import TokenizedMLP
-from mmgfnuc.testing import DecodeHeadBattery, pyramid
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise, pyramid
 
 CHANNELS = DecodeHeadBattery.in_channels
 

@@ -9,8 +9,8 @@ import mmgfnuc
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import CATALOGUE, FoundationEncoder, catalogue, find_entry, foundation_encoder
 from mmgfnuc.models.foundation.catalogue.entry import quarters
+from mmgfnuc.testing import assert_gradients
 
-from ..tiny import assert_gradients
 from .reduced import reduced
 
 NAMES = sorted(CATALOGUE)

@@ -6,8 +6,9 @@ import torch
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import data_samples, fill_with_noise, total_loss
 
-from ..tiny import FOUNDATION, SEGMENTOR, TINY_SAM, data_samples, fill_with_noise, total_loss
+from ..tiny import FOUNDATION, SEGMENTOR, TINY_SAM
 
 DIGEST = 'weights_sha256'
 

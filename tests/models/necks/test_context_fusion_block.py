@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import ContextFusionBlock, GatedFusionBlock
 from mmgfnuc.models.necks.context_fusion_block import position_encoding, with_position
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
 from .oracles import ExplainedBattery, count, entropy_by_loops, gate_by_loops, official_attention, to_tokens
 
 

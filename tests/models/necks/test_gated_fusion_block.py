@@ -6,8 +6,8 @@ import torch
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import GatedFusionBlock
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
 from .oracles import ExplainedBattery, count, entropy_by_loops, gate_by_loops, official_attention, to_tokens
 
 

@@ -2,8 +2,8 @@ import torch
 import torch.nn.functional as F
 
 from mmgfnuc.models.necks import AddFusionBlock, ConcatFusionBlock
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
 from .oracles import ExplainedBattery, count
 
 
