@@ -25,7 +25,9 @@ class Battery:
     # Arguments of tests, and the attributes that hold the values they take.
     varied: ClassVar[Mapping[str, str]] = {}
     pytestmark = pytest.mark.filterwarnings(
-        'ignore:.*RANDOM weights', 'ignore:For binary segmentation, we suggest using'
+        'ignore:.*RANDOM weights',
+        'ignore:.*weights that its constructor gives',
+        'ignore:For binary segmentation, we suggest using',
     )
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:

@@ -48,6 +48,8 @@ def assert_trains(module: nn.Module, loss: Callable[[], Tensor], may_stay: tuple
         may_stay: how the names of parameters end whose gradient is zero by their nature.
     """
     trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    if not trained:
+        return
     optimizer = torch.optim.Adam(trained.values(), lr=1e-2)
     untouched = {name for name in trained if not name.endswith(may_stay or ('\n',))}
     for _ in range(2):

@@ -13,6 +13,7 @@ from mmgfnuc.models.decode_heads import BoundaryHead, DualDecoderHead, HoverHead
 from mmgfnuc.postprocess import BoundaryInstances, HoverInstances, WatershedInstances
 from mmgfnuc.registry import MODELS
 from mmgfnuc.testing import InstanceHeadBattery, data_samples, total_loss
+from mmgfnuc.testing.samples import label_map
 
 from ..unets.small import SMALL
 
@@ -39,10 +40,7 @@ def pyramid(size=16, batch=2):
 
 def discs(size, types=1):
     """A label map of four discs, two of them touching, and the classes of its pixels."""
-    rows, columns = np.mgrid[:size, :size] * 32 / size
-    labels = np.zeros((size, size), np.int32)
-    for number, (y, x) in enumerate([(8, 7), (8, 15), (24, 8), (22, 23)], start=1):
-        labels[(rows - y) ** 2 + (columns - x) ** 2 < 20] = number
+    labels = label_map(size)
     return labels, np.where(labels > 0, (labels - 1) % types + 1, 0)
 
 
