@@ -12,10 +12,8 @@ def part(name, **settings):
 
 class TestContract(FoundationEncoderBattery):
     parts = [
-        part('vit-tiny'),
         part('dinov2-vit-s14-reg', out_layers=(0, 1)),
         part('eva02-clip-b16'),
-        part('dinov3-vit-s16'),
         part('sam-vit-b', input_size=None, out_layers=(0, 'neck')),
         part('sam2-hiera-tiny', input_size=None),
         part('dinov3-convnext-tiny'),

@@ -46,6 +46,7 @@ def train(model, steps=1):
     return optimizer
 
 
+@pytest.mark.parametrize('settings', ['eva'], indirect=True)
 def test_merged_adapters(settings):
     """One network without adapters, the same features; its checkpoint is that of an encoder tuned in full."""
     model = segmentor(settings, tune='lora', lora={'rank': 2, 'alpha': 4, 'mlp': True})
