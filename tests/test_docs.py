@@ -15,7 +15,7 @@ import yaml
 from mmengine.runner import Runner
 
 import mmgfnuc
-from mmgfnuc import engine, evaluation, postprocess
+from mmgfnuc import engine, evaluation, postprocess, testing
 from mmgfnuc.datasets import transforms
 from mmgfnuc.datasets.synthetic import write_dataset
 from mmgfnuc.evaluation import functional
@@ -202,7 +202,17 @@ def test_reports_of_studies_hold_all_they_need(site):
 @pytest.mark.slow
 def test_the_api_reference_has_what_the_package_exports(site):
     text = (site / 'api.html').read_text(encoding='utf-8')
-    for module in (functional, evaluation, postprocess, transforms, backbones, foundation, necks, decode_heads):
+    for module in (
+        functional,
+        evaluation,
+        postprocess,
+        transforms,
+        backbones,
+        foundation,
+        necks,
+        decode_heads,
+        testing,
+    ):
         objects = {name: getattr(module, name) for name in module.__all__}
         shown = {name: value for name, value in objects.items() if inspect.isclass(value) or inspect.isfunction(value)}
         assert shown

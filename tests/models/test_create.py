@@ -21,8 +21,8 @@ from mmgfnuc.models.necks import AddFusionBlock, ConcatFusionBlock, ContextFusio
 from mmgfnuc.models.segmentors import FusionSegmentor
 from mmgfnuc.presets import model_parts
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import fill_with_noise
 
-from .tiny import fill_with_noise
 from .unets.small import SMALL as UNET_PARTS
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_'

@@ -1,3 +1,8 @@
+from own_parts.encoder import PatchMixer
+from own_parts.film import FilmBlock
+from own_parts.inside import InsideHead, InsideLoss
+from own_parts.strided import StridedEncoder
+
 from mmgfnuc.testing import (
     AuxiliaryLossBattery,
     BackboneBattery,
@@ -5,10 +10,6 @@ from mmgfnuc.testing import (
     FusionBlockBattery,
     InstanceHeadBattery,
 )
-from own_parts.encoder import PatchMixer
-from own_parts.film import FilmBlock
-from own_parts.inside import InsideHead, InsideLoss
-from own_parts.strided import StridedEncoder
 
 
 class TestPatchMixer(FoundationEncoderBattery):

@@ -11,18 +11,11 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.residual_unet_encoder import ResidualUNetEncoder
 from mmgfnuc.models.layers.residual import ResidualUnit
-
-from ..tiny import fill_with_noise
-from .battery import BackboneBattery
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 
 class TestContract(BackboneBattery):
-    @pytest.fixture(params=[(4, 6, 8, 10), (4, 8), (6, 6, 6, 6, 6)], ids=str)
-    def settings(self, request):
-        return {'widths': request.param}
-
-    def build(self, settings, in_channels=3):
-        return ResidualUNetEncoder(in_channels, **settings)
+    parts = [dict(type=ResidualUNetEncoder, widths=widths) for widths in ((4, 6, 8, 10), (4, 8), (6, 6, 6, 6, 6))]
 
 
 def test_original():

@@ -6,18 +6,14 @@ import torch.nn.functional as F
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones import UNetEncoder
-
-from ..tiny import fill_with_noise
-from .battery import BackboneBattery
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 
 class TestContract(BackboneBattery):
-    @pytest.fixture(params=product(('relu', 'leaky_relu', 'silu', 'glu'), ('max_pool', 'max_blur_pool')), ids='-'.join)
-    def settings(self, request):
-        return dict(zip(('activation', 'downsampling'), request.param, strict=True))
-
-    def build(self, settings, in_channels=3):
-        return UNetEncoder(in_channels, widths=(4, 6, 8, 10), **settings)
+    parts = [
+        dict(type=UNetEncoder, widths=(4, 6, 8, 10), activation=activation, downsampling=downsampling)
+        for activation, downsampling in product(('relu', 'leaky_relu', 'silu', 'glu'), ('max_pool', 'max_blur_pool'))
+    ]
 
 
 def test_original_unet():

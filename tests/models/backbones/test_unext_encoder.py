@@ -5,18 +5,11 @@ import torch.nn.functional as F
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.unext_encoder import UNeXtEncoder
 from mmgfnuc.models.layers.shifted_mlp import TokenizedMLP
-
-from ..tiny import fill_with_noise
-from .battery import BackboneBattery
+from mmgfnuc.testing import BackboneBattery, fill_with_noise
 
 
 class TestContract(BackboneBattery):
-    @pytest.fixture(params=[(4, 6, 8), (4, 6, 8, 10), (4, 6, 8, 10, 12)], ids=len)
-    def settings(self, request):
-        return {'widths': request.param}
-
-    def build(self, settings, in_channels=3):
-        return UNeXtEncoder(in_channels, **settings)
+    parts = [dict(type=UNeXtEncoder, widths=(4, 6, 8, 10, 12)[:levels]) for levels in (3, 4, 5)]
 
 
 def test_stages_written_out():

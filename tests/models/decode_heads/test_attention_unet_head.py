@@ -5,24 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from mmgfnuc.models.decode_heads.attention_unet_head import AttentionGate, AttentionUNetHead
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise, pyramid
 
-from ..tiny import fill_with_noise
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
+CHANNELS = DecodeHeadBattery.in_channels
 
 
 class TestContract(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return AttentionUNetHead(in_channels, **settings)
-
-
-class TestContractResidual(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return AttentionUNetHead(in_channels, residual=True, **settings)
-
-
-class TestContractDeeplySupervised(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return AttentionUNetHead(in_channels, deep_supervision=True, **settings)
+    parts = [
+        dict(type=AttentionUNetHead),
+        dict(type=AttentionUNetHead, residual=True),
+        dict(type=AttentionUNetHead, deep_supervision=True),
+    ]
 
 
 def test_parameters_at_the_widths_of_unet():

@@ -17,14 +17,11 @@ from mmgfnuc.models.decode_heads.awgunet_head import (
     lanczos,
 )
 from mmgfnuc.models.decode_heads.wavelet import haar_transform
-
-from ..tiny import assert_gradients, data_samples, fill_with_noise, total_loss
-from .battery import DecodeHeadBattery, pyramid
+from mmgfnuc.testing import DecodeHeadBattery, assert_gradients, data_samples, fill_with_noise, pyramid, total_loss
 
 
 class TestContract(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return AWGUNetHead(in_channels, width=4, **settings)
+    part = dict(type=AWGUNetHead, width=4)
 
 
 def number_of_parameters(*modules):

@@ -5,14 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from mmgfnuc.models.decode_heads.ddunet_head import DDUNetHead, DilatedConvolutionAttention
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise, pyramid
 
-from ..tiny import fill_with_noise
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
+CHANNELS = DecodeHeadBattery.in_channels
 
 
 class TestContract(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return DDUNetHead(in_channels, dcam_channels=8, **settings)
+    part = dict(type=DDUNetHead, dcam_channels=8)
 
 
 def test_size_at_the_widths_of_unet():
@@ -93,7 +92,7 @@ def test_dcam_written_out():
 
 @pytest.mark.parametrize('decoder', ['main_decoder', 'small_decoder'])
 def test_both_decoders_are_merged(decoder):
-    head, levels = TestContract().build(CHANNELS).eval(), pyramid(1, 32, 32)
+    head, levels = TestContract().build(TestContract.part).eval(), pyramid(1, 32, 32)
     both = head(levels)
     with torch.no_grad():
         for parameter in getattr(head, decoder).parameters():
@@ -110,6 +109,6 @@ def test_small_decoder_has_a_quarter_of_the_width():
 @pytest.mark.parametrize('sizes', [(40, 10, 5, 3), (33, 33, 9, 1)])
 def test_any_strides(sizes):
     levels = [torch.randn(2, c, side, side + 2) for c, side in zip(CHANNELS, sizes, strict=True)]
-    logits = TestContract().build(CHANNELS)(levels)
+    logits = TestContract().build(TestContract.part)(levels)
     assert logits.shape == (2, 2, sizes[0], sizes[0] + 2)
     assert logits.isfinite().all()

@@ -12,8 +12,9 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import BoundaryHead, DualDecoderHead, HoverHead, SemanticHead, UNet3PlusHead
 from mmgfnuc.postprocess import BoundaryInstances, HoverInstances, WatershedInstances
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import InstanceHeadBattery, data_samples, total_loss
+from mmgfnuc.testing.samples import label_map
 
-from ..tiny import data_samples, total_loss
 from ..unets.small import SMALL
 
 CHANNELS, STRIDES = (4, 6, 8), (1, 2, 4)
@@ -39,10 +40,7 @@ def pyramid(size=16, batch=2):
 
 def discs(size, types=1):
     """A label map of four discs, two of them touching, and the classes of its pixels."""
-    rows, columns = np.mgrid[:size, :size] * 32 / size
-    labels = np.zeros((size, size), np.int32)
-    for number, (y, x) in enumerate([(8, 7), (8, 15), (24, 8), (22, 23)], start=1):
-        labels[(rows - y) ** 2 + (columns - x) ** 2 < 20] = number
+    labels = label_map(size)
     return labels, np.where(labels > 0, (labels - 1) % types + 1, 0)
 
 
@@ -62,20 +60,15 @@ def truth(head, size, batch=2, types=1):
     return samples
 
 
-@each_head
-@pytest.mark.parametrize('num_classes', [None, 2, 5])
-def test_maps_and_probabilities(head, num_classes):
-    """Classes first, then auxiliary maps; probabilities of the classes add up to one."""
-    module = build(head, num_classes).eval()
-    classes = num_classes or 2
-    maps = module(pyramid())
-    assert module.num_classes == classes
-    assert module.num_auxiliary == AUXILIARY[head]
-    assert maps.shape == (2, classes + AUXILIARY[head], 16, 16)
-    activated = module.activate(3 * maps)
-    assert activated.shape == maps.shape
-    torch.testing.assert_close(activated[:, :classes].sum(1), torch.ones(2, 16, 16))
-    assert activated[:, :classes].min() >= 0
+class TestContract(InstanceHeadBattery):
+    parts = [dict(type=head) for head in (SemanticHead, DualDecoderHead, HoverHead)]
+
+
+class TestContractOfBoundaries(InstanceHeadBattery):
+    part = dict(type=BoundaryHead)
+
+    def auxiliary(self, truth):
+        return (truth == 2).float()
 
 
 def test_the_boundary_is_a_part_of_the_nucleus():
@@ -86,8 +79,9 @@ def test_the_boundary_is_a_part_of_the_nucleus():
 
 
 @pytest.mark.slow
-@each_head
-@pytest.mark.parametrize('types', [1, 3])
+@pytest.mark.parametrize(
+    ('head', 'types'), [('semantic', 1), ('dual-decoder', 3), ('hover', 3), ('boundary', 1), ('boundary', 3)]
+)
 def test_training_separates_touching_discs(head, types):
     """Overfitted to one image, each head gives its nuclei and types back."""
     model = mmgfnuc.create_model('unet', head=head, num_classes=types + 1, parts={'backbone': {'widths': (8, 16, 24)}})
@@ -199,19 +193,11 @@ def test_post_processing_by_config():
 
 
 @each_head
-def test_nuclei_of_perfect_maps(head):
-    """The head hands its auxiliary maps to its post-processor as that takes them; sizes are in micrometres."""
-    labels, _ = discs(64)
-    samples = truth(head, 64, batch=1)
-    auxiliary = samples[0].get(key_of(head)).data.float() if head in TARGETS else torch.zeros(0, 64, 64)
-    if head == 'boundary':
-        auxiliary = (auxiliary == 2).float()
-    module = build(head)
-    found = module.nuclei(torch.from_numpy(labels > 0).float(), auxiliary, None)
-    assert found.shape == (64, 64)
-    assert found.max() == 4
-    # 500 pixels of 0.05 micrometres are less than the smallest nucleus, 2.5 square micrometres.
-    assert module.nuclei(torch.from_numpy(labels > 0).float(), auxiliary, 0.05).max() == 0
+def test_sizes_are_in_micrometres(head):
+    """500 pixels of 0.05 micrometres are less than the smallest nucleus, 2.5 square micrometres."""
+    foreground = torch.from_numpy(discs(64)[0] > 0).float()
+    assert build(head).nuclei(foreground, torch.zeros(AUXILIARY[head], 64, 64), 0.05).max() == 0
+    assert build(head).nuclei(foreground, torch.zeros(AUXILIARY[head], 64, 64), None).max() > 0
 
 
 @each_head

@@ -11,8 +11,7 @@ from mmseg.registry import MODELS
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import resize
-
-from ..tiny import assert_gradients, data_samples, fill_with_noise, total_loss
+from mmgfnuc.testing import assert_gradients, data_samples, fill_with_noise, total_loss
 
 WIDTHS = (4, 6, 8, 10)
 WHOLE = {'mode': 'whole'}

@@ -4,17 +4,12 @@ import torch
 
 from mmgfnuc.models.backbones.swin_unet_encoder import SwinUNetEncoder
 from mmgfnuc.models.decode_heads.swin_unet_head import PatchExpand, SwinUNetHead
-
-from ..tiny import fill_with_noise
-from .battery import DecodeHeadBattery
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise
 
 
 class TestContract(DecodeHeadBattery):
+    part = dict(type=SwinUNetHead, head_dim=4, window_size=3, drop_path_rate=0.0)
     to_the_image = True
-
-    def build(self, in_channels, **settings):
-        small = {'head_dim': 4, 'window_size': 3, 'drop_path_rate': 0.0}
-        return SwinUNetHead(in_channels, **small | settings)
 
 
 def test_published_size():

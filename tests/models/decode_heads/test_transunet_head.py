@@ -5,15 +5,12 @@ import torch.nn.functional as F
 
 from mmgfnuc.models.backbones.transunet_encoder import TransUNetEncoder
 from mmgfnuc.models.decode_heads.transunet_head import TransUNetHead
-
-from .battery import DecodeHeadBattery
+from mmgfnuc.testing import DecodeHeadBattery
 
 
 class TestContract(DecodeHeadBattery):
+    part = dict(type=TransUNetHead, deep_channels=32, channels=4)
     to_the_image = True
-
-    def build(self, in_channels, **settings):
-        return TransUNetHead(in_channels, deep_channels=32, channels=4, **settings)
 
 
 def test_published_size():

@@ -6,22 +6,19 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.u2net_encoder import U2NetEncoder
 from mmgfnuc.models.decode_heads.u2net_head import U2NetHead
+from mmgfnuc.testing import DecodeHeadBattery, data_samples, fill_with_noise, pyramid
 
-from ..tiny import data_samples, fill_with_noise
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
-
+CHANNELS = DecodeHeadBattery.in_channels
 SMALL = {'backbone': {'widths': (64,) * 6, 'mid_widths': (16,) * 6}, 'decode_head': {'mid_widths': (16,) * 5}}
 
 
 class TestContract(DecodeHeadBattery):
+    part = dict(type=U2NetHead)
     loss_keys = {
         f'{output}{key}'
         for output in ('', 'aux_1.', 'aux_2.', 'aux_3.', 'aux_4.')
         for key in ('loss_dice_focal', 'acc_seg')
     }
-
-    def build(self, in_channels, **settings):
-        return U2NetHead(in_channels, **settings)
 
 
 def published(settings):

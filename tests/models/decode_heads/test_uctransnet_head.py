@@ -13,16 +13,14 @@ from mmgfnuc.models.decode_heads.channel_transformer import (
     Reconstruction,
 )
 from mmgfnuc.models.decode_heads.uctransnet_head import SkipGate, UCTransNetHead
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise, pyramid
 
-from ..tiny import fill_with_noise
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
-
+CHANNELS = DecodeHeadBattery.in_channels
 WIDTHS = (64, 128, 256, 512, 512)
 
 
 class TestContract(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return UCTransNetHead(in_channels, num_layers=2, num_heads=2, **settings)
+    part = dict(type=UCTransNetHead, num_layers=2, num_heads=2)
 
 
 def count(module):
@@ -142,7 +140,7 @@ def test_position_is_kept_at_the_published_size_and_resampled_at_others():
 @pytest.mark.parametrize('sizes', [(40, 10, 5, 3), (33, 33, 9, 1)])
 def test_any_strides(sizes):
     levels = [torch.randn(2, c, side, side + 2) for c, side in zip(CHANNELS, sizes, strict=True)]
-    logits = TestContract().build(CHANNELS)(levels)
+    logits = TestContract().build(TestContract.part)(levels)
     assert logits.shape == (2, 2, sizes[0], sizes[0] + 2)
     assert logits.isfinite().all()
 

@@ -7,32 +7,29 @@ import mmgfnuc
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.decode_heads import UNet3PlusHead
 from mmgfnuc.models.decode_heads.unet3plus_head import resize_to
+from mmgfnuc.testing import DecodeHeadBattery, data_samples, pyramid
 
-from ..tiny import data_samples
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
-
+CHANNELS = DecodeHeadBattery.in_channels
 EUNET3PLUS_WIDTHS = (32, 64, 128, 256, 512)
 
 
 class TestContract(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return UNet3PlusHead(in_channels, skip_channels=4, **settings)
+    part = dict(type=UNet3PlusHead, skip_channels=4)
 
 
 class TestContractDeeplySupervised(DecodeHeadBattery):
+    part = dict(type=UNet3PlusHead, skip_channels=4, deep_supervision=True)
     loss_keys = {
         f'{level}{key}' for level in ('', 'aux_1.', 'aux_2.', 'aux_3.') for key in ('loss_dice_focal', 'acc_seg')
     }
 
-    def build(self, in_channels, **settings):
-        return UNet3PlusHead(in_channels, skip_channels=4, deep_supervision=True, **settings)
-
 
 class TestContractGuided(DecodeHeadBattery):
+    part = dict(type=UNet3PlusHead, skip_channels=4, classification_guided=True)
     loss_keys = {'loss_dice_focal', 'acc_seg', 'loss_guide'}
 
-    def build(self, in_channels, **settings):
-        head = UNet3PlusHead(in_channels, skip_channels=4, classification_guided=True, **settings)
+    def build(self, *args, **settings):
+        head = super().build(*args, **settings)
         call_images(head, empty=False)
         return head
 

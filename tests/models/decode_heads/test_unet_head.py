@@ -6,18 +6,11 @@ from torch import nn
 
 from mmgfnuc.models.backbones.residual_unet_encoder import ResidualUNetEncoder
 from mmgfnuc.models.decode_heads.unet_head import UNetHead
-
-from .battery import DecodeHeadBattery
+from mmgfnuc.testing import DecodeHeadBattery
 
 
 class TestContract(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return UNetHead(in_channels, **settings)
-
-
-class TestContractResidual(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return UNetHead(in_channels, residual=True, **settings)
+    parts = [dict(type=UNetHead), dict(type=UNetHead, residual=True)]
 
 
 def test_original_unet():

@@ -3,22 +3,19 @@ from torch import nn
 
 from mmgfnuc.models.backbones.unet_encoder import UNetEncoder
 from mmgfnuc.models.decode_heads.unetplusplus_head import UNetPlusPlusHead
+from mmgfnuc.testing import DecodeHeadBattery, pyramid
 
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
-
+CHANNELS = DecodeHeadBattery.in_channels
 WIDTHS = (32, 64, 128, 256, 512)
 
 
 class TestContract(DecodeHeadBattery):
-    def build(self, in_channels, **settings):
-        return UNetPlusPlusHead(in_channels, **settings)
+    part = dict(type=UNetPlusPlusHead)
 
 
 class TestContractDeeplySupervised(DecodeHeadBattery):
+    part = dict(type=UNetPlusPlusHead, deep_supervision=True)
     loss_keys = {f'{level}{key}' for level in ('', 'aux_1.', 'aux_2.') for key in ('loss_dice_focal', 'acc_seg')}
-
-    def build(self, in_channels, **settings):
-        return UNetPlusPlusHead(in_channels, deep_supervision=True, **settings)
 
 
 def test_published_parameters():

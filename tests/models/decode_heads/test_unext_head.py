@@ -5,16 +5,14 @@ from torch import nn
 from mmgfnuc.models.backbones.unext_encoder import UNeXtEncoder
 from mmgfnuc.models.decode_heads.unext_head import UNeXtHead
 from mmgfnuc.models.layers.shifted_mlp import TokenizedMLP
+from mmgfnuc.testing import DecodeHeadBattery, fill_with_noise, pyramid
 
-from ..tiny import fill_with_noise
-from .battery import CHANNELS, DecodeHeadBattery, pyramid
+CHANNELS = DecodeHeadBattery.in_channels
 
 
 class TestContract(DecodeHeadBattery):
+    part = dict(type=UNeXtHead)
     to_the_image = True
-
-    def build(self, in_channels, **settings):
-        return UNeXtHead(in_channels, **settings)
 
 
 def test_published_number_of_parameters():

@@ -4,8 +4,8 @@ import torch
 import transformers
 
 from mmgfnuc.models.foundation import foundation_encoder
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
 from .reduced import VIT
 
 TRANSFORMERS = {'hidden_size': 24, 'num_hidden_layers': 2, 'num_attention_heads': 3}

@@ -14,8 +14,9 @@ from safetensors.torch import save, save_file
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import data_samples, fill_with_noise, total_loss
 
-from ..tiny import SEGMENTOR, data_samples, fill_with_noise, total_loss
+from ..tiny import SEGMENTOR
 
 VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
 

@@ -19,8 +19,8 @@ from mmgfnuc.models.foundation import (
 )
 from mmgfnuc.models.foundation.catalogue.entry import quarters
 from mmgfnuc.models.foundation.catalogue.timm_entry import completed
+from mmgfnuc.testing import assert_gradients
 
-from ..tiny import assert_gradients
 from .reduced import reduced
 
 NAMES = sorted(CATALOGUE)

@@ -6,8 +6,9 @@ import torch
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import data_samples, fill_with_noise, total_loss
 
-from ..tiny import FOUNDATION, SEGMENTOR, TINY_SAM, data_samples, fill_with_noise, total_loss
+from ..tiny import FOUNDATION, SEGMENTOR, TINY_SAM
 
 DIGEST = 'weights_sha256'
 
@@ -45,13 +46,6 @@ def train_step(model):
 def test_random_weights_warn():
     with pytest.warns(UserWarning, match=r"'sam-vit-b' has RANDOM weights \(model\.foundation\.weights\)"):
         foundation_encoder('sam-vit-b', weights='random', arch=TINY_SAM)
-
-
-def test_evaluation_mode_survives_train(weights):
-    model = segmentor().train()
-    assert model.backbone.training
-    assert not any(module.training for module in model.foundation.modules())
-    assert all(module.training for module in segmentor(tune='full').train().foundation.modules())
 
 
 def test_checkpoint_holds_the_digest_instead_of_the_weights(weights, weights_folder):

@@ -20,8 +20,9 @@ from mmgfnuc.models.foundation import (
     foundation_encoder,
 )
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import data_samples, fill_with_noise, total_loss
 
-from ..tiny import BACKBONE, DECODE_HEAD, NECK, data_samples, fill_with_noise, total_loss
+from ..tiny import BACKBONE, DECODE_HEAD, NECK
 
 MEAN, STD = (0.6, 0.5, 0.4), (0.2, 0.3, 0.2)
 SAID = {'mean': MEAN, 'std': STD, 'out_channels': [6], 'out_strides': [8]}

@@ -12,8 +12,9 @@ from torch import nn
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.models.foundation.sam import ARCHITECTURES
+from mmgfnuc.testing import assert_gradients, fill_with_noise
 
-from ..tiny import TINY_SAM, assert_gradients, fill_with_noise
+from ..tiny import TINY_SAM
 
 
 def official_encoder(img_size=1024, **arch):

@@ -5,8 +5,7 @@ from torch.nn import functional as F
 
 from mmgfnuc.models.foundation import sam_attention
 from mmgfnuc.models.foundation.sam_attention import FusedAttention
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import fill_with_noise
 
 SIZES = [(14, 14), (9, 9), (10, 7), (20, 33), (1, 5)]
 

@@ -8,8 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
-
-from ..tiny import assert_gradients, fill_with_noise
+from mmgfnuc.testing import assert_gradients, fill_with_noise
 
 NAME = 'vit_tiny_patch16_224'
 

@@ -5,8 +5,9 @@ from safetensors.torch import save_file
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import foundation_encoder
 from mmgfnuc.registry import MODELS
+from mmgfnuc.testing import data_samples, fill_with_noise, total_loss
 
-from ..tiny import SEGMENTOR, TINY_SAM, data_samples, fill_with_noise, total_loss
+from ..tiny import SEGMENTOR, TINY_SAM
 
 VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
 KINDS = {
@@ -45,61 +46,7 @@ def train(model, steps=1):
     return optimizer
 
 
-def parameters(model):
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-def changed(before, model):
-    return {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-
-
-@pytest.mark.slow
-def test_what_a_step_changes(settings):
-    """Frozen: nothing of the encoder. LoRA: adapters alone. Full: all of it. The rest of the model always."""
-    for tune in ('frozen', 'lora', 'full'):
-        model = segmentor(settings, tune=tune)
-        before = parameters(model)
-        train(model, steps=2)
-        of_encoder = {name for name in changed(before, model) if name.startswith('foundation.')}
-        assert any(name.startswith('backbone.') for name in changed(before, model))
-        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        everything = {name for name in before if name.startswith('foundation.')}
-        if tune == 'frozen':
-            assert of_encoder == trained & everything == set()
-        elif tune == 'lora':
-            adapters = {name for name in everything if '.lora_' in name}
-            assert adapters == trained & everything
-            assert of_encoder == adapters
-        else:
-            assert trained >= everything
-            # The key's part of a bias has no effect, and stays where its gradient is rounded to zero.
-            assert len(of_encoder) > 0.9 * len(everything)
-
-
-def test_adapters_start_without_effect(settings):
-    images = torch.rand(1, 3, 64, 64)
-    plain, adapted = (segmentor(settings, tune=tune).foundation.eval() for tune in ('frozen', 'lora'))
-    for expected, own in zip(plain(images), adapted(images), strict=True):
-        torch.testing.assert_close(own, expected)
-
-
-def test_checkpoint_of_lora(settings):
-    """Adapters and the digest of the file: enough, beside the same file."""
-    model = segmentor(settings, tune='lora')
-    train(model, steps=2)
-    state = model.state_dict()
-    of_encoder = [key for key in state if key.startswith('foundation.')]
-    assert {key for key in of_encoder if '.lora_' not in key} == {'foundation.weights_sha256'}
-    assert len(of_encoder) > 1
-    loaded = segmentor(settings, tune='lora')
-    loaded.load_state_dict(state, strict=True)
-    images = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(loaded.eval()(images), model.eval()(images), rtol=0, atol=0)
-    other = segmentor(settings | {'weights': 'other'}, tune='lora')
-    with pytest.raises(UserError, match='was trained with other weights'):
-        other.load_state_dict(state)
-
-
+@pytest.mark.parametrize('settings', ['eva'], indirect=True)
 def test_merged_adapters(settings):
     """One network without adapters, the same features; its checkpoint is that of an encoder tuned in full."""
     model = segmentor(settings, tune='lora', lora={'rank': 2, 'alpha': 4, 'mlp': True})

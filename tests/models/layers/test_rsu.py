@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmgfnuc.models.layers.rsu import RSU, rsu_of_level
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import fill_with_noise
 
 
 def up(x, reference):

@@ -3,8 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from mmgfnuc.models.layers.shifted_mlp import ShiftedMLP, TokenizedMLP, shift_channels
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import fill_with_noise
 
 
 @pytest.mark.parametrize('size', [(6, 9), (9, 6), (2, 2), (1, 1)])

@@ -5,8 +5,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformerBlock
 
 from mmgfnuc.models.layers.swin import SwinBlock, init_linear, swin_blocks, token_kinds
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import fill_with_noise
 
 CHANNELS, HEADS, WINDOW = 6, 2, 4
 

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import attention
 from mmgfnuc.models.necks.attention import TokenAttention, pool, pool_factor
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
-from .battery import entropy_by_loops, official_attention, to_tokens
+from .oracles import entropy_by_loops, official_attention, to_tokens
 
 
 def build(channels=8, num_heads=2, max_keys=None):

@@ -7,18 +7,9 @@ import torch.nn.functional as F
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import ContextFusionBlock, GatedFusionBlock
 from mmgfnuc.models.necks.context_fusion_block import position_encoding, with_position
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
-from .battery import (
-    CHANNELS,
-    CONTEXT_CHANNELS,
-    FusionBlockBattery,
-    count,
-    entropy_by_loops,
-    gate_by_loops,
-    official_attention,
-    to_tokens,
-)
+from .oracles import ExplainedBattery, count, entropy_by_loops, gate_by_loops, official_attention, to_tokens
 
 
 def encoding_by_hand(row, column, channels):
@@ -49,13 +40,11 @@ def query_and_tokens(block, local, context):
     return gate, query + codes[0], tokens + codes[1], tokens
 
 
-class TestContextFusionBlock(FusionBlockBattery):
-    @pytest.fixture(params=[{}, {'num_heads': 1, 'max_keys': 4}], ids=str)
-    def settings(self, request):
-        return request.param
-
-    def build(self, settings):
-        return ContextFusionBlock(CHANNELS, CONTEXT_CHANNELS, reduction=1, **settings)
+class TestContextFusionBlock(ExplainedBattery):
+    parts = [
+        dict(type=ContextFusionBlock, reduction=1),
+        dict(type=ContextFusionBlock, reduction=1, num_heads=1, max_keys=4),
+    ]
 
     @torch.no_grad()
     def explained(self, block, local, context):

@@ -8,9 +8,9 @@ from mmgfnuc import create_model
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones import UNetEncoder
 from mmgfnuc.models.necks import ContextAdapter, EncoderFusionNeck
+from mmgfnuc.testing import assert_gradients, fill_with_noise
 
-from ..tiny import assert_gradients, fill_with_noise
-from .battery import count
+from .oracles import count
 
 WIDTHS = (32, 64, 128, 256, 512)
 STRIDES = (1, 2, 4, 8, 16)

@@ -3,8 +3,7 @@ import torch
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import ContextAdapter, FusionNeck
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import fill_with_noise
 
 CHANNELS = (4, 8, 16)
 SIZES = ((12, 20), (6, 10), (3, 5))

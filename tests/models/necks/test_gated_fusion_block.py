@@ -6,36 +6,22 @@ import torch
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import GatedFusionBlock
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
-from .battery import (
-    CHANNELS,
-    CONTEXT_CHANNELS,
-    FusionBlockBattery,
-    count,
-    entropy_by_loops,
-    gate_by_loops,
-    official_attention,
-    to_tokens,
-)
-
-VARIANTS = {
-    'paper': {},
-    'released': {'preset': 'released', 'num_heads': 2},
-    'text': {'preset': 'released', 'wiring': 'text'},
-    'shallow': {'attention': False},
-    'gate-only': {'preset': 'gate-only'},
-    'attention-only': {'preset': 'attention-only', 'num_heads': 4},
-}
+from .oracles import ExplainedBattery, count, entropy_by_loops, gate_by_loops, official_attention, to_tokens
 
 
-class TestGatedFusionBlock(FusionBlockBattery):
-    @pytest.fixture(params=sorted(VARIANTS))
-    def settings(self, request):
-        return request.param
-
-    def build(self, settings):
-        return GatedFusionBlock(CHANNELS, CONTEXT_CHANNELS, reduction=1, **VARIANTS[settings])
+class TestGatedFusionBlock(ExplainedBattery):
+    parts = [
+        dict(type=GatedFusionBlock, reduction=1, **settings)
+        for settings in (
+            {},
+            {'preset': 'released', 'num_heads': 2},
+            {'preset': 'released', 'wiring': 'text'},
+            {'attention': False},
+            {'preset': 'gate-only'},
+        )
+    ]
 
     @torch.no_grad()
     def explained(self, block, local, context):
@@ -48,6 +34,12 @@ class TestGatedFusionBlock(FusionBlockBattery):
                 block.attention, gated, gated if block.wiring == 'text' else local
             )
         return done
+
+
+class TestAttentionOnly(TestGatedFusionBlock):
+    parts = ()
+    part = dict(type=GatedFusionBlock, preset='attention-only', num_heads=4)
+    uses_context = False
 
 
 def test_parameters_of_the_released_variant():

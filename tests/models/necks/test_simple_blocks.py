@@ -1,22 +1,14 @@
-import pytest
 import torch
 import torch.nn.functional as F
 
 from mmgfnuc.models.necks import AddFusionBlock, ConcatFusionBlock
+from mmgfnuc.testing import fill_with_noise
 
-from ..tiny import fill_with_noise
-from .battery import CHANNELS, CONTEXT_CHANNELS, FusionBlockBattery, count
-
-BLOCKS = {'concat': ConcatFusionBlock, 'add': AddFusionBlock}
+from .oracles import ExplainedBattery, count
 
 
-class TestSimpleBlocks(FusionBlockBattery):
-    @pytest.fixture(params=sorted(BLOCKS))
-    def settings(self, request):
-        return request.param
-
-    def build(self, settings):
-        return BLOCKS[settings](CHANNELS, CONTEXT_CHANNELS)
+class TestSimpleBlocks(ExplainedBattery):
+    parts = [dict(type=ConcatFusionBlock), dict(type=AddFusionBlock)]
 
 
 def projected(block, context):

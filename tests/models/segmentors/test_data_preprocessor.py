@@ -3,8 +3,7 @@ import torch
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.segmentors import NucleiDataPreprocessor
-
-from ..tiny import data_samples
+from mmgfnuc.testing import data_samples
 
 
 def test_stacks_and_scales_to_one():

@@ -5,8 +5,9 @@ from mmengine.structures import PixelData
 from torch import nn
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.testing import data_samples, fill_with_noise, total_loss
 
-from ..tiny import BACKBONE, DECODE_HEAD, FOUNDATION, NECK, SEGMENTOR, data_samples, fill_with_noise, total_loss
+from ..tiny import BACKBONE, DECODE_HEAD, FOUNDATION, NECK, SEGMENTOR
 from .build import build, without_fusion
 
 

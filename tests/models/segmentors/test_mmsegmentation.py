@@ -11,9 +11,10 @@ from torch import nn
 from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.complexity import count_macs, on_meta
+from mmgfnuc.testing import assert_gradients, assert_round_trip, data_samples, fill_with_noise, total_loss
 
 from ..backbones.test_module_backbone import MIT, RESNET, SWIN
-from ..tiny import BACKBONE, FOUNDATION, assert_gradients, assert_round_trip, data_samples, fill_with_noise, total_loss
+from ..tiny import BACKBONE, FOUNDATION
 from .build import build, without_fusion
 
 CONTEXT = {'type': 'mmgfnuc.FusionNeck', 'block': {'type': 'mmgfnuc.ContextFusionBlock'}}

@@ -8,8 +8,8 @@ from torch import nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.segmentors import tiled_forward
+from mmgfnuc.testing import data_samples, fill_with_noise
 
-from ..tiny import data_samples, fill_with_noise
 from .build import build, without_fusion
 
 

@@ -10,8 +10,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 import mmgfnuc
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.backbones.base import Backbone
+from mmgfnuc.testing import assert_round_trip, data_samples, total_loss
 
-from ..tiny import assert_round_trip, data_samples, total_loss
 from .small import SMALL
 
 

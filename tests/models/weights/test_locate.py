@@ -12,8 +12,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import find_entry, foundation_encoder
 from mmgfnuc.models.weights import locate
 from mmgfnuc.models.weights.locate import WeightSource, check_published, find_weights
-
-from ..tiny import fill_with_noise
+from mmgfnuc.testing import fill_with_noise
 
 VIT = {'embed_dim': 24, 'depth': 2, 'num_heads': 3}
 UNI = find_entry('uni')
