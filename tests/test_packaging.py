@@ -238,10 +238,8 @@ def page() -> list[tuple[str, str, str]]:
 
 def test_the_page_on_extending_shows_the_files_of_the_example(page: list[tuple[str, str, str]]) -> None:
     shown = {title: code for _, title, code in page if title}
-    files = {
-        path.relative_to(EXAMPLE).as_posix() for path in EXAMPLE.rglob('*') if path.suffix in ('.py', '.toml', '.yaml')
-    }
-    assert shown == {name: (EXAMPLE / name).read_text(encoding='utf-8') for name in files}
+    files = [path for path in EXAMPLE.rglob('*') if path.suffix in ('.py', '.toml', '.yaml')]
+    assert shown == {path.relative_to(EXAMPLE).as_posix(): path.read_text(encoding='utf-8') for path in files}
 
 
 @pytest.mark.slow

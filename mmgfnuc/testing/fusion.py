@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmgfnuc.models.necks import FusionBlock, FusionNeck
+from mmgfnuc.models.necks.base import taken_by
 from mmgfnuc.registry import MODELS
 
 from .battery import Battery
@@ -38,7 +39,7 @@ class FusionBlockBattery(Battery):
     def build(self, config: Mapping[str, Any]) -> Any:
         """Build the part as the neck does."""
         wired = dict(in_channels=self.in_channels, context_channels=self.context_channels)
-        return MODELS.build(dict(config), default_args=wired | dict(attention=True, max_keys=None))
+        return MODELS.build(dict(config), default_args=taken_by(config, **wired, attention=True, max_keys=None))
 
     def features(
         self, block: FusionBlock, batch: int = 2, size: tuple[int, int] = (5, 7), grid: tuple[int, int] = (3, 4)
@@ -67,7 +68,8 @@ class FusionBlockBattery(Battery):
     def test_works_in_the_neck(self, config: dict, control: str | None) -> None:
         """It takes the settings and the step that FusionNeck gives; at two levels, under the controls of a study."""
         widths = (self.in_channels,) * 2, (self.context_channels,)
-        neck = FusionNeck(*widths, (4, 8), 'all', 'all', block=config, control=control)
+        attending = 'all' if taken_by(config, attention=True) else None
+        neck = FusionNeck(*widths, (4, 8), 'all', attending, block=config, control=control)
         local = tuple(torch.randn(2, self.in_channels, side, side + 2) for side in (12, 6))
         context = (torch.randn(2, self.context_channels, 3, 4),)
         for mode in (True, False):

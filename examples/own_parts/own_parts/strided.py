@@ -10,14 +10,14 @@ class StridedEncoder(nn.Module):
     """Image -> local pyramid; strided convolutions halve the size.
 
     Shape:
-        (B, 3, H, W) -> level i: (B, widths[i], H / 2**i, W / 2**i)
+        (B, in_channels, H, W) -> level i: (B, widths[i], H / 2**i, W / 2**i)
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 128, 256)) -> None:
+    def __init__(self, in_channels: int = 3, widths: Sequence[int] = (32, 64, 128, 256)) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(shallow, deep, 3, stride, padding=1), nn.BatchNorm2d(deep), nn.ReLU())
-            for stride, (shallow, deep) in zip((1, *[2] * len(widths)), pairwise((3, *widths)), strict=False)
+            for stride, (shallow, deep) in zip((1, *[2] * len(widths)), pairwise((in_channels, *widths)), strict=False)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:

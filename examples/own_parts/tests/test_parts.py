@@ -1,7 +1,4 @@
-from own_parts.encoder import PatchMixer
-from own_parts.film import FilmBlock
-from own_parts.inside import InsideHead, InsideLoss
-from own_parts.strided import StridedEncoder
+import torch
 
 from mmgfnuc.testing import (
     AuxiliaryLossBattery,
@@ -10,6 +7,10 @@ from mmgfnuc.testing import (
     FusionBlockBattery,
     InstanceHeadBattery,
 )
+from own_parts.encoder import PatchMixer
+from own_parts.film import FilmBlock
+from own_parts.inside import INSIDE, InsideHead, InsideLoss
+from own_parts.strided import StridedEncoder
 
 
 class TestPatchMixer(FoundationEncoderBattery):
@@ -25,8 +26,15 @@ class TestFilmBlock(FusionBlockBattery):
 
 
 class TestInsideHead(InstanceHeadBattery):
-    part = dict(type=InsideHead, decoder=dict(type='mmgfnuc.UNetHead'))
+    part = dict(type=InsideHead)
+
+    def auxiliary(self, truth):
+        return (truth == INSIDE).float()
 
 
 class TestInsideLoss(AuxiliaryLossBattery):
     part = dict(type=InsideLoss)
+    target = InsideHead.target
+
+    def right(self, truth, classes):
+        return torch.where(truth == INSIDE, 10.0, -10.0)

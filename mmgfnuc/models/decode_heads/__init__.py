@@ -3,7 +3,7 @@ from .awgunet_head import AWGUNetHead
 from .base import PyramidDecodeHead
 from .building import build_auxiliary_heads
 from .ddunet_head import DDUNetHead
-from .instance_heads import BoundaryHead, DualDecoderHead, HoverHead, InstanceHead, SemanticHead
+from .instance_heads import AuxiliaryDecoderHead, BoundaryHead, DualDecoderHead, HoverHead, InstanceHead, SemanticHead
 from .swin_unet_head import SwinUNetHead
 from .transunet_head import TransUNetHead
 from .u2net_head import U2NetHead
@@ -16,6 +16,7 @@ from .unext_head import UNeXtHead
 __all__ = [
     'AWGUNetHead',
     'AttentionUNetHead',
+    'AuxiliaryDecoderHead',
     'BoundaryHead',
     'DDUNetHead',
     'DualDecoderHead',

@@ -253,7 +253,8 @@ class AuxiliaryDecoderHead(InstanceHead):
         kwargs: see InstanceHead.
     """
 
-    learned_by: ClassVar[str]
+    # Loss of the auxiliary maps.
+    learned_by: ClassVar[str | type]
 
     def __init__(
         self,

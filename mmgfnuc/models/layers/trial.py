@@ -25,7 +25,12 @@ def run_empty(network: Callable[[Tensor], Any], module: nn.Module, shape: Sequen
 
 @torch.enable_grad()
 def unused_parameters(module: nn.Module, outputs: Sequence[Tensor]) -> list[str]:
-    """Names of the trainable parameters that no output depends on: DDP would wait for their gradients."""
+    """Names of the trainable parameters that no output depends on: DDP would wait for their gradients.
+
+    Of what was made under `torch.inference_mode`, and so is never trained, none.
+    """
+    if torch.is_inference_mode_enabled():
+        return []
     named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
     total = torch.stack([output.sum() for output in outputs]).sum()
     if not named or not total.requires_grad:

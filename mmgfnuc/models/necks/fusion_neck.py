@@ -1,8 +1,7 @@
 """Fuses foundation features into a local pyramid."""
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from mmengine.model import BaseModule
@@ -12,7 +11,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers.building import build_part, look_up
 from mmgfnuc.registry import MODELS
 
-from .base import FusionBlock
+from .base import FusionBlock, taken_by
 from .context_adapter import ContextAdapter, Step
 
 Strides = Sequence[float] | None
@@ -110,7 +109,7 @@ class FusionNeck(BaseModule):
             attending = fused if getattr(kind, 'takes_tokens', False) else fused[-1:]
         if not set(attending) <= set(fused):
             raise UserError(f'attention_levels={attending} must be among the fused levels={fused}')
-        if attention_levels is not None and not _taken(kind, {'attention': True}):
+        if attention_levels is not None and not taken_by(block, attention=True):
             raise UserError(f'attention_levels={attention_levels!r}: {kind.__name__} has no attention; leave it out')
         self.in_strides = in_strides
         self.adapter = ContextAdapter(blur_padding)
@@ -120,14 +119,12 @@ class FusionNeck(BaseModule):
             {
                 str(level): build_part(
                     block,
-                    **_taken(
-                        kind,
-                        dict(
-                            in_channels=in_channels[level],
-                            context_channels=given[level],
-                            attention=level in attending,
-                            max_keys=None if level == depth - 1 else max_keys,
-                        ),
+                    **taken_by(
+                        block,
+                        in_channels=in_channels[level],
+                        context_channels=given[level],
+                        attention=level in attending,
+                        max_keys=None if level == depth - 1 else max_keys,
                     ),
                 )
                 for level in fused
@@ -188,10 +185,3 @@ class FusionNeck(BaseModule):
             level: self._block(level).explain(*self._inputs(level, local[level], context, token_strides))
             for level in map(int, self.blocks)
         }
-
-
-def _taken(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what a class does not take."""
-    parameters = inspect.signature(kind).parameters if kind else {}
-    everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return {name: value for name, value in settings.items() if everything or name in parameters}
