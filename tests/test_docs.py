@@ -1,7 +1,6 @@
-"""The pages of docs/: their links, their navigation, the code of extending.md, and the site that is built of them."""
+"""The pages of docs/: their links, their navigation, code of training.md, and the site that is built of them."""
 
 import inspect
-import os
 import re
 import shutil
 import subprocess
@@ -64,50 +63,6 @@ def test_the_navigation_lists_every_page_once():
     assert sorted(nav_pages(config['nav'])) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
-@pytest.fixture(scope='module')
-def extended(tmp_path_factory):
-    """A copy of the repository with the files of extending.md, and the other blocks of the page: language, code."""
-    copy = tmp_path_factory.mktemp('extended')
-    for name in ('mmgfnuc', 'configs', 'tests'):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'), symlinks=True)
-    for name in ('pyproject.toml', 'README.md'):
-        shutil.copy(ROOT / name, copy)
-    rest = []
-    for language, title, code in BLOCK.findall((DOCS / 'extending.md').read_text(encoding='utf-8')):
-        if title:
-            with (copy / title).open('a', encoding='utf-8') as file:
-                file.write(code)
-        else:
-            rest.append((language, code))
-    return copy, rest
-
-
-def run(copy, *arguments):
-    """Run the copy's package, not the installed one."""
-    environment = os.environ | {'PYTHONPATH': str(copy), 'PYTHONDONTWRITEBYTECODE': '1'}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_the_parts_of_extending_can_be_used_and_their_tests_pass(extended):
-    """And so can the model of getting_started.md; all in one process: most of the time is that of the imports."""
-    copy, rest = extended
-    start = BLOCK.findall((DOCS / 'getting_started.md').read_text(encoding='utf-8'))
-    scripts = [code for language, code in [*rest, *((first, last) for first, _, last in start)] if language == 'python']
-    commands = [code.split() for language, code in rest if language == 'bash']
-    assert [len(scripts), *(command[0] for command in commands)] == [4 + 1, *['pytest'] * 4]
-    where = 'import mmgfnuc\nprint(mmgfnuc.__file__)'
-    runs = [['-q', '-p', 'no:cacheprovider', *arguments] for _, *arguments in commands]
-    tests = f'import pytest\nassert not any([pytest.main(arguments) for arguments in {runs}])'
-    out = run(copy, '-W', 'ignore', '-c', '\n'.join([*scripts, where, tests]))
-    assert f'{copy}/mmgfnuc/__init__.py' in out.splitlines()
-    assert len(re.findall('^[0-9]+ passed', out, re.MULTILINE)) == 4
-
-
 @pytest.mark.slow
 def test_the_models_of_another_project_train(tmp_path):
     """The section of training.md: MMSegmentation's parts here, and ours in its segmentor, for two steps of a runner."""
@@ -138,16 +93,6 @@ def test_the_models_of_another_project_train(tmp_path):
     ] * 2
 
 
-def test_the_code_of_extending_is_in_the_project_s_style(extended):
-    """Linted as the files that it makes; lines added to an `__init__.py` stand below `__all__` in the copy."""
-    copy, _ = extended
-    titles = [title for _, title, _ in BLOCK.findall((DOCS / 'extending.md').read_text(encoding='utf-8')) if title]
-    files = [title for title in titles if not title.endswith('__init__.py')]
-    assert len(files) == 11
-    run(copy, '-m', 'ruff', 'check', '--no-cache', *files)
-    run(copy, '-m', 'ruff', 'format', '--no-cache', '--check', *files)
-
-
 class Loaded(HTMLParser):
     """Addresses of what a browser loads with a page."""
 
@@ -168,7 +113,9 @@ def site(tmp_path_factory):
     if find_spec('mkdocs') is None:
         pytest.skip('MkDocs is not installed (requirements/docs.txt)')
     folder = tmp_path_factory.mktemp('site')
-    run(ROOT, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(folder))
+    command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder
 
 
@@ -228,7 +175,7 @@ def test_the_api_reference_has_what_the_package_exports(site):
 def test_search_works_from_a_folder_without_network(site):
     """A real browser, the page opened as a file: a word that one page alone has."""
     switches = ['--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=10000', '--enable-logging=stderr']
-    address = (site / 'datasets' / 'coco.html').as_uri() + '?q=ModulationFusionBlock'
+    address = (site / 'datasets' / 'coco.html').as_uri() + '?q=PatchMixer'
     command = ['chromium', *switches, '--host-resolver-rules=MAP * ~NOTFOUND', '--dump-dom', address]
     browser = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert '1 matching document' in browser.stdout

@@ -231,24 +231,23 @@ def example(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
     return Elsewhere(folder, packages, f'{packages}{os.pathsep}{site}')
 
 
-@pytest.fixture(scope='module')
-def page() -> list[tuple[str, str, str]]:
-    return BLOCK.findall((ROOT / 'docs' / 'extending.md').read_text(encoding='utf-8'))
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """Language, title and code of the blocks of a page."""
+    return BLOCK.findall((ROOT / 'docs' / page).read_text(encoding='utf-8'))
 
 
-def test_the_page_on_extending_shows_the_files_of_the_example(page: list[tuple[str, str, str]]) -> None:
-    shown = {title: code for _, title, code in page if title}
+def test_the_page_on_extending_shows_the_files_of_the_example() -> None:
+    shown = {title: code for _, title, code in blocks('extending.md') if title}
     files = [path for path in EXAMPLE.rglob('*') if path.suffix in ('.py', '.toml', '.yaml')]
     assert shown == {path.relative_to(EXAMPLE).as_posix(): path.read_text(encoding='utf-8') for path in files}
 
 
 @pytest.mark.slow
-def test_the_example_passes_the_batteries_and_the_code_of_the_page_runs(
-    example: Elsewhere, page: list[tuple[str, str, str]]
-) -> None:
+def test_the_example_passes_the_batteries_and_the_code_of_pages_runs(example: Elsewhere) -> None:
     """In one process: most of the time is that of the imports."""
-    scripts = [code for language, title, code in page if language == 'python' and not title]
-    assert len(scripts) == 2
+    shown = [*blocks('extending.md'), *blocks('getting_started.md')]
+    scripts = [code for language, title, code in shown if language == 'python' and not title]
+    assert len(scripts) == 3
     tests = "import pytest\nassert not pytest.main(['-q', '-p', 'no:cacheprovider', 'tests'])"
     out = example.run('-W', 'ignore', '-c', '\n'.join([*scripts, 'print(mmgfnuc.__file__)', tests]))
     assert example.path.rpartition(os.pathsep)[2] in out
@@ -275,19 +274,21 @@ def test_the_example_is_compared_and_a_change_of_its_block_concerns_its_runs_alo
     (results,) = (example.folder / 'work_dirs' / 'study').glob('small-*/results.json')
     (data_set,) = json.loads(results.read_text())['data_sets']
     host, fused, control = (arm['name'] for arm in data_set['arms'])
-    compared = [(one['arm'], one['reference']) for one in data_set['comparisons']['dice']]
-    assert (fused, host) in compared
-    assert control.endswith('control=zero')
+    gains, controls = (
+        [(one['arm'], one['baseline']) for one in data_set[key]['dice']] for key in ('comparisons', 'controls')
+    )
+    assert (fused, host) in gains
+    assert controls == [(fused, control)]
 
-    def states() -> list[str]:
-        return [line.split()[1] for line in example.mmgfnuc(*command, '--dry-run').splitlines()[:3]]
+    def counts() -> str:
+        return example.mmgfnuc(*command, '--status').splitlines()[0]
 
     block = example.packages / 'own_parts' / 'film.py'
     code = block.read_text(encoding='utf-8')
     block.write_text(f'# A comment.\n{code}', encoding='utf-8')
-    assert states() == ['done', 'done', 'done']
+    assert counts() == '3 runs: 3 done'
     block.write_text(code.replace('local * (1 + scale)', 'local * (2 + scale)'), encoding='utf-8')
-    assert states() == ['done', 'open', 'open']
+    assert counts() == '3 runs: 1 done, 2 open'
 
 
 LOOK = """
