@@ -43,15 +43,16 @@ class Battery:
         """Return the registry configs of the parts.
 
         Raises:
-            UserError: there is none, or one without a type.
+            UserError: there is none, or one is no config or has no type.
         """
         name = type(self).__name__
         if (self.part is None) == (not self.parts):
             raise UserError(f'{name} has both part and parts, or neither; set part = dict(type=...) in the class')
-        configs = [dict(config) for config in ([self.part] if self.part is not None else self.parts)]
-        if any('type' not in config for config in configs):
-            raise UserError(f"{name}: a part has no 'type', which is its class; give one")
-        return configs
+        configs = self.parts if self.part is None else [self.part]
+        for config in configs:
+            if not isinstance(config, Mapping) or 'type' not in config:
+                raise UserError(f'{name}: {config!r} is no config of a part; give dict(type=...), its settings beside it')
+        return [dict(config) for config in configs]
 
     @pytest.fixture(autouse=True)
     def _seeded(self) -> None:

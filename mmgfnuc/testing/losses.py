@@ -39,7 +39,8 @@ class _LossRules(Battery, ABC):
 
     def test_has_a_name_that_is_trained_on(self, config: dict) -> None:
         """MMEngine adds up the values whose keys contain `loss`; others are only logged."""
-        name = self.build(config).loss_name
+        name = getattr(self.build(config), 'loss_name', None)
+        assert name, 'the loss has no loss_name, under which its value is told; give the class one, such as loss_own'
         assert 'loss' in name, f"loss_name='{name}' does not contain 'loss': MMEngine would log it and not train on it"
 
     def test_is_a_finite_number_with_a_finite_gradient(self, config: dict) -> None:
@@ -118,6 +119,8 @@ class _LossRules(Battery, ABC):
 class LossBattery(_LossRules):
     """Logits (B, K, H, W) and target (B, H, W), with class indices or 255 -> scalar: the loss of a decode head.
 
+    It is called as `loss(logits, target, weight=None, ignore_index=255)`, as by MMSegmentation's heads.
+
     Attributes:
         num_classes: K, one or several.
     """
@@ -147,6 +150,8 @@ class LossBattery(_LossRules):
 
 class AuxiliaryLossBattery(_LossRules):
     """Prediction (B, M, H, W), truth (B, M', H, W) and classes (B, 1, H, W) -> scalar: the loss of auxiliary maps.
+
+    It is called as `loss(prediction, truth, classes, 255)`; the last is the class of ignored pixels.
 
     Attributes:
         target: registry config of the transform that makes the truth, the `target` of the head.
