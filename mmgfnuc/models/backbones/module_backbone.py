@@ -1,6 +1,5 @@
 """Any network that gives a pyramid of maps as the encoder: MMSegmentation's backbones, or one's own."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -11,7 +10,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers.building import build_part, is_part_of, look_up
+from mmgfnuc.models.layers.building import build_part, is_part_of, look_up, takes
 from mmgfnuc.models.layers.trial import run_empty, unused_parameters
 
 from .base import Backbone
@@ -101,7 +100,7 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
     if is_part_of(config, Backbone):
         return build_part(config)
     kind = look_up(config.get('type'))
-    own = {name: config[name] for name in OWN if name in config and not _takes(kind, name)}
+    own = {name: config[name] for name in OWN if name in config and not takes(kind, name)}
     device = torch.get_default_device()
     with torch.device('cpu'):  # transformers of MMSegmentation cannot be built without memory
         module = build_part({name: value for name, value in config.items() if name not in own})
@@ -112,18 +111,6 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
     if 'in_channels' in config:
         own['in_channels'] = config['in_channels']
     return ModuleBackbone(module.to(device), **own)
-
-
-def _takes(kind: Any, name: str) -> bool:
-    """Whether a class or function takes a setting, by its own signature or by one that it passes `**kwargs` on to."""
-    makers = [vars(owner).get('__init__') for owner in kind.__mro__] if isinstance(kind, type) else [kind]
-    for maker in filter(inspect.isfunction, makers):
-        parameters = inspect.signature(maker).parameters
-        if name in parameters:
-            return True
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            return False
-    return False
 
 
 def _own_statistics(module: nn.Module, in_channels: int) -> tuple[Any, Any]:

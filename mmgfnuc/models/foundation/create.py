@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.layers.building import takes
 from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import MODELS
 
@@ -130,17 +131,16 @@ def is_plain_module(kind: Any) -> bool:
 
 def _split(kind: type[nn.Module], config: Mapping[str, Any]) -> tuple[Entry, dict[str, Any]]:
     """Split the config of a plain module into its entry and the settings of FoundationEncoder."""
-    own = inspect.signature(kind).parameters
     given = {key: value for key, value in config.items() if key not in ('type', '_scope_')}
     # The weights of an encoder always are those that are loaded into it.
-    both = [key for key in given if key in SETTINGS and key in own and key not in ('weights', 'cache')]
+    both = [key for key in given if key in SETTINGS and takes(kind, key) and key not in ('weights', 'cache')]
     if both:
         raise UserError(
             f'foundation: {both[0]}={given[both[0]]!r} may be meant for {kind.__name__}, or be the setting of every '
             f"foundation encoder; give the former as arch={{'{both[0]}': ...}}, or name it otherwise there"
         )
     settings = {key: given.pop(key) for key in SETTINGS if key in given}
-    facts = {key: given.pop(key) for key in FACTS if key in given and key not in own}
+    facts = {key: given.pop(key) for key in FACTS if key in given and not takes(kind, key)}
     facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
     entry = Entry(
         name=kind.__name__, arch=dotted_name(kind), encoder=MODULE, settings=given, **{'mean': (), 'std': (), **facts}

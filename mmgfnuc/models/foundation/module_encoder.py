@@ -63,8 +63,6 @@ class ModuleEncoder(FoundationEncoder):
 
     Shape:
         (B, 3, H, W) -> map j: (B, out_channels[j], ceil(H / out_strides[j]), ceil(W / out_strides[j]))
-
-    Source: code: own.
     """
 
     def build(self, entry: Entry, arch: dict[str, Any], out_layers: Sequence[int | str] | None) -> None:

@@ -1,5 +1,6 @@
 """Parts that are built of a config by another part."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,18 @@ def is_part_of(config: Mapping[str, Any], base: type) -> bool:
     """Say whether a config is that of a subclass."""
     kind = look_up(config.get('type'))
     return isinstance(kind, type) and issubclass(kind, base)
+
+
+def takes(kind: Any, name: str) -> bool:
+    """Whether a class or function takes a setting, by its own signature or by one that it passes `**kwargs` on to."""
+    makers = [vars(owner).get('__init__') for owner in kind.__mro__] if isinstance(kind, type) else [kind]
+    for maker in filter(inspect.isfunction, makers):
+        parameters = inspect.signature(maker).parameters
+        if name in parameters:
+            return True
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return False
+    return False
 
 
 def build_part(config: Mapping[str, Any], registry: Registry = MODELS, **wired: Any) -> Any:

@@ -1,13 +1,12 @@
 """The contract of every fusion block."""
 
-import inspect
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from mmgfnuc.models.layers.building import look_up
+from mmgfnuc.models.layers.building import look_up, takes
 
 from .context_adapter import Step
 
@@ -42,6 +41,4 @@ class FusionBlock(nn.Module, metaclass=ABCMeta):
 def taken_by(block: Mapping[str, Any], **wired: Any) -> dict[str, Any]:
     """Leave out of the settings that a neck gives a block those that its class does not take, such as `attention`."""
     kind = look_up(block['type'])
-    parameters = inspect.signature(kind).parameters if kind else {}  # what does not exist is told when it is built
-    everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return {name: value for name, value in wired.items() if everything or name in parameters}
+    return {name: value for name, value in wired.items() if takes(kind, name)}

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.layers.building import build_part, look_up
+from mmgfnuc.models.layers.building import build_part, look_up, takes
 from mmgfnuc.registry import MODELS
 
 from .base import FusionBlock, taken_by
@@ -109,7 +109,7 @@ class FusionNeck(BaseModule):
             attending = fused if getattr(kind, 'takes_tokens', False) else fused[-1:]
         if not set(attending) <= set(fused):
             raise UserError(f'attention_levels={attending} must be among the fused levels={fused}')
-        if attention_levels is not None and not taken_by(block, attention=True):
+        if attention_levels is not None and kind is not None and not takes(kind, 'attention'):
             raise UserError(f'attention_levels={attention_levels!r}: {kind.__name__} has no attention; leave it out')
         self.in_strides = in_strides
         self.adapter = ContextAdapter(blur_padding)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.models.necks import ContextAdapter, FusionNeck
+from mmgfnuc.models.necks import AddFusionBlock, ContextAdapter, FusionNeck
 from mmgfnuc.testing import fill_with_noise
 
 CHANNELS = (4, 8, 16)
@@ -112,6 +112,18 @@ def test_a_block_gets_only_what_it_takes():
     assert FusionNeck(CHANNELS, (6,), levels='all', block=block).blocks.keys() == {'0', '1', '2'}
     with pytest.raises(UserError, match='AddFusionBlock has no attention; leave it out'):
         FusionNeck(CHANNELS, (6,), attention_levels=(-1,), block=block)
+    with pytest.raises(UserError, match="type='LostBlock'"):
+        FusionNeck(CHANNELS, (6,), attention_levels=(-1,), block={'type': 'LostBlock'})
+
+
+def test_a_block_that_passes_its_settings_on_gets_those_of_its_base():
+    class Scaled(AddFusionBlock):
+        def __init__(self, scale=2.0, **kwargs):
+            super().__init__(**kwargs)
+
+    FusionNeck(CHANNELS, (6,), levels='all', block={'type': Scaled})
+    with pytest.raises(UserError, match='Scaled has no attention; leave it out'):
+        FusionNeck(CHANNELS, (6,), attention_levels=(-1,), block={'type': Scaled})
 
 
 @pytest.mark.parametrize(
