@@ -69,10 +69,14 @@ def test_a_battery_without_a_part():
     class TestUntyped(FusionBlockBattery):
         part = dict(reduction=1)
 
+    class TestNamed(FusionBlockBattery):
+        part = 'mmgfnuc.AddFusionBlock'
+
     for battery, message in (
         (TestNothing, r'TestNothing has both part and parts, or neither; set part = dict\(type=...\)'),
         (TestBoth, 'TestBoth has both part and parts'),
-        (TestUntyped, "TestUntyped: a part has no 'type'"),
+        (TestUntyped, r"TestUntyped: {'reduction': 1} is no config of a part; give dict\(type=...\)"),
+        (TestNamed, "TestNamed: 'mmgfnuc.AddFusionBlock' is no config of a part"),
     ):
         with pytest.raises(UserError, match=message):
             battery().configs()
