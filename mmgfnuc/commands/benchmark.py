@@ -37,6 +37,7 @@ examples:
   mmgfnuc benchmark fusions --dry-run    the runs, what is done of them, what they cost
   mmgfnuc benchmark fusions --status     while it runs, from another terminal
   mmgfnuc benchmark my_study.yaml --seeds 0 1 2
+  mmgfnuc benchmark --imports own_parts --encoders vit-tiny --fusions none film context    film: in own_parts.py
   mmgfnuc benchmark --rewrite docs/results/studies/fusions
   mmgfnuc benchmark --unets unet eunet3+ --encoders vit-tiny --fusions none paper --data nuinsseg \\
       --splits grouped-3-fold-0 grouped-3-fold-1 --seeds 0 1 --steps 300
@@ -104,7 +105,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     conditions.add_argument('--batch-size', type=int, metavar='N', help='images of a step (4)')
     conditions.add_argument('--types', action='store_true', help='learn the nucleus types of the data')
     conditions.add_argument(
-        '--imports', nargs='+', metavar='MODULE', help="modules with parts of one's own, also of the working folder"
+        '--imports', nargs='+', metavar='MODULE', help="modules with parts of your own, also in the working folder"
     )
     conditions.add_argument('--amp', action='store_true', help='train under bfloat16 autocast')
     running = parser.add_argument_group('running')

@@ -31,7 +31,7 @@ examples:
   mmgfnuc predict slide.tif --checkpoint work_dirs/own_data/iter_1000.pth --out results
   mmgfnuc train --help                                                 options and examples of a command
 
-Configs that come with the package are named as above, from any folder."""
+Configs that come with the package are named as above, from any folder. docs/extending.md adds parts of your own."""
 
 
 def main() -> NoReturn:

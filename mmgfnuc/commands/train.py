@@ -12,6 +12,7 @@ from mmgfnuc.errors import UserError
 EPILOG = """examples:
   mmgfnuc train configs/cpu/nuinsseg_vit_tiny.py
   mmgfnuc train configs/cpu/own_data.py --data data/own --split grouped-5-fold-0    your own images
+  mmgfnuc train my_config.py                        in any folder; docs/training.md shows how it inherits another
   mmgfnuc train CONFIG --work-dir work_dirs/seed1 --seed 1
   mmgfnuc train CONFIG --resume                     continue the last checkpoint of the working folder
   mmgfnuc train CONFIG --resume --cfg-options train_cfg.max_iters=2000    for more steps than it had
