@@ -1,8 +1,8 @@
-"""The names of parts: presets, foundation encoders, studies. Found as users spell them, or refused with near ones."""
+"""The names of parts: presets, foundation encoders, types. Found as users spell them, or refused with near ones."""
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ from mmgfnuc.errors import UserError
 if TYPE_CHECKING:
     from mmengine.registry import Registry
 
+# Settings that name a part by a class or a function.
+NAMES_PART = ('type', 'constructor', 'ema_type', 'conv_type', 'resize_type')
 NEAR = 0.5
 # Of types, which are longer.
 NEAR_TYPE = 0.6
@@ -65,6 +67,15 @@ def unknown_type(path: str, kind: str, registry: 'Registry') -> UserError:
     else:
         hint = 'correct it, or import its module (custom_imports)'
     return UserError(f"a part does not exist: {path}='{kind}'; {hint}")
+
+
+def groups_of(settings: Any) -> Iterator[Any]:
+    """All groups of settings, those within others after them."""
+    if isinstance(settings, Mapping):
+        yield settings
+    if isinstance(settings, Mapping | list | tuple):
+        for value in settings.values() if isinstance(settings, Mapping) else settings:
+            yield from groups_of(value)
 
 
 def _scopes(registry: 'Registry') -> dict[str, set[str]]:

@@ -105,7 +105,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     conditions.add_argument('--batch-size', type=int, metavar='N', help='images of a step (4)')
     conditions.add_argument('--types', action='store_true', help='learn the nucleus types of the data')
     conditions.add_argument(
-        '--imports', nargs='+', metavar='MODULE', help="modules with parts of your own, also in the working folder"
+        '--imports', nargs='+', metavar='MODULE', help='modules with parts of your own, also in the working folder'
     )
     conditions.add_argument('--amp', action='store_true', help='train under bfloat16 autocast')
     running = parser.add_argument_group('running')

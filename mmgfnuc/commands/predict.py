@@ -40,7 +40,9 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('input', nargs='+', help='images, folders, or glob patterns')
     parser.add_argument('--checkpoint', required=True, help='.pth file written by `mmgfnuc train`')
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
-    parser.add_argument('--config', help="use this config instead of the checkpoint's own; which may import parts of your own")
+    parser.add_argument(
+        '--config', help="config instead of the checkpoint's own; it may import parts of your own (custom_imports)"
+    )
     parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
     parser.add_argument(

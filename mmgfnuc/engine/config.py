@@ -17,10 +17,10 @@ from mmgfnuc.inference.dumped_config import (
     check_registered,
     find_part,
     forget_caches,
-    groups_of,
     read_dumped,
 )
 from mmgfnuc.models.parts import NEAR, check_value, class_of
+from mmgfnuc.names import groups_of
 from mmgfnuc.registry import MODELS
 from mmgfnuc.shipped import find_config
 

@@ -14,6 +14,7 @@ from mmengine.registry import Registry
 from mmgfnuc import registry
 from mmgfnuc.errors import UserError
 from mmgfnuc.extensions import GROUP, load_parts
+from mmgfnuc.names import NAMES_PART, groups_of
 
 LONGEST = 2**20
 # MMEngine puts variables of the environment in the place of such text when it reads a config file.
@@ -43,8 +44,7 @@ OUTPUTS = (
     *('out_dir', 'output_dir', 'out_file_path', 'out_file', 'save_dir', 'save_path', 'show_dir', 'img_save_dir'),
     *('config_save_file', 'scalar_save_file', 'json_trace_path', 'log_dir', 'artifact_dir', 'collect_dir', 'tmpdir'),
 )
-# Settings that name a part, and those that name a package of which MMEngine imports the `registry`.
-NAMES_PART = ('type', 'constructor', 'ema_type', 'conv_type', 'resize_type')
+# Settings that name a package of which MMEngine imports the `registry`.
 NAMES_SCOPE = ('_scope_', 'default_scope')
 # Readers of other packages take what a file says for an address, or for a pickle.
 OWN_ONLY = ('DATASETS', 'TRANSFORMS')
@@ -195,15 +195,6 @@ def forget_caches(model: Any) -> None:
 def _names(settings: Any) -> Iterator[tuple[str, Any]]:
     for group in groups_of(settings):
         yield from ((key, group[key]) for key in (*NAMES_PART, *NAMES_SCOPE) if key in group)
-
-
-def groups_of(settings: Any) -> Iterator[dict]:
-    """All groups of settings, those within others after them."""
-    if isinstance(settings, dict):
-        yield settings
-    if isinstance(settings, dict | list | tuple):
-        for value in settings.values() if isinstance(settings, dict) else settings:
-            yield from groups_of(value)
 
 
 def find_part(name: str, kinds: Collection[str] = REGISTERED) -> Any:

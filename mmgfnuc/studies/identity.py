@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from mmengine.registry import Registry
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import file_sha256, read_json, waiting_lock, write_json
+from mmgfnuc.names import NAMES_PART, groups_of
 
 from .sources import find_module, sources, syntax
 
@@ -26,8 +27,6 @@ INSIDE = ('inference', 'studies/inside.py', 'studies/calibration.py')
 PICTURED = ('inference', 'visualization', 'studies/inside.py', 'studies/pictures.py')
 # What is known by other means: this package by `code_digest`, libraries by their versions.
 KNOWN = ('mmgfnuc', 'torch', 'mmengine', 'mmcv', 'mmseg', 'timm', 'segment_anything')
-# Settings that name a part.
-NAMES_PART = ('type', 'constructor')
 
 
 @cache
@@ -52,7 +51,7 @@ def parts_digest(config: Any) -> str:
     Raises:
         UserError: a module is not found, or is the script that runs.
     """
-    entries = [entry for group in _groups(config) if (entry := _own_entry(group))]
+    entries = [entry for group in groups_of(config) if (entry := _own_entry(group))]
     kinds = [*part_names(config), *(kind for entry in entries for kind in _named_by(entry))]
     modules = {module for kind in kinds for module in _modules_of(kind)}
     if not modules and not entries:
@@ -62,21 +61,13 @@ def parts_digest(config: Any) -> str:
 
 def part_names(config: Any) -> list[str]:
     """What the settings of a config name as parts, anywhere in it."""
-    named = [group.get(key) for group in _groups(config) for key in NAMES_PART]
+    named = [group.get(key) for group in groups_of(config) for key in NAMES_PART]
     return [kind for kind in named if isinstance(kind, str)]
 
 
 def _named_by(entry: Any) -> list[str]:
     """Parts that an entry names: one's own kind of encoder, or a module, and those in its settings."""
     return [entry.encoder, *([entry.arch] if entry.encoder == 'module' else []), *part_names(entry.settings)]
-
-
-def _groups(node: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(node, Mapping):
-        yield node
-    if isinstance(node, Mapping | list | tuple):
-        for value in node.values() if isinstance(node, Mapping) else node:
-            yield from _groups(value)
 
 
 def _modules_of(kind: str) -> set[str]:

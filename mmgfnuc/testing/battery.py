@@ -51,7 +51,9 @@ class Battery:
         configs = self.parts if self.part is None else [self.part]
         for config in configs:
             if not isinstance(config, Mapping) or 'type' not in config:
-                raise UserError(f'{name}: {config!r} is no config of a part; give dict(type=...), its settings beside it')
+                raise UserError(
+                    f'{name}: {config!r} is no config of a part; give dict(type=...), its settings beside it'
+                )
         return [dict(config) for config in configs]
 
     @pytest.fixture(autouse=True)

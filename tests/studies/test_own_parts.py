@@ -107,6 +107,7 @@ def test_what_an_entry_of_ones_own_says_belongs_to_the_runs_of_its_encoder(packa
     first = digest('own-vit', arch='vit_tiny_patch16_224')
     assert len({first, digest('own-vit', arch='vit_small_patch16_224'), digest('own-vit', arch='resnet18'), ''}) == 4
     assert digest('own-vit', arch='vit_tiny_patch16_224') == first
+    assert parts_digest({'type': 'mmgfnuc.UNetEncoder', 'conv_type': f'{package.name}.blocks.FilmBlock'}) != ''
     module = dict(arch=f'{package.name}.others.Encoder', encoder='module')
     before = digest('own-module', **module)
     edit(package / 'others.py', '1', '2')
