@@ -33,6 +33,15 @@ def list_presets(kind: str) -> list[str]:
     return sorted({*shipped_presets(kind), *REGISTERED.get(kind, ())})
 
 
+def find_preset(kind: str, argument: str, name: Any) -> str:
+    """Return the name of the preset that is meant; for arguments and errors see `read_preset`."""
+    names = list_presets(kind)
+    otherwise = (
+        f'choose one of {", ".join(names)}; one of your own is there once the module that registers it is imported'
+    )
+    return find_name(argument, name, names, otherwise)
+
+
 def read_preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
     """Return what a preset says.
 
@@ -44,7 +53,7 @@ def read_preset(kind: str, argument: str, name: Any) -> dict[str, Any]:
     Raises:
         UserError: there is no such preset.
     """
-    found = find_name(argument, name, list_presets(kind))
+    found = find_preset(kind, argument, name)
     own = REGISTERED.get(kind, {}).get(found)
     return copy.deepcopy(own or _read(shipped_presets(kind)[found]))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.names import find_name, plain_name
-from mmgfnuc.presets import list_presets
+from mmgfnuc.presets import find_preset
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
 ARM_KEYS = ('unet', 'foundation', 'fusion', 'control', 'weights', 'head', 'parts', 'schedule', 'lr', 'label')
@@ -119,7 +119,7 @@ def _checked(key: str, value: Any) -> Any:
     if key == 'control':
         return find_name(key, value, CONTROLS)
     if key in PRESET_KINDS:
-        return find_name(key, value, list_presets(PRESET_KINDS[key]))
+        return find_preset(PRESET_KINDS[key], key, value)
     if key == 'foundation' and ':' not in value:  # names of other libraries, such as timm:vit_tiny, stay as they are
         return plain_name(value)
     return value

@@ -40,6 +40,8 @@ def test_they_are_made_by_name_like_ours(own):
 
 
 def test_names_and_settings_are_checked_as_those_of_ours(own):
+    with pytest.raises(UserError, match=r"fusion='xyz' is unknown; choose one of .*film.*; one of your own"):
+        mmgfnuc.create_model(foundation='own-encoder', fusion='xyz')
     with pytest.raises(UserError, match=r"fusion='flim' is unknown; did you mean film\?"):
         create_model(foundation=ENCODER, fusion='flim')
     with pytest.raises(UserError, match=r'parts.neck.block.gian; FilmBlock .*near it: gain'):
