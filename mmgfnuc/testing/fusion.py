@@ -53,9 +53,8 @@ class FusionBlockBattery(Battery):
         block = self.build(config)
         assert isinstance(block, FusionBlock), f'{type(block).__name__} does not derive from FusionBlock'
 
-    @pytest.mark.parametrize('batch', [1, 2])
-    @pytest.mark.parametrize('size', [(12, 16), (5, 7), (1, 9), (1, 1)])
-    def test_shapes(self, config: dict, size: tuple[int, int], batch: int) -> None:
+    @pytest.mark.parametrize(('batch', 'size'), [(2, (12, 16)), (1, (5, 7)), (2, (1, 9)), (1, (1, 1))])
+    def test_shapes(self, config: dict, batch: int, size: tuple[int, int]) -> None:
         """The fused level has the shape of the local one, whatever grid the context has."""
         block = self.build(config).eval()
         for grid in ((3, 4), (1, 1), (9, 5)):

@@ -62,9 +62,8 @@ class DecodeHeadBattery(Battery):
         head = self.build(config)
         assert isinstance(head, BaseDecodeHead), f'{type(head).__name__} does not derive from BaseDecodeHead'
 
-    @pytest.mark.parametrize('batch', [1, 2])
-    @pytest.mark.parametrize('size', [(64, 64), (33, 47), (25, 70)])
-    def test_shapes(self, config: dict, size: tuple[int, int], batch: int) -> None:
+    @pytest.mark.parametrize(('batch', 'size'), [(2, (64, 64)), (1, (33, 47)), (2, (25, 70))])
+    def test_shapes(self, config: dict, batch: int, size: tuple[int, int]) -> None:
         """Two logits at the size of level 0, for any image size."""
         logits = self.build(config)(self.pyramid(batch, *size))
         assert tuple(logits.shape) == (batch, 2, *size), 'the logits do not have the size of level 0'

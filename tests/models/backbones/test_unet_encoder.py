@@ -1,4 +1,4 @@
-from itertools import pairwise, product
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +12,9 @@ from mmgfnuc.testing import BackboneBattery, fill_with_noise
 class TestContract(BackboneBattery):
     parts = [
         dict(type=UNetEncoder, widths=(4, 6, 8, 10), activation=activation, downsampling=downsampling)
-        for activation, downsampling in product(('relu', 'leaky_relu', 'silu', 'glu'), ('max_pool', 'max_blur_pool'))
+        for activation, downsampling in zip(
+            ('relu', 'leaky_relu', 'silu', 'glu'), ('max_pool', 'max_blur_pool') * 2, strict=True
+        )
     ]
 
 
@@ -53,6 +55,19 @@ def test_normalises_for_itself():
     images = torch.rand(1, 3, 16, 16)
     normalised = (images - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 1, 2])[:, None, None]
     torch.testing.assert_close(encoder(images), plain(normalised))
+
+
+@pytest.mark.parametrize(
+    ('shape', 'message'),
+    [
+        ((1, 2, 64, 64), r'images have 2 channels, UNetEncoder takes 3; .* set in_channels=2'),
+        ((1, 3, 64, 1), '64x1 pixels are too small for 2 levels: each side must have at least 2 pixels'),
+        ((3, 64, 64), r'images have shape \(3, 64, 64\); give batches'),
+    ],
+)
+def test_images_that_do_not_fit(shape, message):
+    with pytest.raises(UserError, match=message):
+        UNetEncoder(widths=(4, 8))(torch.rand(shape))
 
 
 def test_convs_per_stage():

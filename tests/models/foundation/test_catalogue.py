@@ -146,8 +146,8 @@ def test_says_where_its_facts_are_from(name):
 
 
 @each_architecture
-class TestContract:
-    """At reduced size: images in [0, 1] -> features, shallow first."""
+class TestEachArchitecture:
+    """What of the contract depends on the architecture, at reduced size; all of it: test_contract.py."""
 
     @pytest.mark.parametrize('size', [(64, 64), (70, 90)])
     def test_shapes(self, name, size):

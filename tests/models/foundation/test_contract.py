@@ -14,13 +14,8 @@ class TestContract(FoundationEncoderBattery):
     parts = [
         part('dinov2-vit-s14-reg', out_layers=(0, 1)),
         part('eva02-clip-b16'),
-        part('sam-vit-b', input_size=None, out_layers=(0, 'neck')),
+        # Images are scaled to 80 pixels on the longer side.
+        part('sam-vit-b', input_size=80, out_layers=(0, 'neck')),
         part('sam2-hiera-tiny', input_size=None),
         part('dinov3-convnext-tiny'),
     ]
-
-
-class TestScaledImages(FoundationEncoderBattery):
-    """To 80 pixels on the longer side, whatever the images have."""
-
-    part = part('sam-vit-b', input_size=80)

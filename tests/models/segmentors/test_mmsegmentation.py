@@ -34,15 +34,18 @@ def truth():
     return samples
 
 
-@pytest.mark.parametrize('scope', [None, 'mmengine', 'mmseg'])
+SEGFORMER = {'type': 'mmseg.SegformerHead', 'in_index': [0, 1, 2, 3], 'channels': 4, 'num_classes': 2}
+
+
 @pytest.mark.parametrize(
-    ('backbone', 'head', 'fused'),
+    ('backbone', 'head', 'fused', 'scope'),
     [
-        (RESNET, hover({'type': 'mmgfnuc.UNetHead'}), True),
-        ({**RESNET, 'type': 'mmseg.ResNetV1c', 'norm_cfg': {'type': 'SyncBN'}}, UNET3PLUS, False),
-        (SWIN, {'type': 'mmgfnuc.BoundaryHead', 'decoder': UNET3PLUS}, True),
-        (MIT, hover({'type': 'mmseg.SegformerHead', 'in_index': [0, 1, 2, 3], 'channels': 4, 'num_classes': 2}), True),
-        (BACKBONE, {'type': 'mmseg.FCNHead', 'channels': 4, 'num_classes': 2}, False),
+        (RESNET, hover({'type': 'mmgfnuc.UNetHead'}), True, 'mmseg'),
+        ({**RESNET, 'type': 'mmseg.ResNetV1c', 'norm_cfg': {'type': 'SyncBN'}}, UNET3PLUS, False, None),
+        (SWIN, {'type': 'mmgfnuc.BoundaryHead', 'decoder': UNET3PLUS}, True, 'mmengine'),
+        (MIT, hover(SEGFORMER), True, None),
+        (MIT, hover(SEGFORMER), True, 'mmseg'),
+        (BACKBONE, {'type': 'mmseg.FCNHead', 'channels': 4, 'num_classes': 2}, False, 'mmengine'),
     ],
 )
 def test_backbones_and_heads(backbone, head, fused, scope):
