@@ -1,6 +1,5 @@
 """docs/foundation_encoders.md, made from the catalogue and from records of benchmarks/."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -8,6 +7,7 @@ import torch
 from records import Record, command_block, conditions, linked, of_kind
 
 from mmgfnuc.models.foundation import CATALOGUE, Entry, FoundationEncoder, foundation_encoder
+from mmgfnuc.models.foundation.base import weights_are_meant
 from mmgfnuc.studies.markdown import table_lines
 
 HEADING = """# Foundation encoders
@@ -100,8 +100,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 
 def _on_meta(entry: Entry) -> FoundationEncoder:
-    with torch.device('meta'), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*RANDOM weights')
+    with torch.device('meta'), weights_are_meant():
         return foundation_encoder(entry.name, weights='random')
 
 

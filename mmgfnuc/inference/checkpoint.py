@@ -2,7 +2,6 @@
 
 import math
 import pickle
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import entry_of_config
+from mmgfnuc.models.foundation.base import weights_are_meant
 from mmgfnuc.models.weights import describe_mismatch, first_not_finite
 from mmgfnuc.models.weights.torch_files import read_torch_file, reason_of
 
@@ -246,8 +246,7 @@ def weights_from_checkpoint(config: Config) -> Iterator[None]:
         yield
         return
     foundation.weights = entry.without_file
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
+    with weights_are_meant():
         yield
 
 

@@ -18,11 +18,11 @@ from mmgfnuc.files import read_json, write_json
 from mmgfnuc.models.complexity import TensorMemory, count_macs, count_parameters, on_meta
 from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.foundation import entry_of_config
+from mmgfnuc.models.foundation.base import weights_are_meant
 from mmgfnuc.registry import MODELS
 
 from .arms import Arm
 from .identity import code_digest, digest_of, parts_digest
-from .preparation import weights_are_meant
 from .runs import run_config
 from .study import Study
 

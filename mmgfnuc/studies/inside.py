@@ -21,12 +21,12 @@ from mmgfnuc.engine.targets import add_target
 from mmgfnuc.files import write_json
 from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.dumped_config import check_outputs, check_registered, forget_caches, read_dumped
+from mmgfnuc.models.foundation.base import weights_are_meant
 from mmgfnuc.models.necks.attention import TokenAttention, pool_factor
 from mmgfnuc.models.necks.context_adapter import Step
 from mmgfnuc.registry import DATASETS
 
 from .calibration import Calibration, pooled_calibration
-from .preparation import weights_are_meant
 from .storage import inside_file
 
 MOST_IMAGES = 32

@@ -2,9 +2,7 @@
 
 import os
 import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +114,6 @@ def weights_digest(encoder: Encoder) -> str | None:
     """SHA-256 of the weight file of an encoder, see `weight_file`."""
     path = weight_file(encoder)
     return file_sha256(path) if path else None
-
-
-@contextmanager
-def weights_are_meant() -> Iterator[None]:
-    """Say nothing of random weights or of those of a constructor: a study asks for them, or a checkpoint has them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
-        yield
 
 
 def check_weights(runs: Iterable[Run], root: Path) -> None:

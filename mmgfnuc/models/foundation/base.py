@@ -3,7 +3,8 @@
 import math
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ from .lora import LoraSettings, add_adapters, is_adapter, merge_adapters
 TUNE_MODES = ('frozen', 'lora', 'full')
 # `input_size` of the entry.
 ENTRY_SIZE = 'entry'
+
+
+@contextmanager
+def weights_are_meant() -> Iterator[None]:
+    """Say nothing of random weights or of those of a constructor: a study asks for them, or a checkpoint has them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.* has (RANDOM weights|the weights that its constructor gives)')
+        yield
 
 
 class FoundationEncoder(BaseModule, metaclass=ABCMeta):

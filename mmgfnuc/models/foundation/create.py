@@ -1,7 +1,6 @@
 """A foundation encoder by its name, or of a config."""
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from mmgfnuc.models.layers.building import takes
 from mmgfnuc.models.weights.locate import RANDOM
 from mmgfnuc.registry import MODELS
 
-from .base import FoundationEncoder
+from .base import FoundationEncoder, weights_are_meant
 from .catalogue import Entry, find_entry
 from .catalogue.entry import MODULE
 from .module_encoder import ModuleEncoder
@@ -119,8 +118,7 @@ def entry_of_config(config: Mapping[str, Any]) -> Entry:
         return find_entry(config.get('name', ''))
     if is_plain_module(kind):
         return _split(kind, config)[0]
-    with torch.device('meta'), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*RANDOM weights')
+    with torch.device('meta'), weights_are_meant():
         return build_encoder({**config, 'weights': RANDOM, 'cache': None}).entry
 
 
