@@ -9,9 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import mmengine.registry
-from mmengine.registry import Registry
-
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import file_sha256, read_json, waiting_lock, write_json
 from mmgfnuc.names import NAMES_PART, groups_of
@@ -85,6 +82,9 @@ def _modules_of(kind: str) -> set[str]:
 
 def _registered(kind: str) -> list[Any]:
     """Classes and functions that registries have under a name, of what is imported by now."""
+    import mmengine.registry  # not for `mmgfnuc benchmark --help`
+    from mmengine.registry import Registry
+
     # Other modules of MMEngine may not be imported yet; this is, with its configs.
     roots = [registry for registry in vars(mmengine.registry).values() if isinstance(registry, Registry)]
     branches = [branch for root in roots for branch in (root, *root.children.values())]
