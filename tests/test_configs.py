@@ -71,6 +71,15 @@ def test_its_settings_are_known_and_survive_a_dump(path, tmp_path):
 
 
 @each_leaf
+def test_its_loss_takes_class_weights(path):
+    """By the line of docs/training.md, beside its other settings."""
+    config = load_config(str(path))
+    head = config.model.decode_head
+    head.get('decoder', head).loss_decode.update(class_weight=[1, 5])
+    check_settings(config, 'train')
+
+
+@each_leaf
 def test_model_builds_and_maps_an_image_to_logits(path):
     """On the meta device: the real sizes, without memory or time."""
     config = random_weights(Config.fromfile(path))
