@@ -71,11 +71,12 @@ def test_its_settings_are_known_and_survive_a_dump(path, tmp_path):
 
 
 @each_leaf
-def test_its_loss_takes_class_weights(path):
-    """By the line of docs/training.md, beside its other settings."""
+def test_class_weights_keep_the_other_settings_of_its_loss(path):
     config = load_config(str(path))
-    head = config.model.decode_head
-    head.get('decoder', head).loss_decode.update(class_weight=[1, 5])
+    head = config.model.decode_head.get('decoder', config.model.decode_head)
+    before = dict(head.get('loss_decode', {}))
+    head.update(loss_decode=dict(type='mmgfnuc.DiceFocalLoss', class_weight=[1, 5]))
+    assert head.loss_decode == {**before, 'type': 'mmgfnuc.DiceFocalLoss', 'class_weight': [1, 5]}
     check_settings(config, 'train')
 
 

@@ -3,7 +3,6 @@
 from mmengine.config import read_base
 
 from mmgfnuc.models.foundation import foundation_encoder
-from mmgfnuc.models.losses import DiceFocalLoss
 from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
@@ -15,7 +14,7 @@ with read_base():
 small_sam = dict(embed_dim=96, depth=4, num_heads=3, global_attn_indexes=(1, 3))
 foundation = dict(type=foundation_encoder, name='sam-vit-b', arch=small_sam, weights='random', input_size=None)
 backbone.update(widths=(8, 16, 32, 64, 128))
-decode_head.update(skip_channels=8, loss_decode=dict(type=DiceFocalLoss))
+decode_head.update(skip_channels=8)
 model = dict(type=FusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
 model.update(test_cfg=inference)
 train_dataloader.update(batch_size=8, num_workers=1)

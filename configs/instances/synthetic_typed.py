@@ -1,7 +1,6 @@
 # Nucleus types: a U-Net of width 16 with the head `hover` on typed synthetic tiles, without a foundation encoder, for a CPU.
 from mmengine.config import read_base
 
-from mmgfnuc.models.losses import DiceFocalLoss
 from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
@@ -12,7 +11,6 @@ with read_base():
     from .._base_.unets.unet import backbone, decode_head
 
 backbone.update(widths=(16, 32, 64, 128, 256))
-decode_head.update(loss_decode=dict(type=DiceFocalLoss))
 decode_head = dict(**head, decoder=decode_head, num_classes=4)
 model = dict(type=FusionSegmentor, backbone=backbone, foundation=foundation, neck=neck, decode_head=decode_head)
 model.update(test_cfg=inference)

@@ -1,7 +1,6 @@
 # The paper's model and settings on NuInsSeg: eU-Net3+ with SAM ViT-B through a Gated Fusion Block.
 from mmengine.config import read_base
 
-from mmgfnuc.models.losses import DiceFocalLoss
 from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
@@ -11,7 +10,6 @@ with read_base():
     from .._base_.schedules.adam_50e import *
     from .._base_.unets.eunet3plus import backbone, decode_head
 
-decode_head.update(loss_decode=dict(type=DiceFocalLoss))
 model = dict(
     type=FusionSegmentor,
     backbone=backbone,

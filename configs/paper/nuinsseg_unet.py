@@ -1,7 +1,6 @@
 # The paper's first baseline: a plain U-Net, everything else as in the paper's config.
 from mmengine.config import read_base
 
-from mmgfnuc.models.losses import DiceFocalLoss
 from mmgfnuc.models.segmentors import FusionSegmentor
 
 with read_base():
@@ -9,6 +8,5 @@ with read_base():
     from .._base_.schedules.adam_50e import *
     from .._base_.unets.unet import backbone, decode_head
 
-decode_head.update(loss_decode=dict(type=DiceFocalLoss))
 model = dict(type=FusionSegmentor, backbone=backbone, decode_head=decode_head, test_cfg=inference)
 model.update(bottleneck_dropout=0.3)
