@@ -71,6 +71,16 @@ def test_its_settings_are_known_and_survive_a_dump(path, tmp_path):
 
 
 @each_leaf
+def test_class_weights_keep_the_other_settings_of_its_loss(path):
+    config = load_config(str(path))
+    head = config.model.decode_head.get('decoder', config.model.decode_head)
+    before = dict(head.get('loss_decode', {}))
+    head.update(loss_decode=dict(type='mmgfnuc.DiceFocalLoss', class_weight=[1, 5]))
+    assert head.loss_decode == {**before, 'type': 'mmgfnuc.DiceFocalLoss', 'class_weight': [1, 5]}
+    check_settings(config, 'train')
+
+
+@each_leaf
 def test_model_builds_and_maps_an_image_to_logits(path):
     """On the meta device: the real sizes, without memory or time."""
     config = random_weights(Config.fromfile(path))

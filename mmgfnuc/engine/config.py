@@ -250,7 +250,7 @@ def _keep_hooks(cfg: Config, source: str) -> None:
 
 def needs_its_config(cfg: Config) -> bool:
     """Tell whether the model has parts that its checkpoint alone does not bring, as no installed package does."""
-    brought = {*SCOPES, *(own.module.partition('.')[0] for own in load_parts())}
+    brought = {*SCOPES, 'torch', *(own.module.partition('.')[0] for own in load_parts())}
     kinds = [class_of(group, MODELS) for group in groups_of(cfg.model)]
     return any(kind.__module__.partition('.')[0] not in brought for kind in kinds if kind)
 

@@ -85,6 +85,11 @@ class ConfigFile:
         return names
 
     @cached_property
+    def behind(self) -> set[str]:
+        """Names of the variables of all files below it, such as `scale`, which their heirs do not pass on."""
+        return set().union(*(base.names | base.behind for base, _ in self.bases))
+
+    @cached_property
     def names(self) -> set[str]:
         """Names of all its variables."""
         return self.inherited | {name for node in self.statements for name in _names(node, ast.Store)}
@@ -107,7 +112,7 @@ class ConfigFile:
 def _check(file: ConfigFile, used_by_heirs: set[str], cfg: Config) -> None:
     if 'model' not in file.names:
         return
-    variables = file.inherited - used_by_heirs - top_level().keys()
+    variables = (file.inherited | file.behind) - used_by_heirs - top_level().keys()
     for place, node in enumerate(file.statements):
         name = _changed(node)
         if name in variables and not _is_used(name, place, file):
@@ -123,9 +128,10 @@ def _check(file: ConfigFile, used_by_heirs: set[str], cfg: Config) -> None:
 
 def _is_used(name: str, place: int, file: ConfigFile) -> bool:
     """Whether a variable is used after a statement, or was put, before it, into what the file itself makes."""
+    before, after = file.statements[:place], file.statements[place + 1 :]
     own = {other for node in file.statements for other in _names(node, ast.Store)}
-    before = [node for node in file.statements[:place] if _changed(node) in own or not isinstance(node, ast.Expr)]
-    return any(name in _uses(node) for node in [*before, *file.statements[place + 1 :]])
+    made = [node for node in before if _changed(node) in own or not isinstance(node, ast.Expr)]
+    return any(name in _uses(node) for node in (after if _is_anew(file.statements[place]) else [*made, *after]))
 
 
 def _instead(name: str, node: ast.stmt, cfg: Config) -> str:
@@ -137,9 +143,13 @@ def _instead(name: str, node: ast.stmt, cfg: Config) -> str:
     named = [path for path in paths if path.rpartition('.')[2] == name]
     found = next(iter([path for path in named if path in alike] or alike or named), None)
     if found is None:
-        return 'change the setting that was made of it, such as model.backbone or train_dataloader.dataset.pipeline'
-    anew = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    return f'write {found} = ...' if anew else f'write {found}.update(...)'
+        return 'change the setting that was made of it, such as model.test_cfg or train_dataloader.dataset.pipeline'
+    return f'write {found} = ...' if _is_anew(node) else f'write {found}.update(...)'
+
+
+def _is_anew(node: ast.stmt) -> bool:
+    """Whether a statement gives a variable another value; what was made of the former one keeps that."""
+    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
 
 
 def _groups(settings: Mapping[str, Any], way: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -229,7 +229,8 @@ def _in_words(error: Exception, path: str, cfg: Config) -> Exception:
     if isinstance(settings, Mapping):
         settings = ', '.join(f'{name}={value!r}' for name, value in settings.items() if name != 'type')
     if settings == '':
-        return error
+        needs = isinstance(error, TypeError) and ' required ' in text
+        return UserError(f'{path} cannot be built without settings: {text.rpartition("() ")[2]}') if needs else error
     kind = 'missing' if isinstance(error, KeyError) else type(error).__name__
     return UserError(f'{path} cannot be built of {shorten(str(settings), LONGEST)}: {kind}: {text}')
 

@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import EarlyStoppingHook, EMAHook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import (
@@ -56,6 +57,7 @@ from mmgfnuc.models.parts import (
     check_parts,
     check_typed,
     check_value,
+    class_of,
     find_type,
     refuse,
 )
@@ -92,6 +94,14 @@ RUNNER_TYPES = {
     'custom_hooks': list | tuple | None,
 }
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+# Hooks of MMEngine in whose place those of this package stand: why, and what to write.
+REPLACED = {
+    EMAHook: ('copies a frozen encoder, too', "dict(type='mmgfnuc.AverageWeightsHook', decay=0.999)"),
+    EarlyStoppingHook: (
+        'forgets what it has seen when a run is resumed',
+        "dict(type='mmgfnuc.EarlyStopHook', monitor=..., patience=5)",
+    ),
+}
 # What `env_cfg` takes.
 ENVIRONMENT = Accepted({'cudnn_benchmark': bool, 'mp_cfg': dict, 'dist_cfg': dict, 'resource_limit': int})
 PARAMWISE = Accepted(
@@ -274,6 +284,10 @@ def _hooks(cfg: Config) -> None:
             refuse(f'default_hooks.{name}', name, 'default_hooks', DEFAULT_HOOKS)
         hooks[f'default_hooks.{name}'] = hook
     for path, hook in hooks.items():
+        kind = class_of(hook, HOOKS)
+        if kind in REPLACED:
+            why, instead = REPLACED[kind]
+            raise UserError(f'{path}: {kind.__name__} of MMEngine {why}; write {instead}')
         check_part(path, hook, HOOKS, also=Accepted({'priority': str | int}))
         priority = hook.get('priority') if isinstance(hook, Mapping) else None
         if isinstance(priority, str) and priority.upper() not in Priority.__members__:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -49,9 +50,10 @@ def _backends(visualizer: Any) -> list[Any]:
 
 
 def _is_installed(package: str) -> bool:
-    # A folder of that name, such as the one that wandb itself makes where a run is started, can be imported, too.
+    # A folder of that name, such as the one that wandb itself makes where a run is started, can be imported, too, and
+    # a config wandb.py there.
     spec = find_spec(package)
-    return spec is not None and spec.origin is not None
+    return spec is not None and spec.origin is not None and Path(spec.origin).parent != Path.cwd()
 
 
 def add_tensorboard(cfg: Config) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 
@@ -154,7 +155,7 @@ def _own_config(saved: dict[str, Any], path: str | Path) -> Config:
 def _build(config: Config, source: str) -> FusionSegmentor:
     """Build the model; what a part raises on its settings becomes one line."""
     try:
-        with weights_from_checkpoint(config):
+        with weights_from_checkpoint(config), DefaultScope.overwrite_default_scope(config.get('default_scope')):
             model = MODELS.build(config.model)
     except UserError:
         raise

@@ -13,8 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
-from mmengine.hooks import CheckpointHook, EMAHook
-from mmengine.model import ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage
+from mmengine.hooks import CheckpointHook
 from mmengine.optim import AmpOptimWrapper
 from torch import Tensor, nn
 
@@ -29,7 +28,6 @@ WIDER = {(AmpOptimWrapper.__init__, 'loss_scale')}
 KEPT: dict[Any, tuple[type, ...]] = {
     nn.Module.__init__: (),
     CheckpointHook.__init__: (),
-    EMAHook.__init__: (ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage),
     foundation_encoder: (FoundationEncoder,),
 }
 SCALARS = (str, bool, int, float)

@@ -42,6 +42,8 @@ def load(tmp_path):
         ('decode_head.loss_decode.update(gamma=1)', 5, r'write model\.decode_head\.decoder\.update'),
         ('head.update(num_classes=3)', 5, r'write model\.decode_head\.update'),
         ("train_pipeline.insert(0, dict(type='x'))", 5, r'change the setting that was made of it'),
+        # Of a file further down.
+        ('scale = 0.25', 5, 'change the setting that was made of it, such as model.test_cfg'),
         ("model.update(neck=neck)\nneck.update(levels='all')", 6, r'write model\.neck\.update'),
     ],
 )
@@ -79,6 +81,11 @@ def test_parts_of_a_model_that_the_file_makes_are_changed_after_it_too(load):
     assert config.model.decode_head.skip_channels == 8
 
 
+def test_a_variable_with_another_value_comes_too_late_for_the_model(load):
+    with pytest.raises(UserError, match=r'mine\.py, line 11: .* write model\.backbone = \.\.\.$'):
+        load(f"{PARTS}backbone = dict(type='mmgfnuc.UNetEncoder', widths=(8, 16))\n")
+
+
 def test_a_key_of_a_dict_that_the_file_makes_is_no_attribute(load):
     with pytest.raises(
         UserError, match=r"no attribute 'backbone'; in the file that makes a dict write \['backbone'\]$"
@@ -90,7 +97,7 @@ def test_a_key_of_a_dict_that_the_file_makes_is_no_attribute(load):
 
 def test_changes_of_an_inherited_config_count_with_those_who_inherit_it(load):
     """A preset is there to be used or not; a config with a model is not."""
-    load(f'{PARTS}scale = 0.5\ninference.update(tile=128)\nmodel.update(test_cfg=inference)', 'base.py')
+    load(f'{PARTS}mine = 0.5\ninference.update(tile=128)\nmodel.update(test_cfg=inference)', 'base.py')
     unused = f"{FINISHED}foundation.update(tune='lora')\n"
     with pytest.raises(UserError, match=r'base\.py, line 5'):
         load(unused, 'base.py')

@@ -116,6 +116,13 @@ class Brightens:
         return results
 
 
+def test_a_part_without_the_settings_that_it_needs(cfg):
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    pipeline.insert(len(pipeline) - 1, dict(type='mmgfnuc.HoverTarget'))
+    said = f'train_dataloader.dataset.pipeline.{len(pipeline) - 2} cannot be built without settings: missing 1 required'
+    assert refusal(cfg, 'train').startswith(said)
+
+
 def test_a_step_that_fails_on_the_first_sample(cfg, register):
     register(TRANSFORMS, Brightens)
     cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='Brightens', by='two'))

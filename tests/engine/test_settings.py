@@ -2,7 +2,7 @@
 
 import pytest
 from mmengine.config import Config
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.registry import DATASETS, HOOKS, MODELS
 from torch import nn
 
@@ -135,7 +135,7 @@ param_scheduler = [
 default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10, save_best='mIoU'),
     visualization=dict(type='SegVisualizationHook'), timer=None)
-custom_hooks = [dict(type='EMAHook', momentum=1e-3), dict(type='EarlyStoppingHook', monitor='mIoU')]
+custom_hooks = [dict(type='EmptyCacheHook'), dict(type='SyncBuffersHook')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
 env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork'), dist_cfg=dict(backend='nccl', timeout=1800))
 log_processor = dict(by_epoch=False)
@@ -149,6 +149,13 @@ def test_a_config_of_mmsegmentation(tmp_path):
     path = tmp_path / 'theirs.py'
     path.write_text(MMSEGMENTATION)
     check_settings(load_config(str(path)), 'train')
+
+
+@pytest.mark.parametrize(('hook', 'ours'), [('EMAHook', 'AverageWeightsHook'), (EarlyStoppingHook, 'EarlyStopHook')])
+def test_hooks_in_whose_place_ours_stand(hook, ours):
+    cfg = config()
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type=hook)]
+    assert ours in refusal(check_settings, cfg, 'train')
 
 
 @pytest.mark.parametrize('name', ['model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_evaluator'])

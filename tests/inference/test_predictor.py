@@ -153,6 +153,15 @@ def test_types(checkpoint_of, image):
         assert votes[kind - 1] == votes.max() > 0
 
 
+def test_parts_are_named_in_the_scope_of_the_config(plain):
+    """As MMSegmentation's projects name theirs."""
+    head = dict(type='FCNHead', in_index=1, channels=4, num_classes=2)
+    model = {**PLAIN, 'decode_head': dict(type='mmgfnuc.SemanticHead', decoder=head), 'auxiliary_head': head}
+    for scope, said in (('mmseg', 'does not fit the model'), (None, "write 'mmseg.FCNHead'")):
+        with pytest.raises(UserError, match=said):
+            Predictor(plain, Config(dict(model=model, default_scope=scope)), 'cpu')
+
+
 def test_config_and_options_override_that_of_the_checkpoint(plain, image):
     wider = {**PLAIN, 'backbone': dict(type='mmgfnuc.UNetEncoder', widths=(8, 12))}
     with pytest.raises(UserError, match='the checkpoint does not fit the model'):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from mmengine.hooks import CheckpointHook, EMAHook, RuntimeInfoHook
+from mmengine.hooks import CheckpointHook, RuntimeInfoHook
 from mmengine.optim import AmpOptimWrapper, CosineAnnealingLR
 from mmseg.datasets import BaseSegDataset
 from torch import Tensor, nn
@@ -73,7 +73,6 @@ def test_settings_of_a_class(target, names, known):
         (HoverHead, {'decoder', 'loss_auxiliary', 'postprocess'}, {'skip_channels'}),
         (foundation_encoder, {'name', 'weights', 'tune', 'arch'}, {'weight'}),
         (CheckpointHook, {'interval', 'save_best'}, {'intervall'}),
-        (EMAHook, {'momentum', 'gamma', 'begin_iter'}, {'momentun'}),
         (CosineAnnealingLR, {'eta_min', 'T_max', 'by_epoch', 'end'}, {'param_name'}),
         (AmpOptimWrapper, {'loss_scale', 'clip_grad', 'accumulative_counts'}, {'clip'}),
         (torch.optim.Adam, {'lr', 'betas'}, {'momentum'}),

@@ -279,9 +279,13 @@ TRACKERS = {'Weights & Biases': 'wandb', 'MLflow': 'mlflow'}
 
 @pytest.mark.parametrize('purpose', TRACKERS)
 def test_a_tracker_that_is_not_installed_is_named_first(train, tmp_path, monkeypatch, capsys, purpose):
-    """Also beside a folder of its name, as it makes one itself."""
+    """Also beside a folder of its name, as it makes one itself, or a config of its name."""
     package = TRACKERS[purpose]
-    (tmp_path / package).mkdir()
+    if purpose == 'MLflow':
+        (tmp_path / f'{package}.py').touch()
+        monkeypatch.chdir(tmp_path)
+    else:
+        (tmp_path / package).mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     train(tmp_path / 'new', purpose, code=2)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
