@@ -1,5 +1,6 @@
 """From a config to a training or test run: what the commands `train` and `test` do."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from mmengine.runner import Runner
 
 from mmgfnuc.datasets import NucleiDataset
 from mmgfnuc.datasets.canonical import CLASSES, read_meta
+from mmgfnuc.datasets.transforms import Rescale
 from mmgfnuc.datasets.validate import check_dataset
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.per_image_metric import PerImageMetric
@@ -19,7 +21,8 @@ from mmgfnuc.files import output_lock
 from mmgfnuc.inference.checkpoint import read_checkpoint, weights_from_checkpoint
 from mmgfnuc.inference.preprocessing import read_preprocessing, use_resolution
 from mmgfnuc.models.parts import class_of
-from mmgfnuc.registry import DATASETS, METRICS
+from mmgfnuc.models.segmentors import FusionSegmentor
+from mmgfnuc.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
 from .cli import notice
 from .distributed import is_first_process
@@ -28,6 +31,7 @@ from .logs import end_logs_at_full_disk
 from .preflight import rehearse
 from .screen import ScreenRunner
 from .settings import check_settings
+from .targets import with_pipeline
 from .tested import write_tested
 
 PARTS = ('train', 'val', 'test')
@@ -82,6 +86,20 @@ def check_data(cfg: Config, *parts: str) -> None:
             )
 
 
+def check_resolution(cfg: Config) -> None:
+    """Tell where a model is trained at another resolution than it predicts at: `Rescale` against `test_cfg.scale`."""
+    if class_of(cfg.model, MODELS) is not FusionSegmentor:
+        return
+    scale = (cfg.model.get('test_cfg') or {}).get('scale') or 1.0
+    for group in with_pipeline(cfg.train_dataloader):
+        factors = [step.factor for step in group['pipeline'] if class_of(step, TRANSFORMS) is Rescale]
+        if not math.isclose(math.prod(factors), scale):
+            notice(
+                f'the training images are scaled by {math.prod(factors):g} (Rescale), those of predictions by '
+                f'{scale:g} (model.test_cfg.scale); where both have pixels of one size, give one factor'
+            )
+
+
 def check_types(cfg: Config, checkpoint: Mapping[str, Any]) -> None:
     """Compare the nucleus types of a checkpoint with those of the data it is tested on.
 
@@ -128,6 +146,7 @@ def train(cfg: Config) -> Runner:
     parts = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_settings(cfg, *parts)
     check_data(cfg, *parts)
+    check_resolution(cfg)
     rehearse(cfg, *parts)
     with _alone_in(cfg.work_dir):
         runner = build_runner(cfg)

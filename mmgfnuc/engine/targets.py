@@ -22,7 +22,7 @@ def add_target(cfg: Config) -> None:
         target = _target(cfg.get('model'))
         if target is None:
             return
-        for group in _with_pipeline(cfg.get('train_dataloader')):
+        for group in with_pipeline(cfg.get('train_dataloader')):
             kinds = [class_of(transform, TRANSFORMS) for transform in group['pipeline']]
             if PackNucleiInputs in kinds and class_of(target, TRANSFORMS) not in kinds:
                 last = kinds.index(PackNucleiInputs)
@@ -34,12 +34,12 @@ def _target(model: Any) -> dict | None:
     return head.target if isinstance(head, type) and issubclass(head, InstanceHead) else None
 
 
-def _with_pipeline(node: Any) -> Iterator[Any]:
+def with_pipeline(node: Any) -> Iterator[Any]:
     """Groups of settings, at any depth, that have a pipeline."""
     if isinstance(node, Mapping):
         if isinstance(node.get('pipeline'), list | tuple):
             yield node
-        yield from _with_pipeline([*node.values()])
+        yield from with_pipeline([*node.values()])
     elif isinstance(node, list | tuple):
         for inner in node:
-            yield from _with_pipeline(inner)
+            yield from with_pipeline(inner)

@@ -146,6 +146,17 @@ def test_nucleus_types_that_are_not_told_apart(cfg, tmp_path, capsys, typed, use
     )
 
 
+def test_another_resolution_in_training_than_in_prediction_is_told(capsys):
+    configs = DEMO.parents[1]
+    for path in sorted(path for path in configs.glob('*/*.py') if '_base_' not in path.parts):
+        launch.check_resolution(load_config(str(path)))
+    assert 'Rescale' not in capsys.readouterr().err
+    launch.check_resolution(
+        load_config(str(configs / 'cpu' / 'own_data.py'), {'train_dataloader.dataset.pipeline.0.factor': 1.0})
+    )
+    assert 'scaled by 1 (Rescale), those of predictions by 0.5' in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_other_nucleus_types(cfg, tmp_path):
     write_dataset(tmp_path / 'set', num_train=1, num_val=1, size=64, seed=0, types=True)
     launch.use_data(cfg, str(tmp_path / 'set'), None)
