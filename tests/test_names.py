@@ -69,7 +69,7 @@ def test_names_of_foundation_encoders(name):
         ('unets', 3, r'choose one of .*unet, .*'),
         ('fusion', 'contex', r'did you mean context\b.*\?$'),
         ('fusion', 'gateonly', r'did you mean gate-only\b.*\?$'),
-        ('fusion', 'xyz', 'choose one of add, .*, zero-context$'),
+        ('fusion', 'xyz', 'choose one of add, .*, zero-context; one of your own is there once'),
     ],
 )
 def test_unknown_names_get_a_suggestion(kind, name, hint):
