@@ -107,6 +107,17 @@ def test_a_part_without_settings_that_fails_keeps_its_error(cfg, register):
     assert refusal(cfg, 'train') == 'custom_hooks.0 cannot be built of every=3: AttributeError: of this hook'
 
 
+class Reads:
+    def __init__(self, path):
+        open(path)
+
+
+def test_a_file_that_a_part_lacks_is_named(cfg, register):
+    register(HOOKS, Reads)
+    cfg.custom_hooks = [dict(type='Reads', path='nosuch.pth')]
+    assert refusal(cfg, 'train').endswith("FileNotFoundError: [Errno 2] No such file or directory: 'nosuch.pth'")
+
+
 class Brightens:
     def __init__(self, by):
         self.by = by
