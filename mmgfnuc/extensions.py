@@ -87,6 +87,9 @@ def use_working_folder() -> None:
 
 
 def _reason(module: str, error: Exception) -> str:
+    if '/' in module or module.endswith('.py'):
+        name = module.removesuffix('.py').removeprefix('./').replace('/', '.')
+        return f"module '{module}' is named as a file; name it as an import does: {name}"
     if isinstance(error, ModuleNotFoundError) and f'{module}.'.startswith(f'{error.name}.'):
         return (
             f"module '{module}' is not found; start from the folder that it lies in, or install the package that has it"

@@ -56,9 +56,12 @@ def unknown_name(argument: str, name: Any, known: Collection[str], otherwise: st
 
 def unknown_type(path: str, kind: str, registry: 'Registry') -> UserError:
     """Say that a type is not found in a registry: that it is a part of another scope, or which types are near."""
-    name, scopes = kind.rpartition('.')[2], _scopes(registry.root)
+    place, _, name = kind.rpartition('.')
+    scopes = _scopes(registry.root)
     elsewhere = [scope for scope, names in scopes.items() if name in names]
-    near = difflib.get_close_matches(name, set().union(*scopes.values()), MOST_NEAR_TYPES, NEAR_TYPE)
+    # Own parts have their modules in their names.
+    given = name if place in ('', *scopes) else kind
+    near = difflib.get_close_matches(given, set().union(*scopes.values()), MOST_NEAR_TYPES, NEAR_TYPE)
     if elsewhere and kind != f'{elsewhere[0]}.{name}':
         scope = elsewhere[0]
         hint = f"it is a part of {' and of '.join(elsewhere)}: write '{scope}.{name}', or set default_scope = '{scope}'"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from mmgfnuc.errors import UserError
@@ -17,6 +18,7 @@ from mmgfnuc.shipped import configs_folder
 
 # Files beside the presets of data sets that are parts of these.
 AUGMENTATION = 'augmentation'
+LONGEST = 100
 # As names are listed. In front of a colon stands another library.
 NAME = r'[a-z0-9][a-z0-9+.-]*'
 
@@ -153,8 +155,13 @@ def _encoder(foundation: str | Mapping[str, Any]) -> dict[str, Any]:
     """Config of an encoder: one's own is told by its class, so that it can be read where its name is not known."""
     if isinstance(foundation, Mapping):
         return dict(foundation)
+    if not isinstance(foundation, str):
+        raise UserError(
+            f"foundation={shorten(repr(foundation), LONGEST)}: give the name of an encoder, or {{'type': MyEncoder}} "
+            'with its class'
+        )
     load_parts()
-    own = REGISTERED['foundation'].get(plain_name(str(foundation)))
+    own = REGISTERED['foundation'].get(plain_name(foundation))
     return copy.deepcopy(own['foundation']) if own else dict(type='mmgfnuc.foundation_encoder', name=foundation)
 
 

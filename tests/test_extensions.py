@@ -88,3 +88,6 @@ def test_modules_of_the_working_folder_stand_behind_what_is_installed(own_parts,
     assert 'film' in mmgfnuc.list_fusions()
     with pytest.raises(UserError, match=r"module 'own_partz\.x' is not found; start from the folder"):
         import_parts(['own_partz.x'])
+    for file, name in (('own_parts.py', 'own_parts'), ('./own/parts', 'own.parts')):
+        with pytest.raises(UserError, match=f'is named as a file; name it as an import does: {name}$'):
+            import_parts([file])

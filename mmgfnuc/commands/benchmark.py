@@ -177,9 +177,10 @@ def short_hash(settings: Mapping[str, Any]) -> str:
 def print_plan(study: Study, root: Path, processes: int | None) -> None:
     """Print the runs, what each arm costs by a step that is timed now, and how long what is not done will take."""
     from mmgfnuc.studies.costs import arm_costs, step_seconds
-    from mmgfnuc.studies.preparation import check_weights, encoder_name, encoders_of, is_at_hand
+    from mmgfnuc.studies.preparation import check_models, check_weights, encoder_name, encoders_of, is_at_hand
 
     runs = study_runs(study, root)
+    check_models(runs)
     check_weights(runs, root)
     states = [run_state(root, run) for run in runs]
     for run, state in zip(runs, states, strict=True):
@@ -222,10 +223,11 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_study(study: Study, root: Path, folder: Path, args: argparse.Namespace, command: str) -> None:
     """Run what is not done, then report."""
-    from mmgfnuc.studies.preparation import check_weights, draw_missing_data, encoders_of, fetch_encoders
+    from mmgfnuc.studies.preparation import check_models, check_weights, draw_missing_data, encoders_of, fetch_encoders
 
     draw_missing_data(study)
     runs = study_runs(study, root)
+    check_models(runs)
     check_weights(runs, root)
     fetch_encoders(encoders_of(run for run in runs if run_state(root, run) not in ENDED))
     try:

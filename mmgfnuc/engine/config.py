@@ -17,6 +17,7 @@ from mmgfnuc.inference.dumped_config import (
     check_registered,
     find_part,
     forget_caches,
+    is_registered,
     read_dumped,
 )
 from mmgfnuc.models.parts import NEAR, check_value, class_of
@@ -251,8 +252,9 @@ def _keep_hooks(cfg: Config, source: str) -> None:
 def needs_its_config(cfg: Config) -> bool:
     """Tell whether the model has parts that its checkpoint alone does not bring, as no installed package does."""
     brought = {*SCOPES, 'torch', *(own.module.partition('.')[0] for own in load_parts())}
-    kinds = [class_of(group, MODELS) for group in groups_of(cfg.model)]
-    return any(kind.__module__.partition('.')[0] not in brought for kind in kinds if kind)
+    kinds = [kind for group in groups_of(cfg.model) if (kind := class_of(group, MODELS))]
+    # A class of such a package counts only where that registers it.
+    return any(kind.__module__.partition('.')[0] not in brought or not is_registered(kind) for kind in kinds)
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

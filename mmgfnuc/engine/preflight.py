@@ -219,7 +219,7 @@ def _in_words(error: Exception, path: str, cfg: Config) -> Exception:
     """An error of a part as one line; itself where the config has no part in it."""
     if isinstance(error, UserError):
         return UserError(f'{path}: {error}') if path and not str(error).startswith(path) else error
-    text = str(error.args[0] if error.args else error).strip().partition('\n')[0]
+    text = str(error if isinstance(error, OSError) or not error.args else error.args[0]).strip().partition('\n')[0]
     if isinstance(error, KeyError) and ' is not in the ' in text:
         registry = [frame.f_locals.get('registry') for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
         return unknown_type(f'{path}.type', text.partition(' is not in the ')[0], registry)

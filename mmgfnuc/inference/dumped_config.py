@@ -159,7 +159,7 @@ def check_registered(settings: Any, source: str, kinds: Collection[str] = REGIST
             raise UserError(
                 f'the config in {source} names {key}={value!r}, which is not a registered part that data may name; '
                 'name a config file of your own that imports it (of predict: --config), or, if it is a part of your '
-                f"own, install its package with an entry point '{GROUP}'"
+                f"own, install its package with an entry point '{GROUP}' that registers it"
             )
 
 
@@ -204,7 +204,12 @@ def find_part(name: str, kinds: Collection[str] = REGISTERED) -> Any:
         return named[name]
     module, _, attribute = name.rpartition('.')
     found = getattr(sys.modules.get(module), attribute, None)
-    return found if any(found is part for part in named.values()) else None
+    return found if is_registered(found, kinds) else None
+
+
+def is_registered(part: Any, kinds: Collection[str] = REGISTERED) -> bool:
+    """Whether a class or function is a registered part."""
+    return any(part is known for known in _registered(kinds).values())
 
 
 def _registered(kinds: Collection[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a network costs whatever it runs on: its parameters, multiply-adds and the memory of its tensors."""
 
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
     """Build a network for prediction that holds and computes no numbers, only their shapes."""
-    with torch.device('meta'):
+    with torch.device('meta'), warnings.catch_warnings():
+        # A constructor may load weights, which have no place here.
+        warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')
         return build().eval()
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
+from textwrap import shorten
 from typing import Any
 
 from mmengine.utils import get_object_from_string
@@ -20,9 +21,12 @@ from mmgfnuc.models.necks import FusionBlock
 from mmgfnuc.presets import add_preset, checked_name
 from mmgfnuc.registry import MODELS
 
-from .parts import check_part, class_of
+from .parts import LONGEST, check_part, class_of
+from .signatures import accepted
 
 UNET_HEAD = {'type': 'mmgfnuc.UNetHead'}
+# What a segmentor gives every neck.
+WIRED_TO_NECKS = ('in_channels', 'context_channels', 'in_strides')
 
 
 def register_unet(name: str, backbone: Mapping[str, Any], decode_head: Mapping[str, Any] = UNET_HEAD) -> None:
@@ -57,6 +61,11 @@ def register_fusion(name: str, neck: Mapping[str, Any]) -> None:
     kind = class_of(config, MODELS)
     if isinstance(kind, type) and issubclass(kind, FusionBlock):
         config = {'type': 'mmgfnuc.FusionNeck', 'block': config}
+    elif kind is not None and (takes := accepted(kind)).known and not {*WIRED_TO_NECKS} <= {*takes.hints}:
+        raise UserError(
+            f"fusion='{name}': {config['type']} is not a FusionBlock; derive a block from that, and let a neck take "
+            f'{", ".join(WIRED_TO_NECKS)}'
+        )
     _check({'neck': config})
     add_preset('fusion', 'fusion', name, {'neck': config})
 
@@ -98,6 +107,7 @@ def register_encoder(name: str, encoder: Mapping[str, Any] | Entry) -> None:
     else:
         config = _config('encoder', encoder)
         entry = entry_of(key, config)
+        _check({'foundation': config})
     add_entry(entry)
     add_preset('foundation', 'encoder', key, {'foundation': config})
 
@@ -125,8 +135,8 @@ def _as_data(path: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UserError(
-        f'{path}={value!r}: a config holds numbers, text, lists and groups of these, as it is written down; give such, '
-        'or name a part by a type'
+        f'{path}={shorten(repr(value), LONGEST)}: a config holds numbers, text, lists and groups of these, as it is '
+        'written down; give such, or name a part by a type'
     )
 
 
@@ -136,8 +146,8 @@ def _type_name(path: str, kind: Any) -> str:
         return kind
     if not (inspect.isclass(part) or inspect.isfunction(part)) or part.__module__ == '__main__' or not _is_found(part):
         raise UserError(
-            f'{path}={part!r}: a config names a class by its module, and this cannot be imported from one; define it '
-            'at the top of a module, such as own_parts.py'
+            f'{path}={shorten(repr(part), LONGEST)}: a config names a class by its module, and this cannot be imported '
+            'from one; define it at the top of a module, such as own_parts.py'
         )
     name = kind if isinstance(kind, str) else f'{part.__module__}.{part.__qualname__}'
     if not any(part is known for known in _registered()):

@@ -11,7 +11,9 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.extensions import load_parts
 from mmgfnuc.files import file_sha256, lock_file, waiting_lock
 from mmgfnuc.models.foundation import CATALOGUE, entry_of_config
+from mmgfnuc.models.parts import check_part
 from mmgfnuc.models.weights.locate import RANDOM, WEIGHTS_ENV, weights_at_hand
+from mmgfnuc.registry import MODELS
 
 from .runs import DRAWN, Run, data_root
 from .storage import DONE, SCORED, run_folder, run_state, weights_of
@@ -114,6 +116,19 @@ def weights_digest(encoder: Encoder) -> str | None:
     """SHA-256 of the weight file of an encoder, see `weight_file`."""
     path = weight_file(encoder)
     return file_sha256(path) if path else None
+
+
+def check_models(runs: Iterable[Run]) -> None:
+    """See to it that the parts of each arm take their settings.
+
+    Raises:
+        UserError: names the first arm with one that does not.
+    """
+    for arm, run in {run.arm.name: run for run in runs}.items():
+        try:
+            check_part('model', run.config['model'], MODELS)
+        except UserError as error:
+            raise UserError(f"arm '{arm}': {error}") from error
 
 
 def check_weights(runs: Iterable[Run], root: Path) -> None:

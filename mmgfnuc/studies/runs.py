@@ -8,7 +8,7 @@ from typing import Any
 from mmgfnuc.datasets.canonical import CLASSES, PREPARE_HINT, list_splits, read_meta
 from mmgfnuc.engine.provenance import library_versions
 from mmgfnuc.errors import UserError
-from mmgfnuc.presets import model_config, model_parts, read_preset
+from mmgfnuc.presets import list_presets, model_config, model_parts, read_preset
 
 from .admission import admit_parts
 from .arms import Arm
@@ -173,7 +173,8 @@ def _add_control(model: dict[str, Any], arm: Arm) -> None:
 def _schedule(study: Study, arm: Arm) -> dict[str, Any]:
     cfg = _preset('schedules', arm.schedule)
     if 'max_iters' not in cfg['train_cfg']:
-        raise UserError(f"schedule='{arm.schedule}' counts epochs, and a study counts steps; take one of *_steps.py")
+        counting = ', '.join(name for name in list_presets('schedules') if name.endswith('-steps'))
+        raise UserError(f"schedule='{arm.schedule}' counts epochs, and a study counts steps; take one of {counting}")
     schedulers = cfg['param_scheduler']
     warm_up = max((each.get('end', 0) for each in schedulers), default=0) if isinstance(schedulers, list) else 0
     if warm_up >= study.steps:

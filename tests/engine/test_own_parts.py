@@ -54,6 +54,8 @@ def test_a_checkpoint_needs_its_config_unless_a_package_brings_the_parts(own_con
     assert needs_its_config(load_config(own_config(BY_CLASS)))
     own_parts(entry_point='own_parts')
     assert not needs_its_config(load_config('own.py'))
+    unregistered = BY_CLASS.replace('import FilmBlock', 'import NotNamed as FilmBlock')
+    assert needs_its_config(load_config(own_config(unregistered)))
 
 
 def test_an_imported_module_registers_its_names(own_config):

@@ -1,6 +1,7 @@
 """The rehearsal of a run: what a part raises becomes one line, and nothing is left behind."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -105,6 +106,17 @@ def test_a_part_without_settings_that_fails_keeps_its_error(cfg, register):
         rehearse(cfg, 'train')
     cfg.custom_hooks = [dict(type='Fails', every=3)]
     assert refusal(cfg, 'train') == 'custom_hooks.0 cannot be built of every=3: AttributeError: of this hook'
+
+
+class Reads:
+    def __init__(self, path):
+        Path(path).read_bytes()
+
+
+def test_a_file_that_a_part_lacks_is_named(cfg, register):
+    register(HOOKS, Reads)
+    cfg.custom_hooks = [dict(type='Reads', path='nosuch.pth')]
+    assert refusal(cfg, 'train').endswith("FileNotFoundError: [Errno 2] No such file or directory: 'nosuch.pth'")
 
 
 class Brightens:

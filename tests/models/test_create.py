@@ -259,7 +259,7 @@ def test_nothing_given_is_changed_and_nothing_is_kept():
         ({'unet': 'unett'}, "unet='unett' is unknown; did you mean unet"),
         ({'head': 'hoover'}, "head='hoover' is unknown; did you mean hover"),
         ({'foundation': 'sam_vitb', 'fusion': 'paper'}, "^foundation='sam_vitb' is unknown; did you mean sam-vit-b"),
-        ({'foundation': 7, 'fusion': 'add'}, 'parts.foundation.name=7: give text'),
+        ({'foundation': 7, 'fusion': 'add'}, 'foundation=7: give the name of an encoder, or '),
         ({'in_channels': 0}, r'in_channels=0, widths=\(64, .*\): give whole numbers from 1, not 0$'),
         ({'parts': 3}, "parts=3: give a dict of settings, such as {'backbone'"),
         ({'parts': {'backbone': 3}}, r"parts\['backbone'\]=3: give a dict of settings"),

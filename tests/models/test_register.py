@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from torch import nn
 
 import mmgfnuc
 from mmgfnuc import create_model, list_foundation, list_fusions, list_heads, list_unets
@@ -91,6 +92,9 @@ def test_what_cannot_be_written_down_or_built_is_refused(own):
         'near it: gain': {'type': own.FilmBlock, 'gian': 1},
         'holds numbers': {'type': own.FilmBlock, 'gain': torch.ones(1)},
         'give a config': own.FilmBlock,
+        r'type=Sequential\( .*define it at the top of a module': {'type': nn.Sequential(nn.ReLU(), nn.ReLU())},
+        r'torch.nn.modules.linear.Linear is not a FusionBlock; derive a block': {'type': nn.Linear},
+        r'near it: own_parts.FilmBlock': {'type': 'own_part.FilmBlock'},
         "has no 'type'": {'gain': 1},
     }
     for said, neck in refused.items():
@@ -99,7 +103,9 @@ def test_what_cannot_be_written_down_or_built_is_refused(own):
         assert '\n' not in str(error.value)
     with pytest.raises(UserError, match=r'not an InstanceHead.*register_unet'):
         mmgfnuc.register_head('mine', {'type': 'mmgfnuc.UNetHead'})
-    assert not {'mine'} & {*list_fusions(), *list_heads()}
+    with pytest.raises(UserError, match="OwnEncoder has no 'widht'; near it: width"):
+        mmgfnuc.register_encoder('mine', {'type': own.OwnEncoder, 'widht': 4})
+    assert not {'mine'} & {*list_fusions(), *list_heads(), *mmgfnuc.list_foundation()}
 
 
 def test_an_entry_of_the_catalogue(own):

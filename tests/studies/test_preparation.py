@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.presets import model_config, model_parts
 from mmgfnuc.studies.preparation import (
+    check_models,
     check_weights,
     draw_missing_data,
     encoder_name,
@@ -18,6 +21,7 @@ from mmgfnuc.studies.preparation import (
 from mmgfnuc.studies.storage import inside_file, run_folder
 from mmgfnuc.studies.study import make_study
 
+UNET = dict(unet='unet', foundation=None, fusion='none', head='semantic', num_classes=2, in_channels=3, weights=None)
 DINO = 'models--timm--vit_small_patch14_dinov2.lvd142m'
 
 
@@ -115,6 +119,18 @@ def test_other_weights_than_those_of_runs_that_are_done(folder, done_runs):
     for run in done_runs[1:3]:
         (run_folder(root, run) / 'run.json').unlink()
     check_weights(done_runs, root)
+
+
+def test_settings_that_a_part_does_not_take_are_refused_before_a_run():
+    runs = [
+        SimpleNamespace(
+            arm=SimpleNamespace(name=name), config={'model': model_config(model_parts(parts=parts, **UNET))}
+        )
+        for name, parts in (('first', {}), ('second', {'backbone': {'widhts': (4, 8)}}))
+    ]
+    check_models(runs[:1])
+    with pytest.raises(UserError, match=r"arm 'second': .*model\.backbone\.widhts; .* near it: widths"):
+        check_models(runs)
 
 
 def test_synthetic_tiles_are_drawn_where_they_are_missing(tmp_path, monkeypatch, capsys):

@@ -139,7 +139,7 @@ def test_rate_and_schedule_of_an_arm():
     assert {key for key in plain if plain[key] != warm[key]} == {'optim_wrapper', 'param_scheduler'}
     (arm,) = arms_of({'schedule': 'adamw-steps', 'lr': 3e-4})
     assert arm.name == 'unet/none/semantic/schedule=adamw-steps/lr=0.0003'
-    with pytest.raises(UserError, match="schedule='adam-50e' counts epochs"):
+    with pytest.raises(UserError, match=r"schedule='adam-50e' counts epochs.*take one of adam-steps, adamw-steps$"):
         config_of({'schedule': 'adam-50e'})
     with pytest.raises(UserError, match=r'steps=50: .* warms up for 50 steps'):
         config_of({'schedule': 'adamw-steps'}, steps=50)

@@ -81,7 +81,11 @@ def add_adapters(network: nn.Module, settings: LoraSettings) -> None:
     linear = linear_layers(network)
     chosen = [name for name in linear if re.fullmatch(targets, name)]
     if not chosen:
-        there = f'lora.targets may name others, of which it has {_shown(linear)}' if linear else 'it has no others'
+        there = (
+            f'lora.targets may name others, of which it has {_shown(linear)}, by a regular expression over whole names'
+            if linear
+            else 'it has no others'
+        )
         what = f"that match targets='{settings.targets}'" if settings.targets else 'of attention'
         raise UserError(
             f"tune='lora' adapts the linear layers {what}, and this encoder has none; {there}; or use 'full'"

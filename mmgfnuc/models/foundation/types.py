@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+from torch import nn
+
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers.building import look_up
 
@@ -21,8 +23,13 @@ def find_type(kind: Any) -> Any:
     """Find what the `type` of a foundation encoder stands for: itself, or a registered or dotted name.
 
     Raises:
-        UserError: there is no such name, or its module cannot be imported.
+        UserError: there is no such name, its module cannot be imported, or it is a module that is built already.
     """
+    if isinstance(kind, nn.Module):
+        raise UserError(
+            f'foundation encoder: type={type(kind).__name__}(...) is built already; give its class, with its arguments '
+            'beside it'
+        )
     found = look_up(kind)
     # A module that was loaded again has new classes under the names of old ones.
     if found is None and isinstance(kind, str):

@@ -6,12 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgfnuc.errors import UserError
+
 
 class Normalize(nn.Module):
     """(images - mean) / std, per channel, on images in [0, 1].
 
     Shape:
         (B, C, H, W) -> (B, C, H, W); `mean` and `std` are one number for all channels or one per channel.
+
+    Raises:
+        UserError: they are not those of images in [0, 1].
     """
 
     mean: Tensor
@@ -19,6 +24,13 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
+        for name, given in (('mean', mean), ('std', std)):
+            values = given if isinstance(given, Sequence) else [given]
+            if not all(0 <= value <= 1 for value in values) or (name == 'std' and min(values) == 0):
+                raise UserError(
+                    f'{name}={given}: images are in [0, 1], and so are their mean and std; divide those of images '
+                    'from 0 to 255 by 255'
+                )
         # Not persistent: the numbers belong to the config or the catalogue, not to the trained weights.
         self.register_buffer('mean', torch.as_tensor(mean).float().reshape(1, -1, 1, 1), persistent=False)
         self.register_buffer('std', torch.as_tensor(std).float().reshape(1, -1, 1, 1), persistent=False)

@@ -103,6 +103,8 @@ class FusionNeck(BaseModule):
         if not fused:
             raise UserError('levels=() fuses nothing; give at least one level, or neither neck nor foundation encoder')
         kind = look_up(block['type'])
+        if isinstance(kind, type) and not issubclass(kind, FusionBlock):
+            raise UserError(f'block: {kind.__name__} is not a FusionBlock; derive it from that')
         if attention_levels is not None:
             attending = resolve_levels(attention_levels, depth, 'attention_levels')
         else:

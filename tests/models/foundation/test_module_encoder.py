@@ -147,6 +147,11 @@ def test_what_the_module_does_not_say_is_given_in_the_config():
         ),
         ({'type': Single, **SAID, 'mean': None}, r'Single does not say its mean: .*mean = \(0\.485, 0\.456, 0\.406\)'),
         ({'type': Single, **SAID, 'std': (1, 0, 1)}, r'std=\(1, 0, 1\): give a number for each colour'),
+        (
+            {'type': Single, **SAID, 'mean': (178, 140, 176)},
+            r'mean=\(178.0, .*; divide those of images from 0 to 255 by',
+        ),
+        ({'type': nn.ReLU()}, r'type=ReLU\(...\) is built already; give its class'),
         ({'type': Single, **SAID, 'out_strides': [8, 4]}, r'out_strides=\(8, 4\): give one of each for every'),
         ({'type': Single, **SAID, 'out_strides': [8.5]}, r'out_strides=\(8\.5,\): give a whole number for'),
         ({'type': Single, **SAID, 'tune': 'y'}, "tune='y' may be meant for Single, or be the setting of every"),

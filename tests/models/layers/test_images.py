@@ -4,18 +4,27 @@ import pytest
 import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from mmgfnuc.errors import UserError
 from mmgfnuc.models.layers import Normalize, longest_side_size, pad_to_multiple, reflect_to_size, resize_longest_side
 
 
 def test_normalize_per_channel():
     x = torch.tensor([0.5, 0.5, 1.0])[None, :, None, None]
-    out = Normalize((0.5, 0.25, 0.0), (1.0, 0.5, 4.0))(x)
-    assert out.flatten().tolist() == [0.0, 0.5, 0.25]
+    out = Normalize((0.5, 0.25, 0.0), (1.0, 0.5, 0.25))(x)
+    assert out.flatten().tolist() == [0.0, 0.5, 4.0]
 
 
 def test_normalize_by_one_number_takes_any_channels():
     assert Normalize(0.5, 0.5)(torch.ones(1, 4, 2, 2)).unique().tolist() == [1.0]
     assert not Normalize(0.5, 0.5).state_dict()
+
+
+@pytest.mark.parametrize(
+    ('mean', 'std'), [((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)), (0, 255), (0.5, (0.5, 0.0, 0.5))]
+)
+def test_what_is_not_of_images_from_0_to_1_is_refused(mean, std):
+    with pytest.raises(UserError, match=r'^(mean|std)=.*images are in \[0, 1\].*divide'):
+        Normalize(mean, std)
 
 
 @pytest.mark.parametrize('size', [(14, 28), (15, 28), (1, 13)])

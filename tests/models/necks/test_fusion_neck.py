@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.necks import AddFusionBlock, ContextAdapter, FusionNeck
@@ -312,6 +313,7 @@ def test_shuffled_tokens_on_the_meta_device(training):
         ({'attention_levels': (0, 2)}, r'attention_levels=\[0, 2\] must be among the fused levels=\[2\]'),
         ({'control': 'shuffle'}, "control='shuffle' is unknown; choose one of zero, shuffled, or None"),
         ({'levels': 'all', 'max_keys': 0, 'block': CONTEXT}, 'max_keys=0 leaves no key'),
+        ({'block': {'type': nn.Linear}}, 'block: Linear is not a FusionBlock; derive it from that'),
         ({'levels': 'deep'}, "levels='deep': give 'all' or a list of levels from -3 to 2"),
     ],
 )
