@@ -13,6 +13,7 @@ from textwrap import shorten
 from typing import Any
 
 from mmengine.utils import get_object_from_string
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import InstanceHead
@@ -43,6 +44,13 @@ def register_unet(name: str, backbone: Mapping[str, Any], decode_head: Mapping[s
     """
     parts = {'backbone': _config('backbone', backbone), 'decode_head': _config('decode_head', decode_head)}
     _check(parts)
+    for part, config in parts.items():
+        kind = class_of(config, MODELS)
+        if (isinstance(kind, type) and issubclass(kind, BaseDecodeHead)) != (part == 'decode_head'):
+            raise UserError(
+                f"unet='{name}': {part} is {config['type']}; give an encoder as backbone, and as decode_head a decode "
+                'head that derives from PyramidDecodeHead, or one of MMSegmentation'
+            )
     add_preset('unets', 'unet', name, parts)
 
 

@@ -157,7 +157,7 @@ class AuxiliaryLossBattery(_LossRules):
         target: registry config of the transform that makes the truth, the `target` of the head.
     """
 
-    target: ClassVar[Mapping[str, Any]]
+    target: ClassVar[Mapping[str, Any] | None] = None
 
     def right(self, *truth: Tensor) -> Tensor:
         """Return the prediction that is right: the truth, where the loss is of a regression."""
@@ -165,6 +165,7 @@ class AuxiliaryLossBattery(_LossRules):
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Prediction, truth and classes; the nuclei of the second image are half outside."""
+        assert self.target is not None, 'set target = MyHead.target in the class: what the loss is learned from'
         sample = nuclei_sample(SIZE, 1, self.target)
         maps = [sample.get(self.target['key']).data, sample.gt_sem_seg.data]
         truth, classes = (torch.stack([each, each.roll(SIZE // 2, 1), each.flip(2)]) for each in maps)

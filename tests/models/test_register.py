@@ -103,6 +103,9 @@ def test_what_cannot_be_written_down_or_built_is_refused(own):
         assert '\n' not in str(error.value)
     with pytest.raises(UserError, match=r'not an InstanceHead.*register_unet'):
         mmgfnuc.register_head('mine', {'type': 'mmgfnuc.UNetHead'})
+    for swapped in (dict(backbone='mmgfnuc.UNetHead'), dict(backbone=own.OwnUNet, decode_head=own.OwnUNet)):
+        with pytest.raises(UserError, match='give an encoder as backbone, and as decode_head a decode head'):
+            mmgfnuc.register_unet('mine', **{part: {'type': kind} for part, kind in swapped.items()})
     with pytest.raises(UserError, match="OwnEncoder has no 'widht'; near it: width"):
         mmgfnuc.register_encoder('mine', {'type': own.OwnEncoder, 'widht': 4})
     assert not {'mine'} & {*list_fusions(), *list_heads(), *mmgfnuc.list_foundation()}
