@@ -103,8 +103,8 @@ class FusionSegmentor(BaseSegmentor):
         if self.within_encoder and not isinstance(self.backbone, StagedBackbone):
             raise UserError(
                 f'{type(self.neck).__name__} works between the levels of the encoder, and '
-                f'{self.backbone.name} cannot be run level by level (it is not a StagedBackbone); derive '
-                'yours from that, or take that of the presets unet, eunet3+, u2net, residual-unet or unext, or another neck'
+                f'{self.backbone.name} cannot be run level by level (it is not a StagedBackbone); derive yours from '
+                'that, or take that of the presets unet, eunet3+, u2net, residual-unet or unext, or another neck'
             )
         if type(bottleneck_dropout) not in (int, float) or not 0 <= bottleneck_dropout < 1:
             raise UserError(f'bottleneck_dropout={bottleneck_dropout!r}: give a probability from 0, below 1')
