@@ -49,11 +49,11 @@ def test_glu_stage_is_the_product_of_two_convolutions():
 
 
 def test_normalises_for_itself():
-    encoder = UNetEncoder(3, widths=(4, 8), mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)).eval()
+    encoder = UNetEncoder(3, widths=(4, 8), mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 0.25)).eval()
     plain = UNetEncoder(3, widths=(4, 8), mean=0.0, std=1.0).eval()
     plain.load_state_dict(encoder.state_dict())
     images = torch.rand(1, 3, 16, 16)
-    normalised = (images - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 1, 2])[:, None, None]
+    normalised = (images - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 1, 0.25])[:, None, None]
     torch.testing.assert_close(encoder(images), plain(normalised))
 
 
