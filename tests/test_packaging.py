@@ -70,6 +70,7 @@ train_dataloader.dataset.pipeline[0].update(size=32)
 val_dataloader.update(num_workers=0, persistent_workers=False)
 train_cfg.update(max_iters=1, val_interval=1)
 """
+LOAD = "from mmgfnuc.engine.config import load_config\nprint(load_config('mine.py').model.decode_head.type)"
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
@@ -178,24 +179,12 @@ def test_console_command_finds_the_configs_outside_the_repository(site: Path, tm
 
 
 @pytest.mark.slow
-def test_a_config_outside_the_repository_inherits_those_of_a_wheel_and_trains(site: Path, tmp_path: Path) -> None:
-    (tmp_path / 'mine.py').write_text(MINE)
-    write_dataset(tmp_path / 'tiles', num_train=2, num_val=1, size=64, seed=0)
-    command = (sys.executable, site / 'bin' / 'mmgfnuc', 'train', 'mine.py', '--data', 'tiles')
-    run(*command, cwd=tmp_path, PYTHONPATH=str(site))
-    work_dir = tmp_path / 'work_dirs' / 'mine'
-    assert (work_dir / 'iter_1.pth').is_file()
-    assert 'BoundaryHead' in (work_dir / 'mine.py').read_text()
-
-
-@pytest.mark.slow
 def test_a_config_outside_the_repository_inherits_those_of_an_editable_install(
     editable: Path, source: Path, tmp_path: Path
 ) -> None:
     (tmp_path / 'mine.py').write_text(MINE)
-    load = "from mmgfnuc.engine.config import load_config; print(load_config('mine.py').model.decode_head.type)"
     # The file of an editable install that names the copy is read in folders of packages alone: hence the copy, too.
-    out = run(sys.executable, '-c', load, cwd=tmp_path, PYTHONPATH=f'{editable}{os.pathsep}{source}')
+    out = run(sys.executable, '-c', LOAD, cwd=tmp_path, PYTHONPATH=f'{editable}{os.pathsep}{source}')
     assert 'BoundaryHead' in out
 
 
@@ -244,12 +233,14 @@ def test_the_page_on_extending_shows_the_files_of_the_example() -> None:
 
 @pytest.mark.slow
 def test_the_example_passes_the_batteries_and_the_code_of_pages_runs(example: Elsewhere) -> None:
-    """In one process: most of the time is that of the imports."""
+    """And a config inherits finished ones; in one process: most of the time is that of the imports."""
     shown = [*blocks('extending.md'), *blocks('getting_started.md')]
     scripts = [code for language, title, code in shown if language == 'python' and not title]
     assert len(scripts) == 3
     tests = "import pytest\nassert not pytest.main(['-q', '-p', 'no:cacheprovider', 'tests'])"
-    out = example.run('-W', 'ignore', '-c', '\n'.join([*scripts, 'print(mmgfnuc.__file__)', tests]))
+    (example.folder / 'mine.py').write_text(MINE)
+    out = example.run('-W', 'ignore', '-c', '\n'.join([*scripts, 'print(mmgfnuc.__file__)', LOAD, tests]))
+    assert 'BoundaryHead' in out
     assert example.path.rpartition(os.pathsep)[2] in out
     assert int(re.search('^([0-9]+) passed', out, re.MULTILINE)[1]) > 60
 
@@ -280,15 +271,10 @@ def test_the_example_is_compared_and_a_change_of_its_block_concerns_its_runs_alo
     assert (fused, host) in gains
     assert controls == [(fused, control)]
 
-    def counts() -> str:
-        return example.mmgfnuc(*command, '--status').splitlines()[0]
-
     block = example.packages / 'own_parts' / 'film.py'
     code = block.read_text(encoding='utf-8')
-    block.write_text(f'# A comment.\n{code}', encoding='utf-8')
-    assert counts() == '3 runs: 3 done'
     block.write_text(code.replace('local * (1 + scale)', 'local * (2 + scale)'), encoding='utf-8')
-    assert counts() == '3 runs: 1 done, 2 open'
+    assert example.mmgfnuc(*command, '--status').splitlines()[0] == '3 runs: 1 done, 2 open'
 
 
 LOOK = """

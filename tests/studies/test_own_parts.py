@@ -8,11 +8,10 @@ import pytest
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation import CATALOGUE, Entry, catalogue
-from mmgfnuc.studies import run_all
 from mmgfnuc.studies.arms import Arm
 from mmgfnuc.studies.identity import parts_digest
 from mmgfnuc.studies.sources import sources
-from mmgfnuc.studies.storage import prepare_folder, run_folder, run_state
+from mmgfnuc.studies.storage import prepare_folder, run_folder
 from mmgfnuc.studies.study import make_study
 from mmgfnuc.studies.worker import complete_run
 
@@ -164,13 +163,3 @@ def test_parts_that_change_while_a_study_runs(own_runs, package, tmp_path):
     edit(package / 'helper.py', '0.1', '0.2')
     with pytest.raises(UserError, match='has changed since the study was started'):
         complete_run(folder, imports=own.imports)
-
-
-@pytest.mark.slow
-def test_a_run_with_a_block_of_ones_own(own_runs, package, tmp_path):
-    """Its process imports the block, and a change of the block makes its run stale."""
-    root, (_, own) = tmp_path / 'runs', own_runs()
-    run_all([own], root, processes=1)
-    assert run_state(root, own) == 'done'
-    edit(package / 'blocks.py', '1 + ', '2 + ')
-    assert run_state(root, own_runs()[1]) == 'open'
