@@ -81,6 +81,14 @@ def groups_of(settings: Any) -> Iterator[Any]:
             yield from groups_of(value)
 
 
+def registered(root: 'Registry') -> Iterator[tuple[str, Any]]:
+    """Names in a registry and its children, alone and with their scope, each with what it stands for."""
+    for branch in (root, *root.children.values()):
+        for name, part in branch.module_dict.items():
+            yield name, part
+            yield f'{branch.scope}.{name}', part
+
+
 def _scopes(registry: 'Registry') -> dict[str, set[str]]:
     """Names in a registry and in those below it, by scope."""
     # A package that is broken has none, and what another says as it is imported is not for the screen.

@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 from mmgfnuc import registry
 from mmgfnuc.errors import UserError
 from mmgfnuc.extensions import GROUP, load_parts
-from mmgfnuc.names import NAMES_PART, groups_of
+from mmgfnuc.names import NAMES_PART, groups_of, registered
 
 LONGEST = 2**20
 # MMEngine puts variables of the environment in the place of such text when it reads a config file.
@@ -215,13 +215,7 @@ def is_registered(part: Any, kinds: Collection[str] = REGISTERED) -> bool:
 def _registered(kinds: Collection[str]) -> dict[str, Any]:
     _import_own()
     roots = [getattr(mmengine.registry, kind) for kind in kinds]
-    return {
-        name: part
-        for root in roots
-        for branch in (root, *root.children.values())
-        for key, part in branch.module_dict.items()
-        for name in (key, f'{branch.scope}.{key}')
-    }
+    return {name: part for root in roots for name, part in registered(root)}
 
 
 @cache

@@ -19,6 +19,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.models.decode_heads import InstanceHead
 from mmgfnuc.models.foundation import Entry, add_entry, entry_of
 from mmgfnuc.models.necks import FusionBlock
+from mmgfnuc.names import registered
 from mmgfnuc.presets import add_preset, checked_name
 from mmgfnuc.registry import MODELS
 
@@ -158,7 +159,7 @@ def _type_name(path: str, kind: Any) -> str:
             'from one; define it at the top of a module, such as own_parts.py'
         )
     name = kind if isinstance(kind, str) else f'{part.__module__}.{part.__qualname__}'
-    if not any(part is known for known in _registered()):
+    if not any(part is known for _, known in registered(MODELS.root)):
         MODELS.register_module(name, force=True, module=part)
     return name
 
@@ -168,8 +169,3 @@ def _is_found(part: Any) -> bool:
         return attrgetter(part.__qualname__)(sys.modules[part.__module__]) is part
     except (KeyError, AttributeError):
         return False
-
-
-def _registered() -> list[Any]:
-    root = MODELS.root
-    return [part for branch in (root, *root.children.values()) for part in branch.module_dict.values()]

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import file_sha256, read_json, waiting_lock, write_json
-from mmgfnuc.names import NAMES_PART, groups_of
+from mmgfnuc.names import NAMES_PART, groups_of, registered
 
 from .sources import find_module, sources, syntax
 
@@ -87,13 +87,7 @@ def _registered(kind: str) -> list[Any]:
 
     # Other modules of MMEngine may not be imported yet; this is, with its configs.
     roots = [registry for registry in vars(mmengine.registry).values() if isinstance(registry, Registry)]
-    branches = [branch for root in roots for branch in (root, *root.children.values())]
-    return [
-        part
-        for branch in branches
-        for name, part in branch.module_dict.items()
-        if kind in (name, f'{branch.scope}.{name}')
-    ]
+    return [part for root in roots for name, part in registered(root) if name == kind]
 
 
 def _place(kind: str) -> set[str]:

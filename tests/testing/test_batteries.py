@@ -9,7 +9,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.testing import FusionBlockBattery
 from mmgfnuc.testing.battery import names_of
 
-PARTS = Path(__file__).with_name('broken_parts.py')
+PARTS = [str(Path(__file__).with_name(name)) for name in ('broken_parts.py', 'broken_heads.py')]
 
 
 class Recorder:
@@ -40,7 +40,7 @@ class Recorder:
 def recorded():
     recorder = Recorder()
     plain = ['--noconftest', '--capture=no', '--tb=no', '-q', '-p', 'no:xdist', '-p', 'no:cacheprovider']
-    pytest.main([*plain, '-W', 'ignore', str(PARTS)], plugins=[recorder])
+    pytest.main([*plain, '-W', 'ignore', *PARTS], plugins=[recorder])
     return recorder
 
 
