@@ -52,6 +52,8 @@ class Scores(BaseMetric):
 
 def train(folder, hook=WholeCheckpointHook, resume=False, steps=STEPS, model=None, of_runner=None, **settings):
     """Train four steps, saving after each."""
+    for handler in [handler for logger in MMLogger._instance_dict.values() for handler in logger.handlers]:
+        handler.close()
     for named in (MMLogger, MessageHub):
         named._instance_dict.clear()
     loader = DataLoader([{'inputs': torch.ones(1)}] * STEPS, batch_size=1)

@@ -91,6 +91,9 @@ def tool():
     def run(name, *arguments):
         main = import_module(f'mmgfnuc.commands.{name}').main
         # Runs that begin within one second share their name, and with it what MMEngine keeps by name.
+        for logger in MMLogger._instance_dict.values():
+            for handler in logger.handlers:
+                handler.close()  # else its file warns whenever it is collected, in the middle of another test
         for named in (MMLogger, MessageHub, Visualizer):
             named._instance_dict.clear()
         # On images this small more threads only wait for each other.
