@@ -34,11 +34,11 @@ EPILOG = """examples:
   python benchmarks/dataloading.py --images 4 --passes 1 --pairs 1 --patches 100
 
 The line:
-  images_per_s       of one worker, for each preset of configs/_base_/datasets: from files of 512x512 pixels to tensors
+  images_per_s       of one worker, for presets of configs/_base_/augmentations: from files of 512x512 pixels to tensors
                      of 256x256
-  stages             share of the time of reading and of each step of the preset `augmentation`
+  stages             share of the time of reading and of each step of the preset `paper`
   speedup_vs_mmseg   time of MMSegmentation's stock transforms, reading files as datasets are published (Pillow's
-                     default PNG), over that of the preset `augmentation`, reading the prepared set; elastic off
+                     default PNG), over that of the preset `paper`, reading the prepared set; elastic off
   speedup_same_files the same, both reading the images of the prepared set
   stain_mp_per_s     megapixels per second of each stain transform, on images of 512x512
   open_s             seconds to open a prepared set of --patches images, listed by a split or by the folder (the slower)
@@ -57,8 +57,8 @@ ours an instance map of 16 bits and an ignored area; they shrink by linear inter
 by 90 degrees."""
 
 SOURCE, SIZE = 512, 256
-PRESETS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'datasets'
-PLAIN, NORMALISED, STRONG = 'augmentation', 'augmentation_normalised', 'augmentation_strong'
+PRESETS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'augmentations'
+PLAIN, NORMALISED, STRONG = 'paper', 'normalised', 'strong'
 META = {'name': 'tiles', 'classes': canonical.CLASSES, 'licence': '', 'citation': '', 'source': ''}
 PATCH = 16
 
@@ -99,7 +99,7 @@ def without_elastic(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def mmseg_pipeline() -> list[Callable[[dict], dict]]:
-    """Return MMSegmentation's steps for the work of the preset `augmentation` without elastic deformation."""
+    """Return MMSegmentation's steps for the work of the preset `paper` without elastic deformation."""
     rotated = [
         mm.RandomResize(scale=(SIZE, SIZE), ratio_range=(0.8, 1.25), keep_ratio=True),
         seg.RandomRotate(prob=1.0, degree=180.0, seg_pad_val=255),

@@ -16,8 +16,6 @@ from mmgfnuc.extensions import REGISTERED, load_parts
 from mmgfnuc.names import find_name, plain_name
 from mmgfnuc.shipped import configs_folder
 
-# Files beside the presets of data sets that are parts of these.
-AUGMENTATION = 'augmentation'
 LONGEST = 100
 # As names are listed. In front of a colon stands another library.
 NAME = r'[a-z0-9][a-z0-9+.-]*'
@@ -26,7 +24,7 @@ NAME = r'[a-z0-9][a-z0-9+.-]*'
 def shipped_presets(kind: str) -> dict[str, Path]:
     """Name -> file of the presets of one kind that come with the package, a folder of `configs/_base_`."""
     files = (configs_folder() / '_base_' / kind).glob('*.py')
-    return {plain_name(file.stem): file for file in files if not file.stem.startswith(AUGMENTATION)}
+    return {plain_name(file.stem): file for file in files}
 
 
 def list_presets(kind: str) -> list[str]:

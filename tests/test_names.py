@@ -11,7 +11,7 @@ import mmgfnuc
 from mmgfnuc import list_fusions, list_heads, list_unets, names
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.foundation.catalogue import find_entry
-from mmgfnuc.presets import list_presets, read_preset, shipped_presets
+from mmgfnuc.presets import read_preset, shipped_presets
 
 BASE = Path(__file__).parents[1] / 'configs' / '_base_'
 
@@ -33,11 +33,6 @@ def test_presets_come_with_the_package(tmp_path, monkeypatch):
     shutil.copy(BASE / 'unets' / 'unet.py', target / 'installed_plusplus.py')
     assert list_unets() == ['installed-++']
     assert shipped_presets('unets') == {'installed-++': target / 'installed_plusplus.py'}
-
-
-def test_parts_of_data_sets_are_no_data_sets():
-    assert 'augmentation' not in list_presets('datasets')
-    assert 'nuinsseg-normalised' in list_presets('datasets')
 
 
 @pytest.mark.parametrize(

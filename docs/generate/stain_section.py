@@ -19,10 +19,10 @@ def _speed(record: Record) -> str:
             command_block(record),
             _table(f'transform | megapixels per second, images of {source}x{source}', row['stain_mp_per_s']),
             _table(f'preset | images per second, {source}x{source} to {size}x{size}', row['images_per_s']),
-            f"MMSegmentation's stock transforms take {row['speedup_vs_mmseg']} times as long as `augmentation` without "
+            f"MMSegmentation's stock transforms take {row['speedup_vs_mmseg']} times as long as `paper` without "
             f'elastic deformation, and {row["speedup_same_files"]} times where both read the very same image files. '
             f'Reading, which is mostly the decoding of PNG files, takes {row["stages"]["read"]:.0%} of the time of '
-            '`augmentation`.',
+            '`paper`.',
             f'Opening a set of {settings["patches"]:,} patches takes {row["open_s"]} s and {row["open_mb"]} MB; a pass '
             f'over all its images adds {row["pass_mb"]} MB.',
             f'One worker (one process, one thread) on {record["hardware"]}; {record["date"]}.',

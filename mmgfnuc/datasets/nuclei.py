@@ -177,9 +177,14 @@ class NucleiDataset(Dataset):
         return named | {'dataset_name': self._name, 'mpp': mpp}
 
     @property
+    def group_of(self) -> list[str]:
+        """Organ, slide or patient that each image comes from."""
+        return [image['group'] for image in self._images.values()]
+
+    @property
     def groups(self) -> set[str]:
         """Organs, slides or patients that the images come from."""
-        return {image['group'] for image in self._images.values()}
+        return set(self.group_of)
 
     def __len__(self) -> int:
         return len(self.ids)

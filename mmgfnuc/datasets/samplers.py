@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sized
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -9,6 +10,14 @@ from torch.utils.data import Sampler
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import DATA_SAMPLERS
+
+
+def _members(dataset: Any) -> list[list[int]]:
+    """Indices of the images of each group, groups by name."""
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(dataset.group_of):
+        members.setdefault(group, []).append(index)
+    return [members[group] for group in sorted(members)]
 
 
 @DATA_SAMPLERS.register_module()
@@ -29,6 +38,8 @@ class SeededSampler(Sampler):
         round_up: Repeat the first samples until every process has equally many, as training needs; False leaves the
             shares unequal by up to one sample and repeats none, as evaluation needs. Has no effect if `infinite`.
         infinite: Do not end after one epoch.
+        balance: Draw every group (organ, slide or patient) equally often, each image of a group equally often: an epoch
+            has as many samples as there are images, and images of large groups are left for a later one.
     """
 
     def __init__(
@@ -38,6 +49,7 @@ class SeededSampler(Sampler):
         seed: int | None = None,
         round_up: bool = True,
         infinite: bool = False,
+        balance: bool = False,
     ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
@@ -45,15 +57,38 @@ class SeededSampler(Sampler):
         self.seed = sync_random_seed() if seed is None else seed
         self.round_up = round_up
         self.infinite = infinite
+        self.balance = balance
+        if balance and not shuffle:
+            raise UserError('balance=True draws at random; give shuffle=True, or leave it out')
+        self.members = _members(dataset) if balance else []
         self.epoch = 0
         self._start = 0
 
     def _order(self, epoch: int) -> np.ndarray:
+        if self.members:
+            return self._balanced(epoch * self.size, (epoch + 1) * self.size)
         if not self.shuffle:
             return np.arange(self.size)
+        return self._permutation(self.size, epoch)
+
+    def _permutation(self, size: int, *stream: int) -> np.ndarray:
         # The spawn key keeps this stream apart from the samples' own: NumPy seeds [s, e] and [s, e, 0] alike.
-        seed = np.random.SeedSequence([self.seed, epoch], spawn_key=(0,))
-        return np.random.default_rng(seed).permutation(self.size)
+        seed = np.random.SeedSequence([self.seed, *stream], spawn_key=(0,))
+        return np.random.default_rng(seed).permutation(size)
+
+    def _balanced(self, start: int, end: int) -> np.ndarray:
+        """Samples from `start` to `end` of a stream of turns, in each of which every group gives one image."""
+        groups = len(self.members)
+        turns = range(start // groups, -(-end // groups))
+        stream = [group for turn in turns for group in self._turn(turn)]
+        return np.array(stream[start - turns.start * groups : end - turns.start * groups])
+
+    def _turn(self, turn: int) -> Iterator[int]:
+        for group in self._permutation(len(self.members), turn, 0):
+            members = self.members[group]
+            # A group begins anew, in another order, when all of its images have had their turn.
+            past, position = divmod(turn, len(members))
+            yield members[self._permutation(len(members), past, 1, int(group))[position]]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return self._endless() if self.infinite else self._one_epoch()

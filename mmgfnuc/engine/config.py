@@ -124,45 +124,50 @@ def _import_custom(custom: Any) -> None:
             warnings.warn(f'custom_imports, left out: {error}', stacklevel=2)
 
 
-def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
+def apply_options(cfg: Config, options: Mapping[str, Any], given_by: str = '--cfg-options') -> None:
     """Change settings of a config, each by its dotted path.
 
     The way to a setting must be there. Whether the last name is a setting of the part that it goes to is seen when the
     settings are checked. At the top it must be one that is read: by then a variable of the config file has been used,
     and changing it would change nothing.
 
+    Args:
+        cfg: is changed.
+        options: values by their paths.
+        given_by: where the options come from, for an error.
+
     Raises:
         UserError: there is no such way, or another option of the tool sets it; says where it ends and what is near.
     """
     for path, value in options.items():
-        _check_first(cfg, path)
-        _set(cfg, path, value)
+        _check_first(cfg, path, given_by)
+        _set(cfg, path, value, given_by)
 
 
-def _check_first(cfg: Config, path: str) -> None:
+def _check_first(cfg: Config, path: str, given_by: str) -> None:
     first = path.partition('.')[0]
     if path == 'launcher':
-        raise UserError(f'launcher is set by --launcher ({", ".join(LAUNCHERS)}), not by --cfg-options')
+        raise UserError(f'launcher is set by --launcher ({", ".join(LAUNCHERS)}), not by {given_by}')
     if first not in top_level():
         why = f"'{first}' is only a variable of the config file" if first in cfg else f"there is no '{first}'"
-        raise UserError(f'--cfg-options {path}: {why}; {_near(path, cfg)}')
+        raise UserError(f'{given_by} {path}: {why}; {_near(path, cfg)}')
 
 
-def _set(cfg: Config, path: str, value: Any) -> None:
+def _set(cfg: Config, path: str, value: Any, given_by: str) -> None:
     above, _, last = path.rpartition('.')
-    parent = _follow(cfg, path)
+    parent = _follow(cfg, path, given_by)
     if isinstance(parent, list) and not isinstance(value, Mapping):
         # MMEngine sets no plain value within a list.
         index = int(last)
-        _set(cfg, above, [*parent[:index], value, *parent[index + 1 :]])
+        _set(cfg, above, [*parent[:index], value, *parent[index + 1 :]], given_by)
         return
     try:
         cfg.merge_from_dict({path: value})
     except Exception as error:  # a group cannot take the place of a list, and the like
-        raise UserError(f'--cfg-options {path}={value!r} cannot be set: {error}') from error
+        raise UserError(f'{given_by} {path}={value!r} cannot be set: {error}') from error
 
 
-def _follow(cfg: Config, path: str) -> Any:
+def _follow(cfg: Config, path: str, given_by: str) -> Any:
     """What a path leads to, but for its last name; a group that is not there yet is an empty one."""
     parent: Any = None
     node: Any = cfg
@@ -172,12 +177,12 @@ def _follow(cfg: Config, path: str) -> Any:
         if isinstance(node, list):
             if not name.isdigit() or int(name) >= len(node):
                 entries = f'{way} has {len(node)} entries, counted from 0'
-                raise UserError(f"--cfg-options {path}: {entries}; there is no '{name}'")
+                raise UserError(f"{given_by} {path}: {entries}; there is no '{name}'")
             node = node[int(name)]
         elif isinstance(node, Mapping | Config):
             node = node.get(name, {})
         else:
-            raise UserError(f"--cfg-options {path}: {way} is {node!r}, which has no '{name}'; set {way} itself")
+            raise UserError(f"{given_by} {path}: {way} is {node!r}, which has no '{name}'; set {way} itself")
     return parent
 
 

@@ -11,8 +11,17 @@ from mmgfnuc.names import find_name, plain_name
 from mmgfnuc.presets import find_preset
 
 # What an arm is made of. A list in the place of a value stands for one arm for each entry, null for the default.
-ARM_KEYS = ('unet', 'foundation', 'fusion', 'control', 'weights', 'head', 'parts', 'schedule', 'lr', 'label')
-PRESET_KINDS = {'unet': 'unets', 'fusion': 'fusion', 'head': 'heads', 'schedule': 'schedules'}
+ARM_KEYS = (
+    *('unet', 'foundation', 'fusion', 'control', 'weights', 'head', 'parts'),
+    *('augmentation', 'schedule', 'lr', 'changes', 'label'),
+)
+PRESET_KINDS = {
+    'unet': 'unets',
+    'fusion': 'fusion',
+    'head': 'heads',
+    'augmentation': 'augmentations',
+    'schedule': 'schedules',
+}
 # Stands for every foundation encoder whose weights are here.
 PRESENT = 'present'
 NO_FUSION = 'none'
@@ -29,10 +38,12 @@ FUSED_PARTS = ('foundation', 'neck')
 class Arm:
     """A model by the names of its parts, as `mmgfnuc.create_model` takes them, and how it is trained.
 
-    Its `control` is one of `CONTROLS`, for any fusion that works in a FusionNeck. Its `schedule` is a preset of
-    `configs/_base_/schedules` that counts steps, its `lr` a learning rate in the place of the schedule's. Its `label`
-    is only said: it ends the name of an arm that differs from another in nothing but `parts` or the settings of its
-    encoder.
+    Its `control` is one of `CONTROLS`, for any fusion that works in a FusionNeck. Its `augmentation` is a preset of
+    `configs/_base_/augmentations` in the place of that of the data, and brings the resolution that is worked at. Its
+    `schedule` is a preset of `configs/_base_/schedules` that counts steps, its `lr` a learning rate in the place of the
+    schedule's. Its `changes` are of other settings of the config of a run, as `--cfg-options` takes them. Its `label`
+    is only said: it ends the name of an arm that differs from another in nothing but `parts`, `changes` or the settings
+    of its encoder.
     """
 
     unet: str = 'unet'
@@ -42,8 +53,10 @@ class Arm:
     weights: str | None = None
     head: str = 'semantic'
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    augmentation: str | None = None
     schedule: str = SCHEDULE
     lr: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
     label: str | None = None
 
     @property
@@ -51,8 +64,9 @@ class Arm:
         """What tells it from others, such as `unet/context/vit-tiny/semantic`, or that with `/lr=0.0003`."""
         schedule = None if self.schedule == SCHEDULE else f'schedule={self.schedule}'
         rate = None if self.lr is None else f'lr={self.lr}'
+        seen = None if self.augmentation is None else f'augmentation={self.augmentation}'
         fusion = f'{self.fusion}:{self.control}' if self.control else self.fusion
-        return '/'.join(filter(None, (self.unet, fusion, self.encoder, self.head, schedule, rate, self.label)))
+        return '/'.join(filter(None, (self.unet, fusion, self.encoder, self.head, seen, schedule, rate, self.label)))
 
     @property
     def encoder(self) -> str | None:
@@ -112,6 +126,8 @@ def _checked(key: str, value: Any) -> Any:
         return _checked_parts(value)
     if key == 'lr':
         return _checked_rate(value)
+    if key == 'changes':
+        return _checked_changes(value)
     if key == 'foundation' and isinstance(value, Mapping):
         return _checked_encoder(value)
     if not isinstance(value, str):
@@ -133,6 +149,14 @@ def _checked_parts(parts: Any) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
             raise UserError(f"{name}={value!r}: give settings, such as parts={{'backbone': {{'widths': [16, 32]}}}}")
     return by_name(parts)
+
+
+def _checked_changes(changes: Any) -> Mapping[str, Any]:
+    if not isinstance(changes, Mapping) or not all(isinstance(name, str) for name in changes):
+        raise UserError(
+            f'changes={changes!r}: give settings of the config by their places, such as {{model.test_cfg.tile: 384}}'
+        )
+    return by_name(changes)
 
 
 def _checked_encoder(settings: Mapping[str, Any]) -> Mapping[str, Any]:

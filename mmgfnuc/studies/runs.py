@@ -123,6 +123,11 @@ def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None =
     data = data or study.data[0]
     cfg = {**_preset('datasets', data), **_schedule(study, arm)}
     datasets = [cfg[f'{part}_dataloader']['dataset'] for part in ('train', 'val', 'test')]
+    if arm.augmentation:
+        augmentation = _preset('augmentations', arm.augmentation)
+        for dataset, part in zip(datasets, ('train', 'test', 'test'), strict=True):
+            dataset['pipeline'] = augmentation[f'{part}_pipeline']
+        cfg['inference'] = augmentation['inference']
     # A preset may also say so itself, such as `synthetic_typed`.
     types = study.types or datasets[0].get('types', False)
     parts = model_parts(
@@ -155,7 +160,19 @@ def run_config(study: Study, arm: Arm, split: str, seed: int, data: str | None =
     for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg[name] = None
     cfg['train_cfg'].pop('val_interval')
-    return cfg
+    return _changed(cfg, arm)
+
+
+def _changed(cfg: dict[str, Any], arm: Arm) -> dict[str, Any]:
+    if not arm.changes:
+        return cfg
+    from mmengine.config import Config  # both import PyTorch, which `mmgfnuc benchmark --help` does not need
+
+    from mmgfnuc.engine.config import apply_options
+
+    config = Config(cfg)
+    apply_options(config, arm.changes, f"arm '{arm.name}': changes")
+    return config.to_dict()
 
 
 def _add_control(model: dict[str, Any], arm: Arm) -> None:

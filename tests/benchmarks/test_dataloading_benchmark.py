@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 def test_prints_one_line_and_writes_a_record(measured):
     pytest.importorskip('torchstain')
     row = measured(dataloading, speed_section, *SMALL)
-    assert set(row['images_per_s']) == {'augmentation', 'augmentation_normalised', 'augmentation_strong'}
+    assert set(row['images_per_s']) == {'paper', 'normalised', 'strong'}
     assert set(row['stain_mp_per_s']) == {'macenko', 'reinhard', 'vahadane', 'RandomHED', 'RandStainNA'}
     assert sum(row['stages'].values()) == pytest.approx(1, abs=0.01)
     assert min(row['speedup_vs_mmseg'], row['speedup_same_files']) > 0
@@ -31,7 +31,7 @@ def test_prints_one_line_and_writes_a_record(measured):
 
 def test_both_sides_give_images_and_maps_of_one_size(folder):
     dataset = NucleiDataset(
-        folder / 'prepared', pipeline=dataloading.without_elastic(dataloading.train_pipeline('augmentation'))
+        folder / 'prepared', pipeline=dataloading.without_elastic(dataloading.train_pipeline('paper'))
     )
     steps = dataloading.mmseg_pipeline()
     random.seed(0)
@@ -54,16 +54,16 @@ def test_both_sides_give_images_and_maps_of_one_size(folder):
 
 
 def test_the_comparison_is_without_elastic_deformation():
-    (warp,) = [step for step in dataloading.train_pipeline('augmentation') if 'elastic' in step]
+    (warp,) = [step for step in dataloading.train_pipeline('paper') if 'elastic' in step]
     assert warp['elastic'] is not None
-    steps = dataloading.without_elastic(dataloading.train_pipeline('augmentation'))
+    steps = dataloading.without_elastic(dataloading.train_pipeline('paper'))
     assert [step['elastic'] for step in steps if 'elastic' in step] == [None]
 
 
 def test_the_shares_of_both_sides_are_equal():
     ours = {
         step['type'].__name__: step['type'](**{key: value for key, value in step.items() if key != 'type'})
-        for step in dataloading.train_pipeline('augmentation')
+        for step in dataloading.train_pipeline('paper')
     }
     applied = [step for step in dataloading.mmseg_pipeline() if type(step).__name__ == 'RandomApply']
     theirs = {type(step.transforms.transforms[0]).__name__: step.prob for step in applied}

@@ -2,7 +2,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .augmentation import size
+    from ..augmentations.paper import size
     from .nuinsseg import *
 
 train_dataloader.dataset.update(data_root='data/conic', split='baseline')

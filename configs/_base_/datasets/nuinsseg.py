@@ -6,7 +6,7 @@ from mmgfnuc.datasets import NucleiDataset, SeededSampler
 from mmgfnuc.evaluation import NucleiInstanceMetric, NucleiSemanticMetric
 
 with read_base():
-    from .augmentation import inference, test_pipeline, train_pipeline
+    from ..augmentations.paper import inference, test_pipeline, train_pipeline
 
 dataset = dict(type=NucleiDataset, data_root='data/nuinsseg', split='organs')
 train_dataloader = dict(

@@ -3,7 +3,7 @@ from mmengine.config import read_base
 
 with read_base():
     from .nuinsseg import *
-    from .augmentation_normalised import test_pipeline, train_pipeline
+    from ..augmentations.normalised import test_pipeline, train_pipeline
 
 train_dataloader.dataset.update(pipeline=train_pipeline)
 val_dataloader.dataset.update(pipeline=test_pipeline)

@@ -131,6 +131,18 @@ class InstanceHead(BaseModule):
         logits, auxiliary = maps.float().split([self.num_classes, self.num_auxiliary], dim=1)
         return torch.cat([logits.softmax(1), auxiliary], dim=1)
 
+    def flip(self, maps: Tensor, axis: int) -> Tensor:
+        """Mirror maps as `activate` gives them, so that they are those of the mirrored image.
+
+        Args:
+            maps: of images.
+            axis: -1 swaps left and right, -2 top and bottom.
+
+        Shape:
+            (B, K + M, H, W) -> (B, K + M, H, W)
+        """
+        return maps.flip(axis)
+
     def nuclei(self, foreground: Tensor, auxiliary: Tensor, mpp: float | None) -> NDArray[np.int32]:
         """Divide the foreground of one image into nuclei, on the CPU.
 
@@ -319,3 +331,9 @@ class HoverHead(AuxiliaryDecoderHead):
     target = dict(type='mmgfnuc.HoverTarget', key='gt_hover_map')
     post_processor = 'mmgfnuc.HoverInstances'
     learned_by = 'mmgfnuc.HoverLoss'
+
+    def flip(self, maps: Tensor, axis: int) -> Tensor:
+        """Mirror maps: what lay to the left of the centre of its nucleus, by the map negative, lies to the right."""
+        mirrored = super().flip(maps, axis).clone()
+        mirrored[:, self.num_classes + (axis == -2)] *= -1
+        return mirrored

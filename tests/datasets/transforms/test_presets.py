@@ -1,4 +1,4 @@
-"""The augmentation presets of configs/_base_/datasets: what they do to any image and its maps."""
+"""The augmentation presets of configs/_base_/augmentations: what they do to any image and its maps."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from mmgfnuc.datasets.transforms import StainNormalize, semantic_map
 from mmgfnuc.datasets.transforms.intensity import RandomColour
 from mmgfnuc.registry import TRANSFORMS
 
-FOLDER = Path(__file__).parents[3] / 'configs' / '_base_' / 'datasets'
-PRESETS = sorted(path.stem for path in FOLDER.glob('augmentation*.py'))
+FOLDER = Path(__file__).parents[3] / 'configs' / '_base_' / 'augmentations'
+PRESETS = sorted(path.stem for path in FOLDER.glob('*.py'))
 SIZE = 256
 # Nuclei of this many pixels at least: they survive any scaling with some inner pixels.
 BLOCK = 60
@@ -155,4 +155,4 @@ def test_every_draw_differs(preset):
 
 
 def test_there_are_presets():
-    assert {'augmentation', 'augmentation_normalised', 'augmentation_strong'} <= set(PRESETS)
+    assert {'paper', 'normalised', 'strong'} <= set(PRESETS)

@@ -14,7 +14,7 @@ from mmgfnuc.datasets.transforms import (
 )
 
 with read_base():
-    from .augmentation import inference, scale, size
+    from .paper import inference, scale, size
 
 # First, on whole images, in training and test alike: the stains are told from all that is there.
 normalise = dict(type=StainNormalize, method='macenko')

@@ -1,5 +1,5 @@
 # For images of other laboratories than those trained on: every sample is warped, and most are stained anew.
-# In a leaf: from .._base_.datasets.augmentation_strong import train_pipeline, below the dataset, and
+# In a leaf: from .._base_.augmentations.strong import train_pipeline, below the dataset, and
 # train_dataloader.dataset.update(pipeline=train_pipeline).
 from mmengine.config import read_base
 
@@ -16,7 +16,7 @@ from mmgfnuc.datasets.transforms import (
 )
 
 with read_base():
-    from .augmentation import inference, scale, size, test_pipeline
+    from .paper import inference, scale, size, test_pipeline
 
 train_pipeline = [
     dict(type=Rescale, factor=scale),

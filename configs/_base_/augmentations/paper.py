@@ -1,6 +1,6 @@
 # The paper's augmentation (flips, rotation, scaling, elastic, gamma, CLAHE) and input of 256x256 pixels. The paper does
 # not say how it gets there; here images of 512x512 are seen whole, at half their resolution. RandomIntensity, this
-# project's, stands in for its stain normalisation: see augmentation_normalised.py.
+# project's, stands in for its stain normalisation: see normalised.py.
 from mmgfnuc.datasets.transforms import (
     PackNucleiInputs,
     RandomCLAHE,
