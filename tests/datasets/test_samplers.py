@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 
 import pytest
 from mmengine.runner.loops import _InfiniteDataloaderIterator
@@ -130,3 +131,19 @@ def test_mmengine_resumes_at_the_next_batch(of_rank, workers):
 def test_a_finite_sampler_cannot_be_skipped(of_rank):
     with pytest.raises(UserError, match='infinite=True'):
         of_rank(7).skip(3)
+
+
+def test_a_balanced_stream_draws_groups_and_their_images_equally_often(of_rank, monkeypatch):
+    groups = ['liver'] * 6 + ['lung'] * 2 + ['skin'] * 3
+    monkeypatch.setattr(Echo, 'group_of', property(lambda _: groups), raising=False)
+    drawn = list(take(of_rank(11, infinite=True, balance=True), 3 * 36))
+    assert [key[0] for key in drawn[:22]] == [0] * 11 + [1] * 11
+    turns = [{groups[index] for _, index in drawn[start : start + 3]} for start in range(0, len(drawn), 3)]
+    assert all(turn == set(groups) for turn in turns)
+    counts = Counter(index for _, index in drawn)
+    assert counts == {index: 36 // groups.count(group) for index, group in enumerate(groups)}
+    rest = of_rank(11, infinite=True, balance=True)
+    rest.skip(40)
+    assert list(take(rest, 20)) == drawn[40:60]
+    with pytest.raises(UserError, match='balance=True draws at random'):
+        of_rank(11, shuffle=False, balance=True)

@@ -133,3 +133,19 @@ def test_a_label_tells_arms_apart_and_changes_nothing_else():
     assert labelled.arms[0].name == 'unet/none/semantic/narrow'
     texts = [run_config(study, study.arms[0], 'default', 0) for study in (plain, labelled)]
     assert texts[0] == texts[1]
+
+
+def test_augmentation_and_other_settings_of_an_arm():
+    plain = config_of({}, data='nuinsseg', data_root='.')
+    finer = config_of({'augmentation': 'scale-75'}, data='nuinsseg', data_root='.')
+    assert finer['train_dataloader']['dataset']['pipeline'][0]['factor'] == finer['model']['test_cfg']['scale'] == 0.75
+    assert {key for key in plain if plain[key] != finer[key]} == {'train_dataloader', 'inference', 'model'}
+    changed = config_of({'changes': {'train_dataloader.sampler.balance': True}}, data='nuinsseg', data_root='.')
+    assert changed['train_dataloader']['sampler'] == {**plain['train_dataloader']['sampler'], 'balance': True}
+    assert {key for key in plain if plain[key] != changed[key]} == {'train_dataloader'}
+    (arm,) = arms_of({'augmentation': 'strong', 'changes': {'model.test_cfg.flips': True}, 'label': 'flips'})
+    assert arm.name == 'unet/none/semantic/augmentation=strong/flips'
+    with pytest.raises(UserError, match=r"arm 'unet/none/semantic': changes modle.test_cfg: there is no 'modle'"):
+        config_of({'changes': {'modle.test_cfg': {}}})
+    with pytest.raises(UserError, match='changes=True: give settings'):
+        arms_of({'changes': True})

@@ -97,6 +97,7 @@ class Converter:
             folder is another one; a file without its partner is a `faulty` sample.
         classes: background first, then the nucleus types.
         read_classes: reads the classes from a source that names them itself; they take the place of `classes`.
+        read_terms: reads licence and citation from a source that names them itself.
         images: as published.
         nuclei: as published.
         splits: the authors' own splits, by name, from the samples that are there; a split that needs all images and
@@ -123,6 +124,7 @@ class Converter:
     overlaps: str = ''
     options: tuple[Option, ...] = ()
     read_classes: Callable[[Path, Options], list[str]] | None = None
+    read_terms: Callable[[Path, Options], dict[str, str]] | None = None
 
 
 def faulty(sample_id: str, group: str, problem: str) -> Sample:

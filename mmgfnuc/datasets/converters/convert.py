@@ -108,6 +108,8 @@ def convert(
     with output_lock(out), opened_source(source, unpacked_folder(out)) as folder:
         if converter.read_classes:
             converter = replace(converter, classes=converter.read_classes(folder, chosen))
+        if converter.read_terms:
+            converter = replace(converter, **converter.read_terms(folder, chosen))
         samples = _checked(converter, converter.list_samples(folder, chosen))
         samples, sizes = with_pixel_sizes(samples, source_mpp, mpp)
         groups = {sample.id: sample.group for sample in samples}

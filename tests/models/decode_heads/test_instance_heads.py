@@ -229,3 +229,17 @@ def test_the_foreground_alone(head):
 def test_a_sigmoid_is_no_softmax():
     with pytest.raises(UserError, match='out_channels=1 of the decoder is a sigmoid; give softmax channels'):
         build('semantic', 2, out_channels=1, threshold=0.5)
+
+
+@pytest.mark.parametrize('axis', [-1, -2])
+@pytest.mark.parametrize('head', TARGETS)
+def test_mirrored_maps_are_those_of_the_mirrored_nuclei(head, axis):
+    labels = label_map(24)[:, :20]
+
+    def maps(labels):
+        auxiliary = torch.from_numpy(np.asarray(TARGETS[head].target(np.ascontiguousarray(labels)), np.float32))
+        auxiliary = (auxiliary if auxiliary.ndim == 3 else auxiliary[None])[None]
+        foreground = torch.from_numpy((labels > 0).astype(np.float32))[None, None]
+        return torch.cat([1 - foreground, foreground, auxiliary], dim=1)
+
+    torch.testing.assert_close(build(head).flip(maps(labels), axis), maps(np.flip(labels, axis)))

@@ -172,3 +172,16 @@ def test_images_of_other_pixels_are_scaled(mpp, scale):
         model.test_cfg = {'scale': 0.5}
         torch.testing.assert_close(usual.pred_probabilities.data, model.predict_maps(images[1:])[0][0])
     torch.testing.assert_close(found.pred_probabilities.data, expected[0])
+
+
+@torch.no_grad()
+def test_with_flips_a_mirrored_image_has_the_mirrored_maps():
+    head = dict(type='mmgfnuc.HoverHead', decoder=dict(type='mmgfnuc.UNetHead'))
+    model = fill_with_noise(build(decode_head=head, test_cfg={'flips': True}), 0.1).eval()
+    image = torch.rand(1, 3, 16, 24)
+    maps = torch.cat(model.predict_maps(image), dim=1)
+    for axis in (-1, -2):
+        mirrored = torch.cat(model.predict_maps(image.flip(axis)), dim=1)
+        torch.testing.assert_close(model.decode_head.flip(mirrored, axis), maps)
+    model.test_cfg = {}
+    assert not torch.allclose(torch.cat(model.predict_maps(image), dim=1), maps)
