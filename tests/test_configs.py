@@ -42,6 +42,8 @@ each_leaf = pytest.mark.parametrize('path', LEAVES, ids=name)
 
 
 def random_weights(config):
+    if config.model.backbone.get('weights'):
+        config.model.backbone.update(weights=None)
     if config.model.get('foundation'):
         config.model.foundation.update(weights='random')
     return config
