@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import regionprops_table
 
-from .predictor import Nuclei
-
 LENGTHS = ('x', 'y', 'perimeter', 'major_axis', 'minor_axis')
 MEASURES = (
     *('x_px', 'y_px', 'area_px', 'perimeter_px', 'major_axis_px', 'minor_axis_px'),
@@ -21,21 +19,25 @@ DENSITY = np.log10(255 / np.maximum(np.arange(256), 1))
 Measures = dict[str, NDArray]
 
 
-def measure_nuclei(nuclei: Nuclei, image: NDArray[np.uint8], mpp: float | None = None) -> Measures:
+def measure_nuclei(
+    labels: NDArray[np.integer], foreground: NDArray[np.floating], image: NDArray[np.uint8], mpp: float | None = None
+) -> Measures:
     """Measure the nuclei of an image.
 
     Args:
-        nuclei: what a model finds in the image; numbers may have gaps.
+        labels: the nuclei, numbers may have gaps; 0 = background.
+        foreground: probability that a pixel belongs to a nucleus.
         image: RGB as it was given, before any stain normalisation.
         mpp: micrometres per pixel; None leaves the measures in micrometres (`_um`, `_um2`) out.
 
     Shape:
-        image (H, W, 3) -> for each of `nucleus` (number) and MEASURES an array (nuclei,), by number
+        labels (H, W), foreground (H, W), image (H, W, 3) -> an array (nuclei,), by number, for each of `nucleus`
+        (number) and MEASURES
 
     Source: Ruifrok & Johnston 2001 (optical density).
     """
-    rows, columns = np.nonzero(nuclei.labels)
-    members = nuclei.labels[rows, columns]
+    rows, columns = np.nonzero(labels)
+    members = labels[rows, columns]
     counts = np.bincount(members)
     numbers = np.flatnonzero(counts)
     areas = counts[numbers]
@@ -44,7 +46,7 @@ def measure_nuclei(nuclei: Nuclei, image: NDArray[np.uint8], mpp: float | None =
         return np.bincount(members, values)[numbers] / areas
 
     shape = regionprops_table(
-        nuclei.labels, properties=('perimeter', 'axis_major_length', 'axis_minor_length', 'eccentricity')
+        labels, properties=('perimeter', 'axis_major_length', 'axis_minor_length', 'eccentricity')
     )
     found = {
         'nucleus': numbers,
@@ -56,7 +58,7 @@ def measure_nuclei(nuclei: Nuclei, image: NDArray[np.uint8], mpp: float | None =
         'minor_axis_px': shape['axis_minor_length'],
         'eccentricity': shape['eccentricity'],
         'optical_density': mean(DENSITY[image[rows, columns]].mean(1)),
-        'confidence': mean(nuclei.foreground[rows, columns]),
+        'confidence': mean(foreground[rows, columns]),
     }
     if mpp is not None:
         found['area_um2'] = areas * mpp**2

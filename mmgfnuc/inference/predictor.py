@@ -1,8 +1,7 @@
 """From a trained checkpoint and an image to nuclei."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -10,9 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
+from PIL import Image
 
 from mmgfnuc.datasets.colours import RGBImage, array_to_rgb
-from mmgfnuc.datasets.images import read_image
+from mmgfnuc.datasets.images import picture_to_rgb, read_image
 from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import nucleus_types
@@ -22,31 +22,18 @@ from mmgfnuc.registry import MODELS
 
 from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
 from .dumped_config import MODEL_PARTS, check_registered, forget_caches
+from .nuclei import UNNAMED, Nuclei
 from .preprocessing import read_preprocessing, use_resolution
 
+ImageLike: TypeAlias = str | Path | NDArray | Image.Image
 
-@dataclass(frozen=True)
-class Nuclei:
-    """The N nuclei that a model finds in an image.
 
-    Attributes:
-        labels: the nuclei, from 1 without gaps; 0 = background.
-        types: of each nucleus, by number: the class that most of its pixels have, 0 where none has any.
-        semantic: class of each pixel, before nuclei are separated: 0 background, 1 nucleus, or its type where the
-            model has types.
-        foreground: probability that the pixel belongs to a nucleus.
+class GivenImage(NamedTuple):
+    """Pixels of an image as it was given, its name, and its file where it has one."""
 
-    Shape:
-        - labels: (H, W) int32
-        - types: (N,) int64
-        - semantic: (H, W) uint8
-        - foreground: (H, W) float32
-    """
-
-    labels: NDArray[np.int32]
-    types: NDArray[np.int64]
-    semantic: NDArray[np.uint8]
-    foreground: NDArray[np.float32]
+    pixels: RGBImage
+    name: str
+    path: Path | None = None
 
 
 class Predictor:
@@ -100,14 +87,16 @@ class Predictor:
         return self.model.scale_of(mpp)
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray | str | Path, mpp: float | None = None) -> Nuclei:
+    def __call__(self, image: ImageLike, mpp: float | None = None, *, name: str | None = None) -> Nuclei:
         """Find the nuclei of one image.
 
         Args:
-            image: an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or the path of a file.
+            image: the path of a file; an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or a
+                PIL image, whose rows and columns are taken as they lie, and whose pixel size is not.
             mpp: micrometres per pixel; by default that of the predictor, then what the file of a path states. Where it
                 is known, images of other pixels than those of the training are scaled, and what is too small for a
                 nucleus is told by its true size.
+            name: of the image, in its tables and for its files; by default that of the file without its suffix.
 
         Shape:
             image (H, W, 3), (H, W, 4) or (H, W)
@@ -118,11 +107,9 @@ class Predictor:
         """
         if mpp is not None:
             check_mpp(mpp, 'mpp')
-        elif self.mpp is not None:
-            mpp = self.mpp
-        elif isinstance(image, str | Path):
-            mpp = read_mpp(image)
-        pixels = self.preprocessing.normalize(_rgb(image))
+        given = take_image(image)
+        mpp = mpp or self.mpp or (read_mpp(given.path) if given.path else None)
+        pixels = self.preprocessing.normalize(given.pixels)
         inputs = torch.tensor(pixels).permute(2, 0, 1)[None].to(self.device)
         (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
         labels = sample.pred_instance_map.data[0]
@@ -132,16 +119,45 @@ class Predictor:
             types=nucleus_types(labels, semantic, np.arange(1, labels.max(initial=0) + 1)),
             semantic=semantic,
             foreground=(1 - sample.pred_probabilities.data[0]).cpu().numpy(),
+            image=given.pixels,
+            classes=self.preprocessing.classes,
+            palette=self.preprocessing.palette,
+            mpp=mpp,
+            name=given.name if name is None else name,
         )
 
 
-def _rgb(image: Any) -> RGBImage:
+def take_image(image: ImageLike) -> GivenImage:
+    """Read an image of any form that `Predictor` takes; the pixels are not shared with the caller.
+
+    Shape:
+        pixels: (H, W, 3)
+
+    Raises:
+        UserError: it is none of these forms, or cannot be read.
+    """
     if isinstance(image, str | Path):
-        return read_image(image)
+        path = Path(image)
+        return GivenImage(read_image(path), path.stem, path)
+    if isinstance(image, Image.Image):
+        return GivenImage(_of_pillow(image), Path(getattr(image, 'filename', '')).stem or UNNAMED)
     if not isinstance(image, np.ndarray):
-        fix = 'give a NumPy array, such as numpy.asarray(image.convert("RGB")) of a PIL image, or the path of a file'
+        fix = 'give the path of a file, a PIL image, or a NumPy array: uint8, or floats from 0 to 1'
         raise UserError(f'image is a {type(image).__name__}; {fix}')
-    return array_to_rgb(image)
+    pixels = array_to_rgb(image)
+    # Measures and pictures are made later, when a caller may have written the next image into the same array.
+    return GivenImage(pixels.copy() if np.may_share_memory(pixels, image) else pixels, UNNAMED)
+
+
+def _of_pillow(image: Image.Image) -> RGBImage:
+    try:
+        return picture_to_rgb(image)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged or closed file fails in Pillow with many types
+        raise UserError(
+            f'the PIL image cannot be read ({reason_of(error)}); open it anew, or give the path of its file'
+        ) from error
 
 
 def _own_config(saved: dict[str, Any], path: str | Path) -> Config:
