@@ -91,17 +91,14 @@ def trace_polygons(labels: NDArray[np.integer]) -> dict[int, list[Polygon]]:
         {7: [[[(1, 0), (3, 0), (3, 1), (1, 1), (1, 0)]]]}
 
     """
-    pieces = np.pad(label(labels, background=0, connectivity=1), 1)
-    pixels, directions = _edges(pieces)
-    following = _following(pieces, pixels, directions)
-    corner = np.empty(len(following), bool)
-    corner[following] = directions[following] != directions
+    pieces = np.pad(label(labels, background=0, connectivity=1).astype(np.int32), 1)
+    pixels, directions, following = _corners(pieces, *_edges(pieces))
     starts = np.stack(np.unravel_index(pixels, pieces.shape), axis=1) + START[directions] - 1
     points = list(zip(starts[:, 1].tolist(), starts[:, 0].tolist(), strict=True))
-    piece_of, is_corner = pieces.ravel()[pixels], corner.tolist()
+    piece_of = pieces.ravel()[pixels]
     polygons: list[Polygon] = [[] for _ in range(pieces.max(initial=0))]
     for cycle in _cycles(following.tolist()):
-        ring = [points[edge] for edge in cycle if is_corner[edge]]
+        ring = [points[corner] for corner in cycle]
         # Edges go from top to bottom, so that the outer ring of a piece is met before its holes.
         polygons[piece_of[cycle[0]] - 1].append([*ring, ring[0]])
     first = np.unique(piece_of, return_index=True)[1]
@@ -119,6 +116,20 @@ def _edges(pieces: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.in
     outer = np.stack([flat[inner + step] != flat[inner] for step in LEFT @ (pieces.shape[1], 1)], axis=1)
     places, directions = np.nonzero(outer)
     return inner[places], directions
+
+
+def _corners(
+    pieces: NDArray[np.integer], pixels: NDArray[np.intp], directions: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Keep the edges that begin at a corner: pixel and direction, and index of the one that follows."""
+    following = _following(pieces, pixels, directions)
+    corner = np.empty(len(following), bool)
+    corner[following] = directions[following] != directions
+    # Each round doubles the straight way that is passed over.
+    while not corner[following].all():
+        following = np.where(corner[following], following, following[following])
+    index = np.cumsum(corner) - 1
+    return pixels[corner], directions[corner], index[following[corner]]
 
 
 def _following(pieces: NDArray[np.integer], pixels: NDArray[np.intp], directions: NDArray[np.intp]) -> NDArray[np.intp]:
