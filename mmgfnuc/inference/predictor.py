@@ -1,12 +1,11 @@
 """From a trained checkpoint and an image to nuclei."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,14 +15,12 @@ from mmgfnuc.datasets.images import picture_to_rgb, read_image
 from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import nucleus_types
-from mmgfnuc.models.segmentors import FusionSegmentor, check_test_cfg
+from mmgfnuc.models.segmentors import check_test_cfg
 from mmgfnuc.models.weights.torch_files import reason_of
-from mmgfnuc.registry import MODELS
 
-from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
-from .dumped_config import MODEL_PARTS, check_registered, forget_caches
+from .loading import load_model
 from .nuclei import UNNAMED, Nuclei
-from .preprocessing import read_preprocessing, use_resolution
+from .ready import DEFAULT
 
 ImageLike: TypeAlias = str | Path | NDArray | Image.Image
 
@@ -37,14 +34,14 @@ class GivenImage(NamedTuple):
 
 
 class Predictor:
-    """Finds nuclei with a checkpoint of `mmgfnuc train`, which carries its own config and preprocessing.
+    """Finds nuclei with a ready model or a checkpoint of `mmgfnuc train`; both carry their config and preprocessing.
 
     Stains are normalised as in training. Images whose pixels are known to be of another size than those of the training
     are scaled to that, and the maps back. Tiles are those of the config's `model.test_cfg`.
 
     Args:
-        checkpoint: a .pth file.
-        config: to build the model of, instead of the checkpoint's own. `load_config(checkpoint, options)` of
+        model: a ready model, by its name, its folder or its name on the hub; or a .pth checkpoint.
+        config: to build the model of, instead of its own. `load_config(checkpoint, options)` of
             `mmgfnuc.engine.config` gives the checkpoint's with changed settings: `model.foundation.weights`, where the
             weight file moved.
         device: a torch device; a GPU where there is one by default.
@@ -54,15 +51,16 @@ class Predictor:
     Attributes:
         mpp: as given.
         preprocessing: what the model expects of its images, and its classes.
+        domain: which images the model was made for; None where that is unknown, as of a checkpoint.
 
     Raises:
-        UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit, or its head has
+        UserError: the model, or the weight file of its frozen encoder, is missing or does not fit, or its head has
             other classes than the data that it was trained on.
     """
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        model: str | Path,
         config: Config | None = None,
         device: str | None = None,
         mpp: float | None = None,
@@ -70,17 +68,11 @@ class Predictor:
     ) -> None:
         self.device = _find_device(device)
         self.mpp = mpp if mpp is None else check_mpp(mpp, 'mpp')
-        saved = read_checkpoint(checkpoint)
-        self.preprocessing = read_preprocessing(saved, checkpoint)
-        source = 'the config' if config else f"the config in checkpoint '{checkpoint}'"
-        model = _build(config or _own_config(saved, checkpoint), source)
-        check_fit(model.state_dict(), saved['state_dict'])
-        model.load_state_dict(saved['state_dict'])
-        check_classes(model.decode_head.num_classes, self.preprocessing.classes)
-        use_resolution(model, self.preprocessing)
+        loaded = load_model(model, config)
+        self.preprocessing, self.domain = loaded.preprocessing, loaded.domain
         if tiles_per_batch is not None:
-            model.test_cfg = check_test_cfg({**model.test_cfg, 'tiles_per_batch': tiles_per_batch})
-        self.model = model.to(self.device).eval()
+            loaded.network.test_cfg = check_test_cfg({**loaded.network.test_cfg, 'tiles_per_batch': tiles_per_batch})
+        self.model = loaded.network.to(self.device).eval()
 
     def scale_of(self, mpp: float | None) -> float:
         """Tell by how much images of this size of pixel (micrometres, None where unknown) are scaled for the model."""
@@ -127,6 +119,20 @@ class Predictor:
         )
 
 
+def load(name_or_folder_or_hub_id: str | Path = DEFAULT, device: str | None = None) -> Predictor:
+    """Load a model that is ready for use: `mmgfnuc.load()(image).table` is a table of the nuclei of an image.
+
+    Args:
+        name_or_folder_or_hub_id: one of `mmgfnuc.list_ready()`, a folder, or `owner/name` on the Hugging Face hub; the
+            path of a .pth checkpoint does, too.
+        device: a torch device; a GPU where there is one by default.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    return Predictor(name_or_folder_or_hub_id, device=device)
+
+
 def take_image(image: ImageLike) -> GivenImage:
     """Read an image of any form that `Predictor` takes; the pixels are not shared with the caller.
 
@@ -158,30 +164,6 @@ def _of_pillow(image: Image.Image) -> RGBImage:
         raise UserError(
             f'the PIL image cannot be read ({reason_of(error)}); open it anew, or give the path of its file'
         ) from error
-
-
-def _own_config(saved: dict[str, Any], path: str | Path) -> Config:
-    """Read the config that a checkpoint carries; its model may be of registered parts only."""
-    config = carried_config(saved, path)
-    check_registered(config.get('model'), f"checkpoint '{path}'", MODEL_PARTS)
-    forget_caches(config.get('model'))
-    return config
-
-
-def _build(config: Config, source: str) -> FusionSegmentor:
-    """Build the model; what a part raises on its settings becomes one line."""
-    try:
-        with weights_from_checkpoint(config), DefaultScope.overwrite_default_scope(config.get('default_scope')):
-            model = MODELS.build(config.model)
-    except UserError:
-        raise
-    except Exception as error:  # any that a constructor raises
-        raise UserError(
-            f'{source} builds no model ({type(error).__name__}: {reason_of(error)}); correct it, or name another one'
-        ) from error
-    if not isinstance(model, FusionSegmentor):
-        raise UserError(f'the model is a {type(model).__name__}; only a FusionSegmentor gives nuclei')
-    return model
 
 
 def _find_device(name: str | None) -> torch.device:
