@@ -28,7 +28,7 @@ START = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
 
 def feature_collection(
     name: str,
-    labels: NDArray[np.integer],
+    outlines: Mapping[int, Sequence[Polygon]],
     types: NDArray[np.integer],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
@@ -41,18 +41,17 @@ def feature_collection(
 
     Args:
         name: of the image.
-        labels: the nuclei; 0 = background.
+        outlines: of each nucleus, by id, see `trace_polygons`.
         types: of each nucleus, by id, indices into the classes; 0 is left unclassified.
         classes: names, the background first.
         palette: colour (RGB) of each class.
         measures: of each nucleus, by id, finite numbers by name.
 
     Shape:
-        labels (H, W), types (N,)
+        types (N,)
     """
-    outlined = trace_polygons(labels).items()
     features = []
-    for (number, pieces), kind, values in zip(outlined, types, measures, strict=True):
+    for (number, pieces), kind, values in zip(outlines.items(), types, measures, strict=True):
         named = {'classification': {'name': classes[kind], 'color': list(palette[kind])}} if kind else {}
         features.append(
             {

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from mmgfnuc.visualization.overlay import outline
 
-from .predictor import Nuclei
-
 LENGTHS = ('x', 'y', 'perimeter', 'major_axis', 'minor_axis')
 MEASURES = (
     *('x_px', 'y_px', 'area_px', 'perimeter_px', 'major_axis_px', 'minor_axis_px'),
@@ -30,27 +28,31 @@ STEPS[1, 1:3] = (1 + np.sqrt(2)) / 2
 Measures = dict[str, NDArray]
 
 
-def measure_nuclei(nuclei: Nuclei, image: NDArray[np.uint8], mpp: float | None = None) -> Measures:
+def measure_nuclei(
+    labels: NDArray[np.integer], foreground: NDArray[np.floating], image: NDArray[np.uint8], mpp: float | None = None
+) -> Measures:
     """Measure the nuclei of an image.
 
     Args:
-        nuclei: what a model finds in the image; numbers may have gaps.
+        labels: the nuclei, numbers may have gaps; 0 = background.
+        foreground: probability that a pixel belongs to a nucleus.
         image: RGB as it was given, before any stain normalisation.
         mpp: micrometres per pixel; None leaves the measures in micrometres (`_um`, `_um2`) out.
 
     Shape:
-        image (H, W, 3) -> for each of `nucleus` (number) and MEASURES an array (nuclei,), by number
+        labels (H, W), foreground (H, W), image (H, W, 3) -> an array (nuclei,), by number, for each of `nucleus`
+        (number) and MEASURES
 
     Source: Ruifrok & Johnston 2001 (optical density).
     """
-    runs = Runs.of(nuclei.labels)
+    runs = Runs.of(labels)
     colours = np.take(image.reshape(-1, 3), runs.pixels, axis=0)
     found = {
         'nucleus': runs.numbers,
-        **_shape(runs, nuclei.labels.shape[1]),
-        'perimeter_px': _perimeters(nuclei.labels)[runs.numbers],
+        **_shape(runs, labels.shape[1]),
+        'perimeter_px': _perimeters(labels)[runs.numbers],
         'optical_density': runs.mean(np.take(DENSITY, colours) @ np.full(3, 1 / 3)),
-        'confidence': runs.mean(nuclei.foreground.ravel()[runs.pixels]),
+        'confidence': runs.mean(foreground.ravel()[runs.pixels]),
     }
     found = {name: found[name] for name in ('nucleus', *MEASURES) if name in found}
     if mpp is not None:
