@@ -173,6 +173,15 @@ def test_what_the_predictor_says_of_an_image(predictor, image, tmp_path):
     np.testing.assert_array_equal(nuclei.image, image)
 
 
+def test_what_is_unlike_the_training_images_is_among_the_notices(predictor, image, monkeypatch):
+    def warnings(given, mpp):
+        return [f'{given.shape} at {mpp}', 'blank']
+
+    assert predictor(image).notices == ()
+    monkeypatch.setattr(predictor, 'domain', SimpleNamespace(warnings=warnings))
+    assert predictor(image, 0.25).notices == ('(200, 248, 3) at 0.25', 'blank')
+
+
 def test_the_next_image_may_be_written_into_the_same_array(predictor, image):
     frame = image.copy()
     nuclei = predictor(frame)
