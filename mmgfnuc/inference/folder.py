@@ -3,7 +3,7 @@
 import glob
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
-from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, output_lock, write_json
 from mmgfnuc.visualization.overlay import draw_overlay
 
 from .geojson import feature_collection
 from .measurements import MEASURES, Measures, measure_nuclei
+from .pixel_size import PixelSize, scale_notices, stated_mpp
 from .predictor import Predictor
 from .results import Record, Records, printable, write_label_map, write_mask, write_png
 
@@ -27,8 +27,6 @@ FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 
 # (ru_maxrss) grew by 90 to 105 in images of 2,048 to 4,096 pixels a side with 700 nuclei in each megapixel, head
 # `hover`; the rest is for maps of types.
 PREDICTION_BYTES = 130
-# Sizes of pixels that differ by less are one, as scanners write them.
-SAME_MPP = 0.01
 DECIMALS = 4
 SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.
@@ -96,15 +94,15 @@ def segment_images(predictor: Predictor, images: list[Path], out: str | Path) ->
         for folder in FILES:
             (out / folder).mkdir(exist_ok=True)
         _tell_again(records.all, files)
-        stated = {path: stated_scale(path) for path in images}
-        for notice in scale_notices(stated, predictor):
+        stated = {path: stated_mpp(path) for path in images}
+        for notice in scale_notices(stated, predictor.pixel_sizes):
             print(notice)
         counts: Counter[str] = Counter()
         failures: list[str] = []
         try:
             with closing(records.in_batches(list(files))) as names:
                 for name in tqdm(names, desc='segment', unit='image', total=len(images)):
-                    record = _segment(predictor, records, name, files[name], predictor.mpp or stated[files[name]])
+                    record = _segment(predictor, records, name, files[name], stated[files[name]])
                     counts.update(images=int(not record.reason), nuclei=record.nuclei)
                     failures += [record.reason] if record.reason else []
         finally:
@@ -113,57 +111,6 @@ def segment_images(predictor: Predictor, images: list[Path], out: str | Path) ->
             print(f'{counts["images"]}{given} images, {counts["nuclei"]} nuclei -> {printable(str(out))}')
     if failures:
         raise UserError(f'{len(failures)} of {len(images)} images failed:\n' + _listed(failures, '\n'))
-
-
-def stated_scale(path: Path) -> float | UserError | None:
-    """Give the micrometres per pixel that an image file states, None where it states none, or what is wrong there."""
-    try:
-        return read_mpp(path)
-    except UserError as error:
-        return error
-
-
-def scale_notices(stated: Mapping[Path, float | UserError | None], predictor: Predictor) -> Iterator[str]:
-    """Say what does not fit, or is not known, of the pixel sizes of files, user and model: a line for each matter.
-
-    Args:
-        stated: what each image file states, see `stated_scale`.
-        predictor: its `mpp` is that of all images, and wins over the files.
-    """
-    total, given, trained = len(stated), predictor.mpp, predictor.preprocessing.mpp
-    known = [mpp for mpp in stated.values() if isinstance(mpp, float)]
-    if given is None:
-        if known:
-            yield f'pixel size, as the files state it: {_counted(known)}'
-        unknown = [path for path, mpp in stated.items() if mpp is None]
-        if unknown:
-            yield (
-                f'notice: the size of a pixel of {len(unknown)} of {total} images, such as {unknown[0]}, is unknown: '
-                'they are taken as they are, and sizes are given in pixels only; give the pixel size with --mpp'
-            )
-    else:
-        others = [mpp for mpp in known if abs(mpp / given - 1) > SAME_MPP]
-        if others:
-            yield f'notice: {given:g} um per pixel are used, as given; the files state otherwise: {_counted(others)}'
-        known = [given] * total
-    if trained is None:
-        yield 'notice: the training images stated no pixel size, so images are not scaled to it'
-        return
-    for shown, count in _by_value(known).items():
-        if predictor.scale_of(float(shown)) != predictor.scale_of(None):
-            yield (
-                f'notice: the model was trained at {trained:g} um per pixel, the images have {shown} ({count} of '
-                f'{total}); they are scaled by {float(shown) / trained:.2f} for it'
-            )
-
-
-def _by_value(sizes: list[float]) -> dict[str, int]:
-    """Count values as they are shown: scanners write the same one with many decimals."""
-    return dict(sorted(Counter(f'{mpp:.2g}' for mpp in sizes).items()))
-
-
-def _counted(sizes: list[float]) -> str:
-    return ', '.join(f'{value} um ({count})' for value, count in _by_value(sizes).items())
 
 
 def _tell_again(records: Mapping[str, Record], files: Mapping[str, Path]) -> None:
@@ -176,21 +123,19 @@ def _tell_again(records: Mapping[str, Record], files: Mapping[str, Path]) -> Non
         print(f'warning: {len(others)} of these are of another file of that name: {_listed(others)}')
 
 
-def _segment(predictor: Predictor, records: Records, name: str, path: Path, mpp: float | UserError | None) -> Record:
+def _segment(predictor: Predictor, records: Records, name: str, path: Path, stated: float | UserError | None) -> Record:
     """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
     try:
-        if isinstance(mpp, UserError):
-            raise mpp
-        nuclei = _predict(predictor, name, path, records.out, mpp)
-        record = Record(name, _full(path), len(nuclei), mpp)
-        records.add(record, nuclei)
+        size, rows = _predict(predictor, name, path, records.out, stated)
+        record = Record(name, _full(path), len(rows), size.mpp)
+        records.add(record, rows)
     except BaseException as error:
         records.forget(name)
         _discard(records.out, path.stem)
         reason = _own_fault(path, error)
         if not reason:
             raise
-        record = Record(name, _full(path), 0, None if isinstance(mpp, UserError) else mpp, printable(reason))
+        record = Record(name, _full(path), 0, None, printable(reason))
         records.add(record)
     return record
 
@@ -208,17 +153,20 @@ def _own_fault(path: Path, error: BaseException) -> str:
     return ''
 
 
-def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float | None) -> Rows:
-    """Write all files of one image, and give its lines of the table."""
+def _predict(
+    predictor: Predictor, name: str, path: Path, out: Path, stated: float | UserError | None
+) -> tuple[PixelSize, Rows]:
+    """Write all files of one image, and give the size of its pixels and its lines of the table."""
     image = read_image(path)
+    size = predictor.pixel_size(image, stated=stated)
     if predictor.device.type == 'cpu':  # else most of it lies in the memory of the GPU
         height, width = image.shape[:2]
-        per_pixel = round(PREDICTION_BYTES * max(1, predictor.scale_of(mpp) ** 2))
+        per_pixel = round(PREDICTION_BYTES * predictor.largest_scale(size.mpp) ** 2)
         require_room(path, height, width, per_pixel, purpose='to be predicted')
-    nuclei = predictor(image, mpp)
+    nuclei = predictor(image, size)
     labels, types = nuclei.labels, nuclei.types
     classes, palette = predictor.preprocessing.classes, predictor.preprocessing.palette
-    measures = measure_nuclei(nuclei, image, mpp)
+    measures = measure_nuclei(nuclei, image, size.known)
     values = _rounded(measures)
     overlay = draw_overlay(image, labels, types, classes, palette)
     outlines = feature_collection(name, labels, types, classes, palette, values)
@@ -228,10 +176,11 @@ def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float 
     write_mask(out / 'masks' / f'{path.stem}.png', nuclei.semantic, len(classes))
     write_png(out / 'overlays' / f'{path.stem}.png', overlay)
     write_json(out / 'geojson' / f'{path.stem}.geojson', outlines, indent=None)
-    return [
+    rows = [
         [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
         for number, kind, of_one in zip(measures['nucleus'].tolist(), types, values, strict=True)
     ]
+    return size, rows
 
 
 def _discard(out: Path, stem: str) -> None:

@@ -1,6 +1,7 @@
 """From a trained checkpoint and an image to nuclei."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from mmgfnuc.datasets.colours import RGBImage, array_to_rgb
 from mmgfnuc.datasets.images import read_image
-from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import nucleus_types
 from mmgfnuc.models.segmentors import FusionSegmentor, check_test_cfg
@@ -22,6 +22,8 @@ from mmgfnuc.registry import MODELS
 
 from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
 from .dumped_config import MODEL_PARTS, check_registered, forget_caches
+from .first_pass import LOOK_SIDE, densest_part, whole_diameters
+from .pixel_size import PixelSize, PixelSizes, stated_mpp
 from .preprocessing import read_preprocessing, use_resolution
 
 
@@ -62,11 +64,13 @@ class Predictor:
             weight file moved.
         device: a torch device; a GPU where there is one by default.
         mpp: micrometres per pixel of all images, instead of what their files say.
+        nucleus_diameter: of a typical nucleus, in pixels: by it the pixel size is assumed of images of which it is not
+            known. By default it is assumed by a first pass over a part of each.
         tiles_per_batch: tiles that go through the model at once on a GPU, instead of the config's.
 
     Attributes:
-        mpp: as given.
         preprocessing: what the model expects of its images, and its classes.
+        pixel_sizes: finds the size of a pixel of an image; see PixelSizes for what it refuses.
 
     Raises:
         UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit, or its head has
@@ -79,12 +83,13 @@ class Predictor:
         config: Config | None = None,
         device: str | None = None,
         mpp: float | None = None,
+        nucleus_diameter: float | None = None,
         tiles_per_batch: int | None = None,
     ) -> None:
         self.device = _find_device(device)
-        self.mpp = mpp if mpp is None else check_mpp(mpp, 'mpp')
         saved = read_checkpoint(checkpoint)
         self.preprocessing = read_preprocessing(saved, checkpoint)
+        self.pixel_sizes = PixelSizes(self.preprocessing, mpp, nucleus_diameter)
         source = 'the config' if config else f"the config in checkpoint '{checkpoint}'"
         model = _build(config or _own_config(saved, checkpoint), source)
         check_fit(model.state_dict(), saved['state_dict'])
@@ -99,15 +104,33 @@ class Predictor:
         """Tell by how much images of this size of pixel (micrometres, None where unknown) are scaled for the model."""
         return self.model.scale_of(mpp)
 
-    @torch.inference_mode()
-    def __call__(self, image: NDArray | str | Path, mpp: float | None = None) -> Nuclei:
+    def largest_scale(self, mpp: float | None) -> float:
+        """Tell the largest scale at which such images are worked on: as given, by the network, or divided."""
+        return max(1, self.model.scale_of(mpp), self.model.factor_of(mpp))
+
+    def pixel_size(
+        self, image: RGBImage, mpp: float | None = None, stated: float | UserError | None = None
+    ) -> PixelSize:
+        """Find the size of a pixel of an image: see PixelSizes.
+
+        Args:
+            image: RGB.
+            mpp: micrometres per pixel, as given; by default those of the predictor.
+            stated: by its file, see `stated_mpp`.
+
+        Shape:
+            image (H, W, 3)
+        """
+        return self.pixel_sizes.find(partial(self._diameters_at, image), mpp, stated)
+
+    def __call__(self, image: NDArray | str | Path, mpp: float | PixelSize | None = None) -> Nuclei:
         """Find the nuclei of one image.
 
         Args:
             image: an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or the path of a file.
-            mpp: micrometres per pixel; by default that of the predictor, then what the file of a path states. Where it
-                is known, images of other pixels than those of the training are scaled, and what is too small for a
-                nucleus is told by its true size.
+            mpp: micrometres per pixel, or what `pixel_size` has found; by default that of the predictor, then what the
+                file of a path states, then what a first pass assumes. Images of other pixels than those of the training
+                are scaled, and what is too small for a nucleus is told by its true size.
 
         Shape:
             image (H, W, 3), (H, W, 4) or (H, W)
@@ -116,14 +139,14 @@ class Predictor:
             UserError: the image is none of these, or mpp none of a microscope.
             DivergedError: the model gives NaN.
         """
-        if mpp is not None:
-            check_mpp(mpp, 'mpp')
-        elif self.mpp is not None:
-            mpp = self.mpp
-        elif isinstance(image, str | Path):
-            mpp = read_mpp(image)
-        pixels = self.preprocessing.normalize(_rgb(image))
-        inputs = torch.tensor(pixels).permute(2, 0, 1)[None].to(self.device)
+        pixels = _rgb(image)
+        if not isinstance(mpp, PixelSize):
+            mpp = self.pixel_size(pixels, mpp, stated_mpp(image) if isinstance(image, str | Path) else None)
+        return self._segment(pixels, mpp.mpp)
+
+    @torch.inference_mode()
+    def _segment(self, image: RGBImage, mpp: float | None) -> Nuclei:
+        inputs = torch.tensor(self.preprocessing.normalize(image)).permute(2, 0, 1)[None].to(self.device)
         (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
         labels = sample.pred_instance_map.data[0]
         semantic = sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy()
@@ -133,6 +156,11 @@ class Predictor:
             semantic=semantic,
             foreground=(1 - sample.pred_probabilities.data[0]).cpu().numpy(),
         )
+
+    def _diameters_at(self, image: RGBImage, mpp: float) -> NDArray[np.float64]:
+        """Diameters of the nuclei in the part of an image that has the most of them, if its pixels measured so much."""
+        part = densest_part(image, round(LOOK_SIDE / self.scale_of(mpp)))
+        return whole_diameters(self._segment(part, mpp).labels)
 
 
 def _rgb(image: Any) -> RGBImage:

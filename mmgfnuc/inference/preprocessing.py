@@ -26,12 +26,15 @@ class Preprocessing:
         classes: names, the background first.
         palette: colour (RGB) of each class.
         stains: stain normalisations, in their order.
+        nucleus_diameter_um: median diameter of the nuclei that it was trained on, in micrometres; None where it is
+            unknown, as in a checkpoint.
     """
 
     mpp: float | None
     classes: tuple[str, ...]
     palette: list[list[int]]
     stains: list[StainNormalize]
+    nucleus_diameter_um: float | None = None
 
     def normalize(self, image: RGBImage) -> RGBImage:
         """Bring an image to the staining that the model was trained on."""

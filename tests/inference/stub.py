@@ -11,6 +11,7 @@ from PIL import Image
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.inference import Nuclei, Preprocessing
 from mmgfnuc.inference.folder import FILES
+from mmgfnuc.inference.pixel_size import PixelSizes
 
 CLASSES = ('background', 'epithelial', 'lymphocyte')
 PALETTE = [[0, 0, 0], [0, 158, 115], [230, 159, 0]]
@@ -31,13 +32,17 @@ class Stub:
     def __init__(self, num_classes=2, mpp=None, shift=0, errors=None):
         classes = ('background', 'nucleus') if num_classes == 2 else CLASSES
         self.preprocessing = Preprocessing(0.5, classes, PALETTE[:num_classes], [])
-        self.mpp, self.shift, self.errors, self.scales = mpp, shift, errors or {}, []
+        self.pixel_sizes = PixelSizes(self.preprocessing, mpp)
+        self.shift, self.errors, self.scales = shift, errors or {}, []
 
-    def scale_of(self, mpp):
-        return 1 if mpp is None or abs(mpp / 0.5 - 1) <= 0.25 else mpp / 0.5
+    def largest_scale(self, mpp):
+        return 1 if mpp is None else max(1, mpp / 0.5)
 
-    def __call__(self, image, mpp):
-        self.scales.append(mpp)
+    def pixel_size(self, image, mpp=None, stated=None):
+        return self.pixel_sizes.find(None, mpp, stated)
+
+    def __call__(self, image, size):
+        self.scales.append(size and size.mpp)
         if len(self.scales) - 1 in self.errors:
             raise self.errors[len(self.scales) - 1]
         labels = np.zeros(image.shape[:2], np.int32)

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import tifffile
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import Nuclei
-from mmgfnuc.inference.folder import FILES, find_images, scale_notices, segment_images, stated_scale
+from mmgfnuc.inference.folder import FILES, find_images, segment_images
 from mmgfnuc.inference.results import write_png
 from mmgfnuc.visualization.overlay import outline
 
@@ -202,29 +201,3 @@ def test_the_pixel_size_of_the_file_is_used(many, tmp_path, capsys):
     segment_images(stub, images, out)
     assert stub.scales == [0.5] * 4
     assert {line['mpp'] for line in table(out, 'images.csv')} == {'0.5'}
-    assert isinstance(stated_scale(images[3]), UserError)
-    assert isinstance(stated_scale(tmp_path / 'none.tif'), UserError)
-
-
-def notices(sizes, given=None, trained=0.5):
-    stub = Stub(mpp=given)
-    stub.preprocessing = replace(stub.preprocessing, mpp=trained)
-    return list(scale_notices({Path(f'{number}.tif'): size for number, size in enumerate(sizes)}, stub))
-
-
-def test_what_is_said_of_the_sizes_of_pixels():
-    """A line for each size that the model does not have, and for what is unknown or contradicts itself."""
-    assert notices([0.499, 0.5, None], given=0.5) == []
-    assert notices([0.499, 0.5]) == ['pixel size, as the files state it: 0.5 um (2)']
-    stated, *scaled = notices([0.25, 0.2501, 1.0, 0.5])
-    assert 'as the files state it: 0.25 um (2), 0.5 um (1), 1 um (1)' in stated
-    assert [line.split(' um per pixel, ')[1] for line in scaled] == [
-        'the images have 0.25 (2 of 4); they are scaled by 0.50 for it',
-        'the images have 1 (1 of 4); they are scaled by 2.00 for it',
-    ]
-    (line,) = notices([0.25, None, 0.5, UserError('damaged')], given=0.5)
-    assert 'notice: 0.5 um per pixel are used, as given; the files state otherwise: 0.25 um (1)' in line
-    (line,) = notices([None] * 9)
-    assert '9 of 9 images, such as 0.tif, is unknown' in line
-    (line,) = notices([0.5], given=0.5, trained=None)
-    assert 'the training images stated no pixel size' in line

@@ -142,12 +142,9 @@ def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_pa
     assert [path.stem for path in (tmp_path / 'masks').iterdir()] == ['alpha']
 
 
-def test_images_of_another_magnification_are_scaled(tool, scans, checkpoint, tmp_path, capsys):
-    arguments = [scans / 'small.png', '--checkpoint', checkpoint, '--out', tmp_path, '--mpp']
-    assert tool('predict', *arguments, 0.25) == 0
-    assert 'they are scaled by 0.50 for it' in capsys.readouterr().out
-    assert tool('predict', *arguments, 0.5) == 0
-    assert 'scaled' not in capsys.readouterr().out
+def test_images_of_another_magnification_are_scaled(tool, segmented, scans, checkpoint, tmp_path):
+    assert tool('predict', scans / 'small.png', '--checkpoint', checkpoint, '--out', tmp_path, '--mpp', 0.25) == 0
+    assert not np.array_equal(mask_of(tmp_path, 'small'), mask_of(segmented[0], 'small'))
 
 
 def test_an_unreadable_image_does_not_stop_the_others(tool, scans, checkpoint, tmp_path, capsys):
