@@ -22,7 +22,7 @@ from mmgfnuc.registry import MODELS
 
 from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
 from .dumped_config import MODEL_PARTS, check_registered, forget_caches
-from .first_pass import LOOK_SIDE, densest_part, whole_diameters
+from .first_pass import LOOK_SIDE, Look, densest_part
 from .pixel_size import PixelSize, PixelSizes, stated_mpp
 from .preprocessing import read_preprocessing, use_resolution
 
@@ -121,7 +121,7 @@ class Predictor:
         Shape:
             image (H, W, 3)
         """
-        return self.pixel_sizes.find(partial(self._diameters_at, image), mpp, stated)
+        return self.pixel_sizes.find(partial(self._look, image), mpp, stated)
 
     def __call__(self, image: NDArray | str | Path, mpp: float | PixelSize | None = None) -> Nuclei:
         """Find the nuclei of one image.
@@ -157,10 +157,10 @@ class Predictor:
             foreground=(1 - sample.pred_probabilities.data[0]).cpu().numpy(),
         )
 
-    def _diameters_at(self, image: RGBImage, mpp: float) -> NDArray[np.float64]:
-        """Diameters of the nuclei in the part of an image that has the most of them, if its pixels measured so much."""
-        part = densest_part(image, round(LOOK_SIDE / self.scale_of(mpp)))
-        return whole_diameters(self._segment(part, mpp).labels)
+    def _look(self, image: RGBImage, mpp: float) -> Look:
+        """Look at the part of an image that has the most nuclei, if its pixels measured so much."""
+        nuclei = self._segment(densest_part(image, round(LOOK_SIDE / self.scale_of(mpp))), mpp)
+        return Look.at(nuclei.labels, nuclei.foreground)
 
 
 def _rgb(image: Any) -> RGBImage:
