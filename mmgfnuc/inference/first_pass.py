@@ -1,7 +1,9 @@
-"""How large a pixel is, by the nuclei that a model finds if it were of one size or another."""
+"""How large the pixels of an image are, by the nuclei that a model finds at one size or another."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
@@ -16,18 +18,40 @@ from mmgfnuc.datasets.pixel_size import is_mpp
 LOOK_SIDE = 256
 # Assumed sizes of a pixel over that of the training images, as powers of 2.
 STEPS = (-1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5)
-# Nuclei whose median says something.
-FEWEST = 10
+# Nuclei of which a median says something, and how far it may be from the usual one, as a power of 2.
+FEWEST, FARTHEST = 5, 1
 
 
-def whole_diameters(labels: LabelMap) -> NDArray[np.float64]:
-    """Diameters (pixels) of the discs of equal area, of the nuclei that the edge does not cut.
+@dataclass(frozen=True)
+class Look:
+    """What a model finds in a part of an image.
+
+    Attributes:
+        diameters: of the discs of equal area, of the nuclei that the edge does not cut, in pixels.
+        certainty: how sure the model is of them.
 
     Shape:
-        (H, W) -> (N,)
+        - diameters: (N,)
     """
-    found = measure_nuclei(labels)
-    return equivalent_diameter(found.areas[found.whole])
+
+    diameters: NDArray[np.float64]
+    certainty: float
+
+    @classmethod
+    def at(cls, labels: LabelMap, foreground: NDArray[np.float32]) -> Self:
+        """Sum up nuclei and the probability of them.
+
+        The certainty is the mean of |2 p - 1| over all pixels, times that of 2 p - 1 over those of nuclei, times the
+        root of their number: seen too small, nuclei are few and pale, seen too large all is doubtful.
+
+        Shape:
+            - labels, foreground: (H, W)
+        """
+        found = measure_nuclei(labels)
+        diameters = equivalent_diameter(found.areas[found.whole])
+        margin = 2 * foreground - 1
+        inside = margin[labels > 0].mean() if found.ids.size else 0.0
+        return cls(diameters, float(abs(margin).mean() * inside * len(diameters) ** 0.5))
 
 
 def densest_part(image: RGBImage, side: int) -> RGBImage:
@@ -44,33 +68,29 @@ def densest_part(image: RGBImage, side: int) -> RGBImage:
     return image[y : y + height, x : x + width]
 
 
-def first_pass(diameters_at: Callable[[float], NDArray[np.float64]], mpp: float, nucleus_um: float) -> float | None:
-    """Find micrometres per pixel by which the nuclei of an image have the size that is usual.
+def first_pass(look: Callable[[float], Look], mpp: float, nucleus_um: float) -> float | None:
+    """Find micrometres per pixel of an image, as those at which a model is surest of its nuclei.
 
-    The model looks at a part of the image as if its pixels measured this or that. Seen at nearly the right size, nuclei
-    are found whole, and their median diameter gives the size of a pixel; where that is the one that was assumed, both
-    agree. Seen too small they run together, too large they fall apart: both then disagree.
+    The model looks at a part of the image as if its pixels measured this or that. Sizes are left out at which the
+    median nucleus would measure less than half, or more than twice, of what is usual.
 
     Args:
-        diameters_at: gives the diameters (pixels) of the nuclei that are found if pixels measured that many
-            micrometres.
+        look: at the image, if its pixels measured that many micrometres.
         mpp: micrometres per pixel of the training images.
         nucleus_um: median diameter of their nuclei, in micrometres.
 
     Returns:
         None where too few nuclei are found.
 
-    Source: own; the median of a first segmentation as the scale of a second is Cellpose's (Stringer et al. 2021,
-        doi:10.1038/s41592-020-01018-x).
+    Source: code: own.
     """
-    best, found = math.inf, None
-    for step in STEPS:
-        assumed = mpp * 2**step
-        diameters = diameters_at(assumed)
-        if len(diameters) < FEWEST or not is_mpp(assumed):
+    certainties = {}
+    for assumed in (mpp * 2**step for step in STEPS):
+        if not is_mpp(assumed):
             continue
-        measured = nucleus_um / float(np.median(diameters))
-        difference = abs(math.log2(measured / assumed))
-        if difference < best and is_mpp(measured):
-            best, found = difference, measured
-    return found
+        found = look(assumed)
+        if len(found.diameters) < FEWEST:
+            continue
+        if abs(math.log2(np.median(found.diameters) * assumed / nucleus_um)) <= FARTHEST:
+            certainties[assumed] = found.certainty
+    return max(certainties, key=lambda assumed: certainties[assumed], default=None)

@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mmgfnuc.datasets.pixel_size import LARGEST, SMALLEST, check_mpp, is_mpp, read_mpp
 from mmgfnuc.errors import UserError
 
-from .first_pass import first_pass
+from .first_pass import Look, first_pass
 from .preprocessing import Preprocessing
 
 # Where a size comes from.
@@ -78,14 +75,14 @@ class PixelSizes:
 
     def find(
         self,
-        diameters_at: Callable[[float], NDArray[np.float64]],
+        look: Callable[[float], Look],
         given: float | None = None,
         stated: float | UserError | None = None,
     ) -> PixelSize:
         """Find the size of a pixel of one image.
 
         Args:
-            diameters_at: see `first_pass`, which is made only where nothing else is known.
+            look: see `first_pass`, which is made only where nothing else is known.
             given: micrometres per pixel of this image, instead of those of all.
             stated: by its file, or what is wrong there; see `stated_mpp`.
 
@@ -104,11 +101,11 @@ class PixelSizes:
         if self.nucleus_diameter is not None:
             mpp = self.trained.nucleus_diameter_um / self.nucleus_diameter
             return PixelSize(mpp, DIAMETER, _assumption(mpp, f'a nucleus diameter of {self.nucleus_diameter:g} pixels'))
-        assumed = first_pass(diameters_at, self.trained.mpp, self.trained.nucleus_diameter_um)
+        assumed = first_pass(look, self.trained.mpp, self.trained.nucleus_diameter_um)
         if assumed is None:
             what = 'a first pass found too few nuclei to tell it'
             return PixelSize(None, UNKNOWN, f'the size of a pixel is unknown, and {what}: the image is taken as it is')
-        return PixelSize(assumed, FIRST_PASS, _assumption(assumed, 'the median nucleus of a first pass'))
+        return PixelSize(assumed, FIRST_PASS, _assumption(assumed, 'a first pass at several sizes'))
 
 
 def check_diameter(pixels: float, um: float) -> None:

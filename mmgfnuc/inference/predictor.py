@@ -19,7 +19,7 @@ from mmgfnuc.evaluation.functional import nucleus_types
 from mmgfnuc.models.segmentors import check_test_cfg
 from mmgfnuc.models.weights.torch_files import reason_of
 
-from .first_pass import LOOK_SIDE, densest_part, whole_diameters
+from .first_pass import LOOK_SIDE, Look, densest_part
 from .loading import load_model
 from .nuclei import UNNAMED, Nuclei
 from .pixel_size import PixelSize, PixelSizes, stated_mpp
@@ -105,7 +105,7 @@ class Predictor:
         Shape:
             image (H, W, 3)
         """
-        return self.pixel_sizes.find(partial(self._diameters_at, image), mpp, stated)
+        return self.pixel_sizes.find(partial(self._look, image), mpp, stated)
 
     def describe(self) -> dict[str, Any]:
         """Give what the nuclei that it finds depend on beside the image, as JSON holds it."""
@@ -141,7 +141,7 @@ class Predictor:
             labels=labels,
             types=nucleus_types(labels, semantic, np.arange(1, labels.max(initial=0) + 1)),
             semantic=semantic,
-            foreground=(1 - sample.pred_probabilities.data[0]).cpu().numpy(),
+            foreground=_foreground(sample),
             image=given.pixels,
             classes=self.preprocessing.classes,
             palette=self.preprocessing.palette,
@@ -160,10 +160,14 @@ class Predictor:
         (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
         return sample
 
-    def _diameters_at(self, image: RGBImage, mpp: float) -> NDArray[np.float64]:
-        """Diameters of the nuclei in the part of an image that has the most of them, if its pixels measured so much."""
-        part = densest_part(image, round(LOOK_SIDE / self.scale_of(mpp)))
-        return whole_diameters(self._segment(part, mpp).pred_instance_map.data[0])
+    def _look(self, image: RGBImage, mpp: float) -> Look:
+        """Look at the part of an image that has the most nuclei, if its pixels measured so much."""
+        sample = self._segment(densest_part(image, round(LOOK_SIDE / self.scale_of(mpp))), mpp)
+        return Look.at(sample.pred_instance_map.data[0], _foreground(sample))
+
+
+def _foreground(sample: SegDataSample) -> NDArray[np.float32]:
+    return (1 - sample.pred_probabilities.data[0]).cpu().numpy()
 
 
 def load(name_or_folder_or_hub_id: str | Path = DEFAULT, device: str | None = None) -> Predictor:
