@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.folder import segment_images
+from mmgfnuc.inference.pixel_size import PixelSize
 from mmgfnuc.inference.results import FILES, NUCLEI_HEADER
 from mmgfnuc.visualization.overlay import outline
 
@@ -25,12 +26,13 @@ from .stub import Stub, outputs, read, table
 @pytest.fixture
 def nuclei(many):
     """Of three nuclei: epithelial, lymphocyte, and one of no type."""
-    return Stub(3)(read(many[0]), 0.5, name='a')
+    return Stub(3)(read(many[0]), PixelSize(0.5, 'given'), name='a')
 
 
-@pytest.fixture(params=[0.5, None])
+@pytest.fixture(params=[(0.5, 'file'), (0.5, 'first pass'), (None, 'unknown')])
 def sized(nuclei, request):
-    return replace(nuclei, mpp=request.param)
+    mpp, comes_from = request.param
+    return replace(nuclei, mpp=mpp, mpp_from=comes_from)
 
 
 def saved_rows(nuclei, folder):
@@ -49,7 +51,9 @@ def test_the_table_is_that_of_the_file(sized, tmp_path, monkeypatch):
     for name in NUCLEI_HEADER[3:]:
         written = [float(row[name]) if row[name] else math.nan for row in rows]
         np.testing.assert_array_equal(sized.table[name], written, err_msg=name)
-    assert np.isnan(sized.table['area_um2']).all() == (sized.mpp is None)
+    assert np.isnan(sized.table['area_um2']).all() == (sized.mpp_from != 'file'), (
+        'what is assumed of nuclei measures none'
+    )
     assert sized.table['area_px'].tolist() == np.bincount(sized.labels.ravel())[1:].tolist()
 
 
@@ -75,7 +79,7 @@ def test_polygons_cover_the_nuclei(nuclei):
 def test_saved_are_the_files_of_mmgfnuc_predict(many, tmp_path, classes, mpp):
     stub = Stub(classes, mpp=mpp)
     segment_images(stub, many[:2], tmp_path / 'run')
-    saved = [stub(read(path), mpp, name=path.stem) for path in many[:2]]
+    saved = [stub(read(path), stub.pixel_size(None), name=path.stem) for path in many[:2]]
     rows = [row for nuclei in saved for row in saved_rows(nuclei, tmp_path / 'saved')]
     assert rows == table(tmp_path / 'run', 'nuclei.csv')
     assert outputs(tmp_path / 'saved') == outputs(tmp_path / 'run')
@@ -96,7 +100,7 @@ def test_an_image_of_the_same_name_is_replaced(nuclei, tmp_path):
 
 def test_the_overlay_shows_the_contours(many):
     image = read(many[0])
-    nuclei = Stub()(image, None, name='a')
+    nuclei = Stub()(image, PixelSize(None, 'unknown'), name='a')
     assert np.array_equal((nuclei.overlay() != image).any(2), outline(nuclei.labels))
 
 
@@ -114,6 +118,7 @@ def test_one_line_says_what_was_found_and_what_to_know(nuclei):
     for part in ('3 in', '40 x 20', '0.5 um', '1 epithelial', '1 lymphocyte', 'the first notice', 'the second'):
         assert part in shown
     assert '\n' not in shown
+    assert repr(replace(nuclei, mpp_from='first pass')) != repr(nuclei)
 
 
 def test_nuclei_go_to_another_process(nuclei):
@@ -177,7 +182,7 @@ def test_what_is_unlike_the_training_images_is_among_the_notices(predictor, imag
     def warnings(given, mpp):
         return [f'{given.shape} at {mpp}', 'blank']
 
-    assert predictor(image).notices == ()
+    assert predictor(image, 0.25).notices == ()
     monkeypatch.setattr(predictor, 'domain', SimpleNamespace(warnings=warnings))
     assert predictor(image, 0.25).notices == ('(200, 248, 3) at 0.25', 'blank')
 
