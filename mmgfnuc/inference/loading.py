@@ -1,6 +1,7 @@
 """From a checkpoint or a ready model to the network that runs: what both hold is read as data, and built."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.foundation import find_entry
 from mmgfnuc.models.segmentors import FusionSegmentor
 from mmgfnuc.models.weights import describe_mismatch
+from mmgfnuc.models.weights.locate import WEIGHTS_ENV
 from mmgfnuc.models.weights.torch_files import reason_of
 from mmgfnuc.registry import MODELS
 
@@ -36,6 +39,8 @@ class SavedModel:
         weights: of the network, but for those of an encoder that are found elsewhere.
         preprocessing: what becomes of an image.
         domain: which images it was made for, None where that is unknown, as in a checkpoint.
+        elsewhere: weights of an encoder that a ready model leaves to their publisher: `name`, `sha256`, `address`.
+        foreign: whether a stranger may have chosen the sizes of the network.
     """
 
     name: str
@@ -43,7 +48,9 @@ class SavedModel:
     config: Config
     weights: dict[str, Tensor]
     preprocessing: Preprocessing
-    domain: TrainingDomain | None
+    domain: TrainingDomain | None = None
+    elsewhere: Sequence[Mapping[str, Any]] = ()
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,11 @@ def load_model(model: str | Path, config: Config | None = None) -> LoadedModel:
     """
     saved = read_model(model)
     source = 'the config' if config else f'the config in {saved.source}'
+    if config is None:
+        _require_encoder(saved)
     config = config or saved.config
+    if saved.foreign:
+        _check_sizes(config, saved)
     network = build_network(config, source)
     check_fit(network.state_dict(), saved.weights)
     network.load_state_dict(saved.weights)
@@ -108,13 +119,25 @@ def build_network(config: Config, source: str) -> FusionSegmentor:
     return network
 
 
+def _require_encoder(saved: SavedModel) -> None:
+    for part in saved.elsewhere:
+        try:
+            find_entry(part['name']).weight_file(None)
+        except UserError as error:
+            raise UserError(
+                f"{saved.source} needs the weights of '{part['name']:.60}', which are not there: get the file of "
+                f'SHA-256 {part["sha256"]:.64} from {part["address"]:.200} and put it into the folder ${WEIGHTS_ENV} '
+                'names'
+            ) from error
+
+
 def _of_checkpoint(path: str | Path) -> SavedModel:
     saved, source = read_checkpoint(path), f"checkpoint '{path}'"
     config = carried_config(saved, path)
     check_registered(config.get('model'), source, MODEL_PARTS)
     forget_caches(config.get('model'))
     preprocessing = read_preprocessing(saved['meta']['preprocessing'], source)
-    return SavedModel(Path(path).stem, source, config, saved['state_dict'], preprocessing, None)
+    return SavedModel(Path(path).stem, source, config, saved['state_dict'], preprocessing)
 
 
 def _of_ready(ready: ReadyModel) -> SavedModel:
@@ -122,12 +145,13 @@ def _of_ready(ready: ReadyModel) -> SavedModel:
     check_registered(settings['model'], source, MODEL_PARTS)
     check_outputs(settings['model'], source)
     config = Config({'model': settings['model']})
-    if ready.folder.parent != shipped_folder():
-        _check_sizes(config, ready.weights, source)
     stains = [_with_pixels(stain, ready.pixels) for stain in settings['preprocessing']['stains']]
     preprocessing = read_preprocessing({**settings['preprocessing'], 'stains': stains}, source)
     domain = TrainingDomain.from_dict(settings['domain'])
-    return SavedModel(settings['name'], source, config, ready.weights, preprocessing, domain)
+    elsewhere = [part for part in settings['pretrained'] if part['sha256'] is not None]
+    # Those of the package are as trusted as its code, and begin faster.
+    foreign = ready.folder.parent != shipped_folder()
+    return SavedModel(settings['name'], source, config, ready.weights, preprocessing, domain, elsewhere, foreign)
 
 
 def _with_pixels(stain: Any, pixels: Mapping[str, Tensor]) -> Any:
@@ -137,17 +161,17 @@ def _with_pixels(stain: Any, pixels: Mapping[str, Tensor]) -> Any:
     return stain
 
 
-def _check_sizes(config: Config, weights: Mapping[str, Tensor], source: str) -> None:
+def _check_sizes(config: Config, saved: SavedModel) -> None:
     """Compare weights with a network that takes no memory: sizes that a stranger chose may be larger than any."""
-    with torch.device('meta'):
-        own = build_network(config, source).state_dict()
-    mismatch = describe_mismatch(own, weights) or _other_kinds(own, weights)
+    with torch.device('meta'), warnings.catch_warnings():
+        # Weights of an encoder are read from its file, and go nowhere here.
+        warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')
+        own = build_network(config, f'the config in {saved.source}').state_dict()
+    mismatch = describe_mismatch(own, saved.weights) or _other_kinds(own, saved.weights)
     if mismatch:
-        raise UserError(f'{source}: its weights do not fit its config: it {mismatch}; {FIX}')
+        raise UserError(f'{saved.source}: its weights do not fit its config: it {mismatch}; {FIX}')
 
 
 def _other_kinds(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    return next(
-        (f'has {key} as {weights[key].dtype}' for key in own if own[key].dtype != weights[key].dtype),
-        '',
-    )
+    wrong = [key for key, one in own.items() if one.dtype != weights[key].dtype]
+    return f'has {wrong[0]} as {weights[wrong[0]].dtype}' if wrong else ''
