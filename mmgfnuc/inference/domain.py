@@ -6,7 +6,7 @@ fluorescence, brown stains, photographs, and what is out of focus.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
@@ -30,13 +30,11 @@ PERCENTILES = (1, 99)
 NEARLY_BLACK = 50
 # Where colour is weaker (optical density, base 10), its hue is noise.
 WEAK_COLOUR = 0.04
+# A density that anyone sees: a fifth of the light is absorbed. Where there is as much, an image is not blank.
+VISIBLE = 0.1
 # Hues are degrees from the purple between hematoxylin (-24) and eosin (32); blood is at 74, DAB at 114.
 PURPLE = 90
-BLUE, BROWN, STAINS = (-70, 20), (90, 150), (-80, 150)
-# A slide with a brown stain shows blue nuclei too, and hardly a black pixel.
-COUNTERSTAIN, BLACK_OF_SLIDE = 0.01, 0.05
-
-STATISTICS = ('darkness', 'contrast', 'colour', 'hue', 'brown', 'foreign', 'sharpness')
+BROWN_HUES, STAIN_HUES = (90, 150), (-80, 150)
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class Statistics:
         brown: share of the colour that is brown.
         foreign: share of the colour that no usual stain has: green, cyan, yellow.
         sharpness: amplitude of details of about 1.5 pixels (of training, reduced) over those of about 3.
-        blue: share of the colour that is blue.
     """
 
     darkness: float
@@ -61,18 +58,27 @@ class Statistics:
     brown: float
     foreign: float
     sharpness: float
-    blue: float
+
+
+STATISTICS = tuple(field.name for field in fields(Statistics))
+
+DARK = 'mostly black, as in fluorescence or dark field'
+BLANK = 'blank: next to nothing is stained'
+GREY = 'grey, without the colours of H&E, as in fluorescence, phase contrast or a grey photograph'
+BROWN = 'brown, as in immunohistochemistry (DAB), of pigment, or in a photograph'
+FOREIGN = 'colours that H&E does not have, as of another stain, of ink, or in a photograph'
+BLURRED = 'out of focus'
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One number, and how far beyond the range of the training images it may lie: below the lowest, above the highest.
+    """How far beyond the range of the training images a number may lie, and the reason to give where it lies further.
 
     The distances are wider than what an organ of NuInsSeg differs from the 15 others.
     """
 
     statistic: str
-    reason: Callable[[Statistics], str]
+    reason: str
     below: Callable[[float], float] = lambda _: -math.inf
     above: Callable[[float], float] = lambda _: math.inf
 
@@ -80,34 +86,22 @@ class _Rule:
         value = getattr(seen, self.statistic)
         if self.below(low) <= value <= self.above(high):
             return None
-        return f'{self.reason(seen)} ({self.statistic} {value:.2g}; training images {low:.2g} to {high:.2g})'
+        return f'{self.reason} ({self.statistic} {value:.2g}; training images {low:.2g} to {high:.2g})'
 
-
-def _brown_reason(seen: Statistics) -> str:
-    slide = seen.blue >= COUNTERSTAIN and seen.darkness <= BLACK_OF_SLIDE
-    return BROWN_STAIN if slide else PHOTOGRAPH
-
-
-DARK = 'mostly black, as in fluorescence or dark field'
-BLANK = 'blank: next to nothing is stained'
-GREY = 'no colours of H&E but grey, as in fluorescence, phase contrast or a grey photograph'
-BROWN_STAIN = 'brown stain, as of immunohistochemistry (DAB)'
-PHOTOGRAPH = 'colours that H&E does not have, as of ink, another stain or a photograph'
-BLURRED = 'out of focus'
 
 # Nothing more can be said of an image that fails one of these.
 FIRST = (
-    _Rule('darkness', lambda _: DARK, above=lambda high: high + 0.25),
-    _Rule('contrast', lambda _: BLANK, below=lambda low: low / 2),
+    _Rule('darkness', DARK, above=lambda high: high + 0.25),
+    _Rule('contrast', BLANK, below=lambda low: min(low / 2, VISIBLE)),
 )
 # Only the first that fails is said.
 COLOURS = (
-    _Rule('colour', lambda _: GREY, below=lambda low: low * 0.8),
-    _Rule('brown', _brown_reason, above=lambda high: high + 0.1),
-    _Rule('foreign', lambda _: PHOTOGRAPH, above=lambda high: high + 0.2),
-    _Rule('hue', lambda _: PHOTOGRAPH, below=lambda low: low - 15, above=lambda high: high + 15),
+    _Rule('colour', GREY, below=lambda low: low * 0.8),
+    _Rule('brown', BROWN, above=lambda high: high + 0.1),
+    _Rule('foreign', FOREIGN, above=lambda high: high + 0.2),
+    _Rule('hue', FOREIGN, below=lambda low: low - 15, above=lambda high: high + 15),
 )
-FOCUS = (_Rule('sharpness', lambda _: BLURRED, below=lambda low: low * 0.98),)
+FOCUS = (_Rule('sharpness', BLURRED, below=lambda low: low * 0.98),)
 
 
 @dataclass(frozen=True)
@@ -140,7 +134,7 @@ class TrainingDomain:
         if not seen:
             raise UserError('no training image to measure; name a data set that holds images')
         ranges = {name: np.percentile([getattr(each, name) for each in seen], PERCENTILES) for name in STATISTICS}
-        return cls(mpp, {name: (float(low), float(high)) for name, (low, high) in ranges.items()})
+        return cls(mpp, {name: _range(limits) for name, limits in ranges.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Give the numbers as they stand in the config.json of a ready model."""
@@ -160,7 +154,7 @@ class TrainingDomain:
         match data:
             case {'mpp': mpp, 'ranges': {**ranges}, **others} if not others and (mpp is None or is_mpp(mpp)):
                 if ranges.keys() == {*STATISTICS} and all(map(_is_range, ranges.values())):
-                    return cls(mpp, {name: (float(ranges[name][0]), float(ranges[name][1])) for name in STATISTICS})
+                    return cls(mpp, {name: _range(ranges[name]) for name in STATISTICS})
         raise UserError(
             f'{where}: not the numbers of training images, which are mpp and, in ranges, a lowest and a highest number '
             f'for each of {", ".join(STATISTICS)}; make the model anew with mmgfnuc publish'
@@ -176,15 +170,20 @@ class TrainingDomain:
         Shape:
             image (H, W, 3), uint8 RGB
         """
-        known = mpp is not None and self.mpp is not None
+        coarser = mpp / self.mpp if mpp is not None and self.mpp is not None else 1.0
         # Not enlarged: that would be blur.
-        seen = measure(image, min(1.0, REDUCTION * mpp / self.mpp) if known else REDUCTION)
+        seen = measure(image, min(1.0, REDUCTION * coarser))
         first = self._failed(FIRST, seen)
         return first[:1] or [*self._failed(COLOURS, seen)[:1], *self._failed(FOCUS, seen)]
 
     def _failed(self, rules: Iterable[_Rule], seen: Statistics) -> list[str]:
         warnings = (rule.warning(seen, *self.ranges[rule.statistic]) for rule in rules)
         return [warning for warning in warnings if warning]
+
+
+def _range(limits: Any) -> tuple[float, float]:
+    low, high = limits
+    return float(low), float(high)
 
 
 def _is_range(value: Any) -> bool:
@@ -214,10 +213,9 @@ def measure(image: RGBImage, reduction: float) -> Statistics:
         contrast=float(np.percentile(density.mean(axis=0), 99.5)),
         colour=float(strength.sum()) / total,
         hue=float(np.searchsorted(shares.cumsum(), 0.5) - 180) if hues.any() else 0.0,
-        brown=_share(shares, *BROWN),
-        foreign=1 - _share(shares, *STAINS) if hues.any() else 0.0,
+        brown=_share(shares, *BROWN_HUES),
+        foreign=1 - _share(shares, *STAIN_HUES) if hues.any() else 0.0,
         sharpness=_sharpness(windows),
-        blue=_share(shares, *BLUE),
     )
 
 
