@@ -16,17 +16,15 @@ from measure import MEGABYTE, in_fresh_process, memory, paired_ratio, positive, 
 from record import report
 from torch import Tensor
 
-import mmgfnuc
 from mmgfnuc.datasets.images import read_image
-from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.folder import find_images
 from mmgfnuc.inference.ready import DEFAULT
 
 EPILOG = """examples:
-  python benchmarks/predict.py --images data/nuinsseg_more/images --out docs/results/predict.json
-  python benchmarks/predict.py --images slide_regions --model model.pth --threads 1
+  python benchmarks/predict.py --images data/nuinsseg_more/images --mpp 0.18 --out docs/results/predict.json
+  python benchmarks/predict.py --images slide_regions --mpp 0.5 --model model.pth --threads 1
 
 The line:
   megapixels_per_s   of the images, the whole way: image file -> network -> nuclei -> table; on this machine only
@@ -57,8 +55,8 @@ class Pass:
         network = predictor.model.encode_decode
         predictor.model.encode_decode = partial(self._network, network)
         for path in paths:
-            image, mpp = self._timed('read', lambda path=path: (read_image(path), read_mpp(path)))
-            nuclei = self._timed('postprocess', partial(predictor, image, mpp))
+            image = self._timed('read', partial(read_image, path))
+            nuclei = self._timed('postprocess', partial(predictor, image))
             self.nuclei += len(self._timed('measure', lambda nuclei=nuclei: nuclei.table))
         predictor.model.encode_decode = network
         self.times['postprocess'] -= self.times['network']
@@ -92,9 +90,9 @@ def run_network(predictor: Predictor, tiles: list[Tensor]) -> None:
         predictor.model.encode_decode(tile)
 
 
-def measure(model: str, paths: list[Path], pairs: int) -> dict[str, Any]:
+def measure(model: str, mpp: float, paths: list[Path], pairs: int) -> dict[str, Any]:
     """Time the whole way and the network in turn, and the stages of the way."""
-    predictor = mmgfnuc.load(model, device='cpu')
+    predictor = Predictor(model, device='cpu', mpp=mpp)
     passes = [Pass(predictor, paths) for _ in range(pairs)]
     first = passes[0]
     times: list[float] = []
@@ -105,22 +103,22 @@ def measure(model: str, paths: list[Path], pairs: int) -> dict[str, Any]:
 
     ratio = paired_ratio(partial(seconds, partial(run_network, predictor, first.tiles), 'cpu'), whole_way, pairs)
     sizes = [read_image(path).shape[:2] for path in paths]
-    scales = [predictor.scale_of(read_mpp(path)) for path in paths]
     pixels = sum(height * width for height, width in sizes)
-    scaled = sum(height * width * scale**2 for (height, width), scale in zip(sizes, scales, strict=True))
     return {
         'megapixels_per_s': round(pixels / 10**6 / median(times[1:]), 2),
         'way_vs_network': round(ratio, 3),
         **{f'share_{stage}': round(median(each.shares()[stage] for each in passes), 3) for stage in first.times},
-        'network_pixels': round(sum(tile[0, 0].numel() for tile in first.tiles) / scaled, 2),
+        'network_pixels': round(
+            sum(tile[0, 0].numel() for tile in first.tiles) / pixels / predictor.scale_of(mpp) ** 2, 2
+        ),
         'nuclei_per_megapixel': round(first.nuclei / pixels * 10**6),
     }
 
 
-def peak(model: str, paths: list[Path], threads: int) -> dict[str, int]:
+def peak(model: str, mpp: float, paths: list[Path], threads: int) -> dict[str, int]:
     """Largest memory of this process after it went the whole way once."""
     use_threads(threads)
-    go_all_the_way(mmgfnuc.load(model, device='cpu'), paths)
+    go_all_the_way(Predictor(model, device='cpu', mpp=mpp), paths)
     return {'peak_memory_mb': round(memory('cpu', peak=True) / MEGABYTE)}
 
 
@@ -139,6 +137,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--images', nargs='+', required=True, help='files, folders, or patterns in quotes')
+    parser.add_argument('--mpp', type=float, required=True, help='micrometres per pixel of the images')
     parser.add_argument('--model', default=DEFAULT, help='as mmgfnuc predict takes it (%(default)s)')
     parser.add_argument('--count', type=positive, default=16, help='images, evenly chosen (%(default)s)')
     parser.add_argument('--pairs', type=positive, default=7, help='pairs of passes (%(default)s)')
@@ -151,9 +150,10 @@ def main() -> None:
     args = parse_args()
     use_threads(args.threads)
     paths = spread(find_images(args.images), args.count)
-    row = measure(args.model, paths, args.pairs) | in_fresh_process(peak, args.model, paths, args.threads)
+    row = measure(args.model, args.mpp, paths, args.pairs)
+    row |= in_fresh_process(peak, args.model, args.mpp, paths, args.threads)
     size = round(mean(side for path in paths for side in read_image(path).shape[:2]))
-    settings = {key: getattr(args, key) for key in ('model', 'pairs', 'threads')}
+    settings = {key: getattr(args, key) for key in ('model', 'mpp', 'pairs', 'threads')}
     settings |= {'size': size, 'batch': 1, 'images': len(paths), 'device': 'cpu'}
     report('predict', row, settings, args.out)
 
