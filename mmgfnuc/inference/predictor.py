@@ -103,7 +103,7 @@ class Predictor:
         mpp = mpp or self.mpp or (read_mpp(given.path) if given.path else None)
         pixels = self.preprocessing.normalize(given.pixels)
         inputs = torch.tensor(pixels).permute(2, 0, 1)[None].to(self.device)
-        (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
+        (sample,) = self.model.predict(inputs.float().div_(255), [SegDataSample(metainfo={'mpp': mpp})])
         labels = sample.pred_instance_map.data[0]
         semantic = sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy()
         return Nuclei(
