@@ -157,7 +157,7 @@ class Predictor:
     @torch.inference_mode()
     def _segment(self, image: RGBImage, mpp: float | None) -> SegDataSample:
         inputs = torch.tensor(self.preprocessing.normalize(image)).permute(2, 0, 1)[None].to(self.device)
-        (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
+        (sample,) = self.model.predict(inputs.float().div_(255), [SegDataSample(metainfo={'mpp': mpp})])
         return sample
 
     def _look(self, image: RGBImage, mpp: float) -> Look:

@@ -109,13 +109,14 @@ def _descend(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> 
     heights = np.pad(np.where(mask, landscape, np.inf), 1, constant_values=np.inf)
     width = heights.shape[1]
     heights = heights.ravel()
-    pixels = np.flatnonzero(np.pad(mask, 1))
+    # The same pixels in the map and in the one with a frame.
+    places, pixels = np.flatnonzero(mask), np.flatnonzero(np.pad(mask, 1))
     lowest, downhill = heights[pixels], pixels
     for step in (-width, -1, 1, width):
         height = heights[pixels + step]
         downhill = np.where(height < lowest, pixels + step, downhill)
         lowest = np.minimum(lowest, height)
-    found = markers[mask]
+    found = markers.ravel()[places]
     downhill = np.where(found > 0, pixels, downhill)
     order = np.empty(heights.size, np.int32)
     order[pixels] = np.arange(pixels.size)
@@ -126,5 +127,5 @@ def _descend(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> 
             break
         downhill = further
     labels = np.zeros_like(markers)
-    labels[mask] = found[downhill]
+    labels.ravel()[places] = found[downhill]
     return labels

@@ -307,7 +307,8 @@ def _resize_maps(maps: Tensor, classes: int, size: Sequence[int]) -> Tensor:
         return maps
     logits = maps[:, :classes].clamp(min=torch.finfo(maps.dtype).tiny).log()
     resized = resize(torch.cat([logits, maps[:, classes:]], dim=1), size)
-    return torch.cat([resized[:, :classes].softmax(1), resized[:, classes:]], dim=1)
+    resized[:, :classes] = resized[:, :classes].softmax(1)
+    return resized
 
 
 def check_test_cfg(settings: dict) -> dict:
