@@ -32,6 +32,8 @@ NEARLY_BLACK = 50
 WEAK_COLOUR = 0.04
 # A density that anyone sees: a fifth of the light is absorbed. Where there is as much, an image is not blank.
 VISIBLE = 0.1
+# Of an optical density of which more is colour, no one says that it is grey.
+GREYISH = 0.15
 # Hues are degrees from the purple between hematoxylin (-24) and eosin (32); blood is at 74, DAB at 114.
 PURPLE = 90
 BROWN_HUES, STAIN_HUES = (90, 150), (-80, 150)
@@ -96,7 +98,7 @@ FIRST = (
 )
 # Only the first that fails is said.
 COLOURS = (
-    _Rule('colour', GREY, below=lambda low: low * 0.8),
+    _Rule('colour', GREY, below=lambda low: min(low * 0.8, GREYISH)),
     _Rule('brown', BROWN, above=lambda high: high + 0.1),
     _Rule('foreign', FOREIGN, above=lambda high: high + 0.2),
     _Rule('hue', FOREIGN, below=lambda low: low - 15, above=lambda high: high + 15),

@@ -13,17 +13,24 @@ from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.domain import BLANK, BLURRED, BROWN, DARK, FOREIGN, GREY, TrainingDomain
 
-MPP, SIZE = 0.5, 192
+MPP, SIZE = 0.5, 112
 
 
 @pytest.fixture(scope='module')
 def tissue():
-    return [render_tile(np.random.default_rng(seed), SIZE)[0] for seed in range(8)]
+    """Of four slides, half to train on and half to look at."""
+    tiles = [render_tile(np.random.default_rng(seed), 2 * SIZE)[0] for seed in range(4)]
+    return [tile[:SIZE] for tile in tiles], [tile[SIZE:] for tile in tiles]
 
 
 @pytest.fixture(scope='module')
 def domain(tissue):
-    return TrainingDomain.of(tissue[:6], MPP)
+    return TrainingDomain.of(tissue[0], MPP)
+
+
+@pytest.fixture
+def image(tissue):
+    return tissue[1][0]
 
 
 def picture(name):
@@ -35,46 +42,46 @@ def noisy(light):
 
 
 def test_other_tissue_passes_whatever_the_size_of_its_pixels_and_of_the_image(domain, tissue):
-    for image in tissue[6:]:
+    for image in tissue[1]:
         assert not domain.warnings(image, MPP)
         assert not domain.warnings(image, None)
         for factor in (0.5, 2.0):
             resized = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
             assert not domain.warnings(resized, MPP / factor)
-    large = np.tile(np.concatenate(tissue[6:], axis=1), (8, 4, 1))
+    large = np.tile(np.concatenate(tissue[1], axis=1), (12, 2, 1))
     assert not domain.warnings(large, MPP)
 
 
 @pytest.mark.parametrize(
     ('reason', 'make'),
     [
-        (BLANK, lambda tissue: noisy(np.full((SIZE, SIZE, 3), (240.0, 236.0, 232.0)))),
-        (BLANK, lambda tissue: np.full((1, 1, 3), 200, np.uint8)),
-        (DARK, lambda tissue: np.zeros((SIZE, SIZE, 3), np.uint8)),
-        (DARK, lambda tissue: noisy(np.array([10, 20, 255]) / 255 * (255.0 - tissue[..., :1]) ** 2 / 255)),
-        (DARK, lambda tissue: picture('hubble_deep_field.jpg')),
-        (GREY, lambda tissue: np.repeat(tissue[..., :1], 3, axis=2)),
-        (GREY, lambda tissue: picture('brick.png')),
-        (BROWN, lambda tissue: picture('ihc.png')),
-        (BROWN, lambda tissue: picture('coffee.png')),
-        (FOREIGN, lambda tissue: np.ascontiguousarray(tissue[..., [1, 0, 2]])),  # red for green: green stains
-        (FOREIGN, lambda tissue: picture('rocket.jpg')),
-        (BLURRED, lambda tissue: noisy(cv2.GaussianBlur(tissue, (0, 0), 4).astype(float))),
+        (BLANK, lambda image: noisy(np.full((SIZE, SIZE, 3), (240.0, 236.0, 232.0)))),
+        (BLANK, lambda image: np.full((1, 1, 3), 200, np.uint8)),
+        (DARK, lambda image: np.zeros((SIZE, SIZE, 3), np.uint8)),
+        (DARK, lambda image: noisy(np.array([10, 20, 255]) / 255 * (255.0 - image[..., :1]) ** 2 / 255)),
+        (DARK, lambda image: picture('hubble_deep_field.jpg')),
+        (GREY, lambda image: np.repeat(image[..., :1], 3, axis=2)),
+        (GREY, lambda image: picture('brick.png')),
+        (BROWN, lambda image: picture('ihc.png')),
+        (BROWN, lambda image: picture('coffee.png')),
+        (FOREIGN, lambda image: np.ascontiguousarray(image[..., [1, 0, 2]])),  # red for green: green stains
+        (FOREIGN, lambda image: picture('rocket.jpg')),
+        (BLURRED, lambda image: noisy(cv2.GaussianBlur(image, (0, 0), 4).astype(float))),
     ],
 )
-def test_what_is_unlike_is_named(domain, tissue, reason, make):
-    (warning,) = [line for line in domain.warnings(make(tissue[6]), MPP) if line.startswith(reason)]
+def test_what_is_unlike_is_named(domain, image, reason, make):
+    (warning,) = [line for line in domain.warnings(make(image), MPP) if line.startswith(reason)]
     assert '\n' not in warning
 
 
-def test_blur_is_told_by_its_size_in_micrometres(domain, tissue):
+def test_blur_is_told_by_its_size_in_micrometres(domain, image):
     """Twice the pixels show the same blur."""
-    fine = cv2.resize(tissue[6], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     blurred = cv2.GaussianBlur(fine, (0, 0), 8)
     assert [line.startswith(BLURRED) for line in domain.warnings(blurred, MPP / 2)] == [True]
 
 
-def test_numbers_survive_a_file(domain, tissue):
+def test_numbers_survive_a_file(domain):
     again = TrainingDomain.from_dict(json.loads(json.dumps(domain.to_dict())))
     assert again == domain
     with pytest.raises(UserError, match='no training image'):
