@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from mmgfnuc.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from mmgfnuc.inference.predictor import load
+    from mmgfnuc.inference.ready import list_ready
     from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_heads, list_unets
     from mmgfnuc.models.register import register_encoder, register_fusion, register_head, register_unet
 
@@ -15,7 +17,9 @@ __all__ = [
     'list_foundation',
     'list_fusions',
     'list_heads',
+    'list_ready',
     'list_unets',
+    'load',
     'register_encoder',
     'register_fusion',
     'register_head',
@@ -32,7 +36,9 @@ warnings.filterwarnings('ignore', message='For binary segmentation, we suggest u
 __getattr__ = lazy_exports(
     __name__,
     {
-        'models.create': [name for name in __all__ if not name.startswith('register_')],
+        'inference.predictor': ['load'],
+        'inference.ready': ['list_ready'],
+        'models.create': ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets'],
         'models.register': [name for name in __all__ if name.startswith('register_')],
     },
 )

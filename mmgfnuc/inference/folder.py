@@ -2,39 +2,33 @@
 
 import glob
 import re
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
-from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import DiskFullError, output_lock, write_json
-from mmgfnuc.visualization.overlay import draw_overlay
+from mmgfnuc.files import DiskFullError, file_sha256, output_lock
 
-from .geojson import feature_collection
-from .measurements import MEASURES, Measures, measure_nuclei
+from .nuclei import Nuclei
+from .pixel_size import scale_notices, stated_mpp
 from .predictor import Predictor
-from .results import Record, Records, printable, write_label_map, write_mask, write_png
+from .records import Record, Records
+from .results import FILES, discard, printable
+from .summary import DECIMALS, summarise
 
-FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 'geojson': ('.geojson',)}
 # For each pixel that the model sees: its maps, nuclei, measures and overlay. On a CPU the largest resident memory
 # (ru_maxrss) grew by 90 to 105 in images of 2,048 to 4,096 pixels a side with 700 nuclei in each megapixel, head
 # `hover`; the rest is for maps of types.
 PREDICTION_BYTES = 130
-# Sizes of pixels that differ by less are one, as scanners write them.
-SAME_MPP = 0.01
-DECIMALS = 4
 SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.
 NO_MEMORY = re.compile('out of memory|(not enough|insufficient|allocate) memory', re.IGNORECASE)
-
-Rows = list[list[Any]]
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -77,122 +71,108 @@ def _files_of(source: str) -> tuple[list[Path], list[str]]:
     return found, [printable(str(entry)) for entry in sorted({*entries} - {*found})]
 
 
-def segment_images(predictor: Predictor, images: list[Path], out: str | Path) -> None:
+def segment_images(predictor: Predictor, images: list[Path], out: str | Path, overwrite: bool = False) -> None:
     """Write labels/, masks/, overlays/, geojson/, nuclei.csv and images.csv for all images, and print what was found.
 
-    Results of these images from earlier runs are replaced, those of other images stay. However the run ends, the tables
-    hold what is complete; only after a kill may they lack the last images, until the next run.
+    Images that an earlier run has done, with this model and these settings, are not done again, and results of other
+    images stay. However the run ends, the tables hold what is complete; only after a kill may they lack the last
+    images, until the next run.
+
+    Args:
+        predictor: finds the nuclei.
+        images: files, see `find_images`.
+        out: output folder.
+        overwrite: remove all results that the folder has, and start anew.
 
     Raises:
-        UserError: some images failed, the others are done all the same; or another process writes to the folder, or the
-            disk is full.
+        UserError: some images failed, the others are done all the same; or another process writes to the folder, it
+            has results of another model, of other settings or of other files of these names, or the disk is full.
     """
     out = Path(out)
     if (out / 'meta.json').exists():
         raise UserError(f'{out} holds a dataset, whose labels/ would be written over; name another output folder')
     files = {_name(path): path for path in images}
     with output_lock(out):
-        records = Records(out)
+        records = Records(out, predictor.describe(), overwrite)
         for folder in FILES:
             (out / folder).mkdir(exist_ok=True)
-        _tell_again(records.all, files)
-        stated = {path: stated_scale(path) for path in images}
-        for notice in scale_notices(stated, predictor):
+        left = _left_to_do(records, files)
+        stated = {path: stated_mpp(path) for path in left.values()}
+        for notice in scale_notices(stated, predictor.pixel_sizes):
             print(notice)
-        counts: Counter[str] = Counter()
-        failures: list[str] = []
         try:
-            with closing(records.in_batches(list(files))) as names:
-                for name in tqdm(names, desc='segment', unit='image', total=len(images)):
-                    record = _segment(predictor, records, name, files[name], predictor.mpp or stated[files[name]])
-                    counts.update(images=int(not record.reason), nuclei=record.nuclei)
-                    failures += [record.reason] if record.reason else []
+            for name, path in tqdm(left.items(), desc='segment', unit='image'):
+                _segment(predictor, records, name, path, stated[path])
+                records.write_tables_in_time()
         finally:
             records.write_tables()
-            given = '' if counts['images'] == len(images) else f' of {len(images)}'
-            print(f'{counts["images"]}{given} images, {counts["nuclei"]} nuclei -> {printable(str(out))}')
+            _tell(records, files)
+    failures = [records.all[name].reason for name in left if not records.all[name].done]
     if failures:
         raise UserError(f'{len(failures)} of {len(images)} images failed:\n' + _listed(failures, '\n'))
 
 
-def stated_scale(path: Path) -> float | UserError | None:
-    """Give the micrometres per pixel that an image file states, None where it states none, or what is wrong there."""
-    try:
-        return read_mpp(path)
-    except UserError as error:
-        return error
+def _left_to_do(records: Records, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Images that have no result, or whose file has changed since, in which case the result is removed.
 
-
-def scale_notices(stated: Mapping[Path, float | UserError | None], predictor: Predictor) -> Iterator[str]:
-    """Say what does not fit, or is not known, of the pixel sizes of files, user and model: a line for each matter.
-
-    Args:
-        stated: what each image file states, see `stated_scale`.
-        predictor: its `mpp` is that of all images, and wins over the files.
+    Raises:
+        UserError: there are results of other files of these names.
     """
-    total, given, trained = len(stated), predictor.mpp, predictor.preprocessing.mpp
-    known = [mpp for mpp in stated.values() if isinstance(mpp, float)]
-    if given is None:
-        if known:
-            yield f'pixel size, as the files state it: {_counted(known)}'
-        unknown = [path for path, mpp in stated.items() if mpp is None]
-        if unknown:
-            yield (
-                f'notice: the size of a pixel of {len(unknown)} of {total} images, such as {unknown[0]}, is unknown: '
-                'they are taken as they are, and sizes are given in pixels only; give the pixel size with --mpp'
-            )
-    else:
-        others = [mpp for mpp in known if abs(mpp / given - 1) > SAME_MPP]
-        if others:
-            yield f'notice: {given:g} um per pixel are used, as given; the files state otherwise: {_counted(others)}'
-        known = [given] * total
-    if trained is None:
-        yield 'notice: the training images stated no pixel size, so images are not scaled to it'
-        return
-    for shown, count in _by_value(known).items():
-        if predictor.scale_of(float(shown)) != predictor.scale_of(None):
-            yield (
-                f'notice: the model was trained at {trained:g} um per pixel, the images have {shown} ({count} of '
-                f'{total}); they are scaled by {float(shown) / trained:.2f} for it'
-            )
-
-
-def _by_value(sizes: list[float]) -> dict[str, int]:
-    """Count values as they are shown: scanners write the same one with many decimals."""
-    return dict(sorted(Counter(f'{mpp:.2g}' for mpp in sizes).items()))
-
-
-def _counted(sizes: list[float]) -> str:
-    return ', '.join(f'{value} um ({count})' for value, count in _by_value(sizes).items())
-
-
-def _tell_again(records: Mapping[str, Record], files: Mapping[str, Path]) -> None:
-    """Say which results the run replaces."""
-    again = [(records[name].file, _full(path)) for name, path in files.items() if name in records]
-    if again:
-        print(f'notice: {len(again)} of {len(files)} images have results of an earlier run; these are replaced')
-    others = [f'{old} by {new}' for old, new in again if old != new]
+    done = {name: path for name, path in files.items() if name in records.all and records.all[name].done}
+    changed = {name: path for name, path in done.items() if _sha256(path) != records.all[name].sha256}
+    others = [
+        f'{printable(records.all[name].file)} (now {_full(path)})'
+        for name, path in changed.items()
+        if records.all[name].file != str(path.resolve())
+    ]
     if others:
-        print(f'warning: {len(others)} of these are of another file of that name: {_listed(others)}')
+        raise UserError(
+            f'{records.out} holds results of other files of {len(others)} of these names: {_listed(others)}; name '
+            'another --out, or start anew with --overwrite'
+        )
+    kept = done.keys() - changed.keys()
+    records.remove(changed)
+    if kept:
+        print(f'notice: {len(kept)} of {len(files)} images are done already, with this model and these settings')
+    if changed:
+        print(
+            f'notice: {len(changed)} of {len(files)} files have changed since they were done: {_listed(list(changed))}'
+        )
+    return {name: path for name, path in files.items() if name not in kept}
 
 
-def _segment(predictor: Predictor, records: Records, name: str, path: Path, mpp: float | UserError | None) -> Record:
+def _tell(records: Records, files: Mapping[str, Path]) -> None:
+    """Print what the folder holds of these images, and what must be known of it."""
+    done = [records.all[name] for name in files if name in records.all and records.all[name].done]
+    warned: dict[str, list[str]] = {}
+    for record in done:
+        for warning in record.warnings:
+            warned.setdefault(warning, []).append(record.image)
+    if warned:
+        print(_listed([f'warning: {warning}: {_listed(images)}' for warning, images in warned.items()], '\n'))
+    given = '' if len(done) == len(files) else f' of {len(files)}'
+    found = sum(record.nuclei or 0 for record in done)
+    print(f'{len(done)}{given} images, {found} nuclei -> {printable(str(records.out))}')
+
+
+def _segment(predictor: Predictor, records: Records, name: str, path: Path, stated: float | UserError | None) -> None:
     """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
+    start = time.perf_counter()
+    record = Record(name, str(path.resolve()), _sha256(path))
+    records.add(record.begun())
     try:
-        if isinstance(mpp, UserError):
-            raise mpp
-        nuclei = _predict(predictor, name, path, records.out, mpp)
-        record = Record(name, _full(path), len(nuclei), mpp)
-        records.add(record, nuclei)
+        nuclei = _predict(predictor, path, stated)
+        nuclei.write_files(records.out)
+        found = dict(summarise(nuclei), mpp=nuclei.mpp, mpp_from=nuclei.mpp_from)
+        found['warnings'] = [printable(notice) for notice in nuclei.notices]
+        found['seconds'] = round(time.perf_counter() - start, DECIMALS)
+        records.add(replace(record, **found), nuclei.rows())
     except BaseException as error:
-        records.forget(name)
-        _discard(records.out, path.stem)
+        discard(records.out, path.stem)
         reason = _own_fault(path, error)
+        records.add(replace(record, reason=printable(reason)) if reason else record.begun())
         if not reason:
             raise
-        record = Record(name, _full(path), 0, None if isinstance(mpp, UserError) else mpp, printable(reason))
-        records.add(record)
-    return record
 
 
 def _own_fault(path: Path, error: BaseException) -> str:
@@ -208,46 +188,23 @@ def _own_fault(path: Path, error: BaseException) -> str:
     return ''
 
 
-def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float | None) -> Rows:
-    """Write all files of one image, and give its lines of the table."""
+def _predict(predictor: Predictor, path: Path, stated: float | UserError | None) -> Nuclei:
+    """Find the nuclei of one image, if there is memory for it."""
     image = read_image(path)
+    size = predictor.pixel_size(image, stated=stated)
     if predictor.device.type == 'cpu':  # else most of it lies in the memory of the GPU
         height, width = image.shape[:2]
-        per_pixel = round(PREDICTION_BYTES * max(1, predictor.scale_of(mpp) ** 2))
+        per_pixel = round(PREDICTION_BYTES * predictor.largest_scale(size.mpp) ** 2)
         require_room(path, height, width, per_pixel, purpose='to be predicted')
-    nuclei = predictor(image, mpp)
-    labels, types = nuclei.labels, nuclei.types
-    classes, palette = predictor.preprocessing.classes, predictor.preprocessing.palette
-    measures = measure_nuclei(nuclei, image, mpp)
-    values = _rounded(measures)
-    overlay = draw_overlay(image, labels, types, classes, palette)
-    outlines = feature_collection(name, labels, types, classes, palette, values)
-    # After a kill between two of the files no earlier one shall stand beside them.
-    _discard(out, path.stem)
-    write_label_map(out / 'labels', path.stem, labels)
-    write_mask(out / 'masks' / f'{path.stem}.png', nuclei.semantic, len(classes))
-    write_png(out / 'overlays' / f'{path.stem}.png', overlay)
-    write_json(out / 'geojson' / f'{path.stem}.geojson', outlines, indent=None)
-    return [
-        [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
-        for number, kind, of_one in zip(measures['nucleus'].tolist(), types, values, strict=True)
-    ]
+    return predictor(image, size, name=path.stem)
 
 
-def _discard(out: Path, stem: str) -> None:
-    """Remove the files of one image; a link or a folder in the place of one is not ours."""
-    for folder, suffixes in FILES.items():
-        for path in (out / folder / f'{stem}{suffix}' for suffix in suffixes):
-            # A name that is too long for a file names none.
-            with suppress(OSError):
-                if path.is_file() and not path.is_symlink():
-                    path.unlink()
-
-
-def _rounded(measures: Measures) -> list[dict[str, float]]:
-    """Give the measures of each nucleus by name."""
-    given = {measure: measures[measure].round(DECIMALS).tolist() for measure in MEASURES if measure in measures}
-    return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
+def _sha256(path: Path) -> str:
+    """Digest of a file; empty where it cannot be read, which is told when the image is."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return ''
 
 
 def _name(path: Path) -> str:

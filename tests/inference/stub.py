@@ -10,7 +10,8 @@ from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.inference import Nuclei, Preprocessing
-from mmgfnuc.inference.folder import FILES
+from mmgfnuc.inference.pixel_size import PixelSizes
+from mmgfnuc.inference.results import FILES
 
 CLASSES = ('background', 'epithelial', 'lymphocyte')
 PALETTE = [[0, 0, 0], [0, 158, 115], [230, 159, 0]]
@@ -24,27 +25,38 @@ class Stub:
         mpp: of all images.
         shift: moves the nuclei: another model.
         errors: raised, by the number of the prediction, from 0.
+        notices: of each prediction.
     """
 
     device = torch.device('cpu')
 
-    def __init__(self, num_classes=2, mpp=None, shift=0, errors=None):
+    def __init__(self, num_classes=2, mpp=None, shift=0, errors=None, notices=()):
         classes = ('background', 'nucleus') if num_classes == 2 else CLASSES
         self.preprocessing = Preprocessing(0.5, classes, PALETTE[:num_classes], [])
-        self.mpp, self.shift, self.errors, self.scales = mpp, shift, errors or {}, []
+        self.pixel_sizes = PixelSizes(self.preprocessing, mpp)
+        self.shift, self.errors, self.notices, self.scales = shift, errors or {}, notices, []
 
-    def scale_of(self, mpp):
-        return 1 if mpp is None or abs(mpp / 0.5 - 1) <= 0.25 else mpp / 0.5
+    def describe(self):
+        return {'model': 'stub', 'shift': self.shift, 'mpp': self.pixel_sizes.given}
 
-    def __call__(self, image, mpp):
-        self.scales.append(mpp)
+    def largest_scale(self, mpp):
+        return 1 if mpp is None else max(1, mpp / 0.5)
+
+    def pixel_size(self, image, mpp=None, stated=None):
+        return self.pixel_sizes.find(None, mpp, stated)
+
+    def __call__(self, image, size, *, name):
+        self.scales.append(size.mpp)
         if len(self.scales) - 1 in self.errors:
             raise self.errors[len(self.scales) - 1]
         labels = np.zeros(image.shape[:2], np.int32)
         labels[1:4, 1:4], labels[1:4, 4:8], labels[6:9, 1:9] = 1, 2, 3
         labels = np.roll(labels, self.shift, axis=1)
         types = np.array([0, 1, len(self.preprocessing.classes) - 1, 0], np.uint8)
-        return Nuclei(labels, types[1:].astype(int), types[labels], (labels > 0) * np.float32(0.75))
+        classes, palette = self.preprocessing.classes, self.preprocessing.palette
+        foreground = (labels > 0) * np.float32(0.75)
+        given = image, classes, palette, size.mpp, name, self.notices, size.source
+        return Nuclei(labels, types[1:].astype(int), types[labels], foreground, *given)
 
 
 def table(out, name):
