@@ -1,6 +1,6 @@
 """Which images a model was made for: statistics of its training images."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class TrainingDomain:
         return {}
 
     @classmethod
-    def from_dict(cls, numbers: Mapping[str, Any]) -> 'TrainingDomain':
+    def from_dict(cls, data: Any, where: str = 'domain') -> 'TrainingDomain':
         """Read what `to_dict` gave."""
         return cls()
 

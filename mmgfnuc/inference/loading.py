@@ -55,9 +55,10 @@ class SavedModel:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network that runs, and what belongs to it; see SavedModel."""
+    """A network that runs, the config that it was built of, and what belongs to it; see SavedModel."""
 
     name: str
+    config: Config
     network: FusionSegmentor
     preprocessing: Preprocessing
     domain: TrainingDomain | None
@@ -88,16 +89,18 @@ def load_model(model: str | Path, config: Config | None = None) -> LoadedModel:
         UserError: see `read_model`; or the weights do not fit, or those of the encoder are not there.
     """
     saved = read_model(model)
+    source = 'the config' if config else f'the config in {saved.source}'
     if config is None:
         _require_encoder(saved)
+    config = config or saved.config
     if saved.foreign:
-        _check_sizes(config or saved.config, saved)
-    network = build_network(config or saved.config, 'the config' if config else f'the config in {saved.source}')
+        _check_sizes(config, saved)
+    network = build_network(config, source)
     check_fit(network.state_dict(), saved.weights)
     network.load_state_dict(saved.weights)
     check_classes(network.decode_head.num_classes, saved.preprocessing.classes)
     use_resolution(network, saved.preprocessing)
-    return LoadedModel(saved.name, network, saved.preprocessing, saved.domain)
+    return LoadedModel(saved.name, config, network, saved.preprocessing, saved.domain)
 
 
 def build_network(config: Config, source: str) -> FusionSegmentor:
@@ -144,7 +147,7 @@ def _of_ready(ready: ReadyModel) -> SavedModel:
     config = Config({'model': settings['model']})
     stains = [_with_pixels(stain, ready.pixels) for stain in settings['preprocessing']['stains']]
     preprocessing = read_preprocessing({**settings['preprocessing'], 'stains': stains}, source)
-    domain = TrainingDomain.from_dict(settings['domain'])
+    domain = TrainingDomain.from_dict(settings['domain'], f'{source}: domain')
     elsewhere = [part for part in settings['pretrained'] if part['sha256'] is not None]
     # Those of the package are as trusted as its code, and begin faster.
     foreign = ready.folder.parent != shipped_folder()
