@@ -147,7 +147,7 @@ def _of_ready(ready: ReadyModel) -> SavedModel:
     config = Config({'model': settings['model']})
     stains = [_with_pixels(stain, ready.pixels) for stain in settings['preprocessing']['stains']]
     preprocessing = read_preprocessing({**settings['preprocessing'], 'stains': stains}, source)
-    domain = TrainingDomain.from_dict(settings['domain'])
+    domain = TrainingDomain.from_dict(settings['domain'], f'{source}: domain')
     elsewhere = [part for part in settings['pretrained'] if part['sha256'] is not None]
     # Those of the package are as trusted as its code, and begin faster.
     foreign = ready.folder.parent != shipped_folder()

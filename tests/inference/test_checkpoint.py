@@ -4,11 +4,19 @@ import os
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.checkpoint import carried_config, check_fit, check_state, load_checkpoint, read_checkpoint
+from mmgfnuc.inference.checkpoint import (
+    carried_config,
+    check_fit,
+    check_state,
+    load_checkpoint,
+    read_checkpoint,
+    weights_from_checkpoint,
+)
 
 META = {'cfg': 'a = 1', 'seed': 3, 'iter': 7, 'dataset_meta': {'mpp': 0.5}, 'preprocessing': {'mpp': None}}
 META['versions'] = {'torch': '2'}
@@ -179,6 +187,16 @@ def test_the_config_of_a_checkpoint_is_read_and_not_run(tmp_path):
     with pytest.raises(UserError, match=r"the config in checkpoint 'a\.pth' is not read: line 1 holds code"):
         carried_config({'meta': META | {'cfg': code}}, 'a.pth')
     assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'weights'),
+    [({'type': 'mmgfnuc.TimmBackbone', 'model_name': 'resnet18'}, None), ({'type': 'mmgfnuc.UNetEncoder'}, 'x.pth')],
+)
+def test_a_backbone_of_timm_needs_no_file_where_its_weights_are_in_the_checkpoint(backbone, weights):
+    config = Config({'model': {'backbone': {**backbone, 'weights': 'x.pth'}}})
+    with weights_from_checkpoint(config):
+        assert config.model.backbone.weights == weights
 
 
 HUB = {'log_scalars': {}, 'runtime_info': {'keep_ckpt_ids': [2]}, 'resumed_keys': {}}
