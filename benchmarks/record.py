@@ -20,6 +20,7 @@ TITLES = {
     'postprocess': 'From instance maps to nuclei: speed of the post-processors',
     'perfect_maps': 'What is lost where a head makes no mistake',
     'predict': 'From image files to tables of nuclei: speed and memory of the ready model',
+    'domain': 'Images that a model was not made for: which are told',
     'instance_metrics': 'AJI, AJI+ and PQ of two label maps: time',
 }
 

@@ -1,5 +1,5 @@
 """Rewrite the generated pages and sections: docs/{model_zoo,foundation_encoders,datasets/README}.md as a whole; of
-README.md and docs/{results/README,stain,instances}.md what stands between their markers.
+README.md and docs/{results/README,stain,unlike,instances}.md what stands between their markers.
 
 They are made from the records and the studies in docs/results/, the catalogue of foundation encoders and the converters
 of datasets.
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from dataset_page import datasets_page
+from domain_section import domain_section
 from encoder_page import encoders_page
 from instance_sections import lost_section, speed_sections
 from records import of_kind, read_records
@@ -33,6 +34,7 @@ def rendered(root: Path) -> dict[Path, str]:
         root / 'README.md': {'results': readme_section(studies)},
         docs / 'results' / 'README.md': {'results': results_section(studies, records)},
         docs / 'stain.md': {'results': speed_section(of_kind(records, 'data_loading'))},
+        docs / 'unlike.md': {'domain': domain_section(of_kind(records, 'domain'))},
         docs / 'instances.md': {
             'lost': lost_section(of_kind(records, 'perfect_maps')),
             'results': speed_sections(of_kind(records, 'postprocess', 'instance_metrics')),
