@@ -120,12 +120,9 @@ def _descend(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> 
     downhill = np.where(found > 0, pixels, downhill)
     order = np.empty(heights.size, np.int32)
     order[pixels] = np.arange(pixels.size)
-    downhill = order[downhill]
-    while True:
-        further = downhill[downhill]
-        if np.array_equal(further, downhill):
-            break
-        downhill = further
+    way = order[downhill]
+    while not np.array_equal(further := way[way], way):
+        way = further
     labels = np.zeros_like(markers)
-    labels.ravel()[places] = found[downhill]
+    labels.ravel()[places] = found[way]
     return labels
