@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from mmgfnuc.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from mmgfnuc.datasets.samples import sample_image
     from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_heads, list_unets
     from mmgfnuc.models.register import register_encoder, register_fusion, register_head, register_unet
 
@@ -20,6 +21,7 @@ __all__ = [
     'register_fusion',
     'register_head',
     'register_unet',
+    'sample_image',
 ]
 
 # Both are raised while OpenMMLab packages are imported or built, and neither is about anything used here:
@@ -32,7 +34,8 @@ warnings.filterwarnings('ignore', message='For binary segmentation, we suggest u
 __getattr__ = lazy_exports(
     __name__,
     {
-        'models.create': [name for name in __all__ if not name.startswith('register_')],
+        'datasets.samples': ['sample_image'],
+        'models.create': [name for name in __all__ if name.startswith(('create_', 'list_'))],
         'models.register': [name for name in __all__ if name.startswith('register_')],
     },
 )
