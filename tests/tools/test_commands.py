@@ -16,6 +16,7 @@ SCRIPTS = {
     **{name: f'{name}.py' for name in ('train', 'test', 'benchmark', 'doctor')},
     **{name: f'datasets/{name}.py' for name in ('prepare', 'check', 'browse')},
     'predict': 'infer.py',
+    'score': 'weights/score.py',
 }
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmseg', 'sklearn')
 LIGHT = ('mmgfnuc.evaluation.functional', 'mmgfnuc.datasets.canonical', 'mmgfnuc.datasets.converters')
