@@ -31,7 +31,6 @@ written:
 only if the model has seen no image of their slide, patient or organ: whether that is so, only you can know."""
 FORMAT = 1
 NUM_WORST = 4
-PICTURES = 'pictures'
 WIDTH, QUALITY = 1024, 80  # pixels, and of JPEG
 TEST_CFG = 'model.test_cfg.'
 
@@ -65,7 +64,10 @@ def main(arguments: Sequence[str]) -> None:
     predictor = Predictor(args.model, device=args.device)
     use_settings(predictor, args.cfg_options or {})
     found, scored = measure(predictor, samples)
-    worst = [write_picture(predictor, each, args.out.parent) for each in worst_images(scored, NUM_WORST)]
+    worst = [
+        write_picture(predictor, each, args.out.with_name('pictures') / f'{number}.jpg')
+        for number, each in enumerate(worst_images(scored, NUM_WORST), 1)
+    ]
     metrics = {'format': FORMAT, **origin(args, samples, arguments), **found, 'worst': worst}
     write_json(args.out, metrics)
     print(summary(metrics))
@@ -115,8 +117,8 @@ def origin(args: argparse.Namespace, samples: Sequence['Sample'], arguments: Seq
     }
 
 
-def write_picture(predictor: 'Predictor', scored: 'ImageScores', folder: Path) -> dict[str, Any]:
-    """Draw an image and what became of its nuclei into pictures/ of a folder; return what metrics.json says of it."""
+def write_picture(predictor: 'Predictor', scored: 'ImageScores', path: Path) -> dict[str, Any]:
+    """Draw an image and what became of its nuclei; return what metrics.json says of it."""
     import cv2
 
     from mmgfnuc.files import whole_file
@@ -129,7 +131,6 @@ def write_picture(predictor: 'Predictor', scored: 'ImageScores', folder: Path) -
     if width > WIDTH:
         drawn = cv2.resize(drawn, (WIDTH, round(height * WIDTH / width)), interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode('.jpg', drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    path = folder / PICTURES / f'{sample.image}.jpg'
     with whole_file(path) as file:
         file.write_bytes(encoded.tobytes())
     return {
@@ -138,5 +139,5 @@ def write_picture(predictor: 'Predictor', scored: 'ImageScores', folder: Path) -
         'scores': {name: round(score, 6) for name, score in scored.scores.items()},
         'truth': dict(scored.truth),
         'predicted': dict(scored.predicted),
-        'picture': f'{PICTURES}/{path.name}',
+        'picture': f'{path.parent.name}/{path.name}',
     }

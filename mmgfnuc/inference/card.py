@@ -1,5 +1,6 @@
 """The card of a ready model, as Markdown: all of it is made of its config.json and metrics.json."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from mmgfnuc.visualization.markdown import code, fenced, prose, table_lines
 
 # Scores of metrics.json -> heading of a column.
 SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ', 'detection_f1': 'detection F1'}
+# Of an image that fails, beside metrics.json.
+PICTURE = re.compile(r'pictures/[0-9]+\.jpg')
 DAMAGED = 'score the model again with mmgfnuc score'
 PARTS = dict(format=int, model=dict, data=list, settings=dict, made=dict, images=int, scores=dict, groups=dict)
 LISTS = dict(truth=dict, predicted=dict, worst=list)
@@ -42,6 +45,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
     metrics = read_json(path, DAMAGED, **PARTS, **LISTS)
     if metrics['format'] != 1:
         raise UserError(f'{path} has format {metrics["format"]!r}, this version reads 1; {DAMAGED}')
+    for image in metrics['worst']:
+        picture = image.get('picture') if isinstance(image, dict) else image
+        if not (isinstance(picture, str) and PICTURE.fullmatch(picture)):
+            raise UserError(f'{path} is damaged: {picture!r:.60} is not a picture of pictures/; {DAMAGED}')
     return metrics
 
 

@@ -23,6 +23,7 @@ from mmgfnuc.datasets.canonical import (
     sample_paths,
 )
 from mmgfnuc.datasets.colours import RGBImage
+from mmgfnuc.datasets.resampling import resample_image, resample_map
 from mmgfnuc.datasets.transforms.formatting import IGNORE_LABEL
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import (
@@ -43,7 +44,6 @@ from mmgfnuc.evaluation.functional import (
 )
 
 from .card import SCORES
-from .pixel_size import resample_image
 from .predictor import Nuclei, Predictor
 
 # Micrometres per pixel to which images are resampled: scans at about 40x, 20x and 10x.
@@ -128,10 +128,8 @@ def score_image(predictor: Predictor, sample: Sample, mpp: float | None = None) 
     """Score one image, see `score_images`."""
     image, truth, ignore = sample.read()
     if mpp is not None:
-        known = _known(sample)
-        _, ignored = resample_image(image, ignore.astype(np.int32), known, mpp)
-        image, truth = resample_image(image, truth, known, mpp)
-        ignore = ignored > 0
+        image, truth = resample_image(image, truth, _known(sample), mpp)
+        ignore = resample_map(ignore, *truth.shape)
     mpp = mpp or sample.mpp
     nuclei = predictor(image, mpp)
     scores, states = compare(nuclei, truth, ignore, mpp)
