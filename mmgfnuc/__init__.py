@@ -7,6 +7,8 @@ from mmgfnuc.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from mmgfnuc.datasets.samples import sample_image
+    from mmgfnuc.inference.predictor import load
+    from mmgfnuc.inference.ready import list_ready
     from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_heads, list_unets
     from mmgfnuc.models.register import register_encoder, register_fusion, register_head, register_unet
 
@@ -16,7 +18,9 @@ __all__ = [
     'list_foundation',
     'list_fusions',
     'list_heads',
+    'list_ready',
     'list_unets',
+    'load',
     'register_encoder',
     'register_fusion',
     'register_head',
@@ -35,7 +39,9 @@ __getattr__ = lazy_exports(
     __name__,
     {
         'datasets.samples': ['sample_image'],
-        'models.create': [name for name in __all__ if name.startswith(('create_', 'list_'))],
+        'inference.predictor': ['load'],
+        'inference.ready': ['list_ready'],
+        'models.create': ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets'],
         'models.register': [name for name in __all__ if name.startswith('register_')],
     },
 )

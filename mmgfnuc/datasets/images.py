@@ -76,10 +76,21 @@ def read_image(path: str | Path) -> RGBImage:
                 _require_room(tiff, 3)
                 return _upright(read_colours(tiff), tiff.orientation)
         picture = _opened(path, file, start)
-        _require_colours(picture)
-        has_alpha = picture.has_transparency_data
-        pixels = np.array(picture.convert('RGBA' if has_alpha else 'RGB'))
-        return _upright(to_rgb(pixels), _orientation(picture))
+        return _upright(picture_to_rgb(picture), _orientation(picture))
+
+
+def picture_to_rgb(picture: Image.Image) -> RGBImage:
+    """Turn an image of Pillow into RGB as `read_image` does, but for its orientation: rows and columns stay.
+
+    Shape:
+        - returns: (H, W, 3), uint8.
+
+    Raises:
+        PixelError: It has more than 8 bits per channel, colours that are not read, such as CMYK, or several frames.
+        OSError: Pillow cannot decode its file.
+    """
+    _require_colours(picture)
+    return to_rgb(np.array(picture.convert('RGBA' if picture.has_transparency_data else 'RGB')))
 
 
 def check_image(path: str | Path) -> tuple[int, int]:

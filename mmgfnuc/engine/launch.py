@@ -170,7 +170,7 @@ def test(cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | N
     saved = read_checkpoint(checkpoint)
     check_data(cfg, 'test')
     check_types(cfg, saved)
-    preprocessing = read_preprocessing(saved, checkpoint)
+    preprocessing = read_preprocessing(saved['meta']['preprocessing'], f"checkpoint '{checkpoint}'")
     # The config may be that of a run that was resumed.
     cfg.load_from, cfg.resume = checkpoint, False
     folders = _report_folders(cfg)

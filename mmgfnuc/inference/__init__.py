@@ -1,6 +1,13 @@
-from mmgfnuc.visualization.overlay import draw_overlay
+from typing import TYPE_CHECKING
 
-from .predictor import Nuclei, Predictor
-from .preprocessing import Preprocessing
+from mmgfnuc.lazy import lazy_exports
 
-__all__ = ['Nuclei', 'Predictor', 'Preprocessing', 'draw_overlay']
+if TYPE_CHECKING:
+    from .nuclei import Nuclei
+    from .predictor import Predictor
+    from .preprocessing import Preprocessing
+
+# On first use: to list the ready models needs no PyTorch.
+EXPORTS = {'nuclei': ['Nuclei'], 'predictor': ['Predictor'], 'preprocessing': ['Preprocessing']}
+__all__ = ['Nuclei', 'Predictor', 'Preprocessing']
+__getattr__ = lazy_exports(__name__, EXPORTS)

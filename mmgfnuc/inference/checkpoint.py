@@ -13,8 +13,10 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.backbones import TimmBackbone
 from mmgfnuc.models.foundation import entry_of_config
 from mmgfnuc.models.foundation.base import weights_are_meant
+from mmgfnuc.models.layers.building import is_part_of
 from mmgfnuc.models.weights import describe_mismatch, first_not_finite
 from mmgfnuc.models.weights.torch_files import read_torch_file, reason_of
 
@@ -235,10 +237,13 @@ def carried_config(checkpoint: Mapping[str, Any], path: str | Path) -> Config:
 
 @contextmanager
 def weights_from_checkpoint(config: Config) -> Iterator[None]:
-    """Let an encoder be built without its weight file where the checkpoint brings all of its weights.
+    """Let parts be built without their weight files where the checkpoint brings all of their weights.
 
-    So it does of one that was tuned in full, and of a module with the weights that its constructor gives.
+    So it does of backbones, of a foundation encoder that was tuned in full, and of a module with the weights that its
+    constructor gives.
     """
+    if is_part_of(config.model.get('backbone') or {}, TimmBackbone):
+        config.model.backbone.weights = None
     foundation = config.model.get('foundation')
     entry = entry_of_config(foundation) if foundation else None
     constructed = entry is not None and entry.constructs_weights and foundation.get('weights') is None

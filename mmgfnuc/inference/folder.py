@@ -4,7 +4,7 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,22 @@ from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
 from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import DiskFullError, output_lock, write_json
-from mmgfnuc.visualization.overlay import draw_overlay
+from mmgfnuc.files import DiskFullError, output_lock
 
-from .geojson import feature_collection
-from .measurements import MEASURES, Measures, measure_nuclei
 from .predictor import Predictor
-from .results import Record, Records, printable, write_label_map, write_mask, write_png
+from .results import FILES, Record, Records, discard, printable
 
-FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 'geojson': ('.geojson',)}
 # For each pixel that the model sees: its maps, nuclei, measures and overlay. On a CPU the largest resident memory
 # (ru_maxrss) grew by 90 to 105 in images of 2,048 to 4,096 pixels a side with 700 nuclei in each megapixel, head
 # `hover`; the rest is for maps of types.
 PREDICTION_BYTES = 130
 # Sizes of pixels that differ by less are one, as scanners write them.
 SAME_MPP = 0.01
-DECIMALS = 4
 SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.
 NO_MEMORY = re.compile('out of memory|(not enough|insufficient|allocate) memory', re.IGNORECASE)
 
-Rows = list[list[Any]]
+Rows = list[tuple[Any, ...]]
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -186,7 +181,7 @@ def _segment(predictor: Predictor, records: Records, name: str, path: Path, mpp:
         records.add(record, nuclei)
     except BaseException as error:
         records.forget(name)
-        _discard(records.out, path.stem)
+        discard(records.out, path.stem)
         reason = _own_fault(path, error)
         if not reason:
             raise
@@ -215,39 +210,9 @@ def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float 
         height, width = image.shape[:2]
         per_pixel = round(PREDICTION_BYTES * max(1, predictor.scale_of(mpp) ** 2))
         require_room(path, height, width, per_pixel, purpose='to be predicted')
-    nuclei = predictor(image, mpp)
-    labels, types = nuclei.labels, nuclei.types
-    classes, palette = predictor.preprocessing.classes, predictor.preprocessing.palette
-    measures = measure_nuclei(nuclei, image, mpp)
-    values = _rounded(measures)
-    overlay = draw_overlay(image, labels, types, classes, palette)
-    outlines = feature_collection(name, labels, types, classes, palette, values)
-    # After a kill between two of the files no earlier one shall stand beside them.
-    _discard(out, path.stem)
-    write_label_map(out / 'labels', path.stem, labels)
-    write_mask(out / 'masks' / f'{path.stem}.png', nuclei.semantic, len(classes))
-    write_png(out / 'overlays' / f'{path.stem}.png', overlay)
-    write_json(out / 'geojson' / f'{path.stem}.geojson', outlines, indent=None)
-    return [
-        [name, number, classes[kind] if kind else '', *(of_one.get(measure, '') for measure in MEASURES)]
-        for number, kind, of_one in zip(measures['nucleus'].tolist(), types, values, strict=True)
-    ]
-
-
-def _discard(out: Path, stem: str) -> None:
-    """Remove the files of one image; a link or a folder in the place of one is not ours."""
-    for folder, suffixes in FILES.items():
-        for path in (out / folder / f'{stem}{suffix}' for suffix in suffixes):
-            # A name that is too long for a file names none.
-            with suppress(OSError):
-                if path.is_file() and not path.is_symlink():
-                    path.unlink()
-
-
-def _rounded(measures: Measures) -> list[dict[str, float]]:
-    """Give the measures of each nucleus by name."""
-    given = {measure: measures[measure].round(DECIMALS).tolist() for measure in MEASURES if measure in measures}
-    return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
+    nuclei = predictor(image, mpp, name=path.stem)
+    nuclei.write_files(out)
+    return nuclei.rows()
 
 
 def _name(path: Path) -> str:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label
 
+from mmgfnuc.visualization.overlay import outline
+
 Ring = list[tuple[int, int]]
 Polygon = list[Ring]
 
@@ -26,7 +28,7 @@ START = np.array([(0, 0), (0, 1), (1, 1), (1, 0)])
 
 def feature_collection(
     name: str,
-    labels: NDArray[np.integer],
+    outlines: Mapping[int, Sequence[Polygon]],
     types: NDArray[np.integer],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
@@ -39,18 +41,17 @@ def feature_collection(
 
     Args:
         name: of the image.
-        labels: the nuclei; 0 = background.
+        outlines: of each nucleus, by id, see `trace_polygons`.
         types: of each nucleus, by id, indices into the classes; 0 is left unclassified.
         classes: names, the background first.
         palette: colour (RGB) of each class.
         measures: of each nucleus, by id, finite numbers by name.
 
     Shape:
-        labels (H, W), types (N,)
+        types (N,)
     """
-    outlined = trace_polygons(labels).items()
     features = []
-    for (number, pieces), kind, values in zip(outlined, types, measures, strict=True):
+    for (number, pieces), kind, values in zip(outlines.items(), types, measures, strict=True):
         named = {'classification': {'name': classes[kind], 'color': list(palette[kind])}} if kind else {}
         features.append(
             {
@@ -89,30 +90,45 @@ def trace_polygons(labels: NDArray[np.integer]) -> dict[int, list[Polygon]]:
         {7: [[[(1, 0), (3, 0), (3, 1), (1, 1), (1, 0)]]]}
 
     """
-    pieces = np.pad(label(labels, background=0, connectivity=1), 1)
-    pixels, directions = _edges(pieces)
-    following = _following(pieces, pixels, directions)
-    corner = np.empty(len(following), bool)
-    corner[following] = directions[following] != directions
+    pieces = np.pad(label(labels, background=0, connectivity=1).astype(np.int32), 1)
+    pixels, directions, following = _corners(pieces, *_edges(pieces))
     starts = np.stack(np.unravel_index(pixels, pieces.shape), axis=1) + START[directions] - 1
     points = list(zip(starts[:, 1].tolist(), starts[:, 0].tolist(), strict=True))
-    polygons: dict[int, Polygon] = {}
-    piece_of, is_corner = pieces.ravel()[pixels].tolist(), corner.tolist()
+    piece_of = pieces.ravel()[pixels]
+    polygons: list[Polygon] = [[] for _ in range(pieces.max(initial=0))]
     for cycle in _cycles(following.tolist()):
-        ring = [points[edge] for edge in cycle if is_corner[edge]]
+        ring = [points[corner] for corner in cycle]
         # Edges go from top to bottom, so that the outer ring of a piece is met before its holes.
-        polygons.setdefault(piece_of[cycle[0]], []).append([*ring, ring[0]])
-    nuclei: dict[int, list[Polygon]] = {int(number): [] for number in np.unique(labels) if number}
-    for piece, number in _members(pieces[1:-1, 1:-1], labels):
-        nuclei[number].append(polygons[piece])
+        polygons[piece_of[cycle[0]] - 1].append([*ring, ring[0]])
+    first = np.unique(piece_of, return_index=True)[1]
+    numbers = np.pad(labels, 1).ravel()[pixels[first]].tolist()
+    nuclei: dict[int, list[Polygon]] = {number: [] for number in sorted(numbers)}
+    for number, polygon in zip(numbers, polygons, strict=True):
+        nuclei[number].append(polygon)
     return nuclei
 
 
 def _edges(pieces: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pixel (flat) and direction of all edges between a piece and anything else, by pixel and direction, ascending."""
-    outer = np.stack([pieces != np.roll(pieces, tuple(-step), (0, 1)) for step in LEFT], axis=-1)
-    pixels, directions = np.nonzero((outer & (pieces > 0)[..., None]).reshape(-1, len(LEFT)))
-    return pixels, directions
+    flat = pieces.ravel()
+    inner = np.flatnonzero(outline(pieces))
+    outer = np.stack([flat[inner + step] != flat[inner] for step in LEFT @ (pieces.shape[1], 1)], axis=1)
+    places, directions = np.nonzero(outer)
+    return inner[places], directions
+
+
+def _corners(
+    pieces: NDArray[np.integer], pixels: NDArray[np.intp], directions: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Keep the edges that begin at a corner: pixel and direction, and index of the one that follows."""
+    following = _following(pieces, pixels, directions)
+    corner = np.empty(len(following), bool)
+    corner[following] = directions[following] != directions
+    # Each round doubles the straight way that is passed over.
+    while not corner[following].all():
+        following = np.where(corner[following], following, following[following])
+    index = np.cumsum(corner) - 1
+    return pixels[corner], directions[corner], index[following[corner]]
 
 
 def _following(pieces: NDArray[np.integer], pixels: NDArray[np.intp], directions: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -145,11 +161,3 @@ def _cycles(following: list[int]) -> list[list[int]]:
             edge = following[edge]
         cycles.append(cycle)
     return cycles
-
-
-def _members(pieces: NDArray[np.integer], labels: NDArray[np.integer]) -> list[tuple[int, int]]:
-    """Each piece, ascending, and the nucleus that it belongs to."""
-    numbers, first = np.unique(pieces, return_index=True)
-    nuclei = labels.ravel()[first]
-    inside = numbers > 0
-    return list(zip(numbers[inside].tolist(), nuclei[inside].tolist(), strict=True))

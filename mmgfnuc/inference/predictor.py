@@ -1,63 +1,47 @@
 """From a trained checkpoint and an image to nuclei."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
+from PIL import Image
 
 from mmgfnuc.datasets.colours import RGBImage, array_to_rgb
-from mmgfnuc.datasets.images import read_image
+from mmgfnuc.datasets.images import picture_to_rgb, read_image
 from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import nucleus_types
-from mmgfnuc.models.segmentors import FusionSegmentor, check_test_cfg
+from mmgfnuc.models.segmentors import check_test_cfg
 from mmgfnuc.models.weights.torch_files import reason_of
-from mmgfnuc.registry import MODELS
 
-from .checkpoint import carried_config, check_classes, check_fit, read_checkpoint, weights_from_checkpoint
-from .dumped_config import MODEL_PARTS, check_registered, forget_caches
-from .preprocessing import read_preprocessing, use_resolution
+from .loading import load_model
+from .nuclei import UNNAMED, Nuclei
+from .ready import DEFAULT
+
+ImageLike: TypeAlias = str | Path | NDArray | Image.Image
 
 
-@dataclass(frozen=True)
-class Nuclei:
-    """The N nuclei that a model finds in an image.
+class GivenImage(NamedTuple):
+    """Pixels of an image as it was given, its name, and its file where it has one."""
 
-    Attributes:
-        labels: the nuclei, from 1 without gaps; 0 = background.
-        types: of each nucleus, by number: the class that most of its pixels have, 0 where none has any.
-        semantic: class of each pixel, before nuclei are separated: 0 background, 1 nucleus, or its type where the
-            model has types.
-        foreground: probability that the pixel belongs to a nucleus.
-
-    Shape:
-        - labels: (H, W) int32
-        - types: (N,) int64
-        - semantic: (H, W) uint8
-        - foreground: (H, W) float32
-    """
-
-    labels: NDArray[np.int32]
-    types: NDArray[np.int64]
-    semantic: NDArray[np.uint8]
-    foreground: NDArray[np.float32]
+    pixels: RGBImage
+    name: str
+    path: Path | None = None
 
 
 class Predictor:
-    """Finds nuclei with a checkpoint of `mmgfnuc train`, which carries its own config and preprocessing.
+    """Finds nuclei with a ready model or a checkpoint of `mmgfnuc train`; both carry their config and preprocessing.
 
     Stains are normalised as in training. Images whose pixels are known to be of another size than those of the training
     are scaled to that, and the maps back. Tiles are those of the config's `model.test_cfg`.
 
     Args:
-        checkpoint: a .pth file.
-        config: to build the model of, instead of the checkpoint's own. `load_config(checkpoint, options)` of
+        model: a ready model, by its name, its folder or its name on the hub; or a .pth checkpoint.
+        config: to build the model of, instead of its own. `load_config(checkpoint, options)` of
             `mmgfnuc.engine.config` gives the checkpoint's with changed settings: `model.foundation.weights`, where the
             weight file moved.
         device: a torch device; a GPU where there is one by default.
@@ -67,15 +51,16 @@ class Predictor:
     Attributes:
         mpp: as given.
         preprocessing: what the model expects of its images, and its classes.
+        domain: which images the model was made for; None where that is unknown, as of a checkpoint.
 
     Raises:
-        UserError: the checkpoint, or the weight file of its frozen encoder, is missing or does not fit, or its head has
+        UserError: the model, or the weight file of its frozen encoder, is missing or does not fit, or its head has
             other classes than the data that it was trained on.
     """
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        model: str | Path,
         config: Config | None = None,
         device: str | None = None,
         mpp: float | None = None,
@@ -83,31 +68,27 @@ class Predictor:
     ) -> None:
         self.device = _find_device(device)
         self.mpp = mpp if mpp is None else check_mpp(mpp, 'mpp')
-        saved = read_checkpoint(checkpoint)
-        self.preprocessing = read_preprocessing(saved, checkpoint)
-        source = 'the config' if config else f"the config in checkpoint '{checkpoint}'"
-        model = _build(config or _own_config(saved, checkpoint), source)
-        check_fit(model.state_dict(), saved['state_dict'])
-        model.load_state_dict(saved['state_dict'])
-        check_classes(model.decode_head.num_classes, self.preprocessing.classes)
-        use_resolution(model, self.preprocessing)
+        loaded = load_model(model, config)
+        self.preprocessing, self.domain = loaded.preprocessing, loaded.domain
         if tiles_per_batch is not None:
-            model.test_cfg = check_test_cfg({**model.test_cfg, 'tiles_per_batch': tiles_per_batch})
-        self.model = model.to(self.device).eval()
+            loaded.network.test_cfg = check_test_cfg({**loaded.network.test_cfg, 'tiles_per_batch': tiles_per_batch})
+        self.model = loaded.network.to(self.device).eval()
 
     def scale_of(self, mpp: float | None) -> float:
         """Tell by how much images of this size of pixel (micrometres, None where unknown) are scaled for the model."""
         return self.model.scale_of(mpp)
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray | str | Path, mpp: float | None = None) -> Nuclei:
+    def __call__(self, image: ImageLike, mpp: float | None = None, *, name: str | None = None) -> Nuclei:
         """Find the nuclei of one image.
 
         Args:
-            image: an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or the path of a file.
+            image: the path of a file; an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or a
+                PIL image, whose rows and columns are taken as they lie, and whose pixel size is not.
             mpp: micrometres per pixel; by default that of the predictor, then what the file of a path states. Where it
                 is known, images of other pixels than those of the training are scaled, and what is too small for a
                 nucleus is told by its true size.
+            name: of the image, in its tables and for its files; by default that of the file without its suffix.
 
         Shape:
             image (H, W, 3), (H, W, 4) or (H, W)
@@ -118,11 +99,9 @@ class Predictor:
         """
         if mpp is not None:
             check_mpp(mpp, 'mpp')
-        elif self.mpp is not None:
-            mpp = self.mpp
-        elif isinstance(image, str | Path):
-            mpp = read_mpp(image)
-        pixels = self.preprocessing.normalize(_rgb(image))
+        given = take_image(image)
+        mpp = mpp or self.mpp or (read_mpp(given.path) if given.path else None)
+        pixels = self.preprocessing.normalize(given.pixels)
         inputs = torch.tensor(pixels).permute(2, 0, 1)[None].to(self.device)
         (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
         labels = sample.pred_instance_map.data[0]
@@ -132,40 +111,59 @@ class Predictor:
             types=nucleus_types(labels, semantic, np.arange(1, labels.max(initial=0) + 1)),
             semantic=semantic,
             foreground=(1 - sample.pred_probabilities.data[0]).cpu().numpy(),
+            image=given.pixels,
+            classes=self.preprocessing.classes,
+            palette=self.preprocessing.palette,
+            mpp=mpp,
+            name=given.name if name is None else name,
         )
 
 
-def _rgb(image: Any) -> RGBImage:
+def load(name_or_folder_or_hub_id: str | Path = DEFAULT, device: str | None = None) -> Predictor:
+    """Load a model that is ready for use: `mmgfnuc.load()(image).table` is a table of the nuclei of an image.
+
+    Args:
+        name_or_folder_or_hub_id: one of `mmgfnuc.list_ready()`, a folder, or `owner/name` on the Hugging Face hub; the
+            path of a .pth checkpoint does, too.
+        device: a torch device; a GPU where there is one by default.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    return Predictor(name_or_folder_or_hub_id, device=device)
+
+
+def take_image(image: ImageLike) -> GivenImage:
+    """Read an image of any form that `Predictor` takes; the pixels are not shared with the caller.
+
+    Shape:
+        pixels: (H, W, 3)
+
+    Raises:
+        UserError: it is none of these forms, or cannot be read.
+    """
     if isinstance(image, str | Path):
-        return read_image(image)
+        path = Path(image)
+        return GivenImage(read_image(path), path.stem, path)
+    if isinstance(image, Image.Image):
+        return GivenImage(_of_pillow(image), Path(getattr(image, 'filename', '')).stem or UNNAMED)
     if not isinstance(image, np.ndarray):
-        fix = 'give a NumPy array, such as numpy.asarray(image.convert("RGB")) of a PIL image, or the path of a file'
+        fix = 'give the path of a file, a PIL image, or a NumPy array: uint8, or floats from 0 to 1'
         raise UserError(f'image is a {type(image).__name__}; {fix}')
-    return array_to_rgb(image)
+    pixels = array_to_rgb(image)
+    # Measures and pictures are made later, when a caller may have written the next image into the same array.
+    return GivenImage(pixels.copy() if np.may_share_memory(pixels, image) else pixels, UNNAMED)
 
 
-def _own_config(saved: dict[str, Any], path: str | Path) -> Config:
-    """Read the config that a checkpoint carries; its model may be of registered parts only."""
-    config = carried_config(saved, path)
-    check_registered(config.get('model'), f"checkpoint '{path}'", MODEL_PARTS)
-    forget_caches(config.get('model'))
-    return config
-
-
-def _build(config: Config, source: str) -> FusionSegmentor:
-    """Build the model; what a part raises on its settings becomes one line."""
+def _of_pillow(image: Image.Image) -> RGBImage:
     try:
-        with weights_from_checkpoint(config), DefaultScope.overwrite_default_scope(config.get('default_scope')):
-            model = MODELS.build(config.model)
+        return picture_to_rgb(image)
     except UserError:
         raise
-    except Exception as error:  # any that a constructor raises
+    except Exception as error:  # a damaged or closed file fails in Pillow with many types
         raise UserError(
-            f'{source} builds no model ({type(error).__name__}: {reason_of(error)}); correct it, or name another one'
+            f'the PIL image cannot be read ({reason_of(error)}); open it anew, or give the path of its file'
         ) from error
-    if not isinstance(model, FusionSegmentor):
-        raise UserError(f'the model is a {type(model).__name__}; only a FusionSegmentor gives nuclei')
-    return model
 
 
 def _find_device(name: str | None) -> torch.device:

@@ -1,9 +1,7 @@
-"""What becomes of an image before it enters the model: written into checkpoints as data, and read from them."""
+"""What becomes of an image before it enters the model: written into checkpoints and ready models, as data."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,9 @@ from mmgfnuc.datasets.transforms import Rescale, StainNormalize
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.segmentors import FusionSegmentor
 
+# Micrometres that the median nucleus of a data set may measure.
+DIAMETERS = (0.5, 100.0)
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -26,12 +27,15 @@ class Preprocessing:
         classes: names, the background first.
         palette: colour (RGB) of each class.
         stains: stain normalisations, in their order.
+        nucleus_diameter_um: median diameter of the nuclei that it was trained on, in micrometres; None where it is
+            unknown, as in a checkpoint.
     """
 
     mpp: float | None
     classes: tuple[str, ...]
     palette: list[list[int]]
     stains: list[StainNormalize]
+    nucleus_diameter_um: float | None = None
 
     def normalize(self, image: RGBImage) -> RGBImage:
         """Bring an image to the staining that the model was trained on."""
@@ -61,36 +65,49 @@ def _as_tensor(image: RGBImage | None) -> Tensor | None:
     return None if image is None else torch.from_numpy(image.copy())
 
 
-def read_preprocessing(checkpoint: Mapping[str, Any], path: str | Path) -> Preprocessing:
-    """Read what a checkpoint says of its images.
+def read_preprocessing(described: Any, source: str) -> Preprocessing:
+    """Read what `describe_preprocessing` gave, or a ready model says.
+
+    Args:
+        described: as it stands there.
+        source: what it stands in, for an error.
 
     Raises:
         UserError: a part is missing or of another type, or a stain normalisation cannot be made.
     """
-    match checkpoint['meta']['preprocessing']:
+    match described:
         case {'mpp': mpp, 'classes': [*classes], 'palette': [*palette], 'stains': [*stains]}:
             named = bool(classes) and all(isinstance(name, str) for name in classes)
             coloured = len(palette) == len(classes) and all(_is_colour(colour) for colour in palette)
-            if (mpp is None or is_mpp(mpp)) and named and coloured:
-                return Preprocessing(mpp, tuple(classes), palette, [_read_stain(stain, path) for stain in stains])
+            diameter = described.get('nucleus_diameter_um')
+            sized = (mpp is None or is_mpp(mpp)) and (diameter is None or is_diameter(diameter))
+            if sized and named and coloured:
+                normalisations = [_read_stain(stain, source) for stain in stains]
+                return Preprocessing(mpp, tuple(classes), palette, normalisations, diameter)
     raise UserError(
-        f"checkpoint '{path}': its preprocessing lacks mpp, classes or palette, or they are of wrong types; train it "
-        'with mmgfnuc train'
+        f'{source}: its preprocessing lacks mpp, classes or palette, or they are of wrong types; train the model with '
+        'mmgfnuc train'
     )
+
+
+def is_diameter(value: Any) -> bool:
+    """Whether a value is the diameter of a nucleus in micrometres."""
+    low, high = DIAMETERS
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def _is_colour(colour: Any) -> bool:
     return isinstance(colour, list) and len(colour) == 3 and all(value in range(256) for value in colour)
 
 
-def _read_stain(stain: Any, path: str | Path) -> StainNormalize:
+def _read_stain(stain: Any, source: str) -> StainNormalize:
     match stain:
         case {'method': str(method), 'template': None}:
             return StainNormalize(method)
         case {'method': str(method), 'template': Tensor(dtype=torch.uint8) as template}:
             if template.ndim == 3 and template.shape[-1] == 3:
                 return StainNormalize(method, template.numpy())
-    raise UserError(f"checkpoint '{path}': its preprocessing has no stain normalisation in {str(stain)[:60]!r}")
+    raise UserError(f'{source}: its preprocessing has no stain normalisation in {str(stain)[:60]!r}')
 
 
 def use_resolution(model: Any, preprocessing: Preprocessing, dataset: Any = None) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from unicodedata import category
@@ -28,6 +29,9 @@ FOLDER = '.records'
 NUCLEI, IMAGES = 'nuclei.csv', 'images.csv'
 NUCLEI_HEADER = ('image', 'nucleus', 'type', *MEASURES)
 IMAGES_HEADER = ('image', 'state', 'nuclei', 'mpp', 'reason', 'file')
+FILES = {'labels': ('.png', '.tif'), 'masks': ('.png',), 'overlays': ('.png',), 'geojson': ('.geojson',)}
+# Folder of the tables of single images, see `Nuclei.save`.
+TABLES = 'nuclei'
 # Of the time of a run that may go into writing tables.
 TABLE_SHARE = 0.1
 # Control characters, halves of a pair (which stand for bytes that are not UTF-8), ends of lines and paragraphs.
@@ -76,6 +80,16 @@ def printable(text: str) -> str:
 
     """
     return ''.join(ascii(letter)[1:-1] if category(letter) in UNSHOWN else letter for letter in text)
+
+
+def discard(out: Path, stem: str) -> None:
+    """Remove the files of one image; a link or a folder in the place of one is not ours."""
+    for folder, suffixes in (*FILES.items(), (TABLES, ('.csv',))):
+        for path in (out / folder / f'{stem}{suffix}' for suffix in suffixes):
+            # A name that is too long for a file names none.
+            with suppress(OSError):
+                if path.is_file() and not path.is_symlink():
+                    path.unlink()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.inference import Nuclei, Preprocessing
-from mmgfnuc.inference.folder import FILES
+from mmgfnuc.inference.results import FILES
 
 CLASSES = ('background', 'epithelial', 'lymphocyte')
 PALETTE = [[0, 0, 0], [0, 158, 115], [230, 159, 0]]
@@ -36,7 +36,7 @@ class Stub:
     def scale_of(self, mpp):
         return 1 if mpp is None or abs(mpp / 0.5 - 1) <= 0.25 else mpp / 0.5
 
-    def __call__(self, image, mpp):
+    def __call__(self, image, mpp, *, name):
         self.scales.append(mpp)
         if len(self.scales) - 1 in self.errors:
             raise self.errors[len(self.scales) - 1]
@@ -44,7 +44,9 @@ class Stub:
         labels[1:4, 1:4], labels[1:4, 4:8], labels[6:9, 1:9] = 1, 2, 3
         labels = np.roll(labels, self.shift, axis=1)
         types = np.array([0, 1, len(self.preprocessing.classes) - 1, 0], np.uint8)
-        return Nuclei(labels, types[1:].astype(int), types[labels], (labels > 0) * np.float32(0.75))
+        classes, palette = self.preprocessing.classes, self.preprocessing.palette
+        foreground = (labels > 0) * np.float32(0.75)
+        return Nuclei(labels, types[1:].astype(int), types[labels], foreground, image, classes, palette, mpp, name)
 
 
 def table(out, name):

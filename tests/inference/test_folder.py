@@ -12,11 +12,11 @@ import tifffile
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import Nuclei
-from mmgfnuc.inference.folder import FILES, find_images, scale_notices, segment_images, stated_scale
-from mmgfnuc.inference.results import write_png
+from mmgfnuc.inference.folder import find_images, scale_notices, segment_images, stated_scale
+from mmgfnuc.inference.results import FILES, write_png
 from mmgfnuc.visualization.overlay import outline
 
-from .stub import Stub, outputs, read, states, table
+from .stub import CLASSES, PALETTE, Stub, outputs, read, states, table
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_every_file_of_a_binary_model(many, tmp_path):
     assert outputs(out) == {f'{folder}/{name}.{suffixes[folder]}' for folder in FILES for name in 'abcd'}
     assert {path.name for path in out.iterdir()} == {*FILES, '.records', 'nuclei.csv', 'images.csv'}
     image = read(many[0])
-    labels = Stub()(image, None).labels
+    labels = Stub()(image, None, name='a').labels
     assert np.array_equal(read(out / 'labels' / 'a.png'), labels)
     assert np.array_equal(read(out / 'masks' / 'b.png'), np.array([0, 255, 255, 0])[labels])
     assert np.array_equal((read(out / 'overlays' / 'a.png') != image).any(2), outline(labels))
@@ -127,8 +127,12 @@ def test_a_typed_model_in_micrometres(many, tmp_path):
 
 def test_no_nuclei(many, tmp_path, monkeypatch):
     empty = np.zeros((20, 40), np.int32)
-    nothing = Nuclei(empty, np.zeros(0, int), empty.astype(np.uint8), empty.astype(np.float32))
-    monkeypatch.setattr(Stub, '__call__', lambda self, image, mpp: nothing)
+    maps = empty.astype(np.uint8), empty.astype(np.float32)
+    monkeypatch.setattr(
+        Stub,
+        '__call__',
+        lambda self, image, mpp, *, name: Nuclei(empty, np.zeros(0, int), *maps, image, CLASSES, PALETTE, mpp, name),
+    )
     segment_images(Stub(3, mpp=0.5), many[:2], tmp_path)
     assert len((tmp_path / 'nuclei.csv').read_text().splitlines()) == 1
     assert states(tmp_path) == {'a': ('done', 0), 'b': ('done', 0)}

@@ -128,7 +128,7 @@ def test_real_maps_are_valid():
 def collection(labels, types, measures=None, name='tile'):
     count = np.unique(labels[labels > 0]).size
     measures = measures or [{'area_px': 1}] * count
-    return feature_collection(name, labels, np.array(types), CLASSES, PALETTE, measures)
+    return feature_collection(name, trace_polygons(labels), np.array(types), CLASSES, PALETTE, measures)
 
 
 def test_features_are_what_qupath_reads():

@@ -8,15 +8,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import regionprops
 
 from mmgfnuc.datasets.synthetic import render_tile
-from mmgfnuc.inference import Nuclei
 from mmgfnuc.inference.measurements import MEASURES, measure_nuclei
-
-
-def nuclei_of(labels, foreground=None):
-    labels = np.asarray(labels, np.int32)
-    inside = labels > 0
-    foreground = np.asarray(inside if foreground is None else foreground, np.float32)
-    return Nuclei(labels, np.ones(np.unique(labels[inside]).size, int), inside.astype(np.uint8), foreground)
 
 
 def test_a_rectangle_by_hand():
@@ -25,7 +17,7 @@ def test_a_rectangle_by_hand():
     labels[1:3, 2:8] = 1
     image = np.full((5, 9, 3), 255, np.uint8)
     image[:, :5] = 0
-    found = measure_nuclei(nuclei_of(labels, labels * 0.75), image, mpp=0.5)
+    found = measure_nuclei(labels, labels * 0.75, image, mpp=0.5)
     # Variance of the places of the pixels along a side of n: (n**2 - 1) / 12; an axis of the ellipse is 4 deviations.
     major, minor = (4 * math.sqrt((n**2 - 1) / 12) for n in (6, 2))
     expected = {
@@ -52,14 +44,14 @@ def test_a_rectangle_by_hand():
 
 
 def test_without_mpp_nothing_is_in_micrometres():
-    found = measure_nuclei(nuclei_of([[1]]), np.zeros((1, 1, 3), np.uint8))
+    found = measure_nuclei(np.array([[1]]), np.ones((1, 1)), np.zeros((1, 1, 3), np.uint8))
     assert [name for name in found if '_um' in name] == []
 
 
 def test_every_nucleus_by_brute_force():
     image, labels = render_tile(np.random.default_rng(0))[:2]
     labels = labels * 2  # ids with gaps keep their lines apart
-    found = measure_nuclei(nuclei_of(labels, image[..., 0] / 255), image)
+    found = measure_nuclei(labels, image[..., 0] / 255, image)
     regions = regionprops(labels)
     assert found['nucleus'].tolist() == [region.label for region in regions]
     np.testing.assert_allclose(found['perimeter_px'], [region.perimeter for region in regions])
@@ -77,6 +69,6 @@ def test_every_nucleus_by_brute_force():
 @given(arrays(np.int32, (6, 7), elements=st.integers(0, 4)))
 def test_all_numbers_are_finite(labels):
     """Nuclei of one pixel, lines, and pieces too: JSON knows no NaN."""
-    found = measure_nuclei(nuclei_of(labels), np.zeros((6, 7, 3), np.uint8), mpp=0.25)
+    found = measure_nuclei(labels, np.ones((6, 7)), np.zeros((6, 7, 3), np.uint8), mpp=0.25)
     assert all(len(values) == np.unique(labels[labels > 0]).size for values in found.values())
     assert all(np.isfinite(values).all() for values in found.values())

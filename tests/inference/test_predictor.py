@@ -1,6 +1,7 @@
 """From images of all forms to nuclei, whole and in tiles, by checkpoints that are made here."""
 
 import itertools
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -267,16 +268,25 @@ def test_the_same_picture_in_another_form_gives_the_same_nuclei(predictor, image
         image / np.float32(255),
         image / np.float64(255),
         np.dstack([image, opaque]),
+        Image.fromarray(image),
+        Image.fromarray(np.dstack([image, opaque])),
+        Image.open(tmp_path / 'a.png'),
         tmp_path / 'a.png',
         str(tmp_path / 'a.png'),
     ):
         np.testing.assert_array_equal(predictor(same).labels, labels)
-    for same in (grey, grey[..., None]):
+    for same in (grey, grey[..., None], Image.fromarray(grey)):
         np.testing.assert_array_equal(predictor(same).labels, predictor(np.dstack([grey] * 3)).labels)
     # Alpha is laid on white.
     white = image.copy()
     white[:80], opaque[:80] = 255, 0
     np.testing.assert_array_equal(predictor(np.dstack([image, opaque])).labels, predictor(white).labels)
+
+
+def damaged_picture(image):
+    file = BytesIO()
+    Image.fromarray(image).save(file, 'JPEG')
+    return Image.open(BytesIO(file.getvalue()[:2000]))
 
 
 @pytest.mark.parametrize(
@@ -294,9 +304,12 @@ def test_the_same_picture_in_another_form_gives_the_same_nuclei(predictor, image
         (lambda image: image.transpose(2, 0, 1), r'shape \(3, 200, 248\)'),
         (lambda image: image[None], r'shape \(1, 200, 248, 3\)'),
         (lambda image: image[:0], r'shape \(0, 248, 3\)'),
-        (lambda image: torch.from_numpy(image.copy()), 'is a Tensor; give a NumPy array'),
-        (Image.fromarray, 'is a Image; give a NumPy array'),
-        (lambda image: image.tolist(), 'is a list; give a NumPy array'),
+        (lambda image: torch.from_numpy(image.copy()), 'is a Tensor; give the path'),
+        (lambda image: image.tolist(), 'is a list; give the path'),
+        (lambda image: Image.fromarray(image).convert('CMYK'), 'colours of kind CMYK; save it as 8-bit RGB'),
+        (lambda image: Image.fromarray(image[..., 0].astype(np.uint16) * 257), "'I;16' with more than 8 bits"),
+        (lambda image: Image.fromarray(image[:0]), r'shape \(0, 248, 3\) is not that of an image'),
+        (damaged_picture, r'the PIL image cannot be read \(.*truncated.*\); open it anew'),
         (lambda image: 'nowhere.png', r'nowhere\.png: missing'),
     ],
 )

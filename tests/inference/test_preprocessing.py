@@ -53,6 +53,7 @@ def test_stains_are_normalised_as_in_training(dataset_of, predictor, changed, im
         ('palette', [[0, 0, 0]], 'lacks mpp'),
         ('palette', [[0, 0], [0, 300, 0]], 'lacks mpp'),
         ('stains', None, 'lacks mpp'),
+        ('nucleus_diameter_um', 'large', 'lacks mpp'),
         ('stains', ['macenko'], "no stain normalisation in 'macenko'"),
         ('stains', [{'method': 'macenko', 'template': '/etc/passwd'}], 'no stain normalisation'),
         ('stains', [{'method': 'macenko', 'template': torch.zeros(4, 4)}], 'no stain normalisation'),
@@ -61,16 +62,16 @@ def test_stains_are_normalised_as_in_training(dataset_of, predictor, changed, im
 )
 def test_what_a_checkpoint_says_is_checked(key, value, said):
     known = {'mpp': 0.5, 'classes': ['background', 'nucleus'], 'palette': [[0, 0, 0], [1, 2, 3]], 'stains': []}
-    read_preprocessing({'meta': {'preprocessing': known}}, 'a.pth')
+    read_preprocessing(known, 'a.pth')
     with pytest.raises(UserError, match=said) as caught:
-        read_preprocessing({'meta': {'preprocessing': known | {key: value}}}, 'a.pth')
+        read_preprocessing(known | {key: value}, 'a.pth')
     assert '\n' not in str(caught.value)
 
 
 def test_the_resolution_of_a_model(dataset_of):
     """A data set that scales its images itself gives them at larger pixels."""
     model = MODELS.build(PLAIN | {'test_cfg': {'tile': 64}})
-    known = read_preprocessing({'meta': {'preprocessing': describe_preprocessing(dataset_of())}}, 'a.pth')
+    known = read_preprocessing(describe_preprocessing(dataset_of()), 'a.pth')
     for dataset, mpp in ((None, 0.5), (dataset_of(), 0.5), (dataset_of(Rescale(0.5)), 1.0)):
         use_resolution(model, known, dataset)
         assert model.test_cfg == {'tile': 64, 'mpp': mpp}

@@ -205,7 +205,15 @@ class FoundationEncoder(BaseModule, metaclass=ABCMeta):
         """
         if self.tune != 'lora':
             raise UserError(f"merge_lora: '{self.entry.name}' has tune='{self.tune}', no adapters; tune it with 'lora'")
-        merge_adapters(self.network)
+        self.save_in_full()
+
+    def save_in_full(self) -> None:
+        """Save all weights from now on, those of a file and of adapters too, as of an encoder that was tuned in full.
+
+        Whether its licence allows to publish them is the caller's concern.
+        """
+        if self.tune == 'lora':
+            merge_adapters(self.network)
         self.tune, self.weights = 'full', RANDOM
         self.weights_sha256.zero_()
 

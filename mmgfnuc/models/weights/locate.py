@@ -159,7 +159,7 @@ def _in_cache(hub: str, file: str) -> Path | None:
 
 def _fetch(source: WeightSource, hub: str, file: str) -> Path:
     page = f'https://huggingface.co/{hub}'
-    if not _hub_answers():
+    if not hub_answers():
         if cached := _in_cache(hub, file):
             return cached
         raise _unreachable(source, file, page)
@@ -181,7 +181,7 @@ def _fetch(source: WeightSource, hub: str, file: str) -> Path:
         raise _unreachable(source, file, page) from error
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Say whether a connection to the hub can be made; left to its own client where that is offline or has a proxy."""
     address = urlparse(constants.ENDPOINT)
     if constants.is_offline_mode() or {address.scheme, 'all'} & getproxies().keys():

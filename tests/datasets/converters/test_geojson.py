@@ -11,7 +11,7 @@ from PIL import Image
 from mmgfnuc.datasets import canonical
 from mmgfnuc.datasets.validate import validate_dataset
 from mmgfnuc.errors import UserError
-from mmgfnuc.inference.geojson import feature_collection
+from mmgfnuc.inference.geojson import feature_collection, trace_polygons
 
 from .features import add_features, closed, feature
 from .own_source import CONVERTERS, add_image, convert, fault, instances, labels_of, prepare, types_of
@@ -242,7 +242,7 @@ def test_what_we_export_comes_back_pixel_by_pixel(source, tmp_path):
     labels[1::4, 1::4] = 0
     types = np.array([1, 2, 2, 1])
     classes = ['background', 'one', 'two']
-    content = feature_collection('a', labels, types, classes, [[0, 0, 0]] * 3, [{'Area px^2': 1.0}] * 4)
+    content = feature_collection('a', trace_polygons(labels), types, classes, [[0, 0, 0]] * 3, [{'Area px^2': 1.0}] * 4)
     add_features(source, json.dumps(content))
     out = prepare('geojson', source, tmp_path / 'out')
     np.testing.assert_array_equal(labels_of(out), labels)
