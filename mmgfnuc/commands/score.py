@@ -39,7 +39,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='mmgfnuc score', description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('model', metavar='MODEL', help='.pth file written by `mmgfnuc train`, or a ready model')
+    parser.add_argument('model', metavar='MODEL', help='name, folder or hub id of a ready model, or a .pth file')
     parser.add_argument('--data', nargs='+', required=True, metavar='DIR', help='prepared data sets, all their images')
     parser.add_argument(
         '--split', metavar='NAME', help='score what this split of each holds out: its test part, or val'
@@ -95,9 +95,11 @@ def origin(args: argparse.Namespace, samples: Sequence['Sample'], arguments: Seq
     """Say which model was scored on which data, by which command, where."""
     from mmgfnuc.datasets.canonical import read_meta
     from mmgfnuc.engine.provenance import commit, hardware, versions
+    from mmgfnuc.inference.loading import is_checkpoint
+    from mmgfnuc.inference.ready import WEIGHTS, find_ready
 
-    path = Path(args.model)
-    weights = path / 'model.safetensors' if path.is_dir() else path
+    path = Path(args.model) if is_checkpoint(args.model) else find_ready(args.model)
+    weights = path if is_checkpoint(path) else path / WEIGHTS
     of_root = [(root, read_meta(root)) for root in args.data]
     return {
         'model': {'name': path.name, 'sha256': file_sha256(weights)},

@@ -96,12 +96,21 @@ def _model(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _data(config: Mapping[str, Any]) -> Iterator[str]:
-    rows = [[prose(data[key]) for key in ('name', 'licence', 'citation')] for data in config['data']]
+    rows = [
+        [prose(data['name']), f'{data["images"]:,}', *(prose(data[key]) for key in ('licence', 'citation'))]
+        for data in config['data']
+    ]
     yield '## Data and licences'
-    yield table_lines(['trained on', 'licence', 'citation'], rows)
-    groups = [group for data in config['data'] for group in data.get('groups', ())]
-    if groups:
-        yield f'Groups in these data: {", ".join(map(prose, groups))}.'
+    yield table_lines(['trained on', 'images', 'licence', 'citation'], rows)
+    for data in config['data']:
+        if data['groups']:
+            yield f'Groups of {prose(data["name"])}: {", ".join(map(prose, data["groups"]))}.'
+    if config['pretrained']:
+        names = ('part', 'name', 'licence', 'address')
+        yield table_lines(
+            ['began with', 'weights', 'licence', 'address'],
+            [[prose(part[key]) for key in names] for part in config['pretrained']],
+        )
     yield f'Licence of the weights: {prose(config["licence"])}.'
 
 
@@ -117,7 +126,10 @@ def _pixel_size(config: Mapping[str, Any]) -> Iterator[str]:
         'where it is unknown, it is taken from the size of the nuclei, and a notice says so.'
     )
     if diameter:
-        yield f'Median diameter of the nuclei that it was trained on: {diameter:.1f} um.'
+        yield f'At that size the median nucleus of the training images is {diameter:.1f} um wide.'
+    unstated = ', '.join(prose(data['name']) for data in config['data'] if not data['mpp'])
+    if unstated:
+        yield f'The pixel size is not stated by {unstated}: it was chosen so that nuclei have their usual size.'
 
 
 def _scores(config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Iterator[str]:

@@ -19,7 +19,11 @@ CONFIG = {
     'format': 1,
     'name': 'small',
     'preprocessing': {'mpp': 0.25, 'classes': ['background', 'nucleus'], 'nucleus_diameter_um': 6.5},
-    'data': [{'name': 'own', 'licence': 'CC0', 'citation': HOSTILE}],
+    'data': [
+        {'name': 'own', 'licence': 'CC0', 'citation': HOSTILE, 'images': 9, 'groups': ['skin', HOSTILE], 'mpp': []}
+    ],
+    'pretrained': [],
+    'parameters': 1_500_000,
     'licence': 'Apache-2.0',
     'versions': {'mmgfnuc': '0.1.0'},
     'checkpoint_sha256': 'abc',

@@ -29,7 +29,7 @@ def tables(card):
 
 def test_the_tables_are_those_of_the_metrics():
     data, scores, groups, sizes = tables(make_card(CONFIG, METRICS))
-    assert data[1][:2] == ['own', 'CC0']
+    assert data[1][:3] == ['own', '9', 'CC0']
     assert scores[1][1:] == ['0.500 (0.250 to 0.750)'] * 4
     # The best group first; of 10 true nuclei 1 is merged, 2 are split and 3 are lost; of 8 predicted 1 is false.
     assert groups[1] == ['skin', '3', '10', *['0.625'] * 4, '10 %', '20 %', '30 %', '12 %']
