@@ -250,7 +250,7 @@ def test_the_example_is_found_trained_and_applied_by_its_checkpoint_alone(exampl
     small = ('train_cfg.max_iters=2', 'model.backbone.widths=(4,6,8)', 'train_dataloader.num_workers=0')
     example.mmgfnuc('train', 'train.py', '--cfg-options', *small, 'train_dataloader.persistent_workers=False')
     checkpoint = 'work_dirs/train/iter_2.pth'
-    example.mmgfnuc('predict', 'data/synthetic/images', '--checkpoint', checkpoint, '--out', 'results')
+    example.mmgfnuc('predict', 'data/synthetic/images', '--model', checkpoint, '--out', 'results')
     assert len(list((example.folder / 'results' / 'labels').iterdir())) == 6
 
 

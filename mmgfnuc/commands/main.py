@@ -16,7 +16,7 @@ COMMANDS = {
     'browse': 'write a page that shows a prepared data set',
     'train': 'train a model from a config',
     'test': 'score a checkpoint',
-    'predict': 'find nuclei in images with a checkpoint',
+    'predict': 'find nuclei in images',
     'score': 'score a model on images that it has not seen, for its card',
     'benchmark': 'compare models: a study of many trainings, and its report',
     'doctor': 'check the installation',
@@ -29,7 +29,7 @@ examples:
   mmgfnuc prepare masks --source my_images --out data/own --folds 5    data: images with masks of your own
   mmgfnuc train configs/cpu/own_data.py --data data/own --split grouped-5-fold-0
   mmgfnuc test work_dirs/own_data/iter_1000.pth --show-dir pictures
-  mmgfnuc predict slide.tif --checkpoint work_dirs/own_data/iter_1000.pth --out results
+  mmgfnuc predict slide.tif --out results                              nuclei with the model of the package
   mmgfnuc train --help                                                 options and examples of a command
 
 Configs that come with the package are named as above, from any folder. docs/extending.md adds parts of your own."""

@@ -1,4 +1,4 @@
-"""Find nuclei in images with a trained checkpoint: label maps, pictures, outlines for QuPath, a table of measures."""
+"""Find nuclei in images with a trained model: label maps, pictures, outlines for QuPath, a table of measures."""
 
 import argparse
 import signal
@@ -10,13 +10,14 @@ from typing import Any
 from mmgfnuc.datasets.pixel_size import check_mpp
 from mmgfnuc.engine.cli import ConfigOptions, positive_float
 from mmgfnuc.errors import UserError
+from mmgfnuc.inference.ready import DEFAULT
 
 EPILOG = """examples:
-  mmgfnuc predict slide.png --checkpoint work_dirs/nuinsseg_vit_tiny/iter_1000.pth --out results
-  mmgfnuc predict scans/*.tif --checkpoint CHECKPOINT --out results --mpp 0.5
+  mmgfnuc predict slide.png --out results
+  mmgfnuc predict scans/*.tif --model work_dirs/own_data/iter_1000.pth --out results --mpp 0.5
 
-The checkpoint carries its config, whose `model.test_cfg` says at which resolution and in which (overlapping) tiles
-large images are predicted; nuclei are separated in the whole image afterwards, so that no seam cuts one.
+The model carries its config, whose `model.test_cfg` says at which resolution and in which (overlapping) tiles large
+images are predicted; nuclei are separated in the whole image afterwards, so that no seam cuts one.
 
 in the output folder, for each image:
   labels/<name>.png       label map, 16 bits: 0 background, 1, 2, 3, ... the nuclei (<name>.tif, 32 bits, above 65,535)
@@ -25,12 +26,14 @@ in the output folder, for each image:
   geojson/<name>.geojson  outlines, classes and measures; drag it onto the open image in QuPath
 and for all of them:
   nuclei.csv              a line for each nucleus: place, size, shape, staining, confidence
-  images.csv              a line for each image: done or failed and why, number of nuclei, size of a pixel
+  images.csv              a line for each image: done or failed and why, nuclei, density, median area, share of tissue
+  prediction.json         the model and the settings that all of it comes from
 
-Where the size of a pixel is known, by --mpp or from the file (SVS, OME-TIFF, tags of TIFF), the table also has
-micrometres, and what is too small for a nucleus is dropped by its true size. docs/prediction.md explains each column.
+Where the size of a pixel is known, the table also has micrometres, and what is too small for a nucleus is dropped by
+its true size. docs/prediction.md explains each column.
 
-A second run into the same folder replaces the results of its own images and keeps all others."""
+Run again, the command continues: images that are done are not done again. Results of another model, or of other
+settings, are not mixed: name another folder, or start anew with --overwrite."""
 
 
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
@@ -38,10 +41,16 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
         prog='mmgfnuc predict', description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('input', nargs='+', help='images, folders, or glob patterns')
-    parser.add_argument('--checkpoint', required=True, help='.pth file written by `mmgfnuc train`')
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument(
-        '--config', help="config instead of the checkpoint's own; it may import parts of your own (custom_imports)"
+        '--model',
+        default=DEFAULT,
+        help='name, folder or hub id of a ready model, or a .pth file written by `mmgfnuc train` '
+        '(default: %(default)s, which comes with the package)',
+    )
+    parser.add_argument('--overwrite', action='store_true', help='remove what an earlier run has written, start anew')
+    parser.add_argument(
+        '--config', help="config instead of the model's own; it may import parts of your own (custom_imports)"
     )
     parser.add_argument('--cfg-options', action=ConfigOptions, help='override the config')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: a GPU if there is one)')
@@ -52,13 +61,18 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def changed_config(args: argparse.Namespace) -> Any:
-    """Read the config to predict with, and check it; None leaves the checkpoint's own as it is."""
+    """Read the config to predict with, and check it; None leaves the model's own as it is."""
     if not (args.config or args.cfg_options):
         return None
-    from mmgfnuc.engine.config import load_config
+    from mmgfnuc.engine.config import apply_options, load_config
     from mmgfnuc.engine.settings import check_model
+    from mmgfnuc.inference.loading import is_checkpoint, read_model
 
-    config = load_config(args.config or args.checkpoint, args.cfg_options)
+    if args.config or is_checkpoint(args.model):
+        config = load_config(args.config or args.model, args.cfg_options)
+    else:
+        config = read_model(args.model).config
+        apply_options(config, args.cfg_options)
     check_model(config)
     return config
 
@@ -76,5 +90,5 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--out '{args.out}' is not a folder; name one")
     # As Ctrl-C does, a polite request to end leaves complete tables.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    predictor = Predictor(args.checkpoint, changed_config(args), device=args.device, mpp=args.mpp)
-    segment_images(predictor, images, args.out)
+    predictor = Predictor(args.model, changed_config(args), device=args.device, mpp=args.mpp)
+    segment_images(predictor, images, args.out, args.overwrite)

@@ -2,11 +2,11 @@
 
 import glob
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -14,10 +14,13 @@ from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
 from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import DiskFullError, output_lock
+from mmgfnuc.files import DiskFullError, file_sha256, output_lock
 
+from .nuclei import Nuclei
 from .predictor import Predictor
-from .results import FILES, Record, Records, discard, printable
+from .records import Record, Records
+from .results import FILES, discard, printable
+from .summary import DECIMALS, summarise
 
 # For each pixel that the model sees: its maps, nuclei, measures and overlay. On a CPU the largest resident memory
 # (ru_maxrss) grew by 90 to 105 in images of 2,048 to 4,096 pixels a side with 700 nuclei in each megapixel, head
@@ -28,8 +31,6 @@ SAME_MPP = 0.01
 SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.
 NO_MEMORY = re.compile('out of memory|(not enough|insufficient|allocate) memory', re.IGNORECASE)
-
-Rows = list[tuple[Any, ...]]
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -72,42 +73,86 @@ def _files_of(source: str) -> tuple[list[Path], list[str]]:
     return found, [printable(str(entry)) for entry in sorted({*entries} - {*found})]
 
 
-def segment_images(predictor: Predictor, images: list[Path], out: str | Path) -> None:
+def segment_images(predictor: Predictor, images: list[Path], out: str | Path, overwrite: bool = False) -> None:
     """Write labels/, masks/, overlays/, geojson/, nuclei.csv and images.csv for all images, and print what was found.
 
-    Results of these images from earlier runs are replaced, those of other images stay. However the run ends, the tables
-    hold what is complete; only after a kill may they lack the last images, until the next run.
+    Images that an earlier run has done, with this model and these settings, are not done again, and results of other
+    images stay. However the run ends, the tables hold what is complete; only after a kill may they lack the last
+    images, until the next run.
+
+    Args:
+        predictor: finds the nuclei.
+        images: files, see `find_images`.
+        out: output folder.
+        overwrite: remove all results that the folder has, and start anew.
 
     Raises:
-        UserError: some images failed, the others are done all the same; or another process writes to the folder, or the
-            disk is full.
+        UserError: some images failed, the others are done all the same; or another process writes to the folder, it
+            has results of another model, of other settings or of other files of these names, or the disk is full.
     """
     out = Path(out)
     if (out / 'meta.json').exists():
         raise UserError(f'{out} holds a dataset, whose labels/ would be written over; name another output folder')
     files = {_name(path): path for path in images}
     with output_lock(out):
-        records = Records(out)
+        records = Records(out, predictor.describe(), overwrite)
         for folder in FILES:
             (out / folder).mkdir(exist_ok=True)
-        _tell_again(records.all, files)
-        stated = {path: stated_scale(path) for path in images}
+        left = _left_to_do(records, files)
+        stated = {path: stated_scale(path) for path in left.values()}
         for notice in scale_notices(stated, predictor):
             print(notice)
-        counts: Counter[str] = Counter()
-        failures: list[str] = []
         try:
-            with closing(records.in_batches(list(files))) as names:
-                for name in tqdm(names, desc='segment', unit='image', total=len(images)):
-                    record = _segment(predictor, records, name, files[name], predictor.mpp or stated[files[name]])
-                    counts.update(images=int(not record.reason), nuclei=record.nuclei)
-                    failures += [record.reason] if record.reason else []
+            for name, path in tqdm(left.items(), desc='segment', unit='image'):
+                _segment(predictor, records, name, path, predictor.mpp or stated[path])
+                records.write_tables_in_time()
         finally:
             records.write_tables()
-            given = '' if counts['images'] == len(images) else f' of {len(images)}'
-            print(f'{counts["images"]}{given} images, {counts["nuclei"]} nuclei -> {printable(str(out))}')
+            _tell(records, files)
+    failures = [records.all[name].reason for name in left if not records.all[name].done]
     if failures:
         raise UserError(f'{len(failures)} of {len(images)} images failed:\n' + _listed(failures, '\n'))
+
+
+def _left_to_do(records: Records, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Images that have no result, or whose file has changed since, in which case the result is removed.
+
+    Raises:
+        UserError: there are results of other files of these names.
+    """
+    done = {name: path for name, path in files.items() if name in records.all and records.all[name].done}
+    changed = {name: path for name, path in done.items() if _sha256(path) != records.all[name].sha256}
+    others = [
+        f'{printable(records.all[name].file)} (now {_full(path)})'
+        for name, path in changed.items()
+        if records.all[name].file != str(path.resolve())
+    ]
+    if others:
+        raise UserError(
+            f'{records.out} holds results of other files of {len(others)} of these names: {_listed(others)}; name '
+            'another --out, or start anew with --overwrite'
+        )
+    kept = done.keys() - changed.keys()
+    records.remove(changed)
+    if kept:
+        print(f'notice: {len(kept)} of {len(files)} images are done already, with this model and these settings')
+    if changed:
+        print(f'notice: {len(changed)} files have changed since they were done: {_listed(list(changed))}')
+    return {name: path for name, path in files.items() if name not in kept}
+
+
+def _tell(records: Records, files: Mapping[str, Path]) -> None:
+    """Print what the folder holds of these images, and what must be known of it."""
+    done = [records.all[name] for name in files if name in records.all and records.all[name].done]
+    warned: dict[str, list[str]] = {}
+    for record in done:
+        for warning in record.warnings:
+            warned.setdefault(warning, []).append(record.image)
+    if warned:
+        print(_listed([f'warning: {warning}: {_listed(images)}' for warning, images in warned.items()], '\n'))
+    given = '' if len(done) == len(files) else f' of {len(files)}'
+    found = sum(record.nuclei or 0 for record in done)
+    print(f'{len(done)}{given} images, {found} nuclei -> {printable(str(records.out))}')
 
 
 def stated_scale(path: Path) -> float | UserError | None:
@@ -161,33 +206,26 @@ def _counted(sizes: list[float]) -> str:
     return ', '.join(f'{value} um ({count})' for value, count in _by_value(sizes).items())
 
 
-def _tell_again(records: Mapping[str, Record], files: Mapping[str, Path]) -> None:
-    """Say which results the run replaces."""
-    again = [(records[name].file, _full(path)) for name, path in files.items() if name in records]
-    if again:
-        print(f'notice: {len(again)} of {len(files)} images have results of an earlier run; these are replaced')
-    others = [f'{old} by {new}' for old, new in again if old != new]
-    if others:
-        print(f'warning: {len(others)} of these are of another file of that name: {_listed(others)}')
-
-
-def _segment(predictor: Predictor, records: Records, name: str, path: Path, mpp: float | UserError | None) -> Record:
+def _segment(predictor: Predictor, records: Records, name: str, path: Path, mpp: float | UserError | None) -> None:
     """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
+    start = time.perf_counter()
+    record = Record(name, str(path.resolve()), _sha256(path))
+    records.add(record.begun())
     try:
         if isinstance(mpp, UserError):
             raise mpp
-        nuclei = _predict(predictor, name, path, records.out, mpp)
-        record = Record(name, _full(path), len(nuclei), mpp)
-        records.add(record, nuclei)
+        nuclei = _predict(predictor, path, mpp)
+        nuclei.write_files(records.out)
+        found = dict(summarise(nuclei), mpp=nuclei.mpp, warnings=[printable(notice) for notice in nuclei.notices])
+        found['mpp_from'] = 'given' if predictor.mpp else 'file' if mpp else ''
+        found['seconds'] = round(time.perf_counter() - start, DECIMALS)
+        records.add(replace(record, **found), nuclei.rows())
     except BaseException as error:
-        records.forget(name)
         discard(records.out, path.stem)
         reason = _own_fault(path, error)
+        records.add(replace(record, reason=printable(reason)) if reason else record.begun())
         if not reason:
             raise
-        record = Record(name, _full(path), 0, None if isinstance(mpp, UserError) else mpp, printable(reason))
-        records.add(record)
-    return record
 
 
 def _own_fault(path: Path, error: BaseException) -> str:
@@ -203,16 +241,22 @@ def _own_fault(path: Path, error: BaseException) -> str:
     return ''
 
 
-def _predict(predictor: Predictor, name: str, path: Path, out: Path, mpp: float | None) -> Rows:
-    """Write all files of one image, and give its lines of the table."""
+def _predict(predictor: Predictor, path: Path, mpp: float | None) -> Nuclei:
+    """Find the nuclei of one image, if there is memory for it."""
     image = read_image(path)
     if predictor.device.type == 'cpu':  # else most of it lies in the memory of the GPU
         height, width = image.shape[:2]
         per_pixel = round(PREDICTION_BYTES * max(1, predictor.scale_of(mpp) ** 2))
         require_room(path, height, width, per_pixel, purpose='to be predicted')
-    nuclei = predictor(image, mpp, name=path.stem)
-    nuclei.write_files(out)
-    return nuclei.rows()
+    return predictor(image, mpp, name=path.stem)
+
+
+def _sha256(path: Path) -> str:
+    """Digest of a file; empty where it cannot be read, which is told when the image is."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return ''
 
 
 def _name(path: Path) -> str:

@@ -48,9 +48,10 @@ class SavedModel:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network that runs, and what belongs to it; see SavedModel."""
+    """A network that runs, the config that it was built of, and what belongs to it; see SavedModel."""
 
     name: str
+    config: Config
     network: FusionSegmentor
     preprocessing: Preprocessing
     domain: TrainingDomain | None
@@ -81,12 +82,14 @@ def load_model(model: str | Path, config: Config | None = None) -> LoadedModel:
         UserError: see `read_model`; or the weights do not fit, or those of the encoder are not there.
     """
     saved = read_model(model)
-    network = build_network(config or saved.config, 'the config' if config else f'the config in {saved.source}')
+    source = 'the config' if config else f'the config in {saved.source}'
+    config = config or saved.config
+    network = build_network(config, source)
     check_fit(network.state_dict(), saved.weights)
     network.load_state_dict(saved.weights)
     check_classes(network.decode_head.num_classes, saved.preprocessing.classes)
     use_resolution(network, saved.preprocessing)
-    return LoadedModel(saved.name, network, saved.preprocessing, saved.domain)
+    return LoadedModel(saved.name, config, network, saved.preprocessing, saved.domain)
 
 
 def build_network(config: Config, source: str) -> FusionSegmentor:

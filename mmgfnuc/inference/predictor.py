@@ -10,6 +10,7 @@ from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 from PIL import Image
 
+import mmgfnuc
 from mmgfnuc.datasets.colours import RGBImage, array_to_rgb
 from mmgfnuc.datasets.images import picture_to_rgb, read_image
 from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
@@ -20,6 +21,7 @@ from mmgfnuc.models.weights.torch_files import reason_of
 
 from .loading import load_model
 from .nuclei import UNNAMED, Nuclei
+from .provenance import NAME, describe_model
 from .ready import DEFAULT
 
 ImageLike: TypeAlias = str | Path | NDArray | Image.Image
@@ -50,6 +52,8 @@ class Predictor:
 
     Attributes:
         mpp: as given.
+        name: of the model.
+        config: that its network was built of.
         preprocessing: what the model expects of its images, and its classes.
         domain: which images the model was made for; None where that is unknown, as of a checkpoint.
 
@@ -69,6 +73,7 @@ class Predictor:
         self.device = _find_device(device)
         self.mpp = mpp if mpp is None else check_mpp(mpp, 'mpp')
         loaded = load_model(model, config)
+        self.name, self.config = loaded.name, loaded.config
         self.preprocessing, self.domain = loaded.preprocessing, loaded.domain
         if tiles_per_batch is not None:
             loaded.network.test_cfg = check_test_cfg({**loaded.network.test_cfg, 'tiles_per_batch': tiles_per_batch})
@@ -77,6 +82,11 @@ class Predictor:
     def scale_of(self, mpp: float | None) -> float:
         """Tell by how much images of this size of pixel (micrometres, None where unknown) are scaled for the model."""
         return self.model.scale_of(mpp)
+
+    def describe(self) -> dict[str, Any]:
+        """Give what the nuclei that it finds depend on beside the image, as JSON holds it."""
+        described = describe_model(self.model, self.config, self.preprocessing)
+        return {NAME: self.name, 'version': mmgfnuc.__version__, 'mpp': self.mpp, **described}
 
     @torch.inference_mode()
     def __call__(self, image: ImageLike, mpp: float | None = None, *, name: str | None = None) -> Nuclei:

@@ -24,14 +24,18 @@ class Stub:
         mpp: of all images.
         shift: moves the nuclei: another model.
         errors: raised, by the number of the prediction, from 0.
+        notices: of each prediction.
     """
 
     device = torch.device('cpu')
 
-    def __init__(self, num_classes=2, mpp=None, shift=0, errors=None):
+    def __init__(self, num_classes=2, mpp=None, shift=0, errors=None, notices=()):
         classes = ('background', 'nucleus') if num_classes == 2 else CLASSES
         self.preprocessing = Preprocessing(0.5, classes, PALETTE[:num_classes], [])
-        self.mpp, self.shift, self.errors, self.scales = mpp, shift, errors or {}, []
+        self.mpp, self.shift, self.errors, self.notices, self.scales = mpp, shift, errors or {}, notices, []
+
+    def describe(self):
+        return {'model': 'stub', 'shift': self.shift, 'mpp': self.mpp}
 
     def scale_of(self, mpp):
         return 1 if mpp is None or abs(mpp / 0.5 - 1) <= 0.25 else mpp / 0.5
@@ -46,7 +50,8 @@ class Stub:
         types = np.array([0, 1, len(self.preprocessing.classes) - 1, 0], np.uint8)
         classes, palette = self.preprocessing.classes, self.preprocessing.palette
         foreground = (labels > 0) * np.float32(0.75)
-        return Nuclei(labels, types[1:].astype(int), types[labels], foreground, image, classes, palette, mpp, name)
+        given = image, classes, palette, mpp, name, self.notices
+        return Nuclei(labels, types[1:].astype(int), types[labels], foreground, *given)
 
 
 def table(out, name):

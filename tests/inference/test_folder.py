@@ -89,7 +89,8 @@ def test_every_file_of_a_binary_model(many, tmp_path):
     segment_images(Stub(), many, out)
     suffixes = {folder: 'geojson' if folder == 'geojson' else 'png' for folder in FILES}
     assert outputs(out) == {f'{folder}/{name}.{suffixes[folder]}' for folder in FILES for name in 'abcd'}
-    assert {path.name for path in out.iterdir()} == {*FILES, '.records', 'nuclei.csv', 'images.csv'}
+    tables = {'nuclei.csv', 'images.csv', 'prediction.json'}
+    assert {path.name for path in out.iterdir()} == {*FILES, '.records', *tables}
     image = read(many[0])
     labels = Stub()(image, None, name='a').labels
     assert np.array_equal(read(out / 'labels' / 'a.png'), labels)
@@ -199,15 +200,26 @@ def test_the_pixel_size_of_the_file_is_used(many, tmp_path, capsys):
     with pytest.raises(UserError, match=r'1 of 4 images failed:\n.*z\.tif.* 40 micrometres'):
         segment_images(stub, images, out)
     assert stub.scales == [None, 0.25, 0.5]
-    assert [line['mpp'] for line in table(out, 'images.csv')] == ['', '0.25', '0.5', '']
+    sizes = [(line['mpp'], line['mpp_from']) for line in table(out, 'images.csv')]
+    assert sizes == [('', ''), ('0.25', 'file'), ('0.5', 'file'), ('', '')]
     areas = {line['image']: line['area_um2'] for line in table(out, 'nuclei.csv') if line['nucleus'] == '1'}
     assert areas == {'d': '', 'x': str(9 * 0.0625), 'y': str(9 * 0.25)}
-    stub = Stub(mpp=0.5)
-    segment_images(stub, images, out)
+    stub, given = Stub(mpp=0.5), tmp_path / 'given'
+    segment_images(stub, images, given)
     assert stub.scales == [0.5] * 4
-    assert {line['mpp'] for line in table(out, 'images.csv')} == {'0.5'}
+    assert {(line['mpp'], line['mpp_from']) for line in table(given, 'images.csv')} == {('0.5', 'given')}
     assert isinstance(stated_scale(images[3]), UserError)
     assert isinstance(stated_scale(tmp_path / 'none.tif'), UserError)
+
+
+def test_what_must_be_known_is_printed_and_stands_in_the_table(many, tmp_path, capsys):
+    segment_images(Stub(notices=('no tissue\n', 'assumed')), many[:2], tmp_path)
+    segment_images(Stub(notices=('blurred',)), many, tmp_path)
+    warned = {line['image']: line['warnings'] for line in table(tmp_path, 'images.csv')}
+    assert warned == {**dict.fromkeys('ab', r'no tissue\n; assumed'), **dict.fromkeys('cd', 'blurred')}
+    printed = capsys.readouterr().out.splitlines()
+    for line in (r'warning: no tissue\n: a, b', 'warning: assumed: a, b', 'warning: blurred: c, d'):
+        assert line in printed[-4:]
 
 
 def notices(sizes, given=None, trained=0.5):

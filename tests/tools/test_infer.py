@@ -44,7 +44,7 @@ def scans(tmp_path_factory):
 def segmented(tool, scans, checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp('segmented')
     with redirect_stdout(StringIO()) as printed:
-        assert tool('predict', scans, '--checkpoint', checkpoint, '--out', out, '--mpp', 0.5) == 0
+        assert tool('predict', scans, '--model', checkpoint, '--out', out, '--mpp', 0.5) == 0
     return out, printed.getvalue()
 
 
@@ -83,7 +83,7 @@ def test_an_image_alone_a_glob_and_several_give_the_same(tool, scans, checkpoint
         ([scans / 's*.png', scans / 'alpha.tif', scans / 'grey.png'], ['alpha', 'grey', 'small']),
     ):
         out = tmp_path / str(len(names))
-        assert tool('predict', *sources, '--checkpoint', checkpoint, '--out', out) == 0
+        assert tool('predict', *sources, '--model', checkpoint, '--out', out) == 0
         assert sorted(path.stem for path in (out / 'masks').iterdir()) == names
         assert all(np.mean(mask_of(out, name) != mask_of(segmented[0], name)) < 1e-3 for name in names)
         assert {row['area_um2'] for row in rows_of(out)} == {''}
@@ -91,7 +91,7 @@ def test_an_image_alone_a_glob_and_several_give_the_same(tool, scans, checkpoint
 
 def test_options_override_the_config(tool, scans, checkpoint, segmented, tmp_path):
     coarse = ['--cfg-options', 'model.test_cfg.scale=0.25']
-    assert tool('predict', scans / 'alpha.tif', '--checkpoint', checkpoint, '--out', tmp_path, *coarse) == 0
+    assert tool('predict', scans / 'alpha.tif', '--model', checkpoint, '--out', tmp_path, *coarse) == 0
     mask, usual = mask_of(tmp_path, 'alpha'), mask_of(segmented[0], 'alpha')
     assert mask.shape == usual.shape
     assert np.mean(mask != usual) > 0.01
@@ -106,7 +106,7 @@ def test_arguments_that_cannot_be_meant_are_told_before_the_checkpoint_is_read(t
         ('/dev/null', 0.5, "--out '/dev/null' is not a folder"),
         (scans / 'notes.txt', 0.5, f"--out '{scans / 'notes.txt'}' is not a folder"),
     ):
-        assert tool('predict', scans, '--checkpoint', 'not read', '--out', out, '--mpp', mpp) == 2
+        assert tool('predict', scans, '--model', 'not read', '--out', out, '--mpp', mpp) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / 'out').exists()
 
@@ -115,7 +115,7 @@ def test_the_pixel_size_of_a_slide_is_used(tool, checkpoint, tmp_path, capsys):
     image = render_tile(np.random.default_rng(5), 128)[0]
     slide = tmp_path / 'slide.svs'
     tifffile.imwrite(slide, image, photometric='rgb', description='Aperio Image Library|AppMag = 40|MPP = 0.2500')
-    assert tool('predict', slide, '--checkpoint', checkpoint, '--out', tmp_path / 'out') == 0
+    assert tool('predict', slide, '--model', checkpoint, '--out', tmp_path / 'out') == 0
     printed = capsys.readouterr().out
     assert 'as the files state it: 0.25 um (1)' in printed
     assert printed.count('notice: the model was trained at 0.5 um per pixel, the images have 0.25') == 1
@@ -135,7 +135,7 @@ def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_pa
     monkeypatch.setattr(Predictor, '__call__', end_at_the_second)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        assert tool('predict', scans, '--checkpoint', checkpoint, '--out', tmp_path) == 128 + signal.SIGTERM
+        assert tool('predict', scans, '--model', checkpoint, '--out', tmp_path) == 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
     assert {row['image'] for row in rows_of(tmp_path)} == {'alpha'}
@@ -143,11 +143,15 @@ def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_pa
 
 
 def test_images_of_another_magnification_are_scaled(tool, scans, checkpoint, tmp_path, capsys):
-    arguments = [scans / 'small.png', '--checkpoint', checkpoint, '--out', tmp_path, '--mpp']
-    assert tool('predict', *arguments, 0.25) == 0
+    arguments = [scans / 'small.png', '--model', checkpoint, '--out', tmp_path]
+    assert tool('predict', *arguments, '--mpp', 0.25) == 0
     assert 'they are scaled by 0.50 for it' in capsys.readouterr().out
-    assert tool('predict', *arguments, 0.5) == 0
+    assert tool('predict', *arguments, '--mpp', 0.5) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert '(shifted; mpp was 0.25, is 0.5); name another --out, or start anew with --overwrite' in last
+    assert tool('predict', *arguments, '--mpp', 0.5, '--overwrite') == 0
     assert 'scaled' not in capsys.readouterr().out
+    assert [row['area_um2'] for row in rows_of(tmp_path)] == [str(int(row['area_px']) / 4) for row in rows_of(tmp_path)]
 
 
 def test_an_unreadable_image_does_not_stop_the_others(tool, scans, checkpoint, tmp_path, capsys):
@@ -155,7 +159,7 @@ def test_an_unreadable_image_does_not_stop_the_others(tool, scans, checkpoint, t
     folder.mkdir()
     (folder / 'a.png').write_bytes(b'no picture')
     (folder / 'b.png').write_bytes((scans / 'small.png').read_bytes())
-    assert tool('predict', folder, '--checkpoint', checkpoint, '--out', tmp_path) == 2
+    assert tool('predict', folder, '--model', checkpoint, '--out', tmp_path) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-2].startswith('error: 1 of 2 images failed:')
     assert lines[-1].startswith(f'{folder / "a.png"}: unreadable')
@@ -178,7 +182,7 @@ def test_bad_inputs_give_one_line(tool, config, scans, checkpoint, tmp_path, cap
         (image, checkpoint, ['--cfg-options', 'model.backbone.widths=(6,8,16)'], 'the checkpoint does not fit'),
         (image, checkpoint, ['--device', 'cuda:99'], "device 'cuda:99' cannot be used here: "),
     ):
-        assert tool('predict', source, '--checkpoint', weights, '--out', tmp_path / 'out', *options) == 2
+        assert tool('predict', source, '--model', weights, '--out', tmp_path / 'out', *options) == 2
         last = capsys.readouterr().err.splitlines()[-1]
         assert last.startswith('error: ')
         assert message in last

@@ -65,7 +65,7 @@ def test_a_file_is_data(tool, config, saved, data_root, tmp_path, capsys, entry,
     ATTACKS[attack](content, path, proof)
     run = [config, '--work-dir', tmp_path / 'run']
     arguments = {
-        'infer': ['predict', data_root / 'images' / 'val_0000.png', '--checkpoint', path, '--out', tmp_path / 'out'],
+        'infer': ['predict', data_root / 'images' / 'val_0000.png', '--model', path, '--out', tmp_path / 'out'],
         'test': ['test', config, path, '--work-dir', tmp_path / 'run'],
         'resume': ['train', *run, '--resume', path],
         'load_from': ['train', *run, '--cfg-options', f'load_from={path}'],

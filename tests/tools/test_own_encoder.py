@@ -66,7 +66,7 @@ def test_a_module_that_constructs_its_weights(tool, own_config, data_root, tmp_p
     assert all(torch.equal(again[key], last[key]) for key in last)
     assert tool('test', own_config, run / 'iter_4.pth', '--work-dir', tmp_path / 'test') == 0
     image = next((data_root / 'images').glob('val*.png'))
-    given = ['--config', own_config, '--checkpoint', run / 'iter_4.pth', '--out', tmp_path / 'out']
+    given = ['--config', own_config, '--model', run / 'iter_4.pth', '--out', tmp_path / 'out']
     assert tool('predict', image, *given) == 0
 
 

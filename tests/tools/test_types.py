@@ -62,7 +62,7 @@ def test_mpq_plus_by_its_definition(run):
 def test_types_of_a_prediction(run, tool):
     """Every nucleus has one of the types of the data set, by name."""
     image = run / 'data' / 'images' / 'val_0000.png'
-    assert tool('predict', image, '--checkpoint', run / 'run' / 'iter_120.pth', '--out', run / 'files') == 0
+    assert tool('predict', image, '--model', run / 'run' / 'iter_120.pth', '--out', run / 'files') == 0
     rows = list(csv.DictReader((run / 'files' / 'nuclei.csv').open()))
     assert {row['type'] for row in rows} <= set(TYPES)
     features = json.loads((run / 'files' / 'geojson' / 'val_0000.geojson').read_text())['features']

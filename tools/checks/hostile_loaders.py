@@ -103,7 +103,7 @@ class Entries:
 
     def infer(self, path: Path) -> tuple[int, str]:
         """Find nuclei."""
-        return self.tool('infer.py', self.image, '--checkpoint', path, '--out', self.folder / 'out', '--device', 'cpu')
+        return self.tool('infer.py', self.image, '--model', path, '--out', self.folder / 'out', '--device', 'cpu')
 
     def test(self, path: Path) -> tuple[int, str]:
         """Score a checkpoint."""

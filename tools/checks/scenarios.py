@@ -241,7 +241,7 @@ def scenarios(inputs: Path, more: bool = False) -> list[Scenario]:
         return score(folder, '--out', folder / 'masks', '--show-dir', folder / 'pictures')
 
     def infer(folder: Path) -> int:
-        return tool('infer.py', inputs / 'data' / 'images', '--checkpoint', inputs / 'b.pth', '--out', folder / 'found')
+        return tool('infer.py', inputs / 'data' / 'images', '--model', inputs / 'b.pth', '--out', folder / 'found')
 
     one_file = [
         Scenario('train with a cache', nothing, cached, cached_again),
