@@ -1,7 +1,7 @@
 """From a trained checkpoint and an image to nuclei."""
 
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
