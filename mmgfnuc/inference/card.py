@@ -11,6 +11,8 @@ from mmgfnuc.visualization.markdown import code, fenced, prose, table_lines
 
 # Scores of metrics.json -> heading of a column.
 SCORES = {'dice': 'Dice', 'aji': 'AJI', 'pq': 'PQ', 'detection_f1': 'detection F1'}
+# Nuclei of an image that is shown among the worst: with fewer, one that is lost makes it one of them.
+FEWEST = 5
 # Of an image that fails, beside metrics.json.
 PICTURE = re.compile(r'pictures/[0-9]+\.jpg')
 DAMAGED = 'score the model again with mmgfnuc score'
@@ -141,7 +143,9 @@ def _scores(config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Ite
     nuclei = sum(metrics['truth'].values())
     yield f'On {names}: {nuclei:,} nuclei of {len(metrics["groups"])} groups that the scored model had not seen.'
     yield _whose(config, metrics)
-    yield table_lines(['', *SCORES.values()], [['all images', *map(_interval, _in_order(metrics))]])
+    of_groups = [_number(score['mean_of_groups']) for score in _in_order(metrics)]
+    rows = [['all images', *map(_interval, _in_order(metrics))], ['each group alike', *of_groups]]
+    yield table_lines(['', *SCORES.values()], rows)
     yield READING
     yield '### By group'
     yield _group_table(metrics['groups'])
@@ -189,15 +193,9 @@ def _failures(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield f'{LOST} Of the true nuclei: {_shares(metrics["truth"])}. Of the predicted: {_shares(metrics["predicted"])}.'
     if not metrics['worst']:
         return
-    yield (
-        'The images of lowest AJI, one of a group: tissue, truth, prediction, errors. Green matched, yellow merged, '
-        'light blue split, orange false negative, dark blue false positive.'
-    )
+    yield f'The images of lowest AJI, one of a group, of those with at least {FEWEST} true nuclei:'
     for image in metrics['worst']:
-        yield (
-            f'**{prose(image["group"])}**, {code(image["image"])}, AJI {_number(image["scores"]["aji"])}. True nuclei: '
-            f'{_counts(image["truth"])}; predicted: {_counts(image["predicted"])}.'
-        )
+        yield f'**{prose(image["group"])}**, {code(image["image"])}, AJI {_number(image["scores"]["aji"])}'
         yield f'![Tissue, truth, prediction and errors]({image["picture"]})'
 
 

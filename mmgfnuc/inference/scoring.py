@@ -43,7 +43,7 @@ from mmgfnuc.evaluation.functional import (
     semantic_scores,
 )
 
-from .card import SCORES
+from .card import FEWEST, SCORES
 from .predictor import Nuclei, Predictor
 
 # Micrometres per pixel to which images are resampled: scans at about 40x, 20x and 10x.
@@ -214,9 +214,12 @@ def _averaged(values: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
 
 
 def worst_images(scored: Iterable[ImageScores], most: int) -> list[ImageScores]:
-    """Choose the images of lowest AJI, at most one of each group: they show more than one kind of failure."""
+    """Choose the images of lowest AJI, with at least FEWEST true nuclei.
+
+    At most one of each group is chosen: they show more than one kind of failure.
+    """
     worst: dict[str, ImageScores] = {}
     for each in sorted(scored, key=lambda each: (each.scores['aji'], each.sample.image)):
-        if not math.isnan(each.scores['aji']):
+        if sum(each.truth.values()) >= FEWEST:
             worst.setdefault(each.sample.group, each)
     return list(worst.values())[:most]

@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from mmgfnuc.evaluation.functional import PREDICTED_STATES, TRUE_STATES
-from mmgfnuc.inference.card import SCORES
+from mmgfnuc.inference.card import FEWEST, SCORES
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,8 @@ def test_scores_are_those_of_a_test_run(measured, scored):
 def test_worst_images_are_drawn_one_of_a_group(measured, scored):
     worst = json.loads(measured.read_text())['worst']
     with (scored / 'run/test/instances.csv').open() as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: float(row['aji']))
+        rows = [row for row in csv.DictReader(file) if int(row['num_truth']) >= FEWEST]
+    rows.sort(key=lambda row: float(row['aji']))
     lowest = {row['group']: row['id'] for row in reversed(rows)}
     assert {image['group']: image['image'] for image in worst}.items() <= lowest.items()
     assert worst[0]['image'] == rows[0]['id']
