@@ -137,7 +137,9 @@ def _left_to_do(records: Records, files: Mapping[str, Path]) -> dict[str, Path]:
     if kept:
         print(f'notice: {len(kept)} of {len(files)} images are done already, with this model and these settings')
     if changed:
-        print(f'notice: {len(changed)} files have changed since they were done: {_listed(list(changed))}')
+        print(
+            f'notice: {len(changed)} of {len(files)} files have changed since they were done: {_listed(list(changed))}'
+        )
     return {name: path for name, path in files.items() if name not in kept}
 
 

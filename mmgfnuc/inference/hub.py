@@ -17,7 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.weights.locate import hub_answers
 
-from .ready import CARD, CONFIG, FILES, HUB_ID, read_ready
+from .ready import CARD, FILES, HUB_ID, read_ready
 
 PAGE = 'README.md'
 PAGE_HEAD = """---
@@ -35,7 +35,7 @@ def fetch(hub_id: str) -> Path:
     Raises:
         UserError: there is none of this name, or it cannot be reached.
     """
-    _check_id(hub_id)
+    check_id(hub_id)
     with _told(hub_id, 'loaded'):
         # Without a network what was fetched before is enough.
         return Path(
@@ -49,7 +49,7 @@ def push(folder: Path, hub_id: str) -> str:
     Raises:
         UserError: the folder is not a ready model, the hub refuses it or cannot be reached.
     """
-    _check_id(hub_id)
+    check_id(hub_id)
     licence = read_ready(folder).config['licence']
     page = PAGE_HEAD.format(licence=licence.lower()) + (folder / CARD).read_text(encoding='utf-8')
     add = huggingface_hub.CommitOperationAdd
@@ -57,11 +57,16 @@ def push(folder: Path, hub_id: str) -> str:
     with _told(hub_id, 'pushed'):
         hub = huggingface_hub.HfApi()
         hub.create_repo(hub_id, exist_ok=True)
-        hub.create_commit(hub_id, files, commit_message=f'{CONFIG}, weights, card and scores')
+        hub.create_commit(hub_id, files, commit_message='Weights, config, card and scores')
     return f'https://huggingface.co/{hub_id}'
 
 
-def _check_id(hub_id: str) -> None:
+def check_id(hub_id: str) -> None:
+    """Check that a name may be one on the hub.
+
+    Raises:
+        UserError: it may not.
+    """
     try:
         validate_repo_id(hub_id)
         valid = bool(HUB_ID.fullmatch(hub_id))

@@ -21,6 +21,8 @@ from .results import FOLDER, NUCLEI_HEADER, TABLES, discard, printable, write_la
 
 DECIMALS = 4
 UNNAMED = 'image'
+# Where a size of a pixel comes from that is no assumption.
+GIVEN, FILE = 'given', 'file'
 
 
 class Columns(dict[str, NDArray]):
@@ -48,6 +50,7 @@ class Nuclei:
         mpp: micrometres per pixel of the image, known or assumed; None where it is neither.
         name: of the image; that of its files.
         notices: what a reader must know of this prediction, a line each.
+        mpp_from: where the size of a pixel comes from: 'given', 'file', or what it is assumed from.
 
     Shape:
         - labels: (H, W) int32
@@ -67,17 +70,24 @@ class Nuclei:
     mpp: float | None = None
     name: str = UNNAMED
     notices: tuple[str, ...] = ()
+    mpp_from: str = GIVEN
 
     def __len__(self) -> int:
         return len(self.types)
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        size = 'of unknown size' if self.mpp is None else f'of {self.mpp:.3g} um'
+        assumed = '' if self.known_mpp else ' (assumed)'
+        size = 'of unknown size' if self.mpp is None else f'of {self.mpp:.3g} um{assumed}'
         found = f"{len(self)} in '{printable(self.name)}', {width} x {height} pixels {size}"
         counts = np.bincount(self.types, minlength=len(self.classes))
         kinds = zip(counts[1:], self.classes[1:], strict=True) if len(self.classes) > 2 else ()
         return f'<Nuclei: {"; ".join([found, *(f"{count} {kind}" for count, kind in kinds), *self.notices])}>'
+
+    @property
+    def known_mpp(self) -> float | None:
+        """Micrometres per pixel in which nuclei are measured; None where it is assumed, from nuclei."""
+        return self.mpp if self.mpp_from in (GIVEN, FILE) else None
 
     @cached_property
     def table(self) -> Any:
@@ -172,7 +182,7 @@ class Nuclei:
     @cached_property
     def _measures(self) -> Measures:
         """Those of MEASURES that are known, as they are written."""
-        found = measure_nuclei(self.labels, self.foreground, self.image, self.mpp)
+        found = measure_nuclei(self.labels, self.foreground, self.image, self.known_mpp)
         return {name: found[name].round(DECIMALS) for name in MEASURES if name in found}
 
     @property

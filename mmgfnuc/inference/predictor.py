@@ -94,7 +94,7 @@ class Predictor:
 
         Args:
             image: the path of a file; an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or a
-                PIL image, whose rows and columns are taken as they lie, and whose pixel size is not.
+                PIL image, whose rows and columns are taken as they lie; only a path has a pixel size.
             mpp: micrometres per pixel; by default that of the predictor, then what the file of a path states. Where it
                 is known, images of other pixels than those of the training are scaled, and what is too small for a
                 nucleus is told by its true size.
@@ -126,6 +126,7 @@ class Predictor:
             palette=self.preprocessing.palette,
             mpp=mpp,
             name=given.name if name is None else name,
+            notices=tuple(self.domain.warnings(given.pixels, mpp)) if self.domain else (),
         )
 
 

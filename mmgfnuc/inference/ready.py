@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import mmgfnuc
 from mmgfnuc.datasets.pixel_size import is_mpp
 from mmgfnuc.errors import UserError
-from mmgfnuc.files import file_sha256, whole_file, write_json, write_text
+from mmgfnuc.files import file_sha256, whole_file, write_json
 from mmgfnuc.names import groups_of, unknown_name
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     'domain': dict,
     'data': list,
     'pretrained': list,
+    'parameters': int,
     'versions': dict,
+    'checkpoint_sha256': str,
     'weights_sha256': str,
 }
 DATA_KEYS = {'name': str, 'licence': str, 'citation': str, 'images': int, 'groups': list, 'mpp': list}
@@ -139,21 +141,27 @@ def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, '
         UserError: the config is not data that JSON keeps.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     kind = torch.float16 if half else torch.float32
     stored = {key: one.to(kind) if one.is_floating_point() else one for key, one in weights.items()}
     with whole_file(folder / WEIGHTS) as unfinished:
-        save_file({key: one.contiguous() for key, one in stored.items()}, unfinished)
+        # Not by `save_file`, whose files nobody else may read.
+        unfinished.write_bytes(save({key: one.contiguous() for key, one in stored.items()}))
     whole = {'format': FORMAT, **config, 'weights_sha256': file_sha256(folder / WEIGHTS)}
     _check_config(whole, folder / CONFIG)
     write_json(folder / CONFIG, whole)
 
 
-def write_papers(folder: Path, card: str, metrics: Mapping[str, Any]) -> None:
-    """Write the card and the scores of a ready model."""
-    write_text(folder / CARD, card)
-    write_json(folder / METRICS, metrics)
+def check_name(name: str) -> str:
+    """Return the name of a model if it may be one.
+
+    Raises:
+        UserError: it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(f'name {name!r:.60} of a ready model: give small letters, digits, - and ., at most 64')
+    return name
 
 
 def _own_file(folder: Path, name: str) -> Path:
@@ -202,8 +210,7 @@ def _check_config(config: dict[str, Any], path: Path) -> None:
     _check_keys(config, KEYS, 'it', path)
     if stated != FORMAT:
         raise UserError(f'{path}: format={stated!r} is not {FORMAT}; {FIX}')
-    if not NAME.fullmatch(config['name']):
-        raise UserError(f'{path}: name={config["name"]!r:.60} is not of small letters, digits, - and .; {FIX}')
+    check_name(config['name'])
     if not SHA256.fullmatch(config['weights_sha256']):
         raise UserError(f'{path}: weights_sha256={config["weights_sha256"]!r:.70} is no SHA-256; {FIX}')
     for index, source in enumerate(config['data']):

@@ -124,7 +124,8 @@ class Records:
             UserError: see `whole_file`.
         """
         path = self._path(record.image)
-        write_csv(path.with_suffix('.csv'), NUCLEI_HEADER, nuclei)
+        if record.done:
+            write_csv(path.with_suffix('.csv'), NUCLEI_HEADER, nuclei)
         write_json(path, asdict(record), indent=None)
         self.all[record.image] = record
 
@@ -134,7 +135,8 @@ class Records:
         for record in removed:
             self.add(record.begun())
             del self.all[record.image]
-        self.write_tables()
+        if removed:
+            self.write_tables()
         for record in removed:
             discard(self.out, Path(record.file).stem)
             for path in (self._path(record.image), self._path(record.image).with_suffix('.csv')):
@@ -154,7 +156,7 @@ class Records:
             write_csv(unfinished_nuclei, NUCLEI_HEADER, ())
             header = unfinished_nuclei.read_bytes()
             with unfinished_nuclei.open('ab') as table:
-                table.writelines(self._lines(record, header) for record in records)
+                table.writelines(self._lines(record, header) for record in records if record.done)
             # Two files cannot be replaced at once, and no one shall find two that disagree.
             images.unlink(missing_ok=True)
         self.written = time.perf_counter()

@@ -23,8 +23,8 @@ def summarise(nuclei: Nuclei) -> dict[str, Any]:
     found: dict[str, Any] = {'nuclei': len(areas), 'tissue_share': round(tissue_share(nuclei.image), DECIMALS)}
     median = float(np.median(areas)) if len(areas) else None
     found['median_area_px'] = median
-    if nuclei.mpp is not None:
-        um2 = nuclei.mpp**2
+    if nuclei.known_mpp is not None:
+        um2 = nuclei.known_mpp**2
         found['per_mm2'] = round(len(areas) / (nuclei.labels.size * um2) * 1e6, DECIMALS)
         found['median_area_um2'] = None if median is None else round(median * um2, DECIMALS)
     return found

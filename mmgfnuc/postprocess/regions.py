@@ -101,19 +101,7 @@ def flood(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> Lab
     if not dry.any():
         return labels
     shore = cv2.dilate(dry.view(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))).view(bool) & mask
-    place = _without_gaps(shore)
-    shore, landscape, sources = shore[place], landscape[place], np.where(shore, labels, 0)[place]
-    labels[place] = np.where(dry[place], watershed(landscape, sources, mask=shore), labels[place])
-    return labels
-
-
-def _without_gaps(mask: Mask) -> tuple[NDArray[np.intp], ...]:
-    """Choose the rows and columns that hold a mask, and one beside them, so that what lies apart stays apart.
-
-    It is an index of the map. What is dry is little and lies scattered, while scikit-image takes time for all pixels.
-    """
-    near = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8))
-    return np.ix_(near.any(axis=1), near.any(axis=0))
+    return np.where(dry, watershed(landscape, np.where(shore, labels, 0), mask=shore), labels)
 
 
 def _descend(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> LabelMap:
@@ -129,7 +117,7 @@ def _descend(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> 
         lowest = np.minimum(lowest, height)
     found = markers[mask]
     downhill = np.where(found > 0, pixels, downhill)
-    order = np.empty(heights.size, np.intp)
+    order = np.empty(heights.size, np.int32)
     order[pixels] = np.arange(pixels.size)
     downhill = order[downhill]
     while True:

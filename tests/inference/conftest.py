@@ -6,8 +6,9 @@ from torch import nn
 
 from mmgfnuc.datasets.canonical import CLASSES
 from mmgfnuc.datasets.nuclei import PALETTE
-from mmgfnuc.datasets.synthetic import render_tile
+from mmgfnuc.datasets.synthetic import render_tile, write_dataset
 from mmgfnuc.inference.folder import find_images
+from mmgfnuc.inference.publishing import publish
 from mmgfnuc.inference.results import write_png
 from mmgfnuc.registry import MODELS
 
@@ -58,6 +59,22 @@ def fused(checkpoint_of):
 def predictor(plain):
     """Of a model without fusion; not to be changed."""
     return whole(plain)
+
+
+@pytest.fixture(scope='session')
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data')
+    write_dataset(root, num_train=2, num_val=1, size=96, seed=0)
+    return root
+
+
+@pytest.fixture(scope='session')
+def ready(plain, data_root, tmp_path_factory):
+    """The folder of a ready model, made of `plain`; not to be changed."""
+    folder = tmp_path_factory.mktemp('ready') / 'small'
+    folder.mkdir()
+    publish(plain, folder, 'small', [data_root])
+    return folder
 
 
 @pytest.fixture

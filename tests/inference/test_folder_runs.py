@@ -114,7 +114,7 @@ def test_a_file_that_has_changed_is_done_again(many, tmp_path, capsys):
     stub = Stub()
     segment_images(stub, many, out)
     assert len(stub.scales) == 1
-    assert '1 files have changed' in capsys.readouterr().out
+    assert '1 of 4 files have changed' in capsys.readouterr().out
     many[1].write_bytes(many[1].read_bytes() + b'more')
     with pytest.raises(UserError, match='1 of 1 images failed'):
         segment_images(Stub(errors={0: MemoryError()}), many[1:2], out)

@@ -28,9 +28,10 @@ def nuclei(many):
     return Stub(3)(read(many[0]), 0.5, name='a')
 
 
-@pytest.fixture(params=[0.5, None])
+@pytest.fixture(params=[(0.5, 'file'), (0.5, 'first pass'), (None, 'unknown')])
 def sized(nuclei, request):
-    return replace(nuclei, mpp=request.param)
+    mpp, comes_from = request.param
+    return replace(nuclei, mpp=mpp, mpp_from=comes_from)
 
 
 def saved_rows(nuclei, folder):
@@ -49,7 +50,9 @@ def test_the_table_is_that_of_the_file(sized, tmp_path, monkeypatch):
     for name in NUCLEI_HEADER[3:]:
         written = [float(row[name]) if row[name] else math.nan for row in rows]
         np.testing.assert_array_equal(sized.table[name], written, err_msg=name)
-    assert np.isnan(sized.table['area_um2']).all() == (sized.mpp is None)
+    assert np.isnan(sized.table['area_um2']).all() == (sized.mpp_from != 'file'), (
+        'what is assumed of nuclei measures none'
+    )
     assert sized.table['area_px'].tolist() == np.bincount(sized.labels.ravel())[1:].tolist()
 
 
@@ -114,6 +117,7 @@ def test_one_line_says_what_was_found_and_what_to_know(nuclei):
     for part in ('3 in', '40 x 20', '0.5 um', '1 epithelial', '1 lymphocyte', 'the first notice', 'the second'):
         assert part in shown
     assert '\n' not in shown
+    assert repr(replace(nuclei, mpp_from='first pass')) != repr(nuclei)
 
 
 def test_nuclei_go_to_another_process(nuclei):
@@ -171,6 +175,15 @@ def test_what_the_predictor_says_of_an_image(predictor, image, tmp_path):
     assert predictor(image).mpp is None
     assert (nuclei.classes, nuclei.palette) == (predictor.preprocessing.classes, predictor.preprocessing.palette)
     np.testing.assert_array_equal(nuclei.image, image)
+
+
+def test_what_is_unlike_the_training_images_is_among_the_notices(predictor, image, monkeypatch):
+    def warnings(given, mpp):
+        return [f'{given.shape} at {mpp}', 'blank']
+
+    assert predictor(image).notices == ()
+    monkeypatch.setattr(predictor, 'domain', SimpleNamespace(warnings=warnings))
+    assert predictor(image, 0.25).notices == ('(200, 248, 3) at 0.25', 'blank')
 
 
 def test_the_next_image_may_be_written_into_the_same_array(predictor, image):

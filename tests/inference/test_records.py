@@ -47,7 +47,7 @@ def test_tables_are_made_of_the_records_that_are_there(tmp_path):
     records.remove(['a'])
     assert images_of(tmp_path) == ['b']
     assert images_of(tmp_path, 'images.csv') == ['b', 'c', 'd']
-    assert len(list((tmp_path / FOLDER).iterdir())) == 6
+    assert len(list((tmp_path / FOLDER).iterdir())) == 5
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ TIMED = {
     'results.json',
     'tables.md',
     'report.html',
+    'images.csv',
 }
 SMALL = {
     'model.backbone.widths': (4, 8, 16),
@@ -105,11 +106,15 @@ def contents(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         if not path.is_file() or path.suffix == '.lock' or path.name == 'lock' or _is_log(Path(name)):
             continue
-        if path.name in TIMED:
+        if path.name in TIMED or _is_record(path):
             found[name] = 'there'
         else:
             found[name] = _numbers(path) if path.suffix == '.pth' else file_sha256(path)
     return found
+
+
+def _is_record(path: Path) -> bool:
+    return path.parent.name == '.records' and path.suffix == '.json'
 
 
 def _is_log(name: Path) -> bool:

@@ -89,7 +89,7 @@ def write_dataset(root: str | Path, *, num_train: int, num_val: int, size: int, 
                 canonical.write_sample(staging, sample_id, image, instances, types=type_map if types else None)
                 images[sample_id] = {'group': slide, 'mpp': MPP}
         classes = CLASSES if types else canonical.CLASSES
-        meta = {'name': NAME, 'classes': classes, 'licence': 'Apache-2.0 (generated)', 'images': images}
+        meta = {'name': NAME, 'classes': classes, 'licence': 'Apache-2.0', 'images': images}
         meta['citation'] = 'none: no tissue was imaged'
         meta['source'] = f'synthetic: mmgfnuc.datasets.synthetic, seed {seed}, tiles of {size} pixels'
         canonical.write_meta(staging, meta)

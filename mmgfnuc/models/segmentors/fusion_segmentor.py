@@ -230,7 +230,7 @@ class FusionSegmentor(BaseSegmentor):
         if len({self.scale_of(mpp) for mpp in sizes}) > 1:
             return [self.predict(image[None], [sample])[0] for image, sample in zip(inputs, samples, strict=True)]
         for sample, probabilities, auxiliary in zip(samples, *self.predict_maps(inputs, sizes[0]), strict=True):
-            if not probabilities.isfinite().all():
+            if not probabilities.sum().isfinite():
                 raise DivergedError(
                     'the model gives NaN: its weights are damaged, or its training failed; train it again'
                 )

@@ -1,0 +1,8 @@
+"""`mmgfnuc publish` as a script."""
+
+import sys
+
+from mmgfnuc.commands.main import run
+
+if __name__ == '__main__':
+    run('publish', sys.argv[1:])
