@@ -14,7 +14,7 @@ from mmgfnuc.visualization.overlay import draw_overlay
 from mmgfnuc.visualization.panels import Panel, arrange
 
 ROOT = Path(__file__).resolve().parents[2]
-QUALITY = 90
+QUALITY = 85
 
 
 def main() -> None:
