@@ -57,6 +57,12 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         '--mpp', type=positive_float, help='micrometres per pixel of all images (default: what each file states)'
     )
+    parser.add_argument(
+        '--nucleus-diameter',
+        type=positive_float,
+        metavar='PIXELS',
+        help='of a typical nucleus: gives the pixel size of images that state none (default: a first pass finds it)',
+    )
     return parser.parse_args(arguments)
 
 
@@ -90,5 +96,6 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--out '{args.out}' is not a folder; name one")
     # As Ctrl-C does, a polite request to end leaves complete tables.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    predictor = Predictor(args.model, changed_config(args), device=args.device, mpp=args.mpp)
+    settings = dict(device=args.device, mpp=args.mpp, nucleus_diameter=args.nucleus_diameter)
+    predictor = Predictor(args.model, changed_config(args), **settings)
     segment_images(predictor, images, args.out, args.overwrite)

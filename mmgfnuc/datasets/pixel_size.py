@@ -1,18 +1,21 @@
-"""Micrometres per pixel, as image files state them: SVS, OME-TIFF, ImageJ and the resolution tags of TIFF.
+"""Micrometres per pixel, as image files state them: SVS, OME-TIFF, ImageJ, and the resolution of TIFF, PNG and JPEG.
 
-Formats: OME-TIFF 2016-06, TIFF 6.0, ImageJ, the descriptions that Aperio writes.
+Formats: OME-TIFF 2016-06, TIFF 6.0, ImageJ, the descriptions that Aperio writes, PNG (pHYs), JFIF, EXIF.
 """
 
 import math
+import os
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import JpegImagePlugin
 
 from mmgfnuc.errors import UserError
 
-from .bad_file import BadFileError, require_file
+from .bad_file import BadFileError, require_file, unreadable
 from .tiff import SIGNATURES, TiffPicture, opened_tiff
 
 SMALLEST, LARGEST = 0.05, 5.0
@@ -37,6 +40,8 @@ UNITS = {
 MICRO = ('\\u00b5', '\u00b5', '\u03bc')
 # ResolutionUnit of TIFF.
 TAG_UNITS = {2: 25400.0, 3: 10000.0}
+PNG, JPEG = b'\x89PNG', b'\xff\xd8\xff'
+METRE = 1  # the one unit that pHYs of a PNG has
 
 
 def check_mpp(mpp: float, where: str) -> float:
@@ -65,8 +70,8 @@ def is_mpp(value: object) -> bool:
 def read_mpp(path: str | Path) -> float | None:
     """Read micrometres per pixel from the metadata of an image file, without decoding it.
 
-    Resolution tags that no other metadata explain count only if they give 0.05 to 5: others, such as 72 per inch,
-    describe a print.
+    A resolution that no other metadata explain counts only if it gives 0.05 to 5: others, such as 72 per inch, describe
+    a print.
 
     Returns:
         None where the file does not state it.
@@ -81,16 +86,46 @@ def read_mpp(path: str | Path) -> float | None:
             start = file.read(4)
     except OSError as error:
         raise BadFileError(path, f'unreadable ({error.strerror})', 'check its permissions') from error
-    if start not in SIGNATURES:
-        return None
-    with opened_tiff(path) as picture:
-        stated = _of_svs(picture) or _of_ome(picture) or _of_imagej(picture) or _of_tags(picture)
+    if start in SIGNATURES:
+        stated = _of_tiff(path)
+    elif start == PNG:
+        stated = _plausible(_of_png(path))
+    else:
+        stated = _plausible(_of_jpeg(path)) if start.startswith(JPEG) else None
     if stated is None:
         return None
     if max(stated) > min(stated) * (1 + SQUARE):
         what = f'pixels of {stated[0]:g} x {stated[1]:g} micrometres are not square'
         raise BadFileError(path, what, 'resample the image to square ones')
     return check_mpp(stated[0], str(path))
+
+
+def _of_tiff(path: Path) -> Sequence[float] | None:
+    with opened_tiff(path) as picture:
+        return _of_svs(picture) or _of_ome(picture) or _of_imagej(picture) or _of_tags(picture)
+
+
+def _of_png(path: Path) -> Sequence[float] | None:
+    with path.open('rb') as file:
+        file.seek(8)
+        # It stands before the pixels. A file that ends early is told by the one that reads those.
+        while len(head := file.read(8)) == 8 and (name := head[4:]) != b'IDAT':
+            content = file.read(9) if name == b'pHYs' else b''
+            if len(content) == 9:
+                *ratios, unit = struct.unpack('>IIB', content)
+                return _sides([(ratio, 1) for ratio in ratios], UNITS['m']) if unit == METRE else None
+            file.seek(int.from_bytes(head[:4]) + 4, os.SEEK_CUR)
+    return None
+
+
+def _of_jpeg(path: Path) -> Sequence[float] | None:
+    try:
+        with JpegImagePlugin.JpegImageFile(path) as picture:
+            ratios = picture.info.get('dpi', (0, 0))
+    # A damaged header fails in struct, by an index or a key, or as Pillow says it.
+    except Exception as error:
+        raise unreadable(path, error) from error
+    return _sides([(ratio, 1) for ratio in ratios], UNITS['inch'])
 
 
 def _of_svs(picture: TiffPicture) -> Sequence[float] | None:
@@ -112,21 +147,27 @@ def _of_ome(picture: TiffPicture) -> Sequence[float] | None:
 def _of_imagej(picture: TiffPicture) -> Sequence[float] | None:
     unit = (picture.file.imagej_metadata or {}).get('unit')
     scale = UNITS.get(_plain(str(unit)))
-    return None if scale is None else _sides(picture, scale)
+    return None if scale is None else _of_resolution(picture, scale)
 
 
 def _of_tags(picture: TiffPicture) -> Sequence[float] | None:
     scale = TAG_UNITS.get(picture.page.tags.valueof('ResolutionUnit', 2))
-    sides = None if scale is None else _sides(picture, scale)
+    return None if scale is None else _plausible(_of_resolution(picture, scale))
+
+
+def _plausible(sides: Sequence[float] | None) -> Sequence[float] | None:
     return sides if sides and all(SMALLEST <= side <= LARGEST for side in sides) else None
 
 
-def _sides(picture: TiffPicture, scale: float) -> Sequence[float] | None:
-    """Sides of a pixel, from the pixels in a unit of `scale` micrometres."""
+def _of_resolution(picture: TiffPicture, scale: float) -> Sequence[float] | None:
+    """Sides of a pixel of a TIFF, from its pixels in a unit of `scale` micrometres."""
     ratios = [picture.page.tags.valueof(name) for name in ('XResolution', 'YResolution')]
-    if any(ratio is None or 0 in ratio for ratio in ratios):
-        return None
-    return [scale * below / above for above, below in ratios]
+    return None if None in ratios else _sides(ratios, scale)
+
+
+def _sides(ratios: Sequence[tuple[float, float]], scale: float) -> Sequence[float] | None:
+    """Sides of a pixel, from fractions: the pixels in a unit of `scale` micrometres."""
+    return None if any(0 in ratio for ratio in ratios) else [scale * below / above for above, below in ratios]
 
 
 def _length(text: str, unit: str) -> float | None:

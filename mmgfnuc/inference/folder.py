@@ -4,7 +4,7 @@ import glob
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
 from mmgfnuc.datasets.limits import require_room
-from mmgfnuc.datasets.pixel_size import read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, file_sha256, output_lock
 
 from .nuclei import Nuclei
+from .pixel_size import scale_notices, stated_mpp
 from .predictor import Predictor
 from .records import Record, Records
 from .results import FILES, discard, printable
@@ -26,8 +26,6 @@ from .summary import DECIMALS, summarise
 # (ru_maxrss) grew by 90 to 105 in images of 2,048 to 4,096 pixels a side with 700 nuclei in each megapixel, head
 # `hover`; the rest is for maps of types.
 PREDICTION_BYTES = 130
-# Sizes of pixels that differ by less are one, as scanners write them.
-SAME_MPP = 0.01
 SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.
 NO_MEMORY = re.compile('out of memory|(not enough|insufficient|allocate) memory', re.IGNORECASE)
@@ -99,12 +97,12 @@ def segment_images(predictor: Predictor, images: list[Path], out: str | Path, ov
         for folder in FILES:
             (out / folder).mkdir(exist_ok=True)
         left = _left_to_do(records, files)
-        stated = {path: stated_scale(path) for path in left.values()}
-        for notice in scale_notices(stated, predictor):
+        stated = {path: stated_mpp(path) for path in left.values()}
+        for notice in scale_notices(stated, predictor.pixel_sizes):
             print(notice)
         try:
             for name, path in tqdm(left.items(), desc='segment', unit='image'):
-                _segment(predictor, records, name, path, predictor.mpp or stated[path])
+                _segment(predictor, records, name, path, stated[path])
                 records.write_tables_in_time()
         finally:
             records.write_tables()
@@ -157,69 +155,16 @@ def _tell(records: Records, files: Mapping[str, Path]) -> None:
     print(f'{len(done)}{given} images, {found} nuclei -> {printable(str(records.out))}')
 
 
-def stated_scale(path: Path) -> float | UserError | None:
-    """Give the micrometres per pixel that an image file states, None where it states none, or what is wrong there."""
-    try:
-        return read_mpp(path)
-    except UserError as error:
-        return error
-
-
-def scale_notices(stated: Mapping[Path, float | UserError | None], predictor: Predictor) -> Iterator[str]:
-    """Say what does not fit, or is not known, of the pixel sizes of files, user and model: a line for each matter.
-
-    Args:
-        stated: what each image file states, see `stated_scale`.
-        predictor: its `mpp` is that of all images, and wins over the files.
-    """
-    total, given, trained = len(stated), predictor.mpp, predictor.preprocessing.mpp
-    known = [mpp for mpp in stated.values() if isinstance(mpp, float)]
-    if given is None:
-        if known:
-            yield f'pixel size, as the files state it: {_counted(known)}'
-        unknown = [path for path, mpp in stated.items() if mpp is None]
-        if unknown:
-            yield (
-                f'notice: the size of a pixel of {len(unknown)} of {total} images, such as {unknown[0]}, is unknown: '
-                'they are taken as they are, and sizes are given in pixels only; give the pixel size with --mpp'
-            )
-    else:
-        others = [mpp for mpp in known if abs(mpp / given - 1) > SAME_MPP]
-        if others:
-            yield f'notice: {given:g} um per pixel are used, as given; the files state otherwise: {_counted(others)}'
-        known = [given] * total
-    if trained is None:
-        yield 'notice: the training images stated no pixel size, so images are not scaled to it'
-        return
-    for shown, count in _by_value(known).items():
-        if predictor.scale_of(float(shown)) != predictor.scale_of(None):
-            yield (
-                f'notice: the model was trained at {trained:g} um per pixel, the images have {shown} ({count} of '
-                f'{total}); they are scaled by {float(shown) / trained:.2f} for it'
-            )
-
-
-def _by_value(sizes: list[float]) -> dict[str, int]:
-    """Count values as they are shown: scanners write the same one with many decimals."""
-    return dict(sorted(Counter(f'{mpp:.2g}' for mpp in sizes).items()))
-
-
-def _counted(sizes: list[float]) -> str:
-    return ', '.join(f'{value} um ({count})' for value, count in _by_value(sizes).items())
-
-
-def _segment(predictor: Predictor, records: Records, name: str, path: Path, mpp: float | UserError | None) -> None:
+def _segment(predictor: Predictor, records: Records, name: str, path: Path, stated: float | UserError | None) -> None:
     """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
     start = time.perf_counter()
     record = Record(name, str(path.resolve()), _sha256(path))
     records.add(record.begun())
     try:
-        if isinstance(mpp, UserError):
-            raise mpp
-        nuclei = _predict(predictor, path, mpp)
+        nuclei = _predict(predictor, path, stated)
         nuclei.write_files(records.out)
-        found = dict(summarise(nuclei), mpp=nuclei.mpp, warnings=[printable(notice) for notice in nuclei.notices])
-        found['mpp_from'] = 'given' if predictor.mpp else 'file' if mpp else ''
+        found = dict(summarise(nuclei), mpp=nuclei.mpp, mpp_from=nuclei.mpp_from)
+        found['warnings'] = [printable(notice) for notice in nuclei.notices]
         found['seconds'] = round(time.perf_counter() - start, DECIMALS)
         records.add(replace(record, **found), nuclei.rows())
     except BaseException as error:
@@ -243,14 +188,15 @@ def _own_fault(path: Path, error: BaseException) -> str:
     return ''
 
 
-def _predict(predictor: Predictor, path: Path, mpp: float | None) -> Nuclei:
+def _predict(predictor: Predictor, path: Path, stated: float | UserError | None) -> Nuclei:
     """Find the nuclei of one image, if there is memory for it."""
     image = read_image(path)
+    size = predictor.pixel_size(image, stated=stated)
     if predictor.device.type == 'cpu':  # else most of it lies in the memory of the GPU
         height, width = image.shape[:2]
-        per_pixel = round(PREDICTION_BYTES * max(1, predictor.scale_of(mpp) ** 2))
+        per_pixel = round(PREDICTION_BYTES * predictor.largest_scale(size.mpp) ** 2)
         require_room(path, height, width, per_pixel, purpose='to be predicted')
-    return predictor(image, mpp, name=path.stem)
+    return predictor(image, size, name=path.stem)
 
 
 def _sha256(path: Path) -> str:

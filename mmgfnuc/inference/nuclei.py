@@ -17,12 +17,11 @@ from mmgfnuc.visualization.overlay import draw_overlay
 
 from .geojson import Polygon, feature_collection, trace_polygons
 from .measurements import MEASURES, Measures, measure_nuclei
+from .pixel_size import GIVEN, KNOWN
 from .results import FOLDER, NUCLEI_HEADER, TABLES, discard, printable, write_label_map, write_mask, write_png
 
 DECIMALS = 4
 UNNAMED = 'image'
-# Where a size of a pixel comes from that is no assumption.
-GIVEN, FILE = 'given', 'file'
 
 
 class Columns(dict[str, NDArray]):
@@ -50,7 +49,7 @@ class Nuclei:
         mpp: micrometres per pixel of the image, known or assumed; None where it is neither.
         name: of the image; that of its files.
         notices: what a reader must know of this prediction, a line each.
-        mpp_from: where the size of a pixel comes from: 'given', 'file', or what it is assumed from.
+        mpp_from: where the size of a pixel comes from; see PixelSize.
 
     Shape:
         - labels: (H, W) int32
@@ -87,7 +86,7 @@ class Nuclei:
     @property
     def known_mpp(self) -> float | None:
         """Micrometres per pixel in which nuclei are measured; None where it is assumed, from nuclei."""
-        return self.mpp if self.mpp_from in (GIVEN, FILE) else None
+        return self.mpp if self.mpp_from in KNOWN else None
 
     @cached_property
     def table(self) -> Any:

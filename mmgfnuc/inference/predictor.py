@@ -1,5 +1,6 @@
 """From a trained checkpoint and an image to nuclei."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,14 +14,15 @@ from PIL import Image
 import mmgfnuc
 from mmgfnuc.datasets.colours import RGBImage, array_to_rgb
 from mmgfnuc.datasets.images import picture_to_rgb, read_image
-from mmgfnuc.datasets.pixel_size import check_mpp, read_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import nucleus_types
 from mmgfnuc.models.segmentors import check_test_cfg
 from mmgfnuc.models.weights.torch_files import reason_of
 
+from .first_pass import LOOK_SIDE, densest_part, whole_diameters
 from .loading import load_model
 from .nuclei import UNNAMED, Nuclei
+from .pixel_size import PixelSize, PixelSizes, stated_mpp
 from .provenance import NAME, describe_model
 from .ready import DEFAULT
 
@@ -48,13 +50,15 @@ class Predictor:
             weight file moved.
         device: a torch device; a GPU where there is one by default.
         mpp: micrometres per pixel of all images, instead of what their files say.
+        nucleus_diameter: of a typical nucleus, in pixels: by it the pixel size is assumed of images of which it is not
+            known. By default it is assumed by a first pass over a part of each.
         tiles_per_batch: tiles that go through the model at once on a GPU, instead of the config's.
 
     Attributes:
-        mpp: as given.
         name: of the model.
         config: that its network was built of.
         preprocessing: what the model expects of its images, and its classes.
+        pixel_sizes: finds the size of a pixel of an image; see PixelSizes for what it refuses.
         domain: which images the model was made for; None where that is unknown, as of a checkpoint.
 
     Raises:
@@ -68,13 +72,14 @@ class Predictor:
         config: Config | None = None,
         device: str | None = None,
         mpp: float | None = None,
+        nucleus_diameter: float | None = None,
         tiles_per_batch: int | None = None,
     ) -> None:
         self.device = _find_device(device)
-        self.mpp = mpp if mpp is None else check_mpp(mpp, 'mpp')
         loaded = load_model(model, config)
         self.name, self.config = loaded.name, loaded.config
         self.preprocessing, self.domain = loaded.preprocessing, loaded.domain
+        self.pixel_sizes = PixelSizes(self.preprocessing, mpp, nucleus_diameter)
         if tiles_per_batch is not None:
             loaded.network.test_cfg = check_test_cfg({**loaded.network.test_cfg, 'tiles_per_batch': tiles_per_batch})
         self.model = loaded.network.to(self.device).eval()
@@ -83,21 +88,40 @@ class Predictor:
         """Tell by how much images of this size of pixel (micrometres, None where unknown) are scaled for the model."""
         return self.model.scale_of(mpp)
 
+    def largest_scale(self, mpp: float | None) -> float:
+        """Tell the largest scale at which such images are worked on: as given, by the network, or divided."""
+        return max(1, self.model.scale_of(mpp), self.model.factor_of(mpp))
+
+    def pixel_size(
+        self, image: RGBImage, mpp: float | None = None, stated: float | UserError | None = None
+    ) -> PixelSize:
+        """Find the size of a pixel of an image: see PixelSizes.
+
+        Args:
+            image: RGB.
+            mpp: micrometres per pixel, as given; by default those of the predictor.
+            stated: by its file, see `stated_mpp`.
+
+        Shape:
+            image (H, W, 3)
+        """
+        return self.pixel_sizes.find(partial(self._diameters_at, image), mpp, stated)
+
     def describe(self) -> dict[str, Any]:
         """Give what the nuclei that it finds depend on beside the image, as JSON holds it."""
         described = describe_model(self.model, self.config, self.preprocessing)
-        return {NAME: self.name, 'version': mmgfnuc.__version__, 'mpp': self.mpp, **described}
+        sizes = {'mpp': self.pixel_sizes.given, 'nucleus_diameter': self.pixel_sizes.nucleus_diameter}
+        return {NAME: self.name, 'version': mmgfnuc.__version__, **sizes, **described}
 
-    @torch.inference_mode()
-    def __call__(self, image: ImageLike, mpp: float | None = None, *, name: str | None = None) -> Nuclei:
+    def __call__(self, image: ImageLike, mpp: float | PixelSize | None = None, *, name: str | None = None) -> Nuclei:
         """Find the nuclei of one image.
 
         Args:
             image: the path of a file; an array of uint8, or of floats from 0 to 1: RGB, RGB with alpha, or grey; or a
-                PIL image, whose rows and columns are taken as they lie; only a path has a pixel size.
-            mpp: micrometres per pixel; by default that of the predictor, then what the file of a path states. Where it
-                is known, images of other pixels than those of the training are scaled, and what is too small for a
-                nucleus is told by its true size.
+                PIL image, whose rows and columns are taken as they lie; only a path states a pixel size.
+            mpp: micrometres per pixel, or what `pixel_size` has found; by default that of the predictor, then what the
+                file of a path states, then what a first pass assumes. Images of other pixels than those of the training
+                are scaled, and what is too small for a nucleus is told by its true size.
             name: of the image, in its tables and for its files; by default that of the file without its suffix.
 
         Shape:
@@ -107,13 +131,10 @@ class Predictor:
             UserError: the image is none of these, or mpp none of a microscope.
             DivergedError: the model gives NaN.
         """
-        if mpp is not None:
-            check_mpp(mpp, 'mpp')
         given = take_image(image)
-        mpp = mpp or self.mpp or (read_mpp(given.path) if given.path else None)
-        pixels = self.preprocessing.normalize(given.pixels)
-        inputs = torch.tensor(pixels).permute(2, 0, 1)[None].to(self.device)
-        (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
+        if not isinstance(mpp, PixelSize):
+            mpp = self.pixel_size(given.pixels, mpp, stated_mpp(given.path) if given.path else None)
+        sample = self._segment(given.pixels, mpp.mpp)
         labels = sample.pred_instance_map.data[0]
         semantic = sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy()
         return Nuclei(
@@ -124,10 +145,25 @@ class Predictor:
             image=given.pixels,
             classes=self.preprocessing.classes,
             palette=self.preprocessing.palette,
-            mpp=mpp,
+            mpp=mpp.mpp,
             name=given.name if name is None else name,
-            notices=tuple(self.domain.warnings(given.pixels, mpp)) if self.domain else (),
+            notices=(*([mpp.notice] if mpp.notice else []), *self._warnings(given.pixels, mpp.mpp)),
+            mpp_from=mpp.source,
         )
+
+    def _warnings(self, image: RGBImage, mpp: float | None) -> list[str]:
+        return self.domain.warnings(image, mpp) if self.domain else []
+
+    @torch.inference_mode()
+    def _segment(self, image: RGBImage, mpp: float | None) -> SegDataSample:
+        inputs = torch.tensor(self.preprocessing.normalize(image)).permute(2, 0, 1)[None].to(self.device)
+        (sample,) = self.model.predict(inputs.float() / 255, [SegDataSample(metainfo={'mpp': mpp})])
+        return sample
+
+    def _diameters_at(self, image: RGBImage, mpp: float) -> NDArray[np.float64]:
+        """Diameters of the nuclei in the part of an image that has the most of them, if its pixels measured so much."""
+        part = densest_part(image, round(LOOK_SIDE / self.scale_of(mpp)))
+        return whole_diameters(self._segment(part, mpp).pred_instance_map.data[0])
 
 
 def load(name_or_folder_or_hub_id: str | Path = DEFAULT, device: str | None = None) -> Predictor:

@@ -1,5 +1,8 @@
 """Micrometres per pixel as files state them."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
@@ -67,10 +70,51 @@ def test_a_page_that_is_not_the_image_states_nothing(tmp_path):
     assert read_mpp(tmp_path / 'a.tif') == pytest.approx(0.25)
 
 
-def test_other_formats_state_none(tmp_path):
-    for name in ('a.png', 'a.jpg', 'a.bmp'):
-        Image.fromarray(PIXELS).save(tmp_path / name, dpi=(101_600, 101_600))
-        assert read_mpp(tmp_path / name) is None
+@pytest.mark.parametrize(
+    ('name', 'dpi', 'mpp'),
+    [
+        ('a.png', (101_600, 101_600), 0.25),
+        ('a.png', (50_800.2, 50_810), 0.5),
+        ('a.png', (300, 300), None),
+        ('a.png', None, None),
+        ('a.jpg', (50_800, 50_800), 0.5),
+        ('a.jpg', (72, 72), None),
+        ('a.jpg', None, None),
+        ('a.bmp', (101_600, 101_600), None),
+        ('a.webp', None, None),
+    ],
+)
+def test_the_resolution_of_other_formats(tmp_path, name, dpi, mpp):
+    """That of a print, such as 300 per inch, says nothing of a microscope."""
+    Image.fromarray(PIXELS).save(tmp_path / name, **({'dpi': dpi} if dpi else {}))
+    assert read_mpp(tmp_path / name) == (mpp and pytest.approx(mpp, rel=1e-3))
+
+
+@pytest.mark.parametrize(('unit', 'x', 'y', 'said'), [(1, 4, 4, 0.25), (0, 4, 4, None), (1, 0, 4, None), (1, 4, 2, '')])
+def test_the_resolution_of_a_png_by_its_bytes(tmp_path, unit, x, y, said):
+    """Pixels in a metre; a unit of 0 is an aspect."""
+    chunk = struct.pack('>4sIIB', b'pHYs', x * 1_000_000, y * 1_000_000, unit)
+    Image.fromarray(PIXELS).save(tmp_path / 'a.png')
+    data = (tmp_path / 'a.png').read_bytes()
+    (tmp_path / 'a.png').write_bytes(
+        data[:33] + struct.pack('>I', 9) + chunk + struct.pack('>I', zlib.crc32(chunk)) + data[33:]
+    )
+    if said == '':
+        with pytest.raises(UserError, match=r'a\.png: pixels of 0\.25 x 0\.5 micrometres are not square'):
+            read_mpp(tmp_path / 'a.png')
+    else:
+        assert read_mpp(tmp_path / 'a.png') == said
+
+
+def test_a_jpeg_by_its_exif(tmp_path):
+    exif = Image.Exif()
+    exif[0x011A], exif[0x011B], exif[0x0128] = 40_000.0, 40_000.0, 3
+    Image.fromarray(PIXELS).save(tmp_path / 'a.jpg', exif=exif)
+    # Without JFIF, which states a resolution of its own.
+    data = (tmp_path / 'a.jpg').read_bytes()
+    start = data.index(b'\xff\xe0')
+    (tmp_path / 'a.jpg').write_bytes(data[:start] + data[start + 18 :])
+    assert read_mpp(tmp_path / 'a.jpg') == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +151,14 @@ def test_rounded_sides_are_square(written):
 def test_a_file_that_is_none(tmp_path):
     with pytest.raises(UserError, match='missing'):
         read_mpp(tmp_path / 'a.tif')
-    (tmp_path / 'a.tif').write_bytes(b'II*\0' + b'\xff' * 40)
-    with pytest.raises(UserError, match='unreadable') as caught:
-        read_mpp(tmp_path / 'a.tif')
-    assert '\n' not in str(caught.value)
+    for name, start in (('a.tif', b'II*\0'), ('a.jpg', b'\xff\xd8\xff')):
+        (tmp_path / name).write_bytes(start + b'\xff' * 40)
+        with pytest.raises(UserError, match='unreadable') as caught:
+            read_mpp(tmp_path / name)
+        assert '\n' not in str(caught.value)
+    # The one who reads its pixels says what is wrong with it.
+    (tmp_path / 'a.png').write_bytes(b'\x89PNG\r\n\x1a\n\0\0\0\x09pHYs\0\0')
+    assert read_mpp(tmp_path / 'a.png') is None
 
 
 def test_what_a_user_gives():

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.inference import Nuclei, Preprocessing
+from mmgfnuc.inference.pixel_size import PixelSizes
 from mmgfnuc.inference.results import FILES
 
 CLASSES = ('background', 'epithelial', 'lymphocyte')
@@ -32,16 +33,20 @@ class Stub:
     def __init__(self, num_classes=2, mpp=None, shift=0, errors=None, notices=()):
         classes = ('background', 'nucleus') if num_classes == 2 else CLASSES
         self.preprocessing = Preprocessing(0.5, classes, PALETTE[:num_classes], [])
-        self.mpp, self.shift, self.errors, self.notices, self.scales = mpp, shift, errors or {}, notices, []
+        self.pixel_sizes = PixelSizes(self.preprocessing, mpp)
+        self.shift, self.errors, self.notices, self.scales = shift, errors or {}, notices, []
 
     def describe(self):
-        return {'model': 'stub', 'shift': self.shift, 'mpp': self.mpp}
+        return {'model': 'stub', 'shift': self.shift, 'mpp': self.pixel_sizes.given}
 
-    def scale_of(self, mpp):
-        return 1 if mpp is None or abs(mpp / 0.5 - 1) <= 0.25 else mpp / 0.5
+    def largest_scale(self, mpp):
+        return 1 if mpp is None else max(1, mpp / 0.5)
 
-    def __call__(self, image, mpp, *, name):
-        self.scales.append(mpp)
+    def pixel_size(self, image, mpp=None, stated=None):
+        return self.pixel_sizes.find(None, mpp, stated)
+
+    def __call__(self, image, size, *, name):
+        self.scales.append(size.mpp)
         if len(self.scales) - 1 in self.errors:
             raise self.errors[len(self.scales) - 1]
         labels = np.zeros(image.shape[:2], np.int32)
@@ -50,7 +55,7 @@ class Stub:
         types = np.array([0, 1, len(self.preprocessing.classes) - 1, 0], np.uint8)
         classes, palette = self.preprocessing.classes, self.preprocessing.palette
         foreground = (labels > 0) * np.float32(0.75)
-        given = image, classes, palette, mpp, name, self.notices
+        given = image, classes, palette, size.mpp, name, self.notices, size.source
         return Nuclei(labels, types[1:].astype(int), types[labels], foreground, *given)
 
 

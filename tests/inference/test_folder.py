@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ import tifffile
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import Nuclei
-from mmgfnuc.inference.folder import find_images, scale_notices, segment_images, stated_scale
+from mmgfnuc.inference.folder import find_images, segment_images
+from mmgfnuc.inference.pixel_size import PixelSize
 from mmgfnuc.inference.results import FILES, write_png
 from mmgfnuc.visualization.overlay import outline
 
@@ -92,7 +92,7 @@ def test_every_file_of_a_binary_model(many, tmp_path):
     tables = {'nuclei.csv', 'images.csv', 'prediction.json'}
     assert {path.name for path in out.iterdir()} == {*FILES, '.records', *tables}
     image = read(many[0])
-    labels = Stub()(image, None, name='a').labels
+    labels = Stub()(image, PixelSize(None, 'unknown'), name='a').labels
     assert np.array_equal(read(out / 'labels' / 'a.png'), labels)
     assert np.array_equal(read(out / 'masks' / 'b.png'), np.array([0, 255, 255, 0])[labels])
     assert np.array_equal((read(out / 'overlays' / 'a.png') != image).any(2), outline(labels))
@@ -132,7 +132,7 @@ def test_no_nuclei(many, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Stub,
         '__call__',
-        lambda self, image, mpp, *, name: Nuclei(empty, np.zeros(0, int), *maps, image, CLASSES, PALETTE, mpp, name),
+        lambda self, image, size, *, name: Nuclei(empty, np.zeros(0, int), *maps, image, CLASSES, PALETTE, 0.5, name),
     )
     segment_images(Stub(3, mpp=0.5), many[:2], tmp_path)
     assert len((tmp_path / 'nuclei.csv').read_text().splitlines()) == 1
@@ -201,15 +201,13 @@ def test_the_pixel_size_of_the_file_is_used(many, tmp_path, capsys):
         segment_images(stub, images, out)
     assert stub.scales == [None, 0.25, 0.5]
     sizes = [(line['mpp'], line['mpp_from']) for line in table(out, 'images.csv')]
-    assert sizes == [('', ''), ('0.25', 'file'), ('0.5', 'file'), ('', '')]
+    assert sizes == [('', 'unknown'), ('0.25', 'file'), ('0.5', 'file'), ('', '')]
     areas = {line['image']: line['area_um2'] for line in table(out, 'nuclei.csv') if line['nucleus'] == '1'}
     assert areas == {'d': '', 'x': str(9 * 0.0625), 'y': str(9 * 0.25)}
     stub, given = Stub(mpp=0.5), tmp_path / 'given'
     segment_images(stub, images, given)
     assert stub.scales == [0.5] * 4
     assert {(line['mpp'], line['mpp_from']) for line in table(given, 'images.csv')} == {('0.5', 'given')}
-    assert isinstance(stated_scale(images[3]), UserError)
-    assert isinstance(stated_scale(tmp_path / 'none.tif'), UserError)
 
 
 def test_what_must_be_known_is_printed_and_stands_in_the_table(many, tmp_path, capsys):
@@ -220,27 +218,3 @@ def test_what_must_be_known_is_printed_and_stands_in_the_table(many, tmp_path, c
     printed = capsys.readouterr().out.splitlines()
     for line in (r'warning: no tissue\n: a, b', 'warning: assumed: a, b', 'warning: blurred: c, d'):
         assert line in printed[-4:]
-
-
-def notices(sizes, given=None, trained=0.5):
-    stub = Stub(mpp=given)
-    stub.preprocessing = replace(stub.preprocessing, mpp=trained)
-    return list(scale_notices({Path(f'{number}.tif'): size for number, size in enumerate(sizes)}, stub))
-
-
-def test_what_is_said_of_the_sizes_of_pixels():
-    """A line for each size that the model does not have, and for what is unknown or contradicts itself."""
-    assert notices([0.499, 0.5, None], given=0.5) == []
-    assert notices([0.499, 0.5]) == ['pixel size, as the files state it: 0.5 um (2)']
-    stated, *scaled = notices([0.25, 0.2501, 1.0, 0.5])
-    assert 'as the files state it: 0.25 um (2), 0.5 um (1), 1 um (1)' in stated
-    assert [line.split(' um per pixel, ')[1] for line in scaled] == [
-        'the images have 0.25 (2 of 4); they are scaled by 0.50 for it',
-        'the images have 1 (1 of 4); they are scaled by 2.00 for it',
-    ]
-    (line,) = notices([0.25, None, 0.5, UserError('damaged')], given=0.5)
-    assert 'notice: 0.5 um per pixel are used, as given; the files state otherwise: 0.25 um (1)' in line
-    (line,) = notices([None] * 9)
-    assert '9 of 9 images, such as 0.tif, is unknown' in line
-    (line,) = notices([0.5], given=0.5, trained=None)
-    assert 'the training images stated no pixel size' in line

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference.folder import segment_images
+from mmgfnuc.inference.pixel_size import PixelSize
 from mmgfnuc.inference.results import FILES, NUCLEI_HEADER
 from mmgfnuc.visualization.overlay import outline
 
@@ -25,7 +26,7 @@ from .stub import Stub, outputs, read, table
 @pytest.fixture
 def nuclei(many):
     """Of three nuclei: epithelial, lymphocyte, and one of no type."""
-    return Stub(3)(read(many[0]), 0.5, name='a')
+    return Stub(3)(read(many[0]), PixelSize(0.5, 'given'), name='a')
 
 
 @pytest.fixture(params=[(0.5, 'file'), (0.5, 'first pass'), (None, 'unknown')])
@@ -78,7 +79,7 @@ def test_polygons_cover_the_nuclei(nuclei):
 def test_saved_are_the_files_of_mmgfnuc_predict(many, tmp_path, classes, mpp):
     stub = Stub(classes, mpp=mpp)
     segment_images(stub, many[:2], tmp_path / 'run')
-    saved = [stub(read(path), mpp, name=path.stem) for path in many[:2]]
+    saved = [stub(read(path), stub.pixel_size(None), name=path.stem) for path in many[:2]]
     rows = [row for nuclei in saved for row in saved_rows(nuclei, tmp_path / 'saved')]
     assert rows == table(tmp_path / 'run', 'nuclei.csv')
     assert outputs(tmp_path / 'saved') == outputs(tmp_path / 'run')
@@ -99,7 +100,7 @@ def test_an_image_of_the_same_name_is_replaced(nuclei, tmp_path):
 
 def test_the_overlay_shows_the_contours(many):
     image = read(many[0])
-    nuclei = Stub()(image, None, name='a')
+    nuclei = Stub()(image, PixelSize(None, 'unknown'), name='a')
     assert np.array_equal((nuclei.overlay() != image).any(2), outline(nuclei.labels))
 
 
@@ -181,7 +182,7 @@ def test_what_is_unlike_the_training_images_is_among_the_notices(predictor, imag
     def warnings(given, mpp):
         return [f'{given.shape} at {mpp}', 'blank']
 
-    assert predictor(image).notices == ()
+    assert predictor(image, 0.25).notices == ()
     monkeypatch.setattr(predictor, 'domain', SimpleNamespace(warnings=warnings))
     assert predictor(image, 0.25).notices == ('(200, 248, 3) at 0.25', 'blank')
 

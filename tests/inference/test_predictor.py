@@ -17,6 +17,7 @@ from mmgfnuc.engine.config import load_config
 from mmgfnuc.engine.settings import check_model
 from mmgfnuc.errors import DivergedError, UserError
 from mmgfnuc.inference import Predictor
+from mmgfnuc.inference.pixel_size import PixelSizes
 from mmgfnuc.registry import MODELS
 
 from .small_models import FUSED, PLAIN, darkness, tiled, to_inputs, whole
@@ -126,7 +127,7 @@ def test_the_size_of_a_pixel(plain, image, tmp_path, monkeypatch):
     assert finest < coarsest
     assert predictor(tmp_path / 'a.tif').labels.max() == coarsest
     assert predictor(tmp_path / 'a.tif', 0.2).labels.max() == finest
-    monkeypatch.setattr(predictor, 'mpp', 0.2)
+    monkeypatch.setattr(predictor, 'pixel_sizes', PixelSizes(predictor.preprocessing, 0.2))
     assert predictor(tmp_path / 'a.tif').labels.max() == predictor(image).labels.max() == finest
     assert predictor(image, 0.3).labels.max() == coarsest
     for value in (250, '0.5'):

@@ -5,6 +5,7 @@ import shutil
 
 import torch
 
+from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.provenance import differences
 
 from .small_models import tiled, whole
@@ -23,8 +24,7 @@ def test_all_that_changes_the_nuclei_is_told(plain, changed, image, tmp_path):
     name = next(name for name, value in saved['state_dict'].items() if value.ndim == 4)
     saved['state_dict'][name][0, 0, 0, 0] += 1e-6
     torch.save(saved, tmp_path / 'other.pth')
-    given = whole(plain)
-    given.mpp = 0.5
+    given = Predictor(plain, device='cpu', mpp=0.5)
 
     def stained(rows):
         template = torch.tensor(image[rows])

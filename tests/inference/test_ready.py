@@ -186,7 +186,7 @@ def test_a_folder_finds_what_the_checkpoint_finds(ready, plain, image, capfd):
     assert half in (set(), {key for key, one in own.items() if one.is_floating_point()})
     for key, one in after.model.state_dict().items():
         assert torch.equal(one, stored[key].to(own[key].dtype))
-    found, expected = after(image), before(image)
+    found, expected = after(image, 0.25), before(image, 0.25)
     np.testing.assert_allclose(found.foreground, expected.foreground, atol=0.01)
     assert found.labels.max() == pytest.approx(expected.labels.max(), rel=0.1)
     assert capfd.readouterr() == ('', '')

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmgfnuc.inference.pixel_size import PixelSize
 from mmgfnuc.inference.summary import summarise, tissue_share
 
 from .stub import Stub
@@ -17,12 +18,13 @@ def half_tissue(height, width):
 
 
 def test_density_and_area_by_hand():
-    found = summarise(Stub()(half_tissue(20, 40), 0.5, name='a'))
+    found = summarise(Stub()(half_tissue(20, 40), PixelSize(0.5, 'file'), name='a'))
     # Nuclei of 9, 12 and 24 pixels; 800 pixels of a quarter of a square micrometre.
     expected = {'nuclei': 3, 'median_area_px': 12, 'median_area_um2': 3, 'per_mm2': 15_000}
     assert {name: found[name] for name in expected} == expected
-    unscaled = summarise(Stub()(half_tissue(20, 40), None, name='a'))
-    assert unscaled.keys() == {'nuclei', 'median_area_px', 'tissue_share'}
+    for unknown in (PixelSize(None, 'unknown'), PixelSize(0.5, 'first pass')):
+        unscaled = summarise(Stub()(half_tissue(20, 40), unknown, name='a'))
+        assert unscaled.keys() == {'nuclei', 'median_area_px', 'tissue_share'}
 
 
 @pytest.mark.parametrize('size', [(64, 128), (1, 2), (37, 200)])

@@ -12,7 +12,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -28,6 +27,7 @@ from mmgfnuc.datasets.canonical import (
     write_sample,
     write_split,
 )
+from mmgfnuc.datasets.resampling import resample_image, resample_map
 from mmgfnuc.datasets.splits import Split, find_leaks
 from mmgfnuc.datasets.staging import refuse_foreign, refuse_lost, staged_dataset, staging_folder, unpacked_folder
 from mmgfnuc.errors import UserError
@@ -242,18 +242,11 @@ def resampled(content: Content, mpp: float | None, target: float | None) -> Cont
     """
     if mpp is None or target is None or is_same(mpp, target):
         return content
-    old = content.instances.shape
-    height, width = (max(round(side * mpp / target), 1) for side in old)
-    way = cv2.INTER_AREA if target > mpp else cv2.INTER_CUBIC
-    places = np.ix_(
-        *(((np.arange(new) + 0.5) * side / new).astype(np.intp) for new, side in zip((height, width), old, strict=True))
+    image, instances = resample_image(content.image, content.instances, mpp, target)
+    ignore, types = (
+        None if values is None else resample_map(values, *instances.shape) for values in (content.ignore, content.types)
     )
-    return Content(
-        cv2.resize(content.image, (width, height), interpolation=way),
-        content.instances[places],
-        None if content.ignore is None else content.ignore[places],
-        None if content.types is None else content.types[places],
-    )
+    return Content(image, instances, ignore, types)
 
 
 def _raise_problems(problems: Sequence[str]) -> None:

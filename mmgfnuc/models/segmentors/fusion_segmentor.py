@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmgfnuc.errors import DivergedError, UserError
@@ -24,8 +27,8 @@ from .tiling import tiled_forward
 
 # What `test_cfg` takes.
 TEST_SETTINGS = {'scale': float | None, 'mpp': float | None, 'tile': int | None, 'overlap': int, 'tiles_per_batch': int}
-# Of the size of a pixel: scanners differ by a few percent, and the models see random scaling in training.
-MPP_TOLERANCE = 0.25
+# Of the size of a pixel: scanners of one magnification differ by a few percent.
+MPP_TOLERANCE = 0.05
 
 
 @MODELS.register_module()
@@ -56,13 +59,13 @@ class FusionSegmentor(BaseSegmentor):
             first three channels, the foundation encoder the last three, which are another image. A control: what is
             left of a gain then does not come from what the foundation encoder sees in the image.
         test_cfg: how images are predicted. `scale`: the resolution that the model was trained at, over that of the
-            images (default 1; see the transform Rescale). `mpp`: micrometres per pixel of the images that `scale` is
-            meant for, see `scale_of`; a checkpoint brings it. `tile`: larger images (after scaling) are predicted in
-            tiles of this side, the size that the model was trained on; without it they are taken whole. Smaller ones
-            are continued to this size by their mirror image, as RandomWarpCrop does in training: a model that has never
-            seen the border of an image fails there. `overlap` of the tiles, by default a quarter of their side. Sizes
-            in pixels. `tiles_per_batch`: tiles of each image that go through the model at once on a GPU (default 4);
-            more are faster, fewer take less memory. On a CPU they go one by one.
+            images (default 1; see the transform Rescale). `mpp`: micrometres per pixel of the images that `scale` and
+            the post-processor are meant for; a checkpoint brings it. `tile`: larger images (after scaling) are
+            predicted in tiles of this side, the size that the model was trained on; without it they are taken whole.
+            Smaller ones are continued to this size by their mirror image, as RandomWarpCrop does in training: a model
+            that has never seen the border of an image fails there. `overlap` of the tiles, by default a quarter of
+            their side. Sizes in pixels. `tiles_per_batch`: tiles of each image that go through the model at once on a
+            GPU (default 4); more are faster, fewer take less memory. On a CPU they go one by one.
 
     Shape:
         images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M auxiliary maps
@@ -150,16 +153,22 @@ class FusionSegmentor(BaseSegmentor):
         padded = [side + -side % self.backbone.out_strides[-1] for side in (height, width)]
         return resize(maps, padded)[..., :height, :width]
 
-    def scale_of(self, mpp: float | None) -> float:
-        """Tell by how much images are scaled whose pixels measure `mpp` micrometres, None where that is unknown.
+    def factor_of(self, mpp: float | None) -> float:
+        """Tell by how much images of `mpp` micrometres per pixel are scaled to pixels of `test_cfg.mpp`.
 
-        It is `test_cfg.scale`. Images whose pixels are known to be larger or smaller than those of `test_cfg.mpp`, by
-        more than a quarter, are brought to that size as well.
+        It is 1 where one of both is unknown, or they differ by a few percent only.
         """
-        scale, usual = self.test_cfg.get('scale', 1.0), self.test_cfg.get('mpp')
+        usual = self.test_cfg.get('mpp')
         if mpp is None or usual is None or abs(mpp / usual - 1) <= MPP_TOLERANCE:
-            return scale
-        return scale * mpp / usual
+            return 1.0
+        return mpp / usual
+
+    def scale_of(self, mpp: float | None) -> float:
+        """Tell by how much images of `mpp` micrometres per pixel (None: unknown) are scaled for the network.
+
+        It is `test_cfg.scale`, times `factor_of`.
+        """
+        return self.test_cfg.get('scale', 1.0) * self.factor_of(mpp)
 
     def predict_maps(self, inputs: Tensor, mpp: float | None = None) -> tuple[Tensor, Tensor]:
         """Return probabilities and auxiliary maps at image size; resolution and tiles are those of `test_cfg`.
@@ -174,9 +183,12 @@ class FusionSegmentor(BaseSegmentor):
         Shape:
             (B, 3, H, W) -> (B, K, H, W), (B, M, H, W), float32
         """
+        return self._split_maps(self._predict_small(inputs, mpp), inputs.shape[-2:])
+
+    def _predict_small(self, inputs: Tensor, mpp: float | None) -> Tensor:
+        """Return probabilities and auxiliary maps at the resolution of the network."""
         scale, tile = self.scale_of(mpp), self.test_cfg.get('tile')
-        # Rounded as the transform Rescale does, so that training and prediction see one size.
-        size = [max(round(scale * side), 1) for side in inputs.shape[-2:]]
+        size = _scaled(inputs.shape[-2:], scale)
         images = F.interpolate(inputs, size, mode='area') if scale < 1 else resize(inputs, size)
         images, (top, left) = reflect_to_size(images, max(tile or 0, self.backbone.out_strides[-1]))
         if tile:
@@ -186,8 +198,12 @@ class FusionSegmentor(BaseSegmentor):
             maps = tiled_forward(self._activated, images, tile, overlap, at_once)
         else:
             maps = self._activated(images)
+        return maps[..., top : top + size[0], left : left + size[1]]
+
+    def _split_maps(self, maps: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return probabilities and auxiliary maps at another size."""
         classes = self.decode_head.num_classes
-        maps = _resize_maps(maps[..., top : top + size[0], left : left + size[1]], classes, inputs.shape[-2:])
+        maps = _resize_maps(maps, classes, size)
         return maps[:, :classes], maps[:, classes:]
 
     def _activated(self, images: Tensor) -> Tensor:
@@ -215,7 +231,9 @@ class FusionSegmentor(BaseSegmentor):
         """Set `pred_probabilities`, `pred_sem_seg` and `pred_instance_map` of data samples.
 
         A pixel of more than half a probability of nucleus has the most probable type, the others are background. Where
-        a sample says its `mpp`, areas are told in micrometres and images scaled as `scale_of` says.
+        a sample says its `mpp`, areas are told in micrometres and images scaled as `scale_of` says. Those of other
+        pixels than `test_cfg.mpp` are divided into nuclei at that size, which the post-processor is made for, so that
+        the same tissue gives the same nuclei at any resolution.
 
         Shape:
             - pred_probabilities: (K, H, W)
@@ -229,16 +247,25 @@ class FusionSegmentor(BaseSegmentor):
         sizes = [sample.get('mpp') for sample in samples]
         if len({self.scale_of(mpp) for mpp in sizes}) > 1:
             return [self.predict(image[None], [sample])[0] for image, sample in zip(inputs, samples, strict=True)]
-        for sample, probabilities, auxiliary in zip(samples, *self.predict_maps(inputs, sizes[0]), strict=True):
+        size, maps = inputs.shape[-2:], self._predict_small(inputs, sizes[0])
+        at_image = self._split_maps(maps, size)
+        usual = _scaled(size, self.factor_of(sizes[0]))
+        at_usual = at_image if usual == list(size) else self._split_maps(maps, usual)
+        for sample, probabilities, foreground, auxiliary in zip(
+            samples, at_image[0], 1 - at_usual[0][:, 0], at_usual[1], strict=True
+        ):
             if not probabilities.sum().isfinite():
                 raise DivergedError(
                     'the model gives NaN: its weights are damaged, or its training failed; train it again'
                 )
-            foreground = 1 - probabilities[0]
-            nuclei = self.decode_head.nuclei(foreground, auxiliary, sample.get('mpp'))
+            mpp = sample.get('mpp')
+            nuclei = self.decode_head.nuclei(
+                foreground, auxiliary, mpp if at_usual is at_image else self.test_cfg['mpp']
+            )
+            classes = (1 - probabilities[0] > 0.5) * (probabilities[1:].argmax(0) + 1)
             sample.pred_probabilities = PixelData(data=probabilities)
-            sample.pred_sem_seg = PixelData(data=((foreground > 0.5) * (probabilities[1:].argmax(0) + 1))[None])
-            sample.pred_instance_map = PixelData(data=nuclei[None])
+            sample.pred_sem_seg = PixelData(data=classes[None])
+            sample.pred_instance_map = PixelData(data=_resize_labels(nuclei, size)[None])
         return samples
 
     def _forward(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> Tensor:
@@ -249,6 +276,25 @@ class FusionSegmentor(BaseSegmentor):
 def _as_instance_head(config: dict) -> dict:
     """Make a plain decode head the decoder of a SemanticHead."""
     return config if is_part_of(config, InstanceHead) else dict(type=SemanticHead, decoder=config)
+
+
+def _scaled(size: Sequence[int], factor: float) -> list[int]:
+    """Round as the transform Rescale does, so that training and prediction see one size."""
+    return [max(round(factor * side), 1) for side in size]
+
+
+def _resize_labels(labels: NDArray[np.int32], size: Sequence[int]) -> NDArray[np.int32]:
+    """Resize by the nearest pixel, and number what is left of the nuclei from 1 without gaps, in the same order.
+
+    Shape:
+        (h, w) -> (*size)
+    """
+    if labels.shape == tuple(size):
+        return labels
+    resized = cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    present = np.bincount(resized.ravel()) > 0
+    present[0] = False
+    return (np.cumsum(present, dtype=np.int32) * present)[resized]
 
 
 def _resize_maps(maps: Tensor, classes: int, size: Sequence[int]) -> Tensor:

@@ -1,5 +1,6 @@
 """Whole images, tiles, and other resolutions."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.segmentors import tiled_forward
+from mmgfnuc.models.segmentors.fusion_segmentor import _resize_labels
 from mmgfnuc.testing import data_samples, fill_with_noise
 
 from .build import build, without_fusion
@@ -158,10 +160,10 @@ def test_predictions_have_the_size_of_the_image(test_cfg, size):
 
 
 @pytest.mark.parametrize(
-    ('mpp', 'scale'), [(None, 0.5), (0.25, 0.5), (0.31, 0.5), (0.5, 1.0), (1.0, 2.0), (0.125, 0.25), (0.2, 0.5)]
+    ('mpp', 'scale'), [(None, 0.5), (0.25, 0.5), (0.26, 0.5), (0.3, 0.6), (0.5, 1.0), (1.0, 2.0), (0.125, 0.25)]
 )
 def test_images_of_other_pixels_are_scaled(mpp, scale):
-    """Those that differ by more than a quarter, whether they come as a batch or alone."""
+    """Those that differ by more than a few percent, whether they come as a batch or alone."""
     images = torch.rand(2, 3, 32, 48)
     model, _ = predicted_logits({'scale': 0.5, 'mpp': 0.25}, images)
     samples = [SegDataSample(metainfo={'mpp': size}) for size in (mpp, 0.25)]
@@ -172,3 +174,28 @@ def test_images_of_other_pixels_are_scaled(mpp, scale):
         model.test_cfg = {'scale': 0.5}
         torch.testing.assert_close(usual.pred_probabilities.data, model.predict_maps(images[1:])[0][0])
     torch.testing.assert_close(found.pred_probabilities.data, expected[0])
+
+
+def test_nuclei_are_divided_at_the_pixel_size_of_the_model(monkeypatch):
+    """An image of pixels cut in four gives the same nuclei, pixel by pixel."""
+    images = F.avg_pool2d(torch.rand(1, 3, 103, 135), 8, 1)
+    model = build(test_cfg={'scale': 0.5, 'mpp': 0.25})
+    monkeypatch.setattr(model, 'encode_decode', lambda seen: 20 * torch.cat([seen[:, :1], 1 - seen[:, :1]], 1))
+    with torch.no_grad():
+        (usual,) = model(images, [SegDataSample(metainfo={'mpp': 0.25})], mode='predict')
+        finer = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        (found,) = model(finer, [SegDataSample(metainfo={'mpp': 0.125})], mode='predict')
+    labels = usual.pred_instance_map.data[0]
+    assert labels.max() > 3
+    np.testing.assert_array_equal(found.pred_instance_map.data[0], labels.repeat(2, 0).repeat(2, 1))
+    assert found.pred_probabilities.data.shape[1:] == finer.shape[2:]
+
+
+def test_nuclei_that_vanish_leave_no_gap():
+    """The middle row and column of each three are kept."""
+    labels = np.zeros((9, 12), np.int32)
+    labels[0, 0], labels[1, 4], labels[3:9, 6:12], labels[7, 1] = 1, 2, 3, 4
+    expected = [[0, 1, 0, 0], [0, 0, 2, 2], [3, 0, 2, 2]]
+    np.testing.assert_array_equal(_resize_labels(labels, (3, 4)), expected)
+    np.testing.assert_array_equal(_resize_labels(labels * 0, (3, 4)), np.zeros((3, 4)))
+    assert _resize_labels(labels, (3, 4)).dtype == np.int32
