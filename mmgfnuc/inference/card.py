@@ -34,6 +34,7 @@ fields by hand.
 READING = """Means over images; in brackets the 95 % interval by the bootstrap over groups, which leaves out the luck of
 training. Dice is that of all pixels of nuclei. AJI, PQ and detection F1 are of single nuclei; those of PQ match above
 an IoU of 0.5, those of detection within 3 um, or 12 pixels where the pixel size is unknown."""
+FALSE = 'false positive'
 LOST = """A nucleus is matched if its IoU with one of the other side is above 0.5; else it is merged with a neighbour,
 or split, or a false negative (true) or false positive (predicted)."""
 
@@ -163,16 +164,25 @@ def _whose(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     )
 
 
+def _best_first(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    return sorted(groups.items(), key=lambda item: -(item[1]['scores']['aji']['mean'] or 0))
+
+
 def _group_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [prose(name), str(group['images']), f'{sum(group["truth"].values()):,}']
         + [_number(score['mean']) for score in _in_order(group)]
-        + [_share(group['truth'], state) for state in ('merged', 'split', 'false negative')]
-        + [_share(group['predicted'], 'false positive')]
-        for name, group in sorted(groups.items(), key=lambda item: -(item[1]['scores']['aji']['mean'] or 0))
+        for name, group in _best_first(groups)
     ]
-    states = ['merged', 'split', 'false negatives', 'false positives']
-    return table_lines(['group', 'images', 'nuclei', *SCORES.values(), *states], rows)
+    return table_lines(['group', 'images', 'nuclei', *SCORES.values()], rows)
+
+
+def _lost_table(metrics: Mapping[str, Any]) -> str:
+    rows = [
+        [name, *(_share(group['truth'], state) for state in group['truth']), _share(group['predicted'], FALSE)]
+        for name, group in [('all', metrics), *((prose(name), one) for name, one in _best_first(metrics['groups']))]
+    ]
+    return table_lines(['of the true nuclei', *metrics['truth'], f'{FALSE}, of the predicted'], rows)
 
 
 def _pixel_sizes(sizes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -190,7 +200,8 @@ def _pixel_sizes(sizes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _failures(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield '## What it fails on'
-    yield f'{LOST} Of the true nuclei: {_shares(metrics["truth"])}. Of the predicted: {_shares(metrics["predicted"])}.'
+    yield LOST
+    yield _lost_table(metrics)
     if not metrics['worst']:
         return
     yield f'The images of lowest AJI, one of a group, of those with at least {FEWEST} true nuclei:'
@@ -237,10 +248,6 @@ def _interval(score: Mapping[str, Any]) -> str:
 def _share(states: Mapping[str, int], state: str) -> str:
     total = sum(states.values())
     return f'{100 * states[state] / total:.0f} %' if total else '–'
-
-
-def _shares(states: Mapping[str, int]) -> str:
-    return ', '.join(f'{_share(states, state)} {state}' for state in states)
 
 
 def _counts(states: Mapping[str, int]) -> str:

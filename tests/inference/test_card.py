@@ -28,11 +28,12 @@ def tables(card):
 
 
 def test_the_tables_are_those_of_the_metrics():
-    data, scores, groups, sizes = tables(make_card(CONFIG, METRICS))
+    data, scores, groups, sizes, lost = tables(make_card(CONFIG, METRICS))
     assert data[1][:3] == ['own', '9', 'CC0']
     assert scores[1][1:] == ['0.500 (0.250 to 0.750)'] * 4
     # The best group first; of 10 true nuclei 1 is merged, 2 are split and 3 are lost; of 8 predicted 1 is false.
-    assert groups[1] == ['skin', '3', '10', *['0.625'] * 4, '10 %', '20 %', '30 %', '12 %']
+    assert groups[1] == ['skin', '3', '10', *['0.625'] * 4]
+    assert lost[2] == ['skin', '40 %', '10 %', '20 %', '30 %', '12 %']
     assert [size[0] for size in sizes[1:]] == ['0.25', '0.5']
     assert [size[-2:] for size in sizes[1:]] == [['8', '1.00'], ['10', '1.25']]
 
