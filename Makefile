@@ -23,7 +23,7 @@ $(STAMP): force
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format table docs clean force
+.PHONY: help setup demo test lint format table picture docs clean force
 
 help:  ## list the targets
 	@echo 'Targets (VENV=path picks another environment, now $(VENV); PYTHON=path another interpreter):'
@@ -31,7 +31,7 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## create the environment and install the pinned packages and this project
 
-demo: setup  ## synthetic data, training, test and pictures in one go
+demo: setup  ## nuclei of a real image; then synthetic data, training, test and pictures in one go
 	$(BIN)/python tools/demo.py
 
 test: setup  ## the whole test suite, in two processes
@@ -49,6 +49,9 @@ format: setup  ## rewrite the code in the project's style
 
 table: setup  ## rewrite the generated pages and tables of README and docs
 	$(BIN)/python docs/generate/table.py
+
+picture: setup  ## draw the first picture of the README anew, with the default model
+	$(BIN)/python docs/generate/result_picture.py
 
 # Without the variable the theme speaks of its successor before every build.
 docs: setup  ## build the site of docs/ into site/; any warning is an error

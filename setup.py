@@ -69,7 +69,11 @@ setup(
     # same name lies in the working directory. Left out, it installs a finder, which is asked after such a folder.
     package_dir={'': '.'},
     packages=find_packages(include=['mmgfnuc', 'mmgfnuc.*']),
-    package_data={'mmgfnuc.visualization': ['templates/*'], 'mmgfnuc.models': ['ready/*/*', 'ready/*/pictures/*']},
+    package_data={
+        'mmgfnuc.datasets.samples': ['*.md', '*.png'],
+        'mmgfnuc.models': ['ready/*/*', 'ready/*/pictures/*'],
+        'mmgfnuc.visualization': ['templates/*'],
+    },
     python_requires='>=3.11',
     install_requires=read_requirements('runtime'),
     extras_require=extras,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from mmgfnuc.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from mmgfnuc.datasets.samples import sample_image
     from mmgfnuc.inference.predictor import load
     from mmgfnuc.inference.ready import list_ready
     from mmgfnuc.models.create import create_model, list_foundation, list_fusions, list_heads, list_unets
@@ -24,6 +25,7 @@ __all__ = [
     'register_fusion',
     'register_head',
     'register_unet',
+    'sample_image',
 ]
 
 # Both are raised while OpenMMLab packages are imported or built, and neither is about anything used here:
@@ -36,6 +38,7 @@ warnings.filterwarnings('ignore', message='For binary segmentation, we suggest u
 __getattr__ = lazy_exports(
     __name__,
     {
+        'datasets.samples': ['sample_image'],
         'inference.predictor': ['load'],
         'inference.ready': ['list_ready'],
         'models.create': ['create_model', 'list_foundation', 'list_fusions', 'list_heads', 'list_unets'],

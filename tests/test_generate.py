@@ -7,10 +7,14 @@ import encoder_page
 import pytest
 import record
 import table
+from ready_page import cards_section, copy_pictures, ready_cards, scores_table
 from records import KEYS, read_records
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import write_json
 from mmgfnuc.models.foundation import CATALOGUE
+
+from .inference.ready_files import CONFIG, METRICS
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,3 +51,19 @@ def test_facts_of_encoders_are_those_of_their_publishers():
     assert sam[1:6] == ('89.7', '16', '256', 'neck', 'longer side to 1024')
     assert uni[2:6] == ('16', '1024', '5, 11, 17, 23', 'as given; made for 224')
     assert uni[7] == 'CC-BY-NC-ND-4.0; no commercial use; gated'
+
+
+def test_ready_models_have_cards_a_section_and_a_line(tmp_path):
+    folder = tmp_path / 'mmgfnuc/models/ready/small'
+    write_json(folder / 'config.json', CONFIG)
+    write_json(folder / 'metrics.json', METRICS)
+    (folder / 'pictures').mkdir()
+    (folder / 'pictures/1.jpg').write_bytes(b'picture')
+    cards = ready_cards(tmp_path, [])
+    assert list(cards) == [folder / 'card.md']
+    (picture,) = copy_pictures(tmp_path)
+    assert picture.read_bytes() == b'picture'
+    section = cards_section(cards)
+    assert f']({picture.relative_to(tmp_path / "docs").as_posix()})' in section
+    assert not [line for line in section.splitlines() if line.startswith('# ')]
+    assert '| 0.500 (0.250 to 0.750) |' in scores_table(tmp_path)

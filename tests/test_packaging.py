@@ -236,7 +236,7 @@ def test_the_example_passes_the_batteries_and_the_code_of_pages_runs(example: El
     """And a config inherits finished ones; in one process: most of the time is that of the imports."""
     shown = [*blocks('extending.md'), *blocks('getting_started.md')]
     scripts = [code for language, title, code in shown if language == 'python' and not title]
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     tests = "import pytest\nassert not pytest.main(['-q', '-p', 'no:cacheprovider', 'tests'])"
     (example.folder / 'mine.py').write_text(MINE)
     out = example.run('-W', 'ignore', '-c', '\n'.join([*scripts, 'print(mmgfnuc.__file__)', LOAD, tests]))

@@ -1,7 +1,7 @@
 """docs/datasets/README.md, made from the converters."""
 
 from mmgfnuc.datasets.converters import CONVERTERS, Converter
-from mmgfnuc.studies.markdown import table_lines
+from mmgfnuc.visualization.markdown import table_lines
 
 HEADING = """# Datasets
 

@@ -8,7 +8,7 @@ from records import Record, command_block, conditions, linked, of_kind
 
 from mmgfnuc.models.foundation import CATALOGUE, Entry, FoundationEncoder, foundation_encoder
 from mmgfnuc.models.foundation.base import weights_are_meant
-from mmgfnuc.studies.markdown import table_lines
+from mmgfnuc.visualization.markdown import table_lines
 
 HEADING = """# Foundation encoders
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from records import Record, command_block, conditions
 
-from mmgfnuc.studies.markdown import table_lines
+from mmgfnuc.visualization.markdown import table_lines
 
 # Key of a row of a post-processor -> heading.
 POSTPROCESS_COLUMNS = {

@@ -7,7 +7,7 @@ from typing import Any
 from records import Record
 
 from mmgfnuc.files import read_json
-from mmgfnuc.studies.markdown import code, fenced, prose, table_lines
+from mmgfnuc.visualization.markdown import code, fenced, prose, table_lines
 
 FOLDER = 'studies'
 # Score of a study -> heading of its column.

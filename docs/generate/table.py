@@ -1,8 +1,9 @@
-"""Rewrite the generated pages and sections: docs/{model_zoo,foundation_encoders,datasets/README}.md as a whole; of
-README.md and docs/{results/README,stain,unlike,instances}.md what stands between their markers.
+"""Rewrite the generated pages and sections: docs/{model_zoo,foundation_encoders,datasets/README}.md and the cards of
+ready models as a whole; of README.md and docs/{ready_models,results/README,stain,unlike,instances}.md what stands between
+their markers. The pictures of the cards are copied to docs/ready/.
 
-They are made from the records and the studies in docs/results/, the catalogue of foundation encoders and the converters
-of datasets.
+They are made from the records and the studies in docs/results/, the ready models, the catalogue of foundation encoders
+and the converters of datasets.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from dataset_page import datasets_page
 from domain_section import domain_section
 from encoder_page import encoders_page
 from instance_sections import lost_section, speed_sections
+from ready_page import cards_section, copy_pictures, ready_cards, scores_table
 from records import of_kind, read_records
 from result_sections import read_studies, readme_section, results_section
 from stain_section import speed_section
@@ -29,9 +31,11 @@ def rendered(root: Path) -> dict[Path, str]:
     """Text of each generated file."""
     docs = root / 'docs'
     records, studies = read_records(docs / 'results'), read_studies(docs / 'results')
+    cards = ready_cards(root, of_kind(records, 'predict'))
     # Page -> name of a pair of markers -> what belongs between them.
     sections = {
-        root / 'README.md': {'results': readme_section(studies)},
+        root / 'README.md': {'ready': scores_table(root), 'results': readme_section(studies)},
+        docs / 'ready_models.md': {'cards': cards_section(cards)},
         docs / 'results' / 'README.md': {'results': results_section(studies, records)},
         docs / 'stain.md': {'results': speed_section(of_kind(records, 'data_loading'))},
         docs / 'unlike.md': {'domain': domain_section(of_kind(records, 'domain'))},
@@ -41,6 +45,7 @@ def rendered(root: Path) -> dict[Path, str]:
         },
     }
     return {
+        **cards,
         docs / 'model_zoo.md': zoo_page(of_kind(records, 'unets')),
         docs / 'foundation_encoders.md': encoders_page(records),
         docs / 'datasets' / 'README.md': datasets_page(),
@@ -71,6 +76,8 @@ def main() -> None:
     for path, text in rendered(root).items():
         write_text(path, text)
         print(f'{path.relative_to(root)} written')
+    for path in copy_pictures(root):
+        print(f'{path.relative_to(root)} copied')
 
 
 if __name__ == '__main__':

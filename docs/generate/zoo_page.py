@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from records import Record, command_block, conditions, linked
 
-from mmgfnuc.studies.markdown import table_lines
+from mmgfnuc.visualization.markdown import table_lines
 
 HEADING = """# Model zoo
 

@@ -17,6 +17,7 @@ COMMANDS = {
     'train': 'train a model from a config',
     'test': 'score a checkpoint',
     'predict': 'find nuclei in images',
+    'score': 'score a model on images that it has not seen, for its card',
     'publish': 'make a ready model of a checkpoint, for others to use',
     'benchmark': 'compare models: a study of many trainings, and its report',
     'doctor': 'check the installation',

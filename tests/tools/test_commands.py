@@ -16,6 +16,7 @@ SCRIPTS = {
     **{name: f'{name}.py' for name in ('train', 'test', 'benchmark', 'doctor')},
     **{name: f'datasets/{name}.py' for name in ('prepare', 'check', 'browse')},
     'predict': 'infer.py',
+    **{name: f'weights/{name}.py' for name in ('publish', 'score')},
 }
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmseg', 'sklearn')
 LIGHT = ('mmgfnuc.evaluation.functional', 'mmgfnuc.datasets.canonical', 'mmgfnuc.datasets.converters')

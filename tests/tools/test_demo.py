@@ -1,5 +1,6 @@
 """tools/demo.py with the demo's config made small: data, training, test and pictures in one go."""
 
+import csv
 import importlib.util
 import json
 import sys
@@ -19,13 +20,15 @@ def demo():
 
 
 @pytest.mark.slow
-def test_the_whole_line(demo, config, tmp_path, monkeypatch, capsys):
+def test_the_whole_line(demo, config, checkpoint, tmp_path, monkeypatch, capsys):
     out, data = tmp_path / 'out', tmp_path / 'data'
     monkeypatch.setattr(demo, 'CONFIG', config)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    monkeypatch.setattr(sys, 'argv', ['demo.py', '--out', str(out), '--data', str(data)])
+    monkeypatch.setattr(sys, 'argv', ['demo.py', '--out', str(out), '--data', str(data), '--model', str(checkpoint)])
     demo.main()
     printed = capsys.readouterr().out
+    with (out / 'tissue' / 'nuclei.csv').open() as file:
+        assert f'{len(list(csv.DictReader(file)))} nuclei in ' in printed
     # The steps are those of the config, and all of them are shown.
     shown = [line.split()[1] for line in printed.splitlines() if 'remaining' in line]
     assert shown == [f'{step}/10' for step in range(1, 11)]
