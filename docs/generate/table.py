@@ -1,6 +1,6 @@
 """Rewrite the generated pages and sections: docs/{model_zoo,foundation_encoders,datasets/README}.md and the cards of
-ready models as a whole; of README.md and docs/{ready_models,results/README,stain,unlike,instances}.md what stands between
-their markers. The pictures of the cards are copied to docs/ready/.
+ready models as a whole; of README.md and docs/{ready_models,results/README,stain,unlike,instances}.md what stands
+between their markers. The pictures of the cards are copied to docs/ready/.
 
 They are made from the records and the studies in docs/results/, the ready models, the catalogue of foundation encoders
 and the converters of datasets.

@@ -294,17 +294,17 @@ def _takes_one_away(control: Arm, arm: Arm) -> bool:
 
 def _host(arm: Arm) -> tuple[Any, ...]:
     """All of an arm that does not belong to its fusion."""
-    return arm.unet, arm.head, *_training(arm), _without(arm.parts, *FUSED_PARTS)
+    return arm.unet, arm.head, *_trained_how(arm), _without(arm.parts, *FUSED_PARTS)
 
 
 def _without_weights(arm: Arm) -> tuple[Any, ...]:
     """All of an arm but its fusion, its control and its weights."""
     laid_over = _without(arm.parts.get('foundation', {}), 'weights')
     encoder = _without(arm.foundation, 'weights') if isinstance(arm.foundation, Mapping) else arm.foundation
-    return arm.unet, arm.head, *_training(arm), encoder, {**arm.parts, 'foundation': laid_over}
+    return arm.unet, arm.head, *_trained_how(arm), encoder, {**arm.parts, 'foundation': laid_over}
 
 
-def _training(arm: Arm) -> tuple[Any, ...]:
+def _trained_how(arm: Arm) -> tuple[Any, ...]:
     return arm.augmentation, arm.schedule, arm.lr, arm.changes
 
 

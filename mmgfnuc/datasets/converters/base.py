@@ -124,7 +124,7 @@ class Converter:
     overlaps: str = ''
     options: tuple[Option, ...] = ()
     read_classes: Callable[[Path, Options], list[str]] | None = None
-    read_terms: Callable[[Path, Options], dict[str, str]] | None = None
+    read_terms: Callable[[Path, Options], tuple[str, str]] | None = None
 
 
 def faulty(sample_id: str, group: str, problem: str) -> Sample:

@@ -109,7 +109,8 @@ def convert(
         if converter.read_classes:
             converter = replace(converter, classes=converter.read_classes(folder, chosen))
         if converter.read_terms:
-            converter = replace(converter, **converter.read_terms(folder, chosen))
+            licence, citation = converter.read_terms(folder, chosen)
+            converter = replace(converter, licence=licence, citation=citation)
         samples = _checked(converter, converter.list_samples(folder, chosen))
         samples, sizes = with_pixel_sizes(samples, source_mpp, mpp)
         groups = {sample.id: sample.group for sample in samples}

@@ -55,13 +55,14 @@ def joined_classes(source: Path, options: Options) -> list[str]:
     return read_meta(source / _names(options)[0])['classes']
 
 
-def joined_terms(source: Path, options: Options) -> dict[str, str]:
+def joined_terms(source: Path, options: Options) -> tuple[str, str]:
     """Licences and citations of all data sets, one after the other."""
     metas = {name: read_meta(source / name) for name in _names(options)}
-    return {
-        key: '; '.join(f'{name}: {meta[key] or "none stated"}' for name, meta in metas.items())
+    licence, citation = (
+        '; '.join(f'{name}: {meta[key] or "none stated"}' for name, meta in metas.items())
         for key in ('licence', 'citation')
-    }
+    )
+    return licence, citation
 
 
 def _names(options: Options) -> list[str]:

@@ -222,7 +222,7 @@ class FusionSegmentor(BaseSegmentor):
             return self.decode_head.activate(self.encode_decode(images))
         return torch.stack([self._activated_mirrored(images, axes) for axes in MIRRORED]).mean(0)
 
-    def _activated_mirrored(self, images: Tensor, axes: Sequence[int]) -> Tensor:
+    def _activated_mirrored(self, images: Tensor, axes: tuple[int, ...]) -> Tensor:
         maps = self.decode_head.activate(self.encode_decode(images.flip(axes)))
         for axis in axes:
             maps = self.decode_head.flip(maps, axis)
