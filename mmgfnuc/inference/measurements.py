@@ -5,6 +5,7 @@ run by run, where a run is a stretch of a row within one nucleus.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,9 @@ class Runs:
 
     def sum(self, values: NDArray) -> NDArray[np.float64]:
         """Sum over each nucleus what is given for each run: (R,) -> (N,)."""
-        return np.bincount(self.members, values, minlength=self.numbers.size)
+        # NumPy's types do not know that weights make sums of floats.
+        total: NDArray[Any] = np.bincount(self.members, values, minlength=self.numbers.size)
+        return total
 
     def mean(self, values: NDArray) -> NDArray[np.float64]:
         """Mean over each nucleus of what is given for each pixel: (P,) -> (N,)."""
@@ -156,4 +159,5 @@ def _perimeters(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     diagonal = sum(
         (flat[pixels + step] == members).astype(np.intp) for step in (-width - 1, 1 - width, width - 1, width + 1)
     )
-    return np.bincount(members, STEPS[beside, diagonal], minlength=labels.max(initial=0) + 1)
+    total: NDArray[Any] = np.bincount(members, STEPS[beside, diagonal], minlength=labels.max(initial=0) + 1)
+    return total
