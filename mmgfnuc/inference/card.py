@@ -156,7 +156,7 @@ def _scores(config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Ite
 
 
 def _whose(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    if metrics['model']['sha256'] == config.get('checkpoint_sha256'):
+    if metrics['model']['sha256'] in (config.get('checkpoint_sha256'), config.get('weights_sha256')):
         return 'The scored model has the weights of this one.'
     return (
         'The scores are those of another training by the same recipe, which had not seen these images. The weights '
