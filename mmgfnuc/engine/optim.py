@@ -1,14 +1,15 @@
 """What the optimiser sees, and in which precision."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIMIZERS
-from torch import nn
+from torch import Tensor, nn
 
 from mmgfnuc.errors import UserError
 from mmgfnuc.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
@@ -78,11 +79,28 @@ class BFloat16OptimWrapper(OptimWrapper):
     """Forward and loss under bfloat16 autocast, on a CPU as on a GPU; parameters stay in float32.
 
     bfloat16 has the range of float32, so no loss scaling is needed. (MMEngine's `AmpOptimWrapper` refuses CPUs.)
+
+    On a CPU depthwise convolutions stay in float32: PyTorch's gradients of those are slow in bfloat16.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Enable autocast around the forward pass."""
         device = next(model.parameters()).device.type
+        if device == 'cpu':
+            _keep_depthwise_in_float32(model)
         with super().optim_context(model), torch.autocast(device, torch.bfloat16):
             yield
+
+
+def _keep_depthwise_in_float32(model: nn.Module) -> None:
+    """Let depthwise convolutions leave autocast; in the modules, so that recomputing them in a backward does so too."""
+    for module in model.modules():
+        depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+        if depthwise and 'forward' not in vars(module):
+            module.forward = partial(_in_float32, module.forward)
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.autocast('cpu', enabled=False):
+        return forward(x.float())

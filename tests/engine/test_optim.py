@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from mmengine.optim import ConstantLR, DefaultOptimWrapperConstructor, OptimWrapper
@@ -50,6 +52,20 @@ def test_bfloat16_holds_for_the_forward_pass_only(model):
         inside = model(images)
     assert inside.dtype == torch.bfloat16
     assert model(images).dtype == torch.float32
+
+
+def test_depthwise_convolutions_stay_in_float32_on_a_cpu():
+    seen = {}
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3, groups=groups) for groups in (1, 4, 2)))
+    for module in model:
+        module.register_forward_hook(lambda module, _, output: seen.update({module.groups: output.dtype}))
+    wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    images = torch.rand(1, 4, 8, 8)
+    for _ in range(2):
+        with wrapper.optim_context(model):
+            model(images).sum().backward()
+    assert seen == {1: torch.bfloat16, 4: torch.float32, 2: torch.bfloat16}
+    torch.testing.assert_close(copy.deepcopy(model)(images), model(images))
 
 
 def test_bfloat16_steps_stay_near_those_in_float32(model):

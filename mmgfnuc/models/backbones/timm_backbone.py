@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from timm.layers import to_2tuple
 from torch import Tensor, nn
 
@@ -56,6 +57,9 @@ class TimmBackbone(Backbone):
     Source: Wightman, "PyTorch Image Models" (timm), `forward_intermediates`.
     """
 
+    # Faster, for depthwise convolutions most of all.
+    memory_format = torch.channels_last
+
     def __init__(
         self,
         model_name: str,
@@ -90,6 +94,7 @@ class TimmBackbone(Backbone):
         # timm initialises on construction; MMEngine would call its `init_weights` again and erase loaded weights.
         model.is_init = True
         self.model = model
+        self.to(memory_format=self.memory_format)
         self.tile: int | None = None
         self._settle(model_name, _native_side(model, arch or {}))
 
@@ -103,6 +108,7 @@ class TimmBackbone(Backbone):
         return [images] * self.image_level + levels
 
     def _run(self, images: Tensor) -> list[Tensor]:
+        images = images.contiguous(memory_format=self.memory_format)
         return list(self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True))
 
     def _settle(self, model_name: str, native: int) -> None:
