@@ -9,10 +9,10 @@ from records import Record
 
 from mmgfnuc.files import read_json, whole_file
 from mmgfnuc.inference.card import SCORES, make_card, read_metrics
+from mmgfnuc.inference.ready import PICTURES
 from mmgfnuc.visualization.markdown import code, prose, table_lines
 
 READY = Path('mmgfnuc/models/ready')
-PICTURES = 'pictures'
 NONE = 'This version comes without a ready model.'
 FIX = 'publish the model again'
 HEADING = ('model', 'scored on', *SCORES.values())
