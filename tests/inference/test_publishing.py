@@ -204,7 +204,7 @@ def test_the_card_knows_its_own_weights(plain, ready, data_root, tmp_path):
         (tmp_path / str(index)).mkdir()
         scores = METRICS | {'model': {'name': 'scored', 'sha256': sha256}}
         card = published(plain, tmp_path / str(index), data_root, metrics=scores) / 'card.md'
-        assert ('has the weights of this one' in card.read_text()) == same
+        assert ('The scored model is this one' in card.read_text()) == same
 
 
 def test_other_files_of_a_folder_are_not_lost(ready, tmp_path):
