@@ -3,7 +3,7 @@
 import argparse
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def changed_config(model: str, file: str | None, options: Mapping[str, Any] | None) -> Any:
+def changed_config(model: str, file: str | None, options: dict[str, Any] | None) -> Any:
     """Read the config to predict with, and check it; None leaves the model's own as it is.
 
     Args:
