@@ -66,19 +66,25 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def changed_config(args: argparse.Namespace) -> Any:
-    """Read the config to predict with, and check it; None leaves the model's own as it is."""
-    if not (args.config or args.cfg_options):
+def changed_config(model: str, file: str | None, options: dict[str, Any] | None) -> Any:
+    """Read the config to predict with, and check it; None leaves the model's own as it is.
+
+    Args:
+        model: name, folder or hub id of a ready model, or a .pth file.
+        file: config in the place of its own.
+        options: of `--cfg-options`.
+    """
+    if not (file or options):
         return None
     from mmgfnuc.engine.config import apply_options, load_config
     from mmgfnuc.engine.settings import check_model
     from mmgfnuc.inference.loading import is_checkpoint, read_model
 
-    if args.config or is_checkpoint(args.model):
-        config = load_config(args.config or args.model, args.cfg_options)
+    if file or is_checkpoint(model):
+        config = load_config(file or model, options)
     else:
-        config = read_model(args.model).config
-        apply_options(config, args.cfg_options)
+        config = read_model(model).config
+        apply_options(config, options or {})
     check_model(config)
     return config
 
@@ -97,5 +103,5 @@ def main(arguments: Sequence[str]) -> None:
     # As Ctrl-C does, a polite request to end leaves complete tables.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     settings = dict(device=args.device, mpp=args.mpp, nucleus_diameter=args.nucleus_diameter)
-    predictor = Predictor(args.model, changed_config(args), **settings)
+    predictor = Predictor(args.model, changed_config(args.model, args.config, args.cfg_options), **settings)
     segment_images(predictor, images, args.out, args.overwrite)

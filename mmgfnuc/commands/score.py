@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from mmgfnuc.datasets.pixel_size import check_mpp
 from mmgfnuc.engine.cli import ConfigOptions, positive_float
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import file_sha256, write_json
+
+from .predict import changed_config
 
 if TYPE_CHECKING:
     from mmgfnuc.inference import Predictor
@@ -56,16 +58,17 @@ def main(arguments: Sequence[str]) -> None:
     args = parse_args(arguments)
     from mmgfnuc.inference import Predictor
     from mmgfnuc.inference.card import summary
+    from mmgfnuc.inference.ready import PICTURES
     from mmgfnuc.inference.scoring import find_samples, measure, worst_images
 
     if args.mpp is not None:
         check_mpp(args.mpp, '--mpp')
+    check_options(args.cfg_options or ())
     samples = find_samples(args.data, args.split, args.mpp)
-    predictor = Predictor(args.model, device=args.device)
-    use_settings(predictor, args.cfg_options or {})
+    predictor = Predictor(args.model, changed_config(args.model, None, args.cfg_options), device=args.device)
     found, scored = measure(predictor, samples)
     worst = [
-        write_picture(predictor, each, args.out.with_name('pictures') / f'{number}.jpg')
+        write_picture(predictor, each, args.out.with_name(PICTURES) / f'{number}.jpg')
         for number, each in enumerate(worst_images(scored, NUM_WORST), 1)
     ]
     metrics = {'format': FORMAT, **origin(args, samples, arguments), **found, 'worst': worst}
@@ -73,22 +76,20 @@ def main(arguments: Sequence[str]) -> None:
     print(summary(metrics))
     if 'pixel_sizes' not in metrics:
         print('notice: no scores at other pixel sizes: that of the model or of images is unknown; give --mpp for these')
+    if any(sample.mpp is None for sample in samples) and predictor.preprocessing.nucleus_diameter_um:
+        print('notice: the pixel size of images is unknown, and was assumed for each from its nuclei; give --mpp')
     print(f'written to {args.out}')
 
 
-def use_settings(predictor: 'Predictor', options: Mapping[str, Any]) -> None:
-    """Predict with other settings of `model.test_cfg`.
+def check_options(names: Iterable[str]) -> None:
+    """Let only settings of `model.test_cfg` be changed: with others it is another model that is scored.
 
     Raises:
-        UserError: a setting is of another part, or is none.
+        UserError: a setting is of another part.
     """
-    from mmgfnuc.models.segmentors import check_test_cfg
-
-    others = [key for key in options if not key.startswith(TEST_CFG)]
+    others = [name for name in names if not name.startswith(TEST_CFG)]
     if others:
         raise UserError(f'{others[0]} is not scored with another value; only settings of {TEST_CFG}* are')
-    changed = {key.removeprefix(TEST_CFG): value for key, value in options.items()}
-    predictor.model.test_cfg = check_test_cfg({**predictor.model.test_cfg, **changed})
 
 
 def origin(args: argparse.Namespace, samples: Sequence['Sample'], arguments: Sequence[str]) -> dict[str, Any]:

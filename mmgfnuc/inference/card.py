@@ -142,7 +142,7 @@ def _scores(config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Ite
         return
     names = ', '.join(f'{prose(data["name"])} ({data["images"]} images)' for data in metrics['data'])
     nuclei = sum(metrics['truth'].values())
-    yield f'On {names}: {nuclei:,} nuclei of {len(metrics["groups"])} groups that the scored model had not seen.'
+    yield f'On {names}: {nuclei:,} nuclei of {len(metrics["groups"])} groups.'
     yield _whose(config, metrics)
     of_groups = [_number(score['mean_of_groups']) for score in _in_order(metrics)]
     rows = [['all images', *map(_interval, _in_order(metrics))], ['each group alike', *of_groups]]
@@ -156,8 +156,15 @@ def _scores(config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Ite
 
 
 def _whose(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Say what the scored model has to do with this one, and with the images that it was scored on.
+
+    Groups are named by folders of data, of which a split may have held out those that were scored.
+    """
     if metrics['model']['sha256'] in (config.get('checkpoint_sha256'), config.get('weights_sha256')):
-        return 'The scored model has the weights of this one.'
+        seen = {group for data in config['data'] for group in data['groups']} & metrics['groups'].keys()
+        if seen and not metrics['settings'].get('split'):
+            return 'The scored model is this one, which was trained on images of these groups: on others it is worse.'
+        return 'The scored model is this one, which had not seen these groups.'
     return (
         'The scores are those of another training by the same recipe, which had not seen these images. The weights '
         'that you get were trained afterwards, and may have seen them: no score of theirs on these images would count.'

@@ -10,22 +10,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmgfnuc.datasets.images import IMAGE_SUFFIXES, read_image
-from mmgfnuc.datasets.limits import require_room
+from mmgfnuc.datasets.images import IMAGE_SUFFIXES
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, file_sha256, output_lock
 
-from .nuclei import Nuclei
 from .pixel_size import scale_notices, stated_mpp
 from .predictor import Predictor
 from .records import Record, Records
 from .results import FILES, discard, printable
 from .summary import DECIMALS, summarise
 
-# For each pixel that the model sees: its maps, nuclei, measures and overlay. On a CPU the largest resident memory
-# (ru_maxrss) grew by 90 to 105 in images of 2,048 to 4,096 pixels a side with 700 nuclei in each megapixel, head
-# `hover`; the rest is for maps of types.
-PREDICTION_BYTES = 130
 SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.
 NO_MEMORY = re.compile('out of memory|(not enough|insufficient|allocate) memory', re.IGNORECASE)
@@ -97,12 +91,11 @@ def segment_images(predictor: Predictor, images: list[Path], out: str | Path, ov
         for folder in FILES:
             (out / folder).mkdir(exist_ok=True)
         left = _left_to_do(records, files)
-        stated = {path: stated_mpp(path) for path in left.values()}
-        for notice in scale_notices(stated, predictor.pixel_sizes):
+        for notice in scale_notices([stated_mpp(path) for path in left.values()], predictor.pixel_sizes):
             print(notice)
         try:
             for name, path in tqdm(left.items(), desc='segment', unit='image'):
-                _segment(predictor, records, name, path, stated[path])
+                _segment(predictor, records, name, path)
                 records.write_tables_in_time()
         finally:
             records.write_tables()
@@ -155,13 +148,13 @@ def _tell(records: Records, files: Mapping[str, Path]) -> None:
     print(f'{len(done)}{given} images, {found} nuclei -> {printable(str(records.out))}')
 
 
-def _segment(predictor: Predictor, records: Records, name: str, path: Path, stated: float | UserError | None) -> None:
+def _segment(predictor: Predictor, records: Records, name: str, path: Path) -> None:
     """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
     start = time.perf_counter()
     record = Record(name, str(path.resolve()), _sha256(path))
     records.add(record.begun())
     try:
-        nuclei = _predict(predictor, path, stated)
+        nuclei = predictor(path)
         nuclei.write_files(records.out)
         found = dict(summarise(nuclei), mpp=nuclei.mpp, mpp_from=nuclei.mpp_from)
         found['warnings'] = [printable(notice) for notice in nuclei.notices]
@@ -186,17 +179,6 @@ def _own_fault(path: Path, error: BaseException) -> str:
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return f'{path}: too little memory for an image of this size; free memory, or cut the image into parts'
     return ''
-
-
-def _predict(predictor: Predictor, path: Path, stated: float | UserError | None) -> Nuclei:
-    """Find the nuclei of one image, if there is memory for it."""
-    image = read_image(path)
-    size = predictor.pixel_size(image, stated=stated)
-    if predictor.device.type == 'cpu':  # else most of it lies in the memory of the GPU
-        height, width = image.shape[:2]
-        per_pixel = round(PREDICTION_BYTES * predictor.largest_scale(size.mpp) ** 2)
-        require_room(path, height, width, per_pixel, purpose='to be predicted')
-    return predictor(image, size, name=path.stem)
 
 
 def _sha256(path: Path) -> str:

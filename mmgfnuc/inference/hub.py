@@ -15,9 +15,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from mmgfnuc.errors import UserError
+from mmgfnuc.models.weights.licences import hub_licence
 from mmgfnuc.models.weights.locate import hub_answers
 
-from .ready import CARD, FILES, HUB_ID, read_ready
+from .ready import CARD, FILES, HUB_ID, PICTURES, own_file, read_ready
 
 PAGE = 'README.md'
 PAGE_HEAD = """---
@@ -44,16 +45,17 @@ def fetch(hub_id: str) -> Path:
 
 
 def push(folder: Path, hub_id: str) -> str:
-    """Upload a ready model, its card as the page too; gives its address.
+    """Upload a ready model, its card as the page too, with its pictures; gives its address.
 
     Raises:
         UserError: the folder is not a ready model, the hub refuses it or cannot be reached.
     """
     check_id(hub_id)
     licence = read_ready(folder).config['licence']
-    page = PAGE_HEAD.format(licence=licence.lower()) + (folder / CARD).read_text(encoding='utf-8')
+    page = PAGE_HEAD.format(licence=hub_licence(licence)) + (folder / CARD).read_text(encoding='utf-8')
     add = huggingface_hub.CommitOperationAdd
-    files = [add(name, str(folder / name)) for name in FILES] + [add(PAGE, page.encode())]
+    pictures = [f'{PICTURES}/{path.name}' for path in sorted((folder / PICTURES).glob('*.jpg'))]
+    files = [add(name, str(own_file(folder, name))) for name in (*FILES, *pictures)] + [add(PAGE, page.encode())]
     with _told(hub_id, 'pushed'):
         hub = huggingface_hub.HfApi()
         hub.create_repo(hub_id, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,9 +123,13 @@ def check_diameter(pixels: float, um: float) -> None:
 
 
 def _contradiction(given: float, stated: float | UserError | None) -> str:
-    if not isinstance(stated, float) or abs(stated / given - 1) <= SAME_MPP:
+    if not isinstance(stated, float) or not _differ(stated, given):
         return ''
     return f'{given:.3g} um per pixel are used, as given; the file states {stated:.3g}'
+
+
+def _differ(mpp: float, other: float) -> bool:
+    return abs(mpp / other - 1) > SAME_MPP
 
 
 def _assumption(mpp: float, reason: str) -> str:
@@ -143,34 +147,24 @@ def stated_mpp(path: str | Path) -> float | UserError | None:
         return error
 
 
-def scale_notices(stated: Mapping[Path, float | UserError | None], sizes: PixelSizes) -> Iterator[str]:
-    """Say what does not fit, or is not known, of the pixel sizes of files, user and model: a line for each matter.
+def scale_notices(stated: Sequence[float | UserError | None], sizes: PixelSizes) -> Iterator[str]:
+    """Sum up the pixel sizes of files before they are predicted; what matters of each image is said in its notices.
 
     Args:
         stated: what each image file states, see `stated_mpp`.
         sizes: finds those of the images.
     """
-    given, trained = sizes.given, sizes.trained
-    known = [mpp for mpp in stated.values() if isinstance(mpp, float)]
-    unknown = [path for path, mpp in stated.items() if mpp is None]
-    if given is not None:
-        others = [mpp for mpp in known if abs(mpp / given - 1) > SAME_MPP]
-        if others:
-            yield f'notice: {given:g} um per pixel are used, as given; the files state otherwise: {_counted(others)}'
-    elif known:
-        yield f'pixel size, as the files state it: {_counted(known)}'
-    if given is None and unknown:
-        if trained.mpp is None or trained.nucleus_diameter_um is None:
-            way = 'they are taken as they are'
-        elif sizes.nucleus_diameter is not None:
-            way = f'it is assumed from a nucleus diameter of {sizes.nucleus_diameter:g} pixels'
-        else:
-            way = 'it is assumed from the nuclei that a first pass finds; images.csv says what'
-        yield (
-            f'notice: the size of a pixel of {len(unknown)} of {len(stated)} images, such as {unknown[0]}, is unknown: '
-            f'{way}, and sizes are given in pixels only; give the pixel size with --mpp'
-        )
-    if trained.mpp is None and (given is not None or known):
+    given, known = sizes.given, [mpp for mpp in stated if isinstance(mpp, float)]
+    if given is None:
+        unknown = stated.count(None)
+        parts = [_counted(known)] if known else []
+        parts += [f'{unknown} of {len(stated)} state none (--mpp gives it)'] if unknown else []
+    else:
+        others = [mpp for mpp in known if _differ(mpp, given)]
+        parts = [f'{_counted(others)}, and {given:g} um are used, as given'] if others else []
+    if parts:
+        yield f'pixel size, as the files state it: {"; ".join(parts)}'
+    if sizes.trained.mpp is None and (given is not None or known):
         yield 'notice: the training images stated no pixel size, so images are not scaled to it'
 
 

@@ -30,6 +30,7 @@ def describe_model(network: nn.Module, config: Config, preprocessing: Preprocess
         'config': config.to_dict()['model'],
         'preprocessing': {
             'mpp': preprocessing.mpp,
+            'nucleus_diameter_um': preprocessing.nucleus_diameter_um,
             'classes': preprocessing.classes,
             'stains': [
                 [stain.method, '' if stain.template is None else hashlib.sha256(stain.template.tobytes()).hexdigest()]

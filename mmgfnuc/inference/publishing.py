@@ -1,6 +1,5 @@
 """From a checkpoint to the folder of a ready model: its nuclei are compared, and its licences looked at."""
 
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 from mmgfnuc.datasets.canonical import list_ids, read_meta, sample_paths
 from mmgfnuc.datasets.colours import RGBImage
 from mmgfnuc.datasets.images import LabelMap, read_image, read_label_map
+from mmgfnuc.datasets.inspection.measure import equivalent_diameter, measure_nuclei
 from mmgfnuc.datasets.pixel_size import check_mpp
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import contingency_table, instance_counts, instance_scores, pool
@@ -24,7 +24,7 @@ from .checkpoint import read_checkpoint
 from .domain import TrainingDomain
 from .portable import network_settings, network_weights, pretrained_parts
 from .predictor import Predictor
-from .ready import CARD, CONFIG, METRICS, write_ready
+from .ready import CARD, FILES, METRICS, PICTURES, write_ready
 
 # Of models that were trained on free data and weights only.
 LICENCE = 'Apache-2.0'
@@ -32,7 +32,6 @@ LICENCE = 'Apache-2.0'
 COMPARED = 4
 # Weights in float16 find the same nuclei where so many, by F1, agree by an IoU above 0.9.
 SAME_NUCLEI, AGREEMENT = 0.99, 'f1_90'
-PICTURES = 'pictures'
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,12 @@ class DataSet:
         return read_image(sample_paths(self.root, name).image)
 
     def diameters(self, mpp: float) -> list[float]:
-        """Diameters of circles of the areas of its nuclei, in micrometres; `mpp` where an image states none."""
+        """Diameters of its nuclei as a first pass measures them, in micrometres; `mpp` where an image states none."""
         found: list[float] = []
         for name in self.ids:
-            areas = np.bincount(read_label_map(sample_paths(self.root, name).label).ravel())[1:]
+            nuclei = measure_nuclei(read_label_map(sample_paths(self.root, name).label))
             side = self.meta['images'].get(name, {}).get('mpp') or mpp
-            found += (side * np.sqrt(4 * areas[areas > 0] / math.pi)).tolist()
+            found += (side * equivalent_diameter(nuclei.areas[nuclei.whole])).tolist()
         return found
 
     def described(self) -> dict[str, Any]:
@@ -140,10 +139,10 @@ def publish(
         'checkpoint_sha256': file_sha256(Path(checkpoint)),
         'versions': saved['meta']['versions'],
     }
-    write_text(folder / CARD, make_card(config, metrics, speed))
     write_json(folder / METRICS, metrics or {})
     for half in (True, False):
-        write_ready(folder, config, weights, half)
+        whole = write_ready(folder, config, weights, half)
+        write_text(folder / CARD, make_card(whole, metrics, speed))
         after = Predictor(folder, device='cpu')
         found = [after(image, mpp).labels for image in images]
         if _same_nuclei(expected, found, half):
@@ -159,18 +158,31 @@ def new_folder(out: Path) -> Iterator[Path]:
         UserError: `out` is something else than a ready model, which would be lost.
     """
     out = out.resolve()
-    if out.exists() and not (out / CONFIG).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f'{out} is something else than a ready model; name another folder')
+    if out.exists() and not (out.is_dir() and _may_go(out)):
+        raise UserError(f'{out} is something else than a ready model, or holds other files too; name another folder')
     with output_lock(out):
-        folder = out.with_name(f'.{out.name}{UNFINISHED}')
-        shutil.rmtree(folder, ignore_errors=True)
+        folder, earlier = (out.with_name(f'.{out.name}{end}{UNFINISHED}') for end in ('', '.earlier'))
+        _remove(folder)
         folder.mkdir(parents=True)
         try:
             yield folder
-            shutil.rmtree(out, ignore_errors=True)
+            _remove(earlier)
+            if out.exists():
+                out.rename(earlier)
             folder.rename(out)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            for one in (folder, earlier):
+                _remove(one)
+
+
+def _may_go(folder: Path) -> bool:
+    """Whether a folder is empty, or holds a ready model and nothing else."""
+    held = {path.name for path in folder.iterdir()}
+    return not held or {*FILES} <= held <= {*FILES, PICTURES}
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def copy_pictures(source: Path, folder: Path) -> None:

@@ -1,16 +1,18 @@
 """Ready models: a folder holds trained weights, what they expect of images, a card and scores. All of it is data.
 
-`model.safetensors` holds the weights, `config.json` says what they belong to, `card.md` is for people, `metrics.json`
-holds the scores. Nothing of it is run, and nothing in it names another file: where the weights of a frozen encoder may
-not be copied, the config says which they are, and they are found as `mmgfnuc.models.weights.locate` finds them.
+`model.safetensors` holds the weights, `config.json` says what they belong to, `card.md` is for people, with pictures in
+pictures/, `metrics.json` holds the scores. Nothing of it is run, and nothing in it names another file: where the
+weights of a frozen encoder may not be copied, the config says which they are, and they are found as
+`mmgfnuc.models.weights.locate` finds them.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import mmgfnuc
 from mmgfnuc.datasets.pixel_size import is_mpp
@@ -25,6 +27,7 @@ DEFAULT = 'he-nuclei-s'
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, METRICS = 'model.safetensors', 'config.json', 'card.md', 'metrics.json'
 FILES = (WEIGHTS, CONFIG, CARD, METRICS)
+PICTURES = 'pictures'
 NAME = re.compile(r'[a-z0-9][a-z0-9.-]{0,63}')
 HUB_ID = re.compile(r'[\w.-]+/[\w.-]+')
 SHA256 = re.compile(r'[0-9a-f]{64}')
@@ -54,6 +57,8 @@ NAMES_FILE = (
 )
 # Of a config, of the header of a weight file, and of that file: the largest encoders have about a billion weights.
 MOST_CONFIG, MOST_HEADER, MOST_WEIGHTS = 2**20, 2**23, 2**33
+# Groups within groups of a config; those of this package have about eight.
+DEEPEST = 40
 HEADER_LENGTH = 8
 FIX = 'get the folder again, or make it anew with mmgfnuc publish'
 
@@ -117,7 +122,7 @@ def read_ready(folder: str | Path) -> ReadyModel:
         UserError: a file is missing, damaged, too large or of another kind, or the config says what it may not.
     """
     folder = Path(folder)
-    files = {name: _own_file(folder, name) for name in FILES}
+    files = {name: own_file(folder, name) for name in FILES}
     config = _read_config(files[CONFIG])
     if file_sha256(files[WEIGHTS]) != config['weights_sha256']:
         raise UserError(f'{files[WEIGHTS]} does not have the SHA-256 that {CONFIG} gives; {FIX}')
@@ -128,7 +133,7 @@ def read_ready(folder: str | Path) -> ReadyModel:
     return ReadyModel(folder, config, tensors, pixels)
 
 
-def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, 'Tensor'], half: bool) -> None:
+def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, 'Tensor'], half: bool) -> dict[str, Any]:
     """Write the weights and the config of a ready model.
 
     Args:
@@ -136,6 +141,9 @@ def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, '
         config: content of `config.json` but for `format` and `weights_sha256`.
         weights: of the network, and the templates of its stain normalisations.
         half: store fractions as float16.
+
+    Returns:
+        All of the config.
 
     Raises:
         UserError: the config is not data that JSON keeps.
@@ -151,6 +159,7 @@ def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, '
     whole = {'format': FORMAT, **config, 'weights_sha256': file_sha256(folder / WEIGHTS)}
     _check_config(whole, folder / CONFIG)
     write_json(folder / CONFIG, whole)
+    return whole
 
 
 def check_name(name: str) -> str:
@@ -164,8 +173,12 @@ def check_name(name: str) -> str:
     return name
 
 
-def _own_file(folder: Path, name: str) -> Path:
-    """Path of a file of a folder, which is no link out of it; the cache of the hub keeps files beside its folders."""
+def own_file(folder: Path, name: str) -> Path:
+    """Path of a file of a folder, which is no link out of it; the cache of the hub keeps files beside its folders.
+
+    Raises:
+        UserError: it is missing, or a link.
+    """
     path = folder / name
     root = folder.resolve()
     root = root.parents[1] if root.parent.name == 'snapshots' else root
@@ -181,7 +194,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MOST_CONFIG:
             raise ValueError(f'it is larger than {MOST_CONFIG:,} bytes')
         text = path.read_text(encoding='utf-8')
-        config = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once_each)
+        config = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_once_each)
+        if _depth(config) > DEEPEST:
+            raise ValueError(f'it has groups within groups, more than {DEEPEST} deep')
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error).partition('\n')[0] or type(error).__name__
         raise UserError(f'{path} cannot be read ({reason}); {FIX}') from error
@@ -191,8 +206,21 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _no_number(text: str) -> None:
+def _no_number(text: str) -> Never:
     raise ValueError(f'it holds {text}')
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _no_number(text)
+
+
+def _depth(content: Any) -> int:
+    """How deep groups and lists lie in each other."""
+    depth, level = 0, [content]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [below for one in level for below in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ from mmgfnuc.evaluation.functional import (
 )
 
 from .card import FEWEST, SCORES
-from .predictor import Nuclei, Predictor
+from .nuclei import Nuclei
+from .predictor import Predictor
 
 # Micrometres per pixel to which images are resampled: scans at about 40x, 20x and 10x.
 MPPS = (0.25, 0.5, 1.0)

@@ -5,12 +5,12 @@ import json
 from collections import Counter
 
 import numpy as np
-import torch
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.inference import Nuclei, Preprocessing
-from mmgfnuc.inference.pixel_size import PixelSizes
+from mmgfnuc.inference.pixel_size import PixelSize, PixelSizes, stated_mpp
+from mmgfnuc.inference.predictor import take_image
 from mmgfnuc.inference.results import FILES
 
 CLASSES = ('background', 'epithelial', 'lymphocyte')
@@ -28,8 +28,6 @@ class Stub:
         notices: of each prediction.
     """
 
-    device = torch.device('cpu')
-
     def __init__(self, num_classes=2, mpp=None, shift=0, errors=None, notices=()):
         classes = ('background', 'nucleus') if num_classes == 2 else CLASSES
         self.preprocessing = Preprocessing(0.5, classes, PALETTE[:num_classes], [])
@@ -39,13 +37,10 @@ class Stub:
     def describe(self):
         return {'model': 'stub', 'shift': self.shift, 'mpp': self.pixel_sizes.given}
 
-    def largest_scale(self, mpp):
-        return 1 if mpp is None else max(1, mpp / 0.5)
-
-    def pixel_size(self, image, mpp=None, stated=None):
-        return self.pixel_sizes.find(None, mpp, stated)
-
-    def __call__(self, image, size, *, name):
+    def __call__(self, image, mpp=None, *, name=None):
+        given = take_image(image)
+        image, name = given.pixels, name or given.name
+        size = mpp if isinstance(mpp, PixelSize) else self.pixel_sizes.find(None, mpp, stated_mpp(given.path))
         self.scales.append(size.mpp)
         if len(self.scales) - 1 in self.errors:
             raise self.errors[len(self.scales) - 1]

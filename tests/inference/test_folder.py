@@ -132,7 +132,7 @@ def test_no_nuclei(many, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Stub,
         '__call__',
-        lambda self, image, size, *, name: Nuclei(empty, np.zeros(0, int), *maps, image, CLASSES, PALETTE, 0.5, name),
+        lambda self, path: Nuclei(empty, np.zeros(0, int), *maps, read(path), CLASSES, PALETTE, 0.5, path.stem),
     )
     segment_images(Stub(3, mpp=0.5), many[:2], tmp_path)
     assert len((tmp_path / 'nuclei.csv').read_text().splitlines()) == 1

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from mmgfnuc.datasets import limits
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError
 from mmgfnuc.inference.folder import segment_images
@@ -35,17 +34,6 @@ def test_too_little_memory_is_the_failure_of_that_image(many, tmp_path):
     assert [line['reason'] for line in table(out, 'images.csv')] == [*lines, '']
     assert_consistent(out)
     assert {Path(name).stem for name in outputs(out)} == {'d'}
-
-
-def test_an_image_that_cannot_be_predicted_in_the_free_memory_is_not_begun(many, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, 'SMALL', 0)
-    # Enough to read one.
-    monkeypatch.setattr(limits, 'free_memory', lambda: 50 * 20 * 40)
-    stub = Stub()
-    with pytest.raises(UserError, match=r'a\.png: .* GB of memory to be predicted'):
-        segment_images(stub, many, tmp_path / 'out')
-    assert stub.scales == []
-    assert set(states(tmp_path / 'out').values()) == {('failed', None)}
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), SystemExit(143), RuntimeError('illegal memory access')])

@@ -30,7 +30,9 @@ class FolderHub:
     def create_commit(self, repo_id, operations, commit_message):
         for one in operations:
             with one.as_file() as file:
-                (self.root / repo_id / one.path_in_repo).write_bytes(file.read())
+                path = self.root / repo_id / one.path_in_repo
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(file.read())
 
     def snapshot_download(self, repo_id, allow_patterns, local_files_only):
         self.offline.append(local_files_only)
@@ -62,6 +64,18 @@ def test_what_is_pushed_is_loaded(ready, image, folder_hub, tmp_path):
     assert 'license: apache-2.0\n' in head
     assert page.strip() == (ready / 'card.md').read_text().strip()
     np.testing.assert_array_equal(load(HUB_ID)(image).labels, load(ready)(image).labels)
+
+
+def test_the_pictures_of_the_card_are_pushed_and_no_link_to_others(ready, folder_hub, tmp_path):
+    folder = shutil.copytree(ready, tmp_path / 'pictured')
+    (folder / 'pictures').mkdir()
+    (folder / 'pictures' / '1.jpg').write_bytes(b'a picture')
+    push(folder, HUB_ID)
+    assert (tmp_path / HUB_ID / 'pictures' / '1.jpg').read_bytes() == b'a picture'
+    (folder / 'pictures' / '2.jpg').symlink_to('/etc/passwd')
+    with pytest.raises(UserError, match='a link out of its folder'):
+        push(folder, HUB_ID)
+    assert not (tmp_path / HUB_ID / 'pictures' / '2.jpg').exists()
 
 
 def test_a_link_out_of_the_cache_is_refused(ready, folder_hub, tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def test_polygons_cover_the_nuclei(nuclei):
 def test_saved_are_the_files_of_mmgfnuc_predict(many, tmp_path, classes, mpp):
     stub = Stub(classes, mpp=mpp)
     segment_images(stub, many[:2], tmp_path / 'run')
-    saved = [stub(read(path), stub.pixel_size(None), name=path.stem) for path in many[:2]]
+    saved = [stub(path) for path in many[:2]]
     rows = [row for nuclei in saved for row in saved_rows(nuclei, tmp_path / 'saved')]
     assert rows == table(tmp_path / 'run', 'nuclei.csv')
     assert outputs(tmp_path / 'saved') == outputs(tmp_path / 'run')

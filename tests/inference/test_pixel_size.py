@@ -1,7 +1,6 @@
 """Where the size of a pixel comes from, and what is said of it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -67,21 +66,17 @@ def test_one_of_both_is_given():
         PixelSizes(TRAINED, 0.5, 12)
 
 
-def notices(stated, given=None, diameter=None, trained=TRAINED):
-    files = {Path(f'{number}.tif'): size for number, size in enumerate(stated)}
-    return list(scale_notices(files, PixelSizes(trained, given, diameter)))
+def notices(stated, given=None, trained=TRAINED):
+    return list(scale_notices(stated, PixelSizes(trained, given)))
 
 
 def test_what_is_said_of_many_files_at_once():
-    assert notices([0.499, 0.5, None], given=0.5) == []
-    assert notices([0.25, 0.2501, 1.0]) == ['pixel size, as the files state it: 0.25 um (2), 1 um (1)']
+    start = 'pixel size, as the files state it: '
+    assert notices([]) == notices([UserError('damaged')]) == notices([0.499, 0.5, None], given=0.5) == []
+    assert notices([0.25, 0.2501, 1.0]) == [f'{start}0.25 um (2), 1 um (1)']
+    assert notices([0.5, None, None]) == [f'{start}0.5 um (1); 2 of 3 state none (--mpp gives it)']
+    assert notices([None] * 9) == [f'{start}9 of 9 state none (--mpp gives it)']
     (line,) = notices([0.25, None, 0.5, UserError('damaged')], given=0.5)
-    assert 'notice: 0.5 um per pixel are used, as given; the files state otherwise: 0.25 um (1)' in line
-    (line,) = notices([None] * 9)
-    assert '9 of 9 images, such as 0.tif, is unknown: it is assumed from the nuclei that a first pass finds' in line
-    (line,) = notices([None], diameter=12)
-    assert 'from a nucleus diameter of 12 pixels' in line
-    (line,) = notices([None], trained=UNSIZED)
-    assert 'taken as they are' in line
+    assert line == f'{start}0.25 um (1), and 0.5 um are used, as given'
     (line,) = notices([0.5], given=0.5, trained=replace(TRAINED, mpp=None))
     assert 'the training images stated no pixel size' in line

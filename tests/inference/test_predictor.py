@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from PIL import Image
 
+from mmgfnuc.datasets import limits
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.engine.config import load_config
@@ -135,6 +136,17 @@ def test_the_size_of_a_pixel(plain, image, tmp_path, monkeypatch):
             predictor(image, value)
         with pytest.raises(UserError, match=f'mpp: {value!r} micrometres'):
             Predictor(plain, mpp=value)
+
+
+def test_what_the_memory_does_not_suffice_for_is_refused(predictor, image, tmp_path, monkeypatch):
+    """Any form of an image, by the size at which it is worked on."""
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    monkeypatch.setattr(limits, 'SMALL', 0)
+    monkeypatch.setattr(limits, 'free_memory', lambda: 140 * image[..., 0].size)
+    for given, name in ((image, 'image'), (tmp_path / 'a.png', 'a.png')):
+        assert predictor(given, 0.25).labels.any()
+        with pytest.raises(UserError, match=f'{name}: .* GB of memory to be predicted'):
+            predictor(given, 0.5)
 
 
 def test_types(checkpoint_of, image):

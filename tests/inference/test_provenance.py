@@ -38,6 +38,7 @@ def test_all_that_changes_the_nuclei_is_told(plain, changed, image, tmp_path):
         (own, upper, 'preprocessing.stains'),
         (upper, lower, 'preprocessing.stains'),
         (own, whole(changed(mpp=0.5)).describe(), 'preprocessing.mpp'),
+        (own, whole(changed(nucleus_diameter_um=6.0)).describe(), 'preprocessing.nucleus_diameter_um'),
     ):
         said = differences(before, now)
         assert setting in said

@@ -17,12 +17,13 @@ from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.errors import UserError
 from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.portable import pretrained_parts
-from mmgfnuc.inference.publishing import publish
+from mmgfnuc.inference.publishing import new_folder, publish
 from mmgfnuc.inference.ready import read_ready
 from mmgfnuc.models.foundation import CATALOGUE
 from mmgfnuc.models.weights.licences import Terms, terms_of
 from mmgfnuc.registry import MODELS
 
+from .ready_files import METRICS
 from .small_models import FUSED, PLAIN
 
 SAM = FUSED['foundation']
@@ -188,8 +189,40 @@ def test_what_a_folder_says_of_its_data(plain, data_root, data_with, tmp_path):
     sizes = []
     for path in (data_root / 'labels').glob('*.png'):
         labels = read_label_map(path)
-        sizes += [0.5 * 2 * ((labels == one).sum() / np.pi) ** 0.5 for one in np.unique(labels)[1:]]
+        cut = {0, *labels[0], *labels[-1], *labels[:, 0], *labels[:, -1]}
+        whole = set(np.unique(labels)) - cut
+        sizes += [0.5 * 2 * ((labels == one).sum() / np.pi) ** 0.5 for one in whole]
     assert config['preprocessing']['nucleus_diameter_um'] == pytest.approx(np.median(sizes), abs=0.01)
+
+
+def test_the_card_knows_its_own_weights(plain, ready, data_root, tmp_path):
+    """Scores may be those of the checkpoint, of a folder that was made of it before, or of another training."""
+    own = read_ready(ready).config
+    for index, (sha256, same) in enumerate(
+        [(own['checkpoint_sha256'], True), (own['weights_sha256'], True), ('0' * 64, False)]
+    ):
+        (tmp_path / str(index)).mkdir()
+        scores = METRICS | {'model': {'name': 'scored', 'sha256': sha256}}
+        card = published(plain, tmp_path / str(index), data_root, metrics=scores) / 'card.md'
+        assert ('The scored model is this one' in card.read_text()) == same
+
+
+def test_other_files_of_a_folder_are_not_lost(ready, tmp_path):
+    out = shutil.copytree(ready, tmp_path / 'out')
+    with new_folder(out) as folder:
+        (folder / 'new').touch()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ['out']
+    assert [path.name for path in out.iterdir()] == ['new']
+    clone = shutil.copytree(ready, tmp_path / 'clone')
+    (clone / '.git').mkdir()
+    foreign = tmp_path / 'foreign'
+    foreign.mkdir()
+    (foreign / 'config.json').touch()
+    for other in (clone, foreign, out / 'new'):
+        with pytest.raises(UserError, match='name another folder'), new_folder(other):
+            pass
+    assert (clone / '.git').is_dir()
+    assert (foreign / 'config.json').exists()
 
 
 def test_types_and_stains(checkpoint_of, data_root, image, tmp_path):

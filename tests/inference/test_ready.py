@@ -105,6 +105,14 @@ BAD = {
     'config large': (with_text(' ' * 2**21 + '{}'), 'larger than'),
     'a key twice': (with_text('{"format": 1, "format": 1}'), 'gives a key twice'),
     'NaN': (within('preprocessing', mpp=float('nan')), 'holds NaN'),
+    'an endless number': (
+        lambda folder: with_text((folder / 'config.json').read_text().replace('"mpp": 0.25', '"mpp": 1e999'))(folder),
+        'holds 1e999',
+    ),
+    'a model nested': (
+        lambda folder: with_keys(model={'type': 'x', 'deep': json.loads('[' * 300 + ']' * 300)})(folder),
+        'groups within groups',
+    ),
     'a newer format': (with_keys(format=2), 'install a newer mmgfnuc'),
     'an older format': (with_keys(format=0), 'format=0'),
     'a format of text': (with_keys(format='1'), "format='1'"),

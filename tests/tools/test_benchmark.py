@@ -50,10 +50,7 @@ def calls(monkeypatch):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (
-            [],
-            r'give a study (encoders, fusions, paper_tables, recipe, smoke, or a file), or arms: --unets ...; see --help',
-        ),
+        ([], 'a study (encoders, fusions, paper_tables, recipe, smoke, or a file), or arms: --unets ...; see --help'),
         (['smok'], "study='smok' is unknown; did you mean smoke?"),
         (
             ['smoke', '--unets', 'unet'],

@@ -126,10 +126,10 @@ def test_the_pixel_size_of_a_slide_is_used(tool, checkpoint, tmp_path, capsys):
 def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_path, monkeypatch):
     predict = Predictor.__call__
 
-    def end_at_the_second(self, image, mpp, *, name):
+    def end_at_the_second(self, path):
         if (tmp_path / 'labels' / 'alpha.png').exists():
             os.kill(os.getpid(), signal.SIGTERM)
-        return predict(self, image, mpp, name=name)
+        return predict(self, path)
 
     monkeypatch.setattr(Predictor, '__call__', end_at_the_second)
     before = signal.getsignal(signal.SIGTERM)

@@ -65,7 +65,8 @@ def test_other_pixel_sizes(measured, data_root):
         (['--split', 'nosuch'], "no split 'nosuch'"),
         (['--mpp', '50'], '--mpp: 50 micrometres'),
         (['--cfg-options', 'model.backbone.widths=(4,8)'], 'model.backbone.widths is not scored'),
-        (['--cfg-options', 'model.test_cfg.nosuch=1'], "model.test_cfg has no 'nosuch'"),
+        (['--cfg-options', 'model.test_cfg.nosuch=1'], 'nosuch'),
+        (['--cfg-options', 'model.test_cfg.tile=small'], 'model.test_cfg.tile'),
     ],
 )
 def test_mistakes_end_in_one_line(tool, checkpoint, data_root, tmp_path, arguments, said, capsys):

@@ -15,6 +15,7 @@ class Terms(StrEnum):
     UNKNOWN = 'nothing is known to be allowed'
 
 
+DINOV3 = 'dinov3-license'
 # As SPDX writes them, in small letters.
 FREE = (
     *('apache-2.0', 'mit', 'bsd-2-clause', 'bsd-3-clause', 'isc', 'unlicense', 'cc0-1.0'),
@@ -22,7 +23,7 @@ FREE = (
 )
 LIMITED = (
     *('cc-by-sa-3.0', 'cc-by-sa-4.0', 'cc-by-nc-3.0', 'cc-by-nc-4.0', 'cc-by-nc-sa-3.0', 'cc-by-nc-sa-4.0'),
-    'dinov3-license',
+    DINOV3,
 )
 # No derivatives, for which models that were trained on features are taken.
 NO_DERIVATIVES = '-nd-'
@@ -34,12 +35,26 @@ def terms_of(licence: str | None) -> Terms:
     >>> [terms_of(licence).name for licence in ('CC BY 4.0', 'CC-BY-NC-SA-4.0', 'CC-BY-NC-ND-4.0', '')]
     ['FREE', 'LIMITED', 'FORBIDDEN', 'UNKNOWN']
     """
-    name = '-'.join((licence or '').lower().replace('_', '-').split())
+    name = _plain(licence)
     if name in FREE:
         return Terms.FREE
     if name in LIMITED:
         return Terms.LIMITED
     return Terms.FORBIDDEN if NO_DERIVATIVES in name else Terms.UNKNOWN
+
+
+def hub_licence(licence: str) -> str:
+    """Name a licence as a page of the Hugging Face hub does, which knows the usual ones and refuses others.
+
+    >>> [hub_licence(licence) for licence in ('CC BY-SA 4.0', 'CC BY 4.0 and DINOv3 License')]
+    ['cc-by-sa-4.0', 'other']
+    """
+    name = _plain(licence)
+    return name if name in (*FREE, *LIMITED) and name != DINOV3 else 'other'
+
+
+def _plain(licence: str | None) -> str:
+    return '-'.join((licence or '').lower().replace('_', '-').split())
 
 
 def require_publishable(what: str, licence: Any, fix: str) -> Terms:
