@@ -9,10 +9,10 @@ from records import Record
 
 from mmgfnuc.files import read_json, whole_file
 from mmgfnuc.inference.card import SCORES, make_card, read_metrics
+from mmgfnuc.inference.ready import PICTURES
 from mmgfnuc.visualization.markdown import code, prose, table_lines
 
 READY = Path('mmgfnuc/models/ready')
-PICTURES = 'pictures'
 NONE = 'This version comes without a ready model.'
 FIX = 'publish the model again'
 HEADING = ('model', 'scored on', *SCORES.values())
@@ -56,7 +56,7 @@ def _row(folder: Path) -> Iterator[str]:
     metrics = read_metrics(folder / 'metrics.json')
     yield code(folder.name)
     data = ', '.join(prose(data['name']) for data in metrics['data'])
-    yield f'{metrics["images"]} images of {len(metrics["groups"])} groups that it was not trained on ({data})'
+    yield f'{metrics["images"]} images of {len(metrics["groups"])} groups that the scored model had not seen ({data})'
     for name in SCORES:
         score = metrics['scores'][name]
         ends = score['interval']

@@ -17,7 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from mmgfnuc.errors import UserError
 from mmgfnuc.models.weights.locate import hub_answers
 
-from .ready import CARD, FILES, HUB_ID, read_ready
+from .ready import CARD, FILES, HUB_ID, PICTURES, read_ready
 
 PAGE = 'README.md'
 PAGE_HEAD = """---
@@ -44,7 +44,7 @@ def fetch(hub_id: str) -> Path:
 
 
 def push(folder: Path, hub_id: str) -> str:
-    """Upload a ready model, its card as the page too; gives its address.
+    """Upload a ready model with the pictures of its card, which is the page too; gives its address.
 
     Raises:
         UserError: the folder is not a ready model, the hub refuses it or cannot be reached.
@@ -53,7 +53,8 @@ def push(folder: Path, hub_id: str) -> str:
     licence = read_ready(folder).config['licence']
     page = PAGE_HEAD.format(licence=licence.lower()) + (folder / CARD).read_text(encoding='utf-8')
     add = huggingface_hub.CommitOperationAdd
-    files = [add(name, str(folder / name)) for name in FILES] + [add(PAGE, page.encode())]
+    names = [*FILES, *(f'{PICTURES}/{picture.name}' for picture in sorted((folder / PICTURES).glob('*.jpg')))]
+    files = [add(name, str(folder / name)) for name in names] + [add(PAGE, page.encode())]
     with _told(hub_id, 'pushed'):
         hub = huggingface_hub.HfApi()
         hub.create_repo(hub_id, exist_ok=True)

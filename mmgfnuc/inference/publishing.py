@@ -24,7 +24,7 @@ from .checkpoint import read_checkpoint
 from .domain import TrainingDomain
 from .portable import network_settings, network_weights, pretrained_parts
 from .predictor import Predictor
-from .ready import CARD, CONFIG, METRICS, write_ready
+from .ready import CARD, CONFIG, METRICS, PICTURES, write_ready
 
 # Of models that were trained on free data and weights only.
 LICENCE = 'Apache-2.0'
@@ -32,7 +32,6 @@ LICENCE = 'Apache-2.0'
 COMPARED = 4
 # Weights in float16 find the same nuclei where so many, by F1, agree by an IoU above 0.9.
 SAME_NUCLEI, AGREEMENT = 0.99, 'f1_90'
-PICTURES = 'pictures'
 
 
 @dataclass(frozen=True)
@@ -140,10 +139,10 @@ def publish(
         'checkpoint_sha256': file_sha256(Path(checkpoint)),
         'versions': saved['meta']['versions'],
     }
-    write_text(folder / CARD, make_card(config, metrics, speed))
     write_json(folder / METRICS, metrics or {})
     for half in (True, False):
-        write_ready(folder, config, weights, half)
+        written = write_ready(folder, config, weights, half)
+        write_text(folder / CARD, make_card(written, metrics, speed))
         after = Predictor(folder, device='cpu')
         found = [after(image, mpp).labels for image in images]
         if _same_nuclei(expected, found, half):

@@ -25,6 +25,8 @@ DEFAULT = 'he-nuclei-s'
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, METRICS = 'model.safetensors', 'config.json', 'card.md', 'metrics.json'
 FILES = (WEIGHTS, CONFIG, CARD, METRICS)
+# Folder of those that the card shows; a model works without them.
+PICTURES = 'pictures'
 NAME = re.compile(r'[a-z0-9][a-z0-9.-]{0,63}')
 HUB_ID = re.compile(r'[\w.-]+/[\w.-]+')
 SHA256 = re.compile(r'[0-9a-f]{64}')
@@ -128,8 +130,8 @@ def read_ready(folder: str | Path) -> ReadyModel:
     return ReadyModel(folder, config, tensors, pixels)
 
 
-def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, 'Tensor'], half: bool) -> None:
-    """Write the weights and the config of a ready model.
+def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, 'Tensor'], half: bool) -> dict[str, Any]:
+    """Write the weights and the config of a ready model; return the whole config.
 
     Args:
         folder: to write to.
@@ -151,6 +153,7 @@ def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, '
     whole = {'format': FORMAT, **config, 'weights_sha256': file_sha256(folder / WEIGHTS)}
     _check_config(whole, folder / CONFIG)
     write_json(folder / CONFIG, whole)
+    return whole
 
 
 def check_name(name: str) -> str:

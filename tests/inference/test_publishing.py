@@ -15,6 +15,7 @@ from mmgfnuc.datasets.canonical import read_label_map
 from mmgfnuc.datasets.nuclei import PALETTE
 from mmgfnuc.datasets.synthetic import render_tile
 from mmgfnuc.errors import UserError
+from mmgfnuc.files import file_sha256
 from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.portable import pretrained_parts
 from mmgfnuc.inference.publishing import publish
@@ -23,6 +24,7 @@ from mmgfnuc.models.foundation import CATALOGUE
 from mmgfnuc.models.weights.licences import Terms, terms_of
 from mmgfnuc.registry import MODELS
 
+from .ready_files import METRICS
 from .small_models import FUSED, PLAIN
 
 SAM = FUSED['foundation']
@@ -190,6 +192,14 @@ def test_what_a_folder_says_of_its_data(plain, data_root, data_with, tmp_path):
         labels = read_label_map(path)
         sizes += [0.5 * 2 * ((labels == one).sum() / np.pi) ** 0.5 for one in np.unique(labels)[1:]]
     assert config['preprocessing']['nucleus_diameter_um'] == pytest.approx(np.median(sizes), abs=0.01)
+
+
+def test_scores_of_the_folder_are_those_of_its_weights(plain, data_root, tmp_path):
+    scored = published(plain, tmp_path, data_root)
+    metrics = METRICS | {'model': {'name': 'published', 'sha256': file_sha256(scored / 'model.safetensors')}}
+    shutil.rmtree(scored)
+    card = published(plain, tmp_path, data_root, metrics=metrics) / 'card.md'
+    assert 'has the weights of this one' in card.read_text()
 
 
 def test_types_and_stains(checkpoint_of, data_root, image, tmp_path):
