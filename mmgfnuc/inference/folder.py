@@ -16,7 +16,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, file_sha256, output_lock
 
 from .nuclei import Nuclei
-from .pixel_size import scale_notices, stated_mpp
+from .pixel_size import KNOWN, PixelSize, scale_notices, stated_mpp
 from .predictor import Predictor
 from .records import Record, Records
 from .results import FILES, discard, printable
@@ -163,7 +163,8 @@ def _segment(predictor: Predictor, records: Records, name: str, path: Path, stat
     try:
         nuclei = _predict(predictor, path, stated)
         nuclei.write_files(records.out)
-        found = dict(summarise(nuclei), mpp=nuclei.mpp, mpp_from=nuclei.mpp_from)
+        found = dict(summarise(nuclei), mpp_from=nuclei.mpp_from)
+        found['mpp'] = None if nuclei.mpp is None else round(nuclei.mpp, DECIMALS)
         found['warnings'] = [printable(notice) for notice in nuclei.notices]
         found['seconds'] = round(time.perf_counter() - start, DECIMALS)
         records.add(replace(record, **found), nuclei.rows())
@@ -195,8 +196,15 @@ def _predict(predictor: Predictor, path: Path, stated: float | UserError | None)
     if predictor.device.type == 'cpu':  # else most of it lies in the memory of the GPU
         height, width = image.shape[:2]
         per_pixel = round(PREDICTION_BYTES * predictor.largest_scale(size.mpp) ** 2)
-        require_room(path, height, width, per_pixel, purpose='to be predicted')
+        require_room(path, height, width, per_pixel, _purpose(size))
     return predictor(image, size, name=path.stem)
+
+
+def _purpose(size: PixelSize) -> str:
+    """Say what memory is for: it grows with the square of the size of a pixel, which may be assumed wrongly."""
+    if size.mpp is None or size.source in KNOWN:
+        return 'to be predicted'
+    return f'to be predicted if its pixels measure {size.mpp:.2g} um, as assumed (--mpp gives the true size)'
 
 
 def _sha256(path: Path) -> str:

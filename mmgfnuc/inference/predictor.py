@@ -93,19 +93,22 @@ class Predictor:
         return max(1, self.model.scale_of(mpp), self.model.factor_of(mpp))
 
     def pixel_size(
-        self, image: RGBImage, mpp: float | None = None, stated: float | UserError | None = None
+        self, image: ImageLike, mpp: float | None = None, stated: float | UserError | None = None
     ) -> PixelSize:
         """Find the size of a pixel of an image: see PixelSizes.
 
         Args:
-            image: RGB.
+            image: of any form that a call takes.
             mpp: micrometres per pixel, as given; by default those of the predictor.
-            stated: by its file, see `stated_mpp`.
+            stated: by its file, see `stated_mpp`; by default that of a path is asked.
 
-        Shape:
-            image (H, W, 3)
+        Raises:
+            UserError: see a call.
         """
-        return self.pixel_sizes.find(partial(self._look, image), mpp, stated)
+        given = take_image(image)
+        if stated is None and given.path:
+            stated = stated_mpp(given.path)
+        return self.pixel_sizes.find(partial(self._look, given.pixels), mpp, stated)
 
     def describe(self) -> dict[str, Any]:
         """Give what the nuclei that it finds depend on beside the image, as JSON holds it."""
