@@ -56,7 +56,7 @@ def _row(folder: Path) -> Iterator[str]:
     metrics = read_metrics(folder / 'metrics.json')
     yield code(folder.name)
     data = ', '.join(prose(data['name']) for data in metrics['data'])
-    yield f'{metrics["images"]} images of {len(metrics["groups"])} groups that the scored training left out ({data})'
+    yield f'{metrics["images"]} images of {len(metrics["groups"])} groups that the scored model had not seen ({data})'
     for name in SCORES:
         score = metrics['scores'][name]
         ends = score['interval']

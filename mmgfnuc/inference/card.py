@@ -143,7 +143,7 @@ def _scores(config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Ite
     names = ', '.join(f'{prose(data["name"])} ({data["images"]} images)' for data in metrics['data'])
     nuclei = sum(metrics['truth'].values())
     yield f'On {names}: {nuclei:,} nuclei of {len(metrics["groups"])} groups.'
-    yield _whose(config, metrics)
+    yield from _whose(config, metrics)
     of_groups = [_number(score['mean_of_groups']) for score in _in_order(metrics)]
     rows = [['all images', *map(_interval, _in_order(metrics))], ['each group alike', *of_groups]]
     yield table_lines(['', *SCORES.values()], rows)
@@ -155,20 +155,38 @@ def _scores(config: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Ite
     yield from _failures(metrics)
 
 
-def _whose(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Say what the scored model has to do with this one, and with the images that it was scored on.
+def _whose(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
+    if metrics['model']['sha256'] not in (config.get('checkpoint_sha256'), config.get('weights_sha256')):
+        yield (
+            'The scores are those of another training by the same recipe, which had not seen these images. The weights '
+            'that you get were trained afterwards, and may have seen them: no score of theirs on these images would '
+            'count.'
+        )
+    else:
+        yield 'The scored model is this one.'
+        seen = _seen_groups(config, metrics)
+        if seen:
+            yield (
+                f'Of these groups, {len(seen)} are also among those of the data that it was trained on. Their scores '
+                'count only if a split kept them out of the training.'
+            )
+    settings = _other_settings(config, metrics)
+    if settings:
+        yield f'The scored model had other settings than this one: {settings}.'
 
-    Groups are named by folders of data, of which a split may have held out those that were scored.
-    """
-    if metrics['model']['sha256'] in (config.get('checkpoint_sha256'), config.get('weights_sha256')):
-        seen = {group for data in config['data'] for group in data['groups']} & metrics['groups'].keys()
-        if seen and not metrics['settings'].get('split'):
-            return 'The scored model is this one, which was trained on images of these groups: on others it is worse.'
-        return 'The scored model is this one, which had not seen these groups.'
-    return (
-        'The scores are those of another training by the same recipe, which had not seen these images. The weights '
-        'that you get were trained afterwards, and may have seen them: no score of theirs on these images would count.'
-    )
+
+def _seen_groups(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> set[str]:
+    """Give groups that were scored, of data sets that the model was trained on."""
+    scored = {data['name'] for data in metrics['data']}
+    seen = {group for data in config['data'] if data['name'] in scored for group in data['groups']}
+    return seen & {*metrics['groups']}
+
+
+def _other_settings(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    own = config['model'].get('test_cfg') or {}
+    options = metrics['settings']['cfg_options']
+    other = {key: value for key, value in options.items() if own.get(key.rpartition('.')[2]) != value}
+    return ', '.join(code(f'{key}={value}') for key, value in other.items())
 
 
 def _best_first(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

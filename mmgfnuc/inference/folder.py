@@ -156,7 +156,8 @@ def _segment(predictor: Predictor, records: Records, name: str, path: Path) -> N
     try:
         nuclei = predictor(path)
         nuclei.write_files(records.out)
-        found = dict(summarise(nuclei), mpp=nuclei.mpp, mpp_from=nuclei.mpp_from)
+        found = dict(summarise(nuclei), mpp_from=nuclei.mpp_from)
+        found['mpp'] = None if nuclei.mpp is None else round(nuclei.mpp, DECIMALS)
         found['warnings'] = [printable(notice) for notice in nuclei.notices]
         found['seconds'] = round(time.perf_counter() - start, DECIMALS)
         records.add(replace(record, **found), nuclei.rows())

@@ -45,7 +45,7 @@ def fetch(hub_id: str) -> Path:
 
 
 def push(folder: Path, hub_id: str) -> str:
-    """Upload a ready model, its card as the page too, with its pictures; gives its address.
+    """Upload a ready model with the pictures of its card, which is the page too; gives its address.
 
     Raises:
         UserError: the folder is not a ready model, the hub refuses it or cannot be reached.

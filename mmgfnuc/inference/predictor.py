@@ -23,7 +23,7 @@ from mmgfnuc.models.weights.torch_files import reason_of
 from .first_pass import LOOK_SIDE, Look, densest_part
 from .loading import load_model
 from .nuclei import UNNAMED, Nuclei
-from .pixel_size import PixelSize, PixelSizes, stated_mpp
+from .pixel_size import KNOWN, PixelSize, PixelSizes, stated_mpp
 from .provenance import NAME, describe_model
 from .ready import DEFAULT
 
@@ -94,19 +94,22 @@ class Predictor:
         return self.model.scale_of(mpp)
 
     def pixel_size(
-        self, image: RGBImage, mpp: float | None = None, stated: float | UserError | None = None
+        self, image: ImageLike, mpp: float | None = None, stated: float | UserError | None = None
     ) -> PixelSize:
         """Find the size of a pixel of an image: see PixelSizes.
 
         Args:
-            image: RGB.
+            image: of any form that a call takes.
             mpp: micrometres per pixel, as given; by default those of the predictor.
-            stated: by its file, see `stated_mpp`.
+            stated: by its file, see `stated_mpp`; by default that of a path is asked.
 
-        Shape:
-            image (H, W, 3)
+        Raises:
+            UserError: see a call.
         """
-        return self.pixel_sizes.find(partial(self._look, image), mpp, stated)
+        given = take_image(image)
+        if stated is None and given.path:
+            stated = stated_mpp(given.path)
+        return self.pixel_sizes.find(partial(self._look, given.pixels), mpp, stated)
 
     def describe(self) -> dict[str, Any]:
         """Give what the nuclei that it finds depend on beside the image, as JSON holds it."""
@@ -136,7 +139,7 @@ class Predictor:
         if not isinstance(mpp, PixelSize):
             mpp = self.pixel_size(given.pixels, mpp, stated_mpp(given.path) if given.path else None)
         if self.device.type == 'cpu':  # else most of it lies in the memory of the GPU
-            self._require_room(given, mpp.mpp)
+            self._require_room(given, mpp)
         sample = self._segment(given.pixels, mpp.mpp)
         labels = sample.pred_instance_map.data[0]
         semantic = sample.pred_sem_seg.data[0].to('cpu', torch.uint8).numpy()
@@ -154,13 +157,11 @@ class Predictor:
             mpp_from=mpp.source,
         )
 
-    def _require_room(self, image: GivenImage, mpp: float | None) -> None:
+    def _require_room(self, image: GivenImage, size: PixelSize) -> None:
         """Refuse an image that there is no memory for, at the largest size at which it is worked on."""
         height, width = image.pixels.shape[:2]
-        largest = max(1, self.model.scale_of(mpp), self.model.factor_of(mpp))
-        require_room(
-            image.path or Path(image.name), height, width, PREDICTION_BYTES * largest**2, purpose='to be predicted'
-        )
+        largest = max(1, self.model.scale_of(size.mpp), self.model.factor_of(size.mpp))
+        require_room(image.path or Path(image.name), height, width, PREDICTION_BYTES * largest**2, _purpose(size))
 
     def _warnings(self, image: RGBImage, mpp: float | None) -> list[str]:
         return self.domain.warnings(image, mpp) if self.domain else []
@@ -175,6 +176,13 @@ class Predictor:
         """Look at the part of an image that has the most nuclei, if its pixels measured so much."""
         sample = self._segment(densest_part(image, round(LOOK_SIDE / self.scale_of(mpp))), mpp)
         return Look.at(sample.pred_instance_map.data[0], _foreground(sample))
+
+
+def _purpose(size: PixelSize) -> str:
+    """Say what memory is for: it grows with the square of the size of a pixel, which may be assumed wrongly."""
+    if size.mpp is None or size.source in KNOWN:
+        return 'to be predicted'
+    return f'to be predicted if its pixels measure {size.mpp:.2g} um, as assumed (--mpp gives the true size)'
 
 
 def _foreground(sample: SegDataSample) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ DEFAULT = 'he-nuclei-s'
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, METRICS = 'model.safetensors', 'config.json', 'card.md', 'metrics.json'
 FILES = (WEIGHTS, CONFIG, CARD, METRICS)
+# Folder of those that the card shows; a model works without them.
 PICTURES = 'pictures'
 NAME = re.compile(r'[a-z0-9][a-z0-9.-]{0,63}')
 HUB_ID = re.compile(r'[\w.-]+/[\w.-]+')
@@ -134,7 +135,7 @@ def read_ready(folder: str | Path) -> ReadyModel:
 
 
 def write_ready(folder: Path, config: Mapping[str, Any], weights: Mapping[str, 'Tensor'], half: bool) -> dict[str, Any]:
-    """Write the weights and the config of a ready model.
+    """Write the weights and the config of a ready model; return the whole config.
 
     Args:
         folder: to write to.

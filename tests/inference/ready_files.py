@@ -18,6 +18,7 @@ def counted(mean, matched, found=8):
 CONFIG = {
     'format': 1,
     'name': 'small',
+    'model': {'test_cfg': {'scale': 0.5}},
     'preprocessing': {'mpp': 0.25, 'classes': ['background', 'nucleus'], 'nucleus_diameter_um': 6.5},
     'data': [
         {'name': 'own', 'licence': 'CC0', 'citation': HOSTILE, 'images': 9, 'groups': ['skin', HOSTILE], 'mpp': []}
@@ -32,7 +33,7 @@ METRICS = {
     'format': 1,
     'model': {'name': 'iter_9.pth', 'sha256': 'def'},
     'data': [{'name': 'other', 'licence': 'CC0', 'citation': '', 'images': 6}],
-    'settings': {},
+    'settings': {'split': None, 'mpp': None, 'cfg_options': {}},
     'made': {'command': 'mmgfnuc score ```', 'date': '2026-01-01', 'commit': '', 'hardware': '', 'versions': {}},
     **counted(0.5, 4),
     'groups': {'skin': counted(0.625, 4), HOSTILE: counted(0.375, 0)},

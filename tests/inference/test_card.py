@@ -57,6 +57,17 @@ def test_whose_scores_these_are():
     assert not tables(make_card(CONFIG, None))[1:]
 
 
+def test_scores_that_may_not_be_those_of_the_model_on_new_images():
+    own = {**CONFIG, 'checkpoint_sha256': 'def'}
+    data_of_training = METRICS | {'data': [{**METRICS['data'][0], 'name': 'own'}]}
+    assert 'Of these groups, 2 are also' in make_card(own, data_of_training)
+    assert 'are also' not in make_card(own, METRICS)
+    assert 'are also' not in make_card(CONFIG, data_of_training)
+    options = {'model.test_cfg.scale': 0.5, 'model.test_cfg.flips': True}
+    flipped = METRICS | {'settings': {'cfg_options': options}}
+    assert 'other settings than this one: `model.test_cfg.flips=True`.' in make_card(own, flipped)
+
+
 @pytest.mark.parametrize('part', ['groups', 'scores', 'truth', 'worst', 'made', 'format'])
 def test_damaged_metrics_are_refused(tmp_path, part):
     for wrong in (None, 7, 'text'):

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmgfnuc.datasets.resampling import resample_image
 from mmgfnuc.inference.first_pass import densest_part
@@ -55,6 +56,12 @@ def test_the_size_at_which_the_model_is_surest(detector, mpp):
     assert assumed.labels.max() == known.labels.max() > 40
     assert (assumed.mpp, assumed.mpp_from, assumed.known_mpp) == (found.mpp, 'first pass', None)
     assert (known.mpp, known.mpp_from, known.known_mpp) == (mpp, 'given', mpp)
+
+
+def test_the_size_of_a_file_is_that_which_it_states(detector, tmp_path):
+    Image.fromarray(discs()).save(tmp_path / 'a.png', dpi=(50_800, 50_800))
+    found = detector.pixel_size(tmp_path / 'a.png')
+    assert (found.mpp, found.source) == (pytest.approx(0.5, rel=1e-3), 'file')
 
 
 def test_too_few_nuclei_tell_nothing(detector):

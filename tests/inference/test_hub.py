@@ -29,9 +29,9 @@ class FolderHub:
 
     def create_commit(self, repo_id, operations, commit_message):
         for one in operations:
+            path = self.root / repo_id / one.path_in_repo
+            path.parent.mkdir(exist_ok=True)
             with one.as_file() as file:
-                path = self.root / repo_id / one.path_in_repo
-                path.parent.mkdir(exist_ok=True)
                 path.write_bytes(file.read())
 
     def snapshot_download(self, repo_id, allow_patterns, local_files_only):
@@ -56,9 +56,13 @@ def folder_hub(tmp_path, monkeypatch):
 
 
 def test_what_is_pushed_is_loaded(ready, image, folder_hub, tmp_path):
-    assert push(ready, HUB_ID) == f'https://huggingface.co/{HUB_ID}'
+    with_picture = shutil.copytree(ready, tmp_path / 'with_picture')
+    (with_picture / 'pictures').mkdir()
+    (with_picture / 'pictures' / '1.jpg').write_bytes(b'x')
+    assert push(with_picture, HUB_ID) == f'https://huggingface.co/{HUB_ID}'
     pushed = tmp_path / HUB_ID
-    assert {path.name for path in pushed.iterdir()} == {*FILES, 'README.md'}
+    assert {path.name for path in pushed.iterdir()} == {*FILES, 'README.md', 'pictures'}
+    assert (pushed / 'pictures' / '1.jpg').read_bytes() == b'x'
     assert all((pushed / name).read_bytes() == (ready / name).read_bytes() for name in FILES)
     head, page = (pushed / 'README.md').read_text().split('---\n')[1:]
     assert 'license: apache-2.0\n' in head
