@@ -50,7 +50,7 @@ def calls(monkeypatch):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], 'a study (encoders, fusions, paper_tables, recipe, smoke, or a file), or arms: --unets ...; see --help'),
+        ([], 'give a study (encoders, fusions, paper_tables, recipe, smoke, or a file), or arms: --unets'),
         (['smok'], "study='smok' is unknown; did you mean smoke?"),
         (
             ['smoke', '--unets', 'unet'],
