@@ -202,8 +202,8 @@ def measure(image: RGBImage, reduction: float) -> Statistics:
         image (H, W, 3), uint8 RGB
     """
     windows = [window.astype(np.float32) for window in _windows(image, reduction)]
-    # Channels first: NumPy is slow along a last axis of three.
-    small = np.concatenate([_reduced(window, COLOUR_REDUCTION).reshape(-1, 3).T for window in windows], axis=1)
+    # Channels first, in memory too: NumPy is slow along a last axis of three.
+    small = np.concatenate([_reduced(window, COLOUR_REDUCTION).reshape(-1, 3) for window in windows]).T.copy()
     light = np.maximum(np.percentile(small, 99, axis=1), 1).astype(np.float32)[:, None]
     density = np.log10(light / np.clip(small, 1, light))
     strength, hue = _colours(density)

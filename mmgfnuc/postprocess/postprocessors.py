@@ -231,4 +231,4 @@ class BoundaryInstances(InstancePostProcessor):
 
 def _clean(values: Map, low: float, high: float) -> Float32Map:
     """Keep a map within the values that it can have, 0 where there is none."""
-    return cv2.patchNaNs(np.clip(values, low, high).astype(np.float32, order='C'))
+    return cv2.patchNaNs(np.clip(values, low, high).astype(np.float32, order='C', copy=False))

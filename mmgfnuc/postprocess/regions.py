@@ -7,6 +7,7 @@ from skimage.segmentation import watershed
 
 Mask = NDArray[np.bool_]
 LabelMap = NDArray[np.int32]
+Places = NDArray[np.intp]
 
 
 def label_regions(mask: Mask) -> LabelMap:
@@ -28,8 +29,10 @@ def fill_holes(mask: Mask, largest: float) -> Mask:
         mask: foreground.
         largest: area of a hole that is filled, in pixels.
     """
-    regions = cv2.connectedComponents((~mask).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
+    number, regions = cv2.connectedComponents((~mask).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     on_edge = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
+    if np.count_nonzero(on_edge) == number - 1:
+        return mask
     # The first is as a rule the background around the nuclei: looking at its pixels takes most of the time.
     pixels = np.flatnonzero(regions > (1 in on_edge))
     members = regions.ravel()[pixels]
@@ -51,6 +54,8 @@ def drop_small(labels: LabelMap, smallest: float) -> LabelMap:
     members = labels.ravel()[pixels]
     areas = np.bincount(members)
     kept = areas >= max(smallest, 1)
+    if kept[1:].all():
+        return labels
     result = np.zeros_like(labels)
     result.ravel()[pixels] = np.where(kept, np.cumsum(kept), 0)[members]
     return result
@@ -78,7 +83,7 @@ def divide(mask: Mask, markers: LabelMap, landscape: NDArray[np.floating]) -> La
     if not shared.any():
         return regions
     flooded = np.take(shared, regions)
-    return np.add(flood(landscape, markers, flooded), regions.max(), out=regions, where=flooded)
+    return np.where(flooded, flood(landscape, markers, flooded) + regions.max(), regions)
 
 
 def flood(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> LabelMap:
@@ -101,28 +106,63 @@ def flood(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> Lab
     if not dry.any():
         return labels
     shore = cv2.dilate(dry.view(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))).view(bool) & mask
-    return np.where(dry, watershed(landscape, np.where(shore, labels, 0), mask=shore), labels)
+    # What is dry lies in small parts. Side by side these make a small map, which is flooded in a third of the time.
+    y, x = np.nonzero(shore)
+    places = _side_by_side(label_regions(shore)[y, x] - 1, y, x, mask.size)
+    shape = [place.max() + 1 for place in places]
+    heights, seeds, inside = np.zeros(shape, landscape.dtype), np.zeros(shape, np.int32), np.zeros(shape, bool)
+    heights[places], seeds[places], inside[places] = landscape[y, x], labels[y, x], True
+    labels[y, x] = watershed(heights, seeds, mask=inside)[places]
+    return labels
+
+
+def _side_by_side(parts: LabelMap, y: Places, x: Places, largest: int) -> tuple[Places, Places]:
+    """Rows and columns of pixels in a map where their parts stand in a row, or as they are if that takes more room.
+
+    Shape:
+        all (N,)
+
+    Args:
+        parts: of each pixel, that which it belongs to, from 0 without gaps.
+        y: row of each pixel.
+        x: column of each pixel.
+        largest: map that is made, in pixels.
+    """
+    number = parts.max() + 1
+    top, left, right = np.full(number, y.max()), np.full(number, x.max()), np.zeros(number, np.intp)
+    np.minimum.at(top, parts, y)
+    np.minimum.at(left, parts, x)
+    np.maximum.at(right, parts, x)
+    ends = np.cumsum(right - left + 2)
+    row = y - top[parts]
+    if (row.max() + 1) * ends[-1] > largest:
+        return y, x
+    return row, x - right[parts] - 2 + ends[parts]
 
 
 def _descend(landscape: NDArray[np.floating], markers: LabelMap, mask: Mask) -> LabelMap:
     """Give each pixel the marker that lies downhill, 0 where there is none."""
-    heights = np.pad(np.where(mask, landscape, np.inf), 1, constant_values=np.inf)
+    heights = _framed(np.where(mask, landscape, np.inf), np.inf)
+    labels = _framed(np.where(mask, markers, 0), 0)
     width = heights.shape[1]
-    heights = heights.ravel()
-    # The same pixels in the map and in the one with a frame.
-    places, pixels = np.flatnonzero(mask), np.flatnonzero(np.pad(mask, 1))
+    heights, flat = heights.ravel(), labels.ravel()
+    pixels = np.flatnonzero((flat == 0) & (heights < np.inf))
     lowest, downhill = heights[pixels], pixels
     for step in (-width, -1, 1, width):
         height = heights[pixels + step]
         downhill = np.where(height < lowest, pixels + step, downhill)
         lowest = np.minimum(lowest, height)
-    found = markers.ravel()[places]
-    downhill = np.where(found > 0, pixels, downhill)
-    order = np.empty(heights.size, np.int32)
-    order[pixels] = np.arange(pixels.size)
-    way = order[downhill]
+    found = flat[downhill]
+    number = np.arange(pixels.size)
+    order = np.zeros(flat.size, np.intp)
+    order[pixels] = number
+    way = np.where(found > 0, number, order[downhill])
     while not np.array_equal(further := way[way], way):
         way = further
-    labels = np.zeros_like(markers)
-    labels.ravel()[places] = found[way]
-    return labels
+    flat[pixels] = found[way]
+    return labels[1:-1, 1:-1]
+
+
+def _framed(values: NDArray, border: float) -> NDArray:
+    """Put a frame of one pixel around a map: NumPy's takes ten times as long."""
+    return cv2.copyMakeBorder(values, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=border)

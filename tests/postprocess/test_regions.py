@@ -79,3 +79,14 @@ def test_a_hole_that_is_the_first_background(frame):
     expected[5:7, 5:7] = True
     np.testing.assert_array_equal(fill_holes(mask, 4), expected)
     np.testing.assert_array_equal(fill_holes(mask, 3), mask)
+
+
+@pytest.mark.parametrize('gap', [2, 40])
+def test_hollows_are_flooded_as_in_scikit_image(gap):
+    """In many lines and in few, which are moved together; the rough heights above are flooded where they are."""
+    mask = np.zeros((120, 120), bool)
+    mask[1::gap] = True
+    markers = np.zeros(mask.shape, np.int32)
+    markers[1::gap, 0], markers[1::gap, -1] = 1, 2
+    heights = np.random.default_rng(0).permutation(mask.size).reshape(mask.shape).astype(np.float32)
+    np.testing.assert_array_equal(flood(heights, markers, mask), watershed(heights, markers, mask=mask))

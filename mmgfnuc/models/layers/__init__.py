@@ -1,7 +1,7 @@
 from .blur_pool import BlurPool, MaxBlurPool
 from .conv import ACTIVATIONS, ConvNormAct, DoubleConv
 from .images import Normalize, longest_side_size, pad_to_multiple, reflect_to_size, resize_longest_side
-from .resize import resize, upsample
+from .resize import resample, resize, upsample
 
 __all__ = [
     'ACTIVATIONS',
@@ -13,6 +13,7 @@ __all__ = [
     'longest_side_size',
     'pad_to_multiple',
     'reflect_to_size',
+    'resample',
     'resize',
     'resize_longest_side',
     'upsample',

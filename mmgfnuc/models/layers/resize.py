@@ -1,7 +1,9 @@
-"""Bilinear resizing of feature maps."""
+"""Resizing of feature maps, and of images and maps around a network."""
 
 from collections.abc import Sequence
 
+import cv2
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,3 +26,25 @@ def upsample(x: Tensor, scale: int) -> Tensor:
         (B, C, H, W) -> (B, C, scale * H, scale * W)
     """
     return resize(x, [scale * side for side in x.shape[-2:]])
+
+
+def resample(x: Tensor, size: Sequence[int], by_area: bool = False) -> Tensor:
+    """Resize images or maps of a prediction, by OpenCV on a CPU: five times as fast, equal but for rounding.
+
+    Args:
+        x: images or maps.
+        size: height and width.
+        by_area: average over the area of a pixel, to make things smaller; by default bilinear as `resize`.
+
+    Shape:
+        (B, C, h, w) -> (B, C, *size)
+    """
+    height, width = size
+    # By area both agree where an output pixel covers whole pixels.
+    alike = not by_area or (x.shape[-2] % height == 0 and x.shape[-1] % width == 0)
+    if not alike or x.device.type != 'cpu' or x.dtype != torch.float32 or x.requires_grad:
+        return F.interpolate(x, (height, width), mode='area') if by_area else resize(x, size)
+    resized = x.new_empty(*x.shape[:2], height, width)
+    for source, target in zip(x.flatten(0, 1).numpy(), resized.flatten(0, 1).numpy(), strict=True):
+        cv2.resize(source, (width, height), target, interpolation=cv2.INTER_AREA if by_area else cv2.INTER_LINEAR)
+    return resized

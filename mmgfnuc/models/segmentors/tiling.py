@@ -62,6 +62,8 @@ def tiled_forward(
         raise UserError(f'overlap={overlap} must lie between 0 and half the tile, {tile // 2} pixels')
     height, width = images.shape[-2:]
     tile_height, tile_width = min(tile, height), min(tile, width)
+    if (tile_height, tile_width) == (height, width):
+        return forward(images)
     corners = [(y, x) for y in tile_starts(height, tile, overlap) for x in tile_starts(width, tile, overlap)]
     total: Tensor | None = None
     weight_sum = images.new_zeros(height, width)

@@ -136,7 +136,7 @@ def test_lower_resolution(size, reduction):
     model, logits = predicted_logits({'scale': 1 / reduction}, images)
     with torch.no_grad():
         small = model.encode_decode(F.avg_pool2d(images, reduction))
-        torch.testing.assert_close(logits, enlarged(small, size))
+        torch.testing.assert_close(logits, enlarged(small, size), rtol=0, atol=1e-4)
         assert not torch.allclose(logits, model.encode_decode(images))
 
 
@@ -148,7 +148,8 @@ def test_lower_resolution_in_tiles():
     with torch.no_grad():
         half, _ = model.predict_maps(F.avg_pool2d(images, 2))
     assert half.shape == (1, 2, 32, 56)
-    torch.testing.assert_close(logits, enlarged(half.log(), (64, 112)))
+    # The reduced image is rounded in two ways, which the network may enlarge.
+    torch.testing.assert_close(logits, enlarged(half.log(), (64, 112)), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize('test_cfg', [{'scale': 0.5}, {'scale': 0.5, 'tile': 32}, {'scale': 0.3, 'tile': 16}])
