@@ -69,13 +69,17 @@ def is_checkpoint(model: str | Path) -> bool:
     return Path(model).suffix in CHECKPOINT_SUFFIXES
 
 
-def read_model(model: str | Path) -> SavedModel:
+def read_model(model: str | Path, config: Config | None = None) -> SavedModel:
     """Read a .pth checkpoint, or a ready model by its name, its folder or its name on the hub.
+
+    Args:
+        model: to read.
+        config: in the place of a checkpoint's own, whose parts need not be known then.
 
     Raises:
         UserError: there is none, it is damaged, or names parts that are not registered.
     """
-    return _of_checkpoint(model) if is_checkpoint(model) else _of_ready(read_ready(find_ready(model)))
+    return _of_checkpoint(model, config) if is_checkpoint(model) else _of_ready(read_ready(find_ready(model)))
 
 
 def load_model(model: str | Path, config: Config | None = None) -> LoadedModel:
@@ -88,7 +92,7 @@ def load_model(model: str | Path, config: Config | None = None) -> LoadedModel:
     Raises:
         UserError: see `read_model`; or the weights do not fit, or those of the encoder are not there.
     """
-    saved = read_model(model)
+    saved = read_model(model, config)
     source = 'the config' if config else f'the config in {saved.source}'
     if config is None:
         _require_encoder(saved)
@@ -131,11 +135,12 @@ def _require_encoder(saved: SavedModel) -> None:
             ) from error
 
 
-def _of_checkpoint(path: str | Path) -> SavedModel:
+def _of_checkpoint(path: str | Path, config: Config | None) -> SavedModel:
     saved, source = read_checkpoint(path), f"checkpoint '{path}'"
-    config = carried_config(saved, path)
-    check_registered(config.get('model'), source, MODEL_PARTS)
-    forget_caches(config.get('model'))
+    if config is None:
+        config = carried_config(saved, path)
+        check_registered(config.get('model'), source, MODEL_PARTS)
+        forget_caches(config.get('model'))
     preprocessing = read_preprocessing(saved['meta']['preprocessing'], source)
     return SavedModel(Path(path).stem, source, config, saved['state_dict'], preprocessing)
 

@@ -286,6 +286,8 @@ def test_every_arm_of_the_ready_studies_can_be_built(name, weights_here):
         config = Config.fromstring(Config(run_config(study, arm, study.splits[0], 0)).pretty_text, '.py')
         if config.model.foundation:
             config.model.foundation.weights = 'random'
+        if config.model.backbone.get('weights'):
+            config.model.backbone.weights = None
         with torch.device('meta'):
             model = MODELS.build(config.model)
         assert (model.foundation is None) == (arm.fusion == 'none')
@@ -300,7 +302,7 @@ def assert_one_host(study):
         assert 'dropout' not in str(model['neck'])
         for part in ('foundation', 'neck', 'partner_context'):
             model.pop(part, None)
-        assert model == hosts.setdefault((arm.unet, arm.head, arm.label, str(arm.parts)), model)
+        assert model == hosts.setdefault((arm.unet, arm.head, arm.label, arm.augmentation, str(arm.parts)), model)
     return hosts
 
 
