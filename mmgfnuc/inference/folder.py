@@ -14,11 +14,12 @@ from mmgfnuc.datasets.images import IMAGE_SUFFIXES
 from mmgfnuc.errors import UserError
 from mmgfnuc.files import DiskFullError, file_sha256, output_lock
 
+from .nuclei import DECIMALS
 from .pixel_size import scale_notices, stated_mpp
 from .predictor import Predictor
 from .records import Record, Records
 from .results import FILES, discard, printable
-from .summary import DECIMALS, summarise
+from .summary import summarise
 
 SHOWN = 20
 # As torch, CUDA, NumPy and OpenCV say it.

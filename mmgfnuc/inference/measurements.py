@@ -1,6 +1,6 @@
 """Size, shape and staining of each predicted nucleus; docs/prediction.md has the formulas.
 
-The values are those of scikit-image's regionprops, for all nuclei at once and many times as fast: pixels are summed
+The values are those of scikit-image's regionprops, for all nuclei at once: pixels are summed
 run by run, where a run is a stretch of a row within one nucleus.
 """
 

@@ -7,14 +7,13 @@ import numpy as np
 
 from mmgfnuc.datasets.colours import RGBImage
 
-from .nuclei import Nuclei
+from .nuclei import DECIMALS, Nuclei
 
 # Tissue is looked for in averages of this many pixels a side: small gaps within belong to it, specks on glass do not.
 BLOCK = 16
 # Saturation (of HSV, 0 to 1) of the palest tissue. Glass is grey, however bright the lamp: 0.01 to 0.05 in NuInsSeg, in
 # the stained images of DSB 2018 and on slides; between 0.06 and 0.12 the share of tissue changes by 0.02 to 0.06.
 PALEST = 0.08
-DECIMALS = 4
 
 
 def summarise(nuclei: Nuclei) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mmgfnuc.errors import UserError
 from mmgfnuc.inference import hub
 from mmgfnuc.inference.hub import fetch, push
 from mmgfnuc.inference.predictor import load
-from mmgfnuc.inference.ready import FILES
+from mmgfnuc.inference.ready import FILES, find_ready, read_ready
 
 HUB_ID = 'ada/he-nuclei'
 
@@ -96,7 +96,8 @@ def test_a_name_that_is_a_folder_too_is_the_folder(ready, tmp_path, monkeypatch)
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', lambda *_, **__: pytest.fail('asked'))
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ready, tmp_path / HUB_ID)
-    load(HUB_ID)
+    assert find_ready(HUB_ID) == Path(HUB_ID)
+    assert load(HUB_ID).name == read_ready(ready).config['name']
 
 
 def test_without_a_network_what_was_fetched_before_is_taken(ready, folder_hub, monkeypatch):

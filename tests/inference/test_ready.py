@@ -132,7 +132,7 @@ BAD = {
     'a file for weights': (in_model('backbone', weights='/etc/passwd'), "weights='/etc/passwd'; a ready model names"),
     'a download': (in_model('backbone', arch={'pretrained': True}), 'pretrained=True; a ready model names no file'),
     'a checkpoint to begin with': (in_model('backbone', init_cfg={'checkpoint': 'x'}), 'init_cfg='),
-    'a folder to write to': (in_model('backbone', out_dir='/tmp/x'), "out_dir='/tmp/x'"),
+    'a folder to write to': (in_model('backbone', out_dir='../x'), "out_dir='../x'"),
     'an unknown setting': (in_model('backbone', depth=3), 'builds no model'),
     'another model': (with_keys(model={'type': 'mmgfnuc.UNetEncoder'}), 'only a FusionSegmentor'),
     'a model larger than memory': (in_model('backbone', **HUGE), 'do not fit its config'),

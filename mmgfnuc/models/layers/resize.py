@@ -29,7 +29,7 @@ def upsample(x: Tensor, scale: int) -> Tensor:
 
 
 def resample(x: Tensor, size: Sequence[int], by_area: bool = False) -> Tensor:
-    """Resize images or maps of a prediction, by OpenCV on a CPU: five times as fast, equal but for rounding.
+    """Resize images or maps of a prediction, by OpenCV on a CPU, where it is faster: equal but for rounding.
 
     Args:
         x: images or maps.

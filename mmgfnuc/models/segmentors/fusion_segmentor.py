@@ -74,9 +74,9 @@ class FusionSegmentor(BaseSegmentor):
             Smaller ones are continued to this size by their mirror image, as RandomWarpCrop does in training: a model
             that has never seen the border of an image fails there. `overlap` of the tiles, by default a quarter of
             their side. Sizes in pixels. `tiles_per_batch`: tiles of each image that go through the model at once on a
-            GPU (default 4); more are faster, fewer take less memory. On a CPU they go one by one. `flips`:
-            average the maps of each tile and of its mirror images, left to right, top to bottom and both, in four times
-            the time.
+            GPU (default 4); more are faster, fewer take less memory. On a CPU they go one by one. `flips`: average the
+            maps of each tile and of its mirror images, left to right, top to bottom and both, in four passes of the
+            network.
 
     Shape:
         images (B, 3, H, W) in [0, 1] -> maps (B, K + M, H, W): logits of K classes, and M auxiliary maps
@@ -325,7 +325,7 @@ def _resize_maps(maps: Tensor, classes: int, size: Sequence[int]) -> Tensor:
     logits = maps[:, :classes].clamp(min=torch.finfo(maps.dtype).tiny).log()
     resized = resample(torch.cat([logits, maps[:, classes:]], dim=1), size)
     if classes == 2:
-        # The softmax of two, in half of the time.
+        # The softmax of two, which is faster so.
         rise = resized[:, 1] - resized[:, 0]
         resized[:, 0], resized[:, 1] = (-rise).sigmoid(), rise.sigmoid()
     else:
