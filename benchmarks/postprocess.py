@@ -37,7 +37,7 @@ The line, for each post-processor:
   speedup_vs_skimage   time of the plain recipe over that of the post-processor: median of pairs of runs, in turn
   pq, pq_skimage       panoptic quality of both, mean over the images
   megapixels_per_s, nuclei_per_s   of the post-processor; on this machine only
-  share_mask, share_mark, share_divide   of its time: foreground, holes and small objects; markers; watershed
+  share_regions, share_mark, share_divide   of its time: foreground, holes and small objects; markers; watershed
 
 The maps are those of synthetic nuclei, blurred by 1.5 pixels and with noise, the same in every run. The plain recipe
 takes the foreground alone: SciPy's distance transform of the whole image, scikit-image's peak_local_max (5 pixels
@@ -92,12 +92,12 @@ def for_all(action: Callable, inputs: list) -> list:
 
 def stage_shares(post_processor: InstancePostProcessor, inputs: list[Maps], repeats: int) -> dict[str, float]:
     """Time the three stages one after the other; return the share of each."""
-    mask_inputs = [(foreground, MPP) for foreground, *_ in inputs]
-    masks = for_all(post_processor.mask, mask_inputs)
-    mark_inputs = [(mask, MPP, *auxiliary) for mask, (_, *auxiliary) in zip(masks, inputs, strict=True)]
+    regions_inputs = [(foreground, MPP) for foreground, *_ in inputs]
+    regions = for_all(post_processor.regions, regions_inputs)
+    mark_inputs = [(each > 0, MPP, *auxiliary) for each, (_, *auxiliary) in zip(regions, inputs, strict=True)]
     marks = for_all(post_processor.mark, mark_inputs)
-    divide_inputs = [(mask, *marked, MPP) for mask, marked in zip(masks, marks, strict=True)]
-    stages = {'mask': mask_inputs, 'mark': mark_inputs, 'divide': divide_inputs}
+    divide_inputs = [(each, *marked, MPP) for each, marked in zip(regions, marks, strict=True)]
+    stages = {'regions': regions_inputs, 'mark': mark_inputs, 'divide': divide_inputs}
     times = {
         name: median(seconds(partial(for_all, getattr(post_processor, name), given), 'cpu') for _ in range(repeats))
         for name, given in stages.items()

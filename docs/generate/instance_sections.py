@@ -14,7 +14,7 @@ POSTPROCESS_COLUMNS = {
     'pq_skimage': 'PQ of the plain recipe',
     'megapixels_per_s': 'megapixels per second',
     'nuclei_per_s': 'nuclei per second',
-    'share_mask': 'of its time: foreground',
+    'share_regions': 'of its time: foreground',
     'share_mark': 'markers',
     'share_divide': 'watershed',
 }

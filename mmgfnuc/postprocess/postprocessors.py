@@ -61,28 +61,29 @@ class InstancePostProcessor(ABC):
             mpp: size of a pixel, in micrometres, where it is known.
             auxiliary: maps that `mark` takes besides.
         """
-        mask = self.mask(foreground, mpp)
+        regions = self.regions(foreground, mpp)
+        mask = regions > 0
         if not mask.any():
-            return np.zeros(mask.shape, np.int32)
-        return self.divide(mask, *self.mark(mask, mpp, *auxiliary), mpp)
+            return regions
+        return self.divide(regions, *self.mark(mask, mpp, *auxiliary), mpp)
 
-    def mask(self, foreground: Map, mpp: float | None) -> Mask:
-        """Take the foreground, without holes and small objects."""
+    def regions(self, foreground: Map, mpp: float | None) -> LabelMap:
+        """Number the regions of the foreground, without holes and small objects."""
         mask = foreground > self.threshold
         if not mask.any():
-            return mask
+            return np.zeros(mask.shape, np.int32)
         mask = fill_holes(mask, self.hole_pixels if mpp is None else self.hole_um2 / mpp**2)
-        return drop_small(label_regions(mask), self._smallest(mpp)) > 0
+        return drop_small(label_regions(mask), self._smallest(mpp))
 
     @abstractmethod
     def mark(self, mask: Mask, mpp: float | None, *auxiliary: Any) -> tuple[Mask, Float32Map]:
         """Mark the nuclei, and make the landscape that rises from the markers to their borders."""
 
-    def divide(self, mask: Mask, marked: Mask, landscape: Float32Map, mpp: float | None) -> LabelMap:
+    def divide(self, regions: LabelMap, marked: Mask, landscape: Float32Map, mpp: float | None) -> LabelMap:
         """Divide the foreground among the markers; those below a quarter of the smallest nucleus are noise."""
         smallest = self._smallest(mpp)
-        markers = drop_small(label_regions(marked & mask), smallest / 4)
-        return drop_small(divide(mask, markers, landscape), smallest)
+        markers = drop_small(label_regions(marked & (regions > 0)), smallest / 4)
+        return drop_small(divide(regions, markers, landscape), smallest)
 
     def _smallest(self, mpp: float | None) -> float:
         return self.nucleus_pixels if mpp is None else self.nucleus_um2 / mpp**2

@@ -61,21 +61,20 @@ def drop_small(labels: LabelMap, smallest: float) -> LabelMap:
     return result
 
 
-def divide(mask: Mask, markers: LabelMap, landscape: NDArray[np.floating]) -> LabelMap:
-    """Divide each region of a mask among the markers in it, by watershed.
+def divide(regions: LabelMap, markers: LabelMap, landscape: NDArray[np.floating]) -> LabelMap:
+    """Divide each region among the markers in it, by watershed.
 
     Only regions with two markers or more are flooded: one with a single marker, or with none, is one nucleus.
 
     Shape:
-        - mask, markers, landscape: (H, W)
+        - regions, markers, landscape: (H, W)
         - returns: (H, W), 0 = background, numbers with gaps
 
     Args:
-        mask: foreground.
-        markers: 0 or the number of a marker, inside the mask, no marker in two regions.
+        regions: 0 or the number of a region of the foreground, see `label_regions`.
+        markers: 0 or the number of a marker, inside the regions, no marker in two of them.
         landscape: rises from the markers to the borders between nuclei.
     """
-    regions = label_regions(mask)
     pixels = np.flatnonzero(markers > 0)
     region_of = np.zeros(markers.max(initial=0) + 1, np.intp)
     region_of[markers.ravel()[pixels]] = regions.ravel()[pixels]

@@ -13,7 +13,7 @@ def test_prints_one_line_and_writes_a_record(measured):
     assert [row['post_processor'] for row in rows] == ['semantic', 'distance', 'hover', 'boundary']
     for row in rows:
         assert min(row['speedup_vs_skimage'], row['nuclei_per_s']) > 0
-        assert sum(row[f'share_{stage}'] for stage in ('mask', 'mark', 'divide')) == pytest.approx(1, abs=0.002)
+        assert sum(row[f'share_{stage}'] for stage in ('regions', 'mark', 'divide')) == pytest.approx(1, abs=0.002)
         assert row['pq'] >= row['pq_skimage'] > 0.5
 
 

@@ -279,9 +279,8 @@ class FusionSegmentor(BaseSegmentor):
             nuclei = self.decode_head.nuclei(
                 foreground, auxiliary, mpp if at_usual is at_image else self.test_cfg['mpp']
             )
-            classes = probabilities[1:].argmax(0).add_(1).masked_fill_(1 - probabilities[0] <= 0.5, 0)
             sample.pred_probabilities = PixelData(data=probabilities)
-            sample.pred_sem_seg = PixelData(data=classes[None])
+            sample.pred_sem_seg = PixelData(data=_classes_of(probabilities)[None])
             sample.pred_instance_map = PixelData(data=_resize_labels(nuclei, size)[None])
         return samples
 
@@ -298,6 +297,16 @@ def _as_instance_head(config: dict) -> dict:
 def _scaled(size: Sequence[int], factor: float) -> list[int]:
     """Round as the transform Rescale does, so that training and prediction see one size."""
     return [max(round(factor * side), 1) for side in size]
+
+
+def _classes_of(probabilities: Tensor) -> Tensor:
+    """Tell the class of each pixel: the most probable type where a nucleus is more probable than none.
+
+    Shape:
+        (K, H, W) -> (H, W), int64
+    """
+    nucleus = (1 - probabilities[0] > 0.5).long()
+    return nucleus if len(probabilities) == 2 else nucleus * (probabilities[1:].argmax(0) + 1)
 
 
 def _resize_labels(labels: NDArray[np.int32], size: Sequence[int]) -> NDArray[np.int32]:
