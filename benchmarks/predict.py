@@ -21,6 +21,7 @@ from mmgfnuc.engine.cli import run_cli
 from mmgfnuc.inference import Predictor
 from mmgfnuc.inference.folder import find_images
 from mmgfnuc.inference.ready import DEFAULT
+from mmgfnuc.inference.side_by_side import side_by_side
 
 EPILOG = """examples:
   python benchmarks/predict.py --images data/nuinsseg_more/images --mpp 0.18 --out docs/results/predict.json
@@ -28,15 +29,19 @@ EPILOG = """examples:
 
 The line:
   megapixels_per_s   of the images, the whole way: image file -> network -> nuclei -> table; on this machine only
-  way_vs_network     time of the whole way over that of the bare network: median of pairs of passes, in turn
-  share_read, share_network, share_postprocess, share_measure   of the time of the whole way; post-processing is all
+  way_vs_network     time of the whole way over that of the bare network, which has all threads for a tile after the
+                     other: median of pairs of passes, in turn
+  way_vs_networks    the same, where the network too sees several tiles at a time, each in a thread
+  one_by_one_vs_network   the same as the first, where images go the whole way one after the other, as in Python
+  share_read, share_network, share_postprocess, share_measure   of the time of an image alone; post-processing is all
                      that the predictor does besides the network: it scales the image, blends tiles, scales the maps,
                      divides them into nuclei, and checks the image
   network_pixels     pixels that the network sees over those of the scaled images: above 1 by the overlap of tiles, and
                      where images are continued to the size of a tile
   peak_memory_mb     of a process that goes the whole way once, libraries and weights included
 
-The bare network is the model without anything around it, on the very tiles that the predictor gives it."""
+The whole way is that of `mmgfnuc predict` without the files that it writes: several images at a time. The bare network
+is the model without anything around it, on the very tiles that the predictor gives it."""
 
 
 class Pass:
@@ -78,16 +83,28 @@ class Pass:
 
 
 def go_all_the_way(predictor: Predictor, paths: list[Path]) -> None:
-    """Make a table of the nuclei of each image, as a user does."""
-    for path in paths:
-        predictor(path).table  # noqa: B018 - it is made when it is asked for
+    """Make a table of the nuclei of each image, as `mmgfnuc predict` does."""
+    for _ in side_by_side(predictor, lambda own, path: own(path).table, [(path,) for path in paths]):
+        pass
 
 
 @torch.inference_mode()
 def run_network(predictor: Predictor, tiles: list[Tensor]) -> None:
-    """Run the network alone."""
+    """Run the network alone, a tile after the other."""
     for tile in tiles:
         predictor.model.encode_decode(tile)
+
+
+def run_networks(predictor: Predictor, tiles: list[Tensor]) -> None:
+    """Run the network alone, on as many tiles at a time as the whole way."""
+    for _ in side_by_side(predictor, run_network, [([tile],) for tile in tiles]):
+        pass
+
+
+def one_by_one(predictor: Predictor, paths: list[Path]) -> None:
+    """Make a table of the nuclei of each image by a call of the predictor."""
+    for path in paths:
+        predictor(path).table  # noqa: B018 - it is made when it is asked for
 
 
 def measure(model: str, mpp: float, paths: list[Path], pairs: int) -> dict[str, Any]:
@@ -101,12 +118,20 @@ def measure(model: str, mpp: float, paths: list[Path], pairs: int) -> dict[str, 
         times.append(seconds(partial(go_all_the_way, predictor, paths), 'cpu'))
         return times[-1]
 
-    ratio = paired_ratio(partial(seconds, partial(run_network, predictor, first.tiles), 'cpu'), whole_way, pairs)
+    def timed(action: Callable[..., None], *given: Any) -> Callable[[], float]:
+        return partial(seconds, partial(action, *given), 'cpu')
+
+    network = timed(run_network, predictor, first.tiles)
+    ratio = paired_ratio(network, whole_way, pairs)
+    alike = paired_ratio(timed(run_networks, predictor, first.tiles), timed(go_all_the_way, predictor, paths), pairs)
+    singly = paired_ratio(network, timed(one_by_one, predictor, paths), pairs)
     sizes = [read_image(path).shape[:2] for path in paths]
     pixels = sum(height * width for height, width in sizes)
     return {
         'megapixels_per_s': round(pixels / 10**6 / median(times[1:]), 2),
         'way_vs_network': round(ratio, 3),
+        'way_vs_networks': round(alike, 3),
+        'one_by_one_vs_network': round(singly, 3),
         **{f'share_{stage}': round(median(each.shares()[stage] for each in passes), 3) for stage in first.times},
         'network_pixels': round(
             sum(tile[0, 0].numel() for tile in first.tiles) / pixels / predictor.scale_of(mpp) ** 2, 2

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Condition
 
 from mmgfnuc.errors import UserError
 
@@ -40,6 +42,37 @@ def require_room(path: Path, height: int, width: int, bytes_per_pixel: float, pu
     if free is not None and needed > free:
         what = f'{size} need {needed / 10**9:.2g} GB of memory {purpose}, {free / 10**9:.2g} GB are free'
         raise BadFileError(path, what, 'close other programs, or cut the image into tiles')
+
+
+class SharedMemory:
+    """Free memory that threads share: each waits until there is room beside what the others have taken."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._taken = 0
+
+    @contextmanager
+    def take(self, needed: int) -> Iterator[None]:
+        """Hold so many bytes within the block. One alone is not kept waiting: `require_room` refuses what is too much.
+
+        Args:
+            needed: bytes; those of a small image are not counted.
+        """
+        counted = needed if needed >= SMALL else 0
+        with self._changed:
+            self._changed.wait_for(lambda: not counted or not self._taken or self._fits(counted))
+            self._taken += counted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= counted
+                self._changed.notify_all()
+
+    def _fits(self, needed: int) -> bool:
+        """Tell whether it fits, even if what the others have taken is not in use yet."""
+        free = free_memory()
+        return free is None or needed + self._taken <= free
 
 
 def largest_megapixels() -> float:

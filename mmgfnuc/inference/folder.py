@@ -5,7 +5,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,6 +21,7 @@ from .pixel_size import scale_notices, stated_mpp
 from .predictor import Predictor
 from .records import Record, Records
 from .results import FILES, discard, printable
+from .side_by_side import side_by_side
 from .summary import summarise
 
 SHOWN = 20
@@ -95,9 +98,10 @@ def segment_images(predictor: Predictor, images: list[Path], out: str | Path, ov
         for notice in scale_notices([stated_mpp(path) for path in left.values()], predictor.pixel_sizes):
             print(notice)
         try:
-            for name, path in tqdm(left.items(), desc='segment', unit='image'):
-                _segment(predictor, records, name, path)
-                records.write_tables_in_time()
+            jobs = side_by_side(predictor, partial(_segment, records), list(left.items()))
+            with closing(jobs), tqdm(jobs, desc='segment', unit='image', total=len(left)) as done:
+                for _ in done:
+                    records.write_tables_in_time()
         finally:
             records.write_tables()
             _tell(records, files)
@@ -149,7 +153,7 @@ def _tell(records: Records, files: Mapping[str, Path]) -> None:
     print(f'{len(done)}{given} images, {found} nuclei -> {printable(str(records.out))}')
 
 
-def _segment(predictor: Predictor, records: Records, name: str, path: Path) -> None:
+def _segment(records: Records, predictor: Predictor, name: str, path: Path) -> None:
     """Predict one image, write its files and its record; where an error ends it, none of its files is left."""
     start = time.perf_counter()
     record = Record(name, str(path.resolve()), _sha256(path))

@@ -1,8 +1,9 @@
 """From a trained checkpoint and an image to nuclei."""
 
+import copy
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from PIL import Image
 import mmgfnuc
 from mmgfnuc.datasets.colours import RGBImage, array_to_rgb
 from mmgfnuc.datasets.images import picture_to_rgb, read_image
-from mmgfnuc.datasets.limits import require_room
+from mmgfnuc.datasets.limits import SharedMemory, require_room
 from mmgfnuc.errors import UserError
 from mmgfnuc.evaluation.functional import nucleus_types
 from mmgfnuc.models.segmentors import check_test_cfg
@@ -88,6 +89,17 @@ class Predictor:
         if tiles_per_batch is not None:
             loaded.network.test_cfg = check_test_cfg({**loaded.network.test_cfg, 'tiles_per_batch': tiles_per_batch})
         self.model = loaded.network.to(self.device).eval()
+        self._memory = SharedMemory()
+
+    def twin(self) -> Self:
+        """Give a predictor for another thread: its network has parts of its own, and the same weights.
+
+        A part may keep what it sees for later in the same pass, so two threads must not use one at a time.
+        """
+        twin = copy.copy(self)
+        weights = {id(weight): weight for weight in (*self.model.parameters(), *self.model.buffers())}
+        twin.model = copy.deepcopy(self.model, weights)
+        return twin
 
     def scale_of(self, mpp: float | None) -> float:
         """Tell by how much images of this size of pixel (micrometres, None where unknown) are scaled for the model."""
@@ -138,6 +150,10 @@ class Predictor:
         given = take_image(image)
         if not isinstance(mpp, PixelSize):
             mpp = self.pixel_size(given.pixels, mpp, stated_mpp(given.path) if given.path else None)
+        with self._memory.take(round(given.pixels[..., 0].size * self._bytes_per_pixel(mpp))):
+            return self._predict(given, mpp, name)
+
+    def _predict(self, given: GivenImage, mpp: PixelSize, name: str | None) -> Nuclei:
         if self.device.type == 'cpu':  # else most of it lies in the memory of the GPU
             self._require_room(given, mpp)
         sample = self._segment(given.pixels, mpp.mpp)
@@ -160,8 +176,11 @@ class Predictor:
     def _require_room(self, image: GivenImage, size: PixelSize) -> None:
         """Refuse an image that there is no memory for, at the largest size at which it is worked on."""
         height, width = image.pixels.shape[:2]
+        require_room(image.path or Path(image.name), height, width, self._bytes_per_pixel(size), _purpose(size))
+
+    def _bytes_per_pixel(self, size: PixelSize) -> float:
         largest = max(1, self.model.scale_of(size.mpp), self.model.factor_of(size.mpp))
-        require_room(image.path or Path(image.name), height, width, PREDICTION_BYTES * largest**2, _purpose(size))
+        return PREDICTION_BYTES * largest**2
 
     def _warnings(self, image: RGBImage, mpp: float | None) -> list[str]:
         return self.domain.warnings(image, mpp) if self.domain else []

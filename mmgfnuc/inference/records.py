@@ -120,6 +120,8 @@ class Records:
     def add(self, record: Record, nuclei: Sequence[Sequence[object]] = ()) -> None:
         """Write a record, and its lines of nuclei.csv; call it after all other files of the image are written.
 
+        Several threads may add images, each its own, while one of them writes tables.
+
         Raises:
             UserError: see `whole_file`.
         """

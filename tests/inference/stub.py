@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mmgfnuc.datasets.canonical import read_label_map
@@ -32,7 +33,11 @@ class Stub:
         classes = ('background', 'nucleus') if num_classes == 2 else CLASSES
         self.preprocessing = Preprocessing(0.5, classes, PALETTE[:num_classes], [])
         self.pixel_sizes = PixelSizes(self.preprocessing, mpp)
+        self.device = torch.device('cpu')
         self.shift, self.errors, self.notices, self.scales = shift, errors or {}, notices, []
+
+    def twin(self):
+        raise NotImplementedError('one image after the other: errors have numbers')
 
     def describe(self):
         return {'model': 'stub', 'shift': self.shift, 'mpp': self.pixel_sizes.given}
