@@ -1,6 +1,6 @@
 """Several images at once, each in a thread of its own."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
 from threading import Event
@@ -17,7 +17,9 @@ MOST = 4
 ON_GPU = 2
 
 
-def side_by_side(predictor: Predictor, action: Callable[..., Any], arguments: Sequence[Sequence[Any]]) -> Iterator[Any]:
+def side_by_side(
+    predictor: Predictor, action: Callable[..., Any], arguments: Sequence[Sequence[Any]]
+) -> Generator[Any]:
     """Call action(predictor, *each) for each of some arguments, in threads that share the cores of this process.
 
     Several images keep the cores busier than the tiles of one, and than what comes after its network, which keeps one
