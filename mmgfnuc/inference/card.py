@@ -241,10 +241,11 @@ def _speed(record: Mapping[str, Any] | None) -> Iterator[str]:
     (row,) = record['rows']
     yield '## Speed'
     yield (
-        f'{row["megapixels_per_s"]:.2f} megapixels of image a second from file to measures, several images at a time. That '
-        f'takes {row["way_vs_network"]:.2f} times as long as the network alone on a tile after the other, '
-        f'{row["way_vs_networks"]:.2f} times as long as on several tiles at a time, and {row["peak_memory_mb"]:,.0f} MB '
-        f'of memory at most; {record["settings"]["threads"]} threads of {prose(record["hardware"])}, {record["date"]}.'
+        f'{row["megapixels_per_s"]:.2f} megapixels of image a second from file to measures, several images at a time. '
+        f'That takes {row["way_vs_network"]:.2f} times as long as the network alone on a tile after the other, '
+        f'{row["way_vs_networks"]:.2f} times as long as on several tiles at a time, and '
+        f'{row["peak_memory_mb"]:,.0f} MB of memory at most; {record["settings"]["threads"]} threads of '
+        f'{prose(record["hardware"])}, {record["date"]}.'
     )
 
 
