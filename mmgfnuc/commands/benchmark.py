@@ -189,16 +189,17 @@ def print_plan(study: Study, root: Path, processes: int | None) -> None:
         if not is_at_hand(encoder):
             name = encoder_name(encoder)
             print(f"weights '{name}' are not here; they are looked for on the hub when the study starts")
-    seconds = {}
+    seconds, steps = {}, {run.arm.name: run.steps for run in runs}
     for arm in study.arms:
         costs, seconds[arm.name] = arm_costs(study, arm), step_seconds(study, arm)
+        minutes = seconds[arm.name] * steps[arm.name] / 60
         print(
             f'{arm.name}: {costs.parameters / 1e6:.2f} M parameters, {costs.macs / 1e9:.2f} G multiply-adds, '
-            f'{seconds[arm.name]:.2f} s a step, about {seconds[arm.name] * study.steps / 60:.1f} minutes of training'
+            f'{seconds[arm.name]:.2f} s a step, about {minutes:.1f} minutes of training'
         )
     print(f'{len(runs)} runs: {", ".join(f"{count} {state}" for state, count in Counter(states).items())}')
     left = [run for run, state in zip(runs, states, strict=True) if state not in (*ENDED, SCORED)]
-    minutes = sum(seconds[run.arm.name] for run in left) * study.steps / len(devices(processes)) / 60
+    minutes = sum(seconds[run.arm.name] * run.steps for run in left) / len(devices(processes)) / 60
     time = f'{minutes:.0f} minutes' if minutes < 60 else f'{minutes / 60:.1f} hours'
     print(f'about {time} of training are left, without start, loading and scoring')
 

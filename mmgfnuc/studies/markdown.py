@@ -20,8 +20,9 @@ COSTS = (
     'memory of inference (MB)',
 )
 PROTOCOL = (
-    'Every arm has the same steps, schedule, augmentation, splits and seeds; the last checkpoint is scored, once. '
-    'Images are averaged over seeds, then within groups. An arm with fusion is compared with the same arm without, '
+    'Every arm has the same steps, schedule, augmentation, splits and seeds, unless its name says otherwise; the last '
+    'checkpoint is scored, once. Images are averaged over seeds, then within groups. An arm with fusion is compared '
+    'with the same arm without, '
     'where the study has it, every other one with the first; arms with their controls apart. Intervals (in brackets) '
     'are 95 % intervals of means over groups; they hold the variation between groups and, with two seeds or more, the '
     'luck of training. Those of differences are simultaneous: they are widened for the number of comparisons of one '
