@@ -124,6 +124,7 @@ def test_the_pixel_size_of_a_slide_is_used(tool, checkpoint, tmp_path, capsys):
 
 
 def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_path, monkeypatch):
+    """What is in work is done to its end, and stands in the tables."""
     predict = Predictor.__call__
 
     def end_at_the_second(self, path):
@@ -137,8 +138,8 @@ def test_a_request_to_end_leaves_complete_tables(tool, scans, checkpoint, tmp_pa
         assert tool('predict', scans, '--model', checkpoint, '--out', tmp_path) == 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert {row['image'] for row in rows_of(tmp_path)} == {'alpha'}
-    assert [path.stem for path in (tmp_path / 'masks').iterdir()] == ['alpha']
+    done = {path.stem for path in (tmp_path / 'masks').iterdir()}
+    assert {row['image'] for row in rows_of(tmp_path)} == done >= {'alpha'}
 
 
 def test_images_of_another_magnification_are_scaled(tool, segmented, scans, checkpoint, tmp_path, capsys):
