@@ -52,7 +52,7 @@ class DataSet:
         ids, meta = list_ids(root), read_meta(root)
         if not ids:
             raise UserError(f'{root} has no images; give a data set that the model was trained on')
-        fix = f'write what its publisher says into {Path(root) / "meta.json"}'
+        fix = f'prepare it with --licence, or write what its publisher says into {Path(root) / "meta.json"}'
         require_publishable(f"data set '{meta['name']}'", meta['licence'], fix)
         return cls(Path(root), meta, ids)
 

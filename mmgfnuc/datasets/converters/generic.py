@@ -15,7 +15,7 @@ from mmgfnuc.datasets.validate import BINARY_MAP, LARGEST_SHARE, many_under_one_
 from .base import SWITCH, Content, Converter, Option, Options, Sample, same_size
 from .coco import coco_classes, list_coco
 from .geojson import geojson_classes, list_geojson
-from .own_files import GROUPS_LAYOUT, OWN_OPTIONS, folder_option, paired_samples
+from .own_files import GROUPS_LAYOUT, OWN_OPTIONS, folder_option, own_terms, paired_samples
 
 MAP_SUFFIXES = ('.png', '.tif', '.tiff', '.npy')
 TOUCHING = (
@@ -83,8 +83,8 @@ IMAGES = folder_option('images', 'images')
 INVERT = Option('invert', SWITCH, 'no', 'take 0 for nuclei, the other value for background')
 IMAGES_LAYOUT = f'SOURCE/images/<stem>.png   8-bit RGB; also {" ".join(IMAGE_SUFFIXES[1:])}'
 
-# Nothing is published of them.
-_OwnSource = partial(Converter, licence=None, citation='', page='your own files')
+# Nothing is published of them, unless their owner says so.
+_OwnSource = partial(Converter, licence=None, citation='', page='your own files', read_terms=own_terms)
 
 CONVERTERS = (
     _OwnSource(

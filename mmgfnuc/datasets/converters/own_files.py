@@ -39,10 +39,17 @@ OWN_OPTIONS = (
         '(.+)',
         'regular expression with one group in (), such as "^(slide[0-9]+)_", for the names of images',
     ),
+    Option('licence', (), '', 'of the data, such as "CC BY 4.0", in meta.json; mmgfnuc publish wants it'),
+    Option('citation', (), '', 'of the data, in meta.json'),
 )
 GROUPS_LAYOUT = """\
   SOURCE/groups.json or groups.csv   (optional) slide or patient of each image: {"stem": "group"}, or lines stem,group
 Without such a file --group-pattern cuts the group out of the stem; without both each image is its own group."""
+
+
+def own_terms(source: Path, options: Options) -> tuple[str, str]:
+    """Licence and citation as the user gives them."""
+    return options['licence'], options['citation']
 
 
 def folder_option(name: str, what: str) -> Option:

@@ -204,6 +204,13 @@ class TestGroups:
         out = prepare('folders', source, tmp_path / 'out', group_pattern='^(s[0-9])_')
         assert groups_of(out) == {'s1_x': 's1', 's1_y': 's1', 's2_x': 's2'}
 
+    def test_licence_and_citation_are_those_that_are_given(self, source, tmp_path):
+        assert [
+            canonical.read_meta(prepare('folders', source, tmp_path / 'out'))[key] for key in ('licence', 'citation')
+        ] == ['', '']
+        out = prepare('folders', source, tmp_path / 'terms', licence='CC0 1.0', citation='Ada 1843')
+        assert [canonical.read_meta(out)[key] for key in ('licence', 'citation')] == ['CC0 1.0', 'Ada 1843']
+
     def test_groups_of_a_json_come_first(self, source, tmp_path):
         (source / 'groups.json').write_text('{"s1_x": "P1", "s1_y": "P1", "s2_x": 2, "not here": "P9"}')
         (source / 'groups.csv').write_text('nonsense')
