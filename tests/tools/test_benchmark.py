@@ -50,7 +50,10 @@ def calls(monkeypatch):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], 'give a study (encoders, fusions, paper_tables, recipe, smoke, or a file), or arms: --unets'),
+        (
+            [],
+            'give a study (encoders, fusions, he_nuclei_s, paper_tables, recipe, recipe_length, smoke, or a file), or arms: --unets',
+        ),
         (['smok'], "study='smok' is unknown; did you mean smoke?"),
         (
             ['smoke', '--unets', 'unet'],
