@@ -52,7 +52,8 @@ def calls(monkeypatch):
     [
         (
             [],
-            'give a study (encoders, fusions, he_nuclei_s, paper_tables, recipe, recipe_length, smoke, or a file), or arms: --unets',
+            'give a study (encoders, fusions, he_nuclei_s, paper_tables, recipe, recipe_length, smoke, or a file), '
+            'or arms: --unets',
         ),
         (['smok'], "study='smok' is unknown; did you mean smoke?"),
         (
