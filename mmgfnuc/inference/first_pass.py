@@ -20,6 +20,9 @@ LOOK_SIDE = 256
 STEPS = (-1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5)
 # Nuclei of which a median says something, and how far it may be from the usual one, as a power of 2.
 FEWEST, FARTHEST = 5, 1
+# How much the median nucleus differs between images of the usual pixel size: the standard deviation of its logarithm to
+# base 2. In the 16 organs of NuInsSeg that the recipe was chosen on it is 0.43 over images and 0.38 over organs.
+SPREAD = 0.4
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Look:
     def at(cls, labels: LabelMap, foreground: NDArray[np.float32]) -> Self:
         """Sum up nuclei and the probability of them.
 
-        The certainty is the mean of |2 p - 1| over all pixels, times that of 2 p - 1 over those of nuclei, times the
-        root of their number: seen too small, nuclei are few and pale, seen too large all is doubtful.
+        The certainty is the mean of |2 p - 1| over all pixels, times that of 2 p - 1 over those of nuclei: seen too
+        small, nuclei are pale, seen too large all is doubtful. It does not grow with their number, as a part of an
+        image has fewer of them the larger it is seen.
 
         Shape:
             - labels, foreground: (H, W)
@@ -51,7 +55,7 @@ class Look:
         diameters = equivalent_diameter(found.areas[found.whole])
         margin = 2 * foreground - 1
         inside = margin[labels > 0].mean() if found.ids.size else 0.0
-        return cls(diameters, float(abs(margin).mean() * inside * len(diameters) ** 0.5))
+        return cls(diameters, float(abs(margin).mean() * inside))
 
 
 def densest_part(image: RGBImage, side: int) -> RGBImage:
@@ -71,8 +75,9 @@ def densest_part(image: RGBImage, side: int) -> RGBImage:
 def first_pass(look: Callable[[float], Look], mpp: float, nucleus_um: float) -> float | None:
     """Find micrometres per pixel of an image, as those at which a model is surest of its nuclei.
 
-    The model looks at a part of the image as if its pixels measured this or that. Sizes are left out at which the
-    median nucleus would measure less than half, or more than twice, of what is usual.
+    The model looks at a part of the image as if its pixels measured this or that. A certainty counts the less, the
+    farther the median nucleus would be from the usual one; sizes at which it would measure less than half, or more than
+    twice, of that are left out.
 
     Args:
         look: at the image, if its pixels measured that many micrometres.
@@ -91,6 +96,7 @@ def first_pass(look: Callable[[float], Look], mpp: float, nucleus_um: float) -> 
         found = look(assumed)
         if len(found.diameters) < FEWEST:
             continue
-        if abs(math.log2(np.median(found.diameters) * assumed / nucleus_um)) <= FARTHEST:
-            certainties[assumed] = found.certainty
+        off = math.log2(np.median(found.diameters) * assumed / nucleus_um)
+        if abs(off) <= FARTHEST:
+            certainties[assumed] = found.certainty * math.exp(-((off / SPREAD) ** 2) / 2)
     return max(certainties, key=lambda assumed: certainties[assumed], default=None)
