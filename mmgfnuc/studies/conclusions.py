@@ -1,6 +1,6 @@
 """What a study concludes on a data set, in sentences made from its numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .arms import SCHEDULE
@@ -37,14 +37,17 @@ def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[s
     gains = data_set['fusion_gains']
     fusions = {score: [found for found in gains[score] if not arms[found['arm']]['is_control']] for score in COMPARED}
     fused = {found['arm'] for found in gains[MAIN]}
-    others = [found for found in data_set['comparisons'][MAIN] if found['arm'] not in fused]
+    others = {
+        score: [found for found in data_set['comparisons'][score] if found['arm'] not in fused] for score in COMPARED
+    }
     lines = []
     if fusions[MAIN]:
         lines = _of_fusion(fusions, data_set['controls'][MAIN], arms)
     elif fused:
         lines = [_overall(gains[score], title, 'controls', WITHOUT) for score, title in COMPARED.items()]
-    if others:
-        lines.append(_overall(others, COMPARED[MAIN], 'arms', f'the first arm, {others[0]["baseline"]}'))
+    if others[MAIN]:
+        first = f'the first arm, {others[MAIN][0]["baseline"]}'
+        lines += [_overall(others[score], title, 'arms', first) for score, title in COMPARED.items()]
     if len(arms) == 1:
         (arm,) = arms.values()
         lines.append(
@@ -130,11 +133,18 @@ def _scope(data_set: Mapping[str, Any], study: Mapping[str, Any], arms: Arms) ->
     images, groups = _count(data_set['num_images'], 'images'), _count(len(data_set['groups']), 'groups')
     text = (
         f'All this holds for {images} of {groups}, '
-        f'{_count(len(study["seeds"]), "seeds")}, {_count(study["steps"], "steps")} of '
+        f'{_count(len(study["seeds"]), "seeds")}, {steps_text(study, arms.values())} of '
         f'{_count(study["batch_size"], "images")} and {rates}.'
     )
     mixed = ' The runs differ in versions or hardware, which may be part of the differences.'
     return text + mixed * data_set['mixed']
+
+
+def steps_text(study: Mapping[str, Any], arms: Iterable[Mapping[str, Any]]) -> str:
+    """Say for how many steps the arms of a study are trained, each of which may name others than the study does."""
+    steps = [(arm.get('changes') or {}).get('train_cfg.max_iters', study['steps']) for arm in arms]
+    fewest, most = min(steps), max(steps)
+    return _count(most, 'steps') if fewest == most else f'{fewest:,} to {most:,} steps'
 
 
 def _count(number: int, nouns: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmgfnuc.visualization.markdown import code, fenced, prose, table_lines
 
+from .conclusions import steps_text
 from .storage import COMPARED, SCORES
 
 COSTS = (
@@ -134,6 +135,7 @@ def _gate(gate: Mapping[str, Any]) -> str:
 
 def _conditions(results: Mapping[str, Any]) -> list[str]:
     study, made = results['study'], results['provenance']
+    steps = steps_text(study, results['data_sets'][0]['arms'])
     weights = ', '.join(f'{encoder} {digest}' for encoder, digest in made['weights'].items())
     data_sets = [
         f'{prose(data_set["data"])}: {data_set["num_images"]} images of {len(data_set["groups"])} groups '
@@ -143,7 +145,7 @@ def _conditions(results: Mapping[str, Any]) -> list[str]:
     ]
     return [
         '## Conditions',
-        f'{study["steps"]} steps of {study["batch_size"]} images{" under bfloat16 autocast" * study["amp"]}; splits '
+        f'{steps} of {study["batch_size"]} images{" under bfloat16 autocast" * study["amp"]}; splits '
         f'{prose(", ".join(study["splits"]))}; seeds {", ".join(map(str, study["seeds"]))}.',
         '\n'.join(f'- {line}' for line in data_sets),
         '\n'.join(f'- {code(arm["name"])}: {_parts(arm["parts"])}' for arm in results['data_sets'][0]['arms']),

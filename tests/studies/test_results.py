@@ -296,10 +296,17 @@ def test_the_conclusion_says_gain_groups_cost_and_controls(results):
     assert '; what the encoder sees in the image counts.' in text
     assert '; what the encoder has learned counts.' in text
     assert f'{CONTEXT} costs 1.0 times the inference time of {NONE}' in text
-    assert f'Dice of 1 arm against the first arm, {NONE}: 1 significantly lower: {PAPER} -0.135 (' in text
+    for score in ('Dice', 'AJI', 'PQ'):
+        assert f'{score} of 1 arm against the first arm, {NONE}: 1 significantly lower: {PAPER} -0.135 (' in text
     assert '16 images of 8 groups, 2 seeds, 300 steps of 4 images and one learning rate for all arms.' in text
     assert 'No control' not in text
     assert 'hardware' not in text
+
+
+def test_arms_that_are_trained_for_other_steps_are_told(results):
+    results['data_sets'][0]['arms'][1]['changes'] = {'train_cfg.max_iters': 1000}
+    assert '2 seeds, 300 to 1,000 steps of 4 images' in conclusions(results['data_sets'][0], results['study'])[-1]
+    assert '300 to 1,000 steps of 4 images; splits' in markdown_report(results)
 
 
 def test_a_conclusion_is_no_more_than_its_interval(results):
