@@ -15,7 +15,7 @@ from mmgfnuc.inference.ready import DEFAULT
 EPILOG = """examples:
   mmgfnuc predict slide.png --out results
   mmgfnuc predict scans/*.tif --model work_dirs/own_data/iter_1000.pth --out results --mpp 0.5
-  mmgfnuc predict scans/*.tif --out results --cfg-options model.test_cfg.flips=True   # also mirrored: better, 4 x slower
+  mmgfnuc predict scans/*.tif --out results --cfg-options model.test_cfg.flips=True  # better, 4 x slower
 
 The model carries its config, whose `model.test_cfg` says at which resolution and in which (overlapping) tiles large
 images are predicted; nuclei are separated in the whole image afterwards, so that no seam cuts one.
