@@ -21,7 +21,7 @@ from mmgfnuc.evaluation.functional import nucleus_types
 from mmgfnuc.models.segmentors import check_test_cfg
 from mmgfnuc.models.weights.torch_files import reason_of
 
-from .first_pass import LOOK_SIDE, Look, densest_part
+from .first_pass import LOOK_SIDE, Look, densest_parts
 from .loading import load_model
 from .nuclei import UNNAMED, Nuclei
 from .pixel_size import KNOWN, PixelSize, PixelSizes, stated_mpp
@@ -57,7 +57,7 @@ class Predictor:
         device: a torch device; a GPU where there is one by default.
         mpp: micrometres per pixel of all images, instead of what their files say.
         nucleus_diameter: of a typical nucleus, in pixels: by it the pixel size is assumed of images of which it is not
-            known. By default it is assumed by a first pass over a part of each.
+            known. By default it is assumed by a first pass over parts of each.
         tiles_per_batch: tiles that go through the model at once on a GPU, instead of the config's.
 
     Attributes:
@@ -192,9 +192,10 @@ class Predictor:
         return sample
 
     def _look(self, image: RGBImage, mpp: float) -> Look:
-        """Look at the part of an image that has the most nuclei, if its pixels measured so much."""
-        sample = self._segment(densest_part(image, round(LOOK_SIDE / self.scale_of(mpp))), mpp)
-        return Look.at(sample.pred_instance_map.data[0], _foreground(sample))
+        """Look at the parts of an image that have the most nuclei, if its pixels measured so much."""
+        parts = densest_parts(image, round(LOOK_SIDE / self.scale_of(mpp)))
+        samples = [self._segment(part, mpp) for part in parts]
+        return Look.at([(sample.pred_instance_map.data[0], _foreground(sample)) for sample in samples])
 
 
 def _purpose(size: PixelSize) -> str:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mmgfnuc.datasets.resampling import resample_image
-from mmgfnuc.inference.first_pass import densest_part
+from mmgfnuc.inference.first_pass import densest_parts
 from mmgfnuc.inference.pixel_size import PixelSizes
 
 from .small_models import whole
@@ -20,7 +20,7 @@ NUCLEUS_UM = 6.0
 def blobs(images):
     """Logits of a detector of dark discs of 12 pixels in radius: the middle darker than what is around it."""
     dark = 1 - images[0, 1].numpy()
-    found = cv2.GaussianBlur(dark, (0, 0), 8) - cv2.GaussianBlur(dark, (0, 0), 16)
+    found = cv2.GaussianBlur(dark, (0, 0), 6) - cv2.GaussianBlur(dark, (0, 0), 12)
     margin = torch.from_numpy(20 * (found - 0.2))[None, None]
     return torch.cat([torch.zeros_like(margin), margin], dim=1)
 
@@ -46,11 +46,11 @@ def discs(side=480):
 
 @pytest.mark.parametrize('mpp', [0.125, 0.5])
 def test_the_size_at_which_the_model_is_surest(detector, mpp):
-    """Sizes are tried in steps of the root of 2, so that the nearest one is off by the fourth root at most."""
+    """Sizes are tried in steps of the root of 2. Parts that cut discs may put the best one off by one."""
     image = resample_image(discs(), np.zeros((480, 480), np.int32), 0.25, mpp)[0]
     found = detector.pixel_size(image)
     assert found.source == 'first pass'
-    assert abs(np.log2(found.mpp / mpp)) <= 0.3
+    assert abs(np.log2(found.mpp / mpp)) < 0.6
     assert f'{found.mpp:.2g} um are assumed' in found.notice
     known, assumed = detector(image, mpp), detector(image)
     assert assumed.labels.max() == known.labels.max() > 40
@@ -70,12 +70,14 @@ def test_too_few_nuclei_tell_nothing(detector):
     assert 'too few nuclei' in found.notice
 
 
-def test_the_densest_part():
+def test_the_densest_parts():
     image = np.full((50, 70, 3), 255, np.uint8)
     image[..., 1] = 0
     image[30:40, 45:60, 0] = 60
-    part = densest_part(image, 15)
-    assert part.shape == (15, 15, 3)
-    assert (part[..., 0] == 60).sum() == 150
-    assert densest_part(image, 60).shape == (50, 60, 3)
-    assert densest_part(image, 1).tolist() == [[[60, 0, 255]]]
+    image[5:10, 5:15, 0] = 60
+    first, second, third = densest_parts(image, 15)
+    assert {part.shape for part in (first, second, third)} == {(15, 15, 3)}
+    assert [(part[..., 0] == 60).sum() for part in (first, second, third)] == [150, 50, 0]
+    assert [part.shape for part in densest_parts(image, 60)] == [(50, 60, 3)]
+    assert [part.shape for part in densest_parts(image, 30)] == [(30, 30, 3)] * 2
+    assert [part.tolist() for part in densest_parts(image, 1, 1)] == [[[[60, 0, 255]]]]
