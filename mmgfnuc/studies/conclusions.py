@@ -50,9 +50,8 @@ def conclusions(data_set: Mapping[str, Any], study: Mapping[str, Any]) -> list[s
         lines += [_overall(others[score], title, 'arms', first) for score, title in COMPARED.items()]
     if len(arms) == 1:
         (arm,) = arms.values()
-        lines.append(
-            f'One arm, {arm["name"]}, with a mean Dice of {arm["scores"][MAIN]["mean"]:.3f}: nothing to compare.'
-        )
+        means = ', '.join(f'{title} {score_text(arm, score)}' for score, title in COMPARED.items())
+        lines.append(f'One arm, {arm["name"]}, with nothing to compare it with: {means}.')
     return [*lines, _scope(data_set, study, arms), *filter(None, [study['remark']])]
 
 
@@ -145,6 +144,12 @@ def steps_text(study: Mapping[str, Any], arms: Iterable[Mapping[str, Any]]) -> s
     steps = [(arm.get('changes') or {}).get('train_cfg.max_iters', study['steps']) for arm in arms]
     fewest, most = min(steps), max(steps)
     return _count(most, 'steps') if fewest == most else f'{fewest:,} to {most:,} steps'
+
+
+def score_text(arm: Mapping[str, Any], score: str) -> str:
+    """Mean of a score of an arm over groups, with its interval where there is one."""
+    value, ends = arm['scores'][score]['mean'], arm['scores'][score]['interval']
+    return f'{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})' if ends else f'{value:.3f}'
 
 
 def _count(number: int, nouns: str) -> str:

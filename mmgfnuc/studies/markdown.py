@@ -6,7 +6,7 @@ from typing import Any
 
 from mmgfnuc.visualization.markdown import code, fenced, prose, table_lines
 
-from .conclusions import steps_text
+from .conclusions import score_text, steps_text
 from .storage import COMPARED, SCORES
 
 COSTS = (
@@ -66,14 +66,9 @@ def _data_set(data_set: Mapping[str, Any]) -> list[str]:
 
 def _leaderboard(arms: Sequence[Mapping[str, Any]], diverged: Mapping[str, Mapping[str, Any]]) -> str:
     order = sorted(arms, key=lambda arm: arm['scores']['dice']['mean'], reverse=True)
-    rows = [[code(arm['name']), *(_score(arm, score) for score in COMPARED)] for arm in order]
+    rows = [[code(arm['name']), *(score_text(arm, score) for score in COMPARED)] for arm in order]
     rows += [[code(arm), *['diverged'] * len(COMPARED)] for arm in diverged]
     return table_lines(['arm', *COMPARED.values()], rows)
-
-
-def _score(arm: Mapping[str, Any], score: str) -> str:
-    value, ends = arm['scores'][score]['mean'], arm['scores'][score]['interval']
-    return f'{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})' if ends else f'{value:.3f}'
 
 
 def _costs(arms: Sequence[Mapping[str, Any]]) -> str:

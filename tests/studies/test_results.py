@@ -309,6 +309,23 @@ def test_arms_that_are_trained_for_other_steps_are_told(results):
     assert '300 to 1,000 steps of 4 images; splits' in markdown_report(results)
 
 
+def test_an_arm_alone_is_told_with_its_scores(results):
+    data_set = results['data_sets'][0]
+    nothing = {score: [] for score in COMPARED}
+    found = dict.fromkeys(('fusion_gains', 'comparisons', 'controls'), nothing)
+    arm = data_set['arms'][0] | {
+        'scores': {
+            'dice': {'mean': 0.7, 'interval': [0.6, 0.8]},
+            'aji': {'mean': 0.5, 'interval': [0.45, 0.55]},
+            'pq': {'mean': 0.4, 'interval': None},
+        }
+    }
+    assert conclusions(data_set | found | {'arms': [arm]}, results['study'])[0] == (
+        f'One arm, {NONE}, with nothing to compare it with: Dice 0.700 (0.600 to 0.800), AJI 0.500 (0.450 to 0.550), '
+        'PQ 0.400.'
+    )
+
+
 def test_a_conclusion_is_no_more_than_its_interval(results):
     """Nothing found; too few groups; no control; only controls; several machines; a remark."""
     (data_set,), study = results['data_sets'], results['study']
